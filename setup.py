@@ -1,0 +1,94 @@
+"""Build xent: the bridge (Cython, with OpenMP where the compiler has it) and one object file per instruction set.
+
+Everything declarative is in pyproject.toml. Flags that choose an instruction set are given to csrc/isa.c alone, once for each
+set and into a build folder of its own: no other code may contain instructions that the machine at hand might not have.
+"""
+
+import os
+import platform
+import sys
+import sysconfig
+import tempfile
+import warnings
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# The plainest first: the last one that the machine can run is used.
+X86 = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
+}
+MACHINE = platform.machine().lower()
+ISAS = X86 if MACHINE in ("x86_64", "amd64") else {"neon": []} if MACHINE in ("aarch64", "arm64") else {"baseline": []}
+
+# -ffp-contract=off: products and sums fuse only where the code says v_fma; error-free transformations rely on it.
+# -fno-trapping-math -fno-math-errno: nobody reads floating-point flags or errno; without these, selects stay branches.
+FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
+FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+HEADERS = ["table.h", "kernels.def", "simd.h", "real.h", "vmath.h", "position.h", "tile.h", "softmax.h", "cross_entropy.h"]
+HEADERS += ["elementwise.h", "window.h", "im2col.h", "conv.h", "pool.h"]
+
+# One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+class BuildKernels(build_ext):
+    """build_ext that compiles isa.c once per instruction set and finds out about OpenMP."""
+
+    def build_extension(self, ext):
+        import numpy
+
+        ext.include_dirs.append(numpy.get_include())
+        openmp = self.openmp_flags()
+        ext.extra_compile_args = FLAGS + openmp
+        ext.extra_link_args = openmp
+        built = " ".join(f"X({isa})" for isa in ISAS)
+        ext.define_macros.append(("XENT_BUILT", built))
+        for isa, machine_flags in ISAS.items():
+            ext.extra_objects += self.compiler.compile(
+                ["xent/csrc/isa.c"],
+                output_dir=os.path.join(self.build_temp, isa),
+                macros=[("XENT_ISA", isa)],
+                extra_preargs=FLAGS + ["-Wall", "-Wextra"] + machine_flags,
+            )
+        super().build_extension(ext)
+
+    def openmp_flags(self):
+        """Return the flags that make a small OpenMP program compile and link, or none, with a warning."""
+        program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+        candidates = [["-fopenmp"]] if sys.platform != "darwin" else [["-Xpreprocessor", "-fopenmp", "-lomp"], ["-fopenmp"]]
+        with tempfile.TemporaryDirectory() as folder:
+            source = os.path.join(folder, "openmp.c")
+            with open(source, "w") as file:
+                file.write(program)
+            for flags in candidates:
+                try:
+                    objects = self.compiler.compile([source], output_dir=folder, extra_postargs=flags)
+                    self.compiler.link_executable(objects, os.path.join(folder, "openmp"), extra_postargs=flags)
+                    return flags
+                except Exception:
+                    continue
+        warnings.warn("this compiler has no OpenMP: xent is built to run on one thread", stacklevel=2)
+        return []
+
+
+macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+if LIMITED_API:
+    macros.append(("Py_LIMITED_API", "0x030B0000"))
+
+setup(
+    ext_modules=[
+        Extension(
+            "xent._kernels",
+            ["xent/_kernels.pyx", "xent/csrc/dispatch.c", "xent/csrc/threads.c"],
+            depends=["xent/csrc/isa.c"] + [f"xent/csrc/{name}" for name in HEADERS],
+            include_dirs=["xent"],
+            define_macros=macros,
+            py_limited_api=LIMITED_API,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+)

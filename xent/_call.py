@@ -1,0 +1,18 @@
+"""Kernels walk arrays as they lie in memory, in the layouts that they know; what lies otherwise is copied here, once."""
+
+import numpy as np
+
+
+def call(kernel, arrays, out, *rest):
+    """Call ``kernel(*arrays, out, *rest)``; if it does not know the layouts (a false result), call it on copies in C order.
+
+    Returns what the kernel returns. `arrays` and `out` may contain None.
+    """
+    result = kernel(*arrays, out, *rest)
+    if result is not None and result is not False:
+        return result
+    dense = None if out is None else np.empty(out.shape, out.dtype)
+    result = kernel(*[None if a is None else np.ascontiguousarray(a) for a in arrays], dense, *rest)
+    if out is not None:
+        out[...] = dense
+    return result

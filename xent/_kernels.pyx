@@ -1,0 +1,604 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""The bridge: array buffers become pointers, the GIL is released, and chunks of work are spread over threads.
+
+Nothing is checked here that a user can get wrong (that is `_check.py`), no default is known here (that is the API layer),
+and no number of threads is decided here (that is `_threads.py`). The only parallel loop of the library is `run`.
+"""
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cython.parallel cimport prange, threadid
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+import os
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "csrc/table.h" nogil:
+    enum:
+        XENT_F32
+        XENT_F64
+        XENT_DTYPES
+
+    ctypedef void (*xent_kernel)(const void *args, Py_ssize_t chunk, void *scratch) noexcept nogil
+
+    ctypedef struct xent_table:
+        const char *name
+        xent_kernel softmax[4]
+        xent_kernel log_softmax[4]
+        xent_kernel logsumexp[4]
+        xent_kernel softmax_backward[4]
+        xent_kernel log_softmax_backward[4]
+        xent_kernel cross_entropy[4]
+        xent_kernel sigmoid[4]
+        xent_kernel log_sigmoid[4]
+        xent_kernel im2col[4]
+        xent_kernel col2im[4]
+        xent_kernel conv2d[4]
+        xent_kernel conv2d_grad_x[4]
+        xent_kernel conv2d_grad_weight[4]
+        xent_kernel conv2d_grad_bias[4]
+        xent_kernel max_pool2d[4]
+        xent_kernel max_pool2d_backward[4]
+        xent_kernel avg_pool2d[4]
+        xent_kernel avg_pool2d_backward[4]
+        void (*exp_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*exp_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+        void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+
+    const xent_table *xent_find(const char *name)
+    const char *xent_isa_name(int index, int *usable)
+    int xent_max_threads()
+    int xent_forked()
+    int xent_watch_forks()
+
+    ctypedef struct xent_operand:
+        void *data
+        Py_ssize_t outer
+        Py_ssize_t stride
+
+    ctypedef struct xent_softmax_args:
+        Py_ssize_t positions, inner, classes, chunk
+        xent_operand x, aux, out
+        void *per_position
+        double *partial
+        int64_t *label
+        int64_t ignore_index
+        void *weight
+        double mix, base, peak
+        double gradient_scale
+        double *upstream
+
+    ctypedef struct xent_map_args:
+        Py_ssize_t size, chunk
+        void *x
+        void *out
+
+    ctypedef struct xent_window:
+        Py_ssize_t height, width, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w
+
+    enum:
+        REDUCTION
+
+    ctypedef struct xent_conv_args:
+        xent_window window
+        Py_ssize_t images, groups, in_channels, out_channels
+        void *x
+        void *weight
+        void *bias
+        void *grad
+        void *out
+        double *partial
+        int relu
+        Py_ssize_t pixel_chunk, image_chunk, row_chunk
+
+    ctypedef struct xent_pool_args:
+        xent_window window
+        Py_ssize_t planes
+        void *x
+        void *grad
+        void *out
+        int count_include_pad
+        Py_ssize_t bottom, right, chunk
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define XENT_OPENMP 1
+    #else
+    #define XENT_OPENMP 0
+    #endif
+    #if defined(__clang__)
+    #define XENT_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define XENT_COMPILER "gcc " __VERSION__
+    #else
+    #define XENT_COMPILER "unknown"
+    #endif
+    """
+    const int XENT_OPENMP
+    const char *XENT_COMPILER
+
+
+# ---- the instruction set, chosen once at import -------------------------------------------------------------------------
+
+cdef xent_table *table = NULL
+
+
+def isas():
+    """Return (names of the instruction sets that were built, those of them that this machine can run), the best last."""
+    cdef int index = 0, usable = 0
+    cdef const char *name = xent_isa_name(0, &usable)
+    built, runs = [], []
+    while name != NULL:
+        built.append(name.decode())
+        if usable:
+            runs.append(name.decode())
+        index += 1
+        name = xent_isa_name(index, &usable)
+    return built, runs
+
+
+cdef int choose_isa() except -1:
+    global table
+    built, runs = isas()
+    name = os.environ.get("XENT_ISA") or runs[len(runs) - 1]
+    if name not in runs:
+        reason = "this machine cannot run it" if name in built else "no such instruction set was built"
+        raise ImportError(f"XENT_ISA={name}: {reason}; usable here: {', '.join(runs)}")
+    table = <xent_table *>xent_find(name.encode())
+    return 0
+
+
+choose_isa()
+if xent_watch_forks() != 0:
+    raise ImportError("pthread_atfork failed: out of memory")
+
+
+def config():
+    """Return what was built and what is in use, for `show_config`."""
+    built, runs = isas()
+    return {
+        "compiler": XENT_COMPILER.decode(),
+        "isa": table.name.decode(),
+        "isa_built": built,
+        "isa_usable": runs,
+        "openmp": bool(XENT_OPENMP),
+    }
+
+
+def max_threads():
+    """Return the number of threads that OpenMP offers now; 1 in a forked child."""
+    return xent_max_threads()
+
+
+def forked():
+    """Return whether this process is the child of a fork()."""
+    return bool(xent_forked())
+
+
+# ---- the parallel loop --------------------------------------------------------------------------------------------------
+
+cdef enum:
+    LINE = 64  # bytes of a cache line, to which scratch is aligned
+
+
+cdef int run(xent_kernel kernel, const void *args, Py_ssize_t chunks, int threads, size_t scratch_bytes) except -1:
+    """Work all chunks. Which thread takes which is left open: nothing depends on it. `scratch_bytes` is per thread."""
+    cdef Py_ssize_t i
+    cdef char *memory = NULL
+    cdef char *scratch = NULL
+    if threads > chunks:
+        threads = <int>chunks
+    if scratch_bytes != 0 and chunks != 0:
+        scratch_bytes = (scratch_bytes + LINE - 1) // LINE * LINE
+        if scratch_bytes > (<size_t>PY_SSIZE_T_MAX - LINE) // threads:
+            raise MemoryError("scratch memory of this size cannot be addressed")
+        memory = <char *>PyMem_Malloc(scratch_bytes * threads + LINE)
+        if memory == NULL:
+            raise MemoryError(f"no memory for {threads} x {scratch_bytes} bytes of scratch")
+        scratch = memory + (LINE - <size_t>memory % LINE)
+    with nogil:
+        if threads <= 1:
+            for i in range(chunks):
+                kernel(args, i, scratch)
+        else:
+            for i in prange(chunks, num_threads=threads, schedule="dynamic"):
+                kernel(args, i, scratch + threadid() * scratch_bytes)
+    PyMem_Free(memory)
+    return 0
+
+
+cdef extern from *:
+    Py_ssize_t PY_SSIZE_T_MAX
+
+
+cdef inline void *data(cnp.ndarray a) noexcept:
+    return NULL if a is None else cnp.PyArray_DATA(a)
+
+
+cdef inline int code(cnp.ndarray a) noexcept:
+    """The element type, of which `_check.py` has let through only those that have kernels."""
+    return XENT_F32 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 else XENT_F64
+
+
+# ---- arrays as (outer, classes, inner) ----------------------------------------------------------------------------------
+
+ctypedef struct Layout:
+    Py_ssize_t outer, classes, inner          # numbers
+    Py_ssize_t outer_step, class_step         # in elements
+
+
+cdef bint collapse(cnp.ndarray a, int begin, int end, Py_ssize_t *count, Py_ssize_t *step) noexcept:
+    """See axes [begin, end) as one axis of `count` elements `step` bytes apart; False where they are not evenly spaced."""
+    cdef int k
+    cdef Py_ssize_t size
+    count[0] = 1
+    step[0] = 0
+    for k in range(end - 1, begin - 1, -1):
+        size = cnp.PyArray_DIM(a, k)
+        if size == 1:
+            continue
+        if count[0] == 1:
+            step[0] = cnp.PyArray_STRIDE(a, k)
+        elif cnp.PyArray_STRIDE(a, k) != step[0] * count[0]:
+            return False
+        count[0] *= size
+    return True
+
+
+cdef bint describe(cnp.ndarray a, int axis, Layout *layout) noexcept:
+    """Whether the kernels can walk `a` as it lies in memory, and how."""
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(a), before, after, before_step, after_step
+    cdef Py_ssize_t class_step = cnp.PyArray_STRIDE(a, axis)
+    cdef int ndim = cnp.PyArray_NDIM(a)
+    layout.classes = cnp.PyArray_DIM(a, axis)
+    if not cnp.PyArray_ISALIGNED(a):
+        return False
+    if not collapse(a, 0, axis, &before, &before_step) or not collapse(a, axis + 1, ndim, &after, &after_step):
+        return False
+    if layout.classes <= 1:
+        class_step = item
+    if before_step % item or class_step % item:
+        return False
+    if after == 1 and class_step == item:  # rows
+        layout.outer, layout.inner, layout.outer_step = before, 1, before_step // item
+    elif after == 1 and before_step == item:  # columns: a transposed matrix
+        layout.outer, layout.inner, layout.outer_step = 1, before, 0
+    elif after_step == item:  # columns: axes after the classes
+        layout.outer, layout.inner, layout.outer_step = before, after, before_step // item
+    else:
+        return False
+    layout.class_step = class_step // item
+    return True
+
+
+cdef bint operand(cnp.ndarray a, int axis, Layout *like, xent_operand *result) noexcept:
+    """Fill in one more array that must lie like the first."""
+    cdef Layout layout
+    if a is None:
+        result.data = NULL
+        result.outer = result.stride = 0
+        return True
+    if not describe(a, axis, &layout) or layout.inner != like.inner or layout.outer != like.outer:
+        return False
+    result.data = cnp.PyArray_DATA(a)
+    result.outer = layout.outer_step
+    result.stride = layout.class_step
+    return True
+
+
+# A chunk is about this many logits: large enough that handing it out costs nothing, small enough for an even load.
+cdef enum:
+    CHUNK = 32768
+    TILE = 128  # of position.h
+
+
+cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis) noexcept:
+    """Describe the arrays and cut the positions into chunks, by shapes alone."""
+    cdef Layout layout
+    cdef Py_ssize_t chunk
+    memset(a, 0, sizeof(a[0]))
+    if not describe(x, axis, &layout):
+        return False
+    if not operand(x, axis, &layout, &a.x) or not operand(aux, axis, &layout, &a.aux) \
+            or not operand(out, axis, &layout, &a.out):
+        return False
+    a.positions = layout.outer * layout.inner
+    a.inner = layout.inner
+    a.classes = layout.classes
+    chunk = CHUNK // max(layout.classes, 1)
+    if chunk >= TILE:
+        chunk = chunk // TILE * TILE
+    else:
+        chunk = max(chunk, 32 if layout.inner > 1 else 1)  # columns: whole vectors
+    a.chunk = chunk
+    return True
+
+
+cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis, void *per_position,
+                     int threads) except -1:
+    """Run one kernel of the softmax family; False if the arrays do not lie in a way that the kernels know."""
+    cdef xent_softmax_args a
+    if not prepare(&a, x, aux, out, axis):
+        return False
+    a.per_position = per_position
+    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, 0)
+    return True
+
+
+def softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
+    return run_softmax(table.softmax, x, None, out, axis, NULL, threads)
+
+
+def log_softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
+    return run_softmax(table.log_softmax, x, None, out, axis, NULL, threads)
+
+
+def logsumexp(cnp.ndarray x, cnp.ndarray out, int axis, cnp.ndarray result, int threads):
+    """`result` has one element per position, in C order; `out` is None."""
+    return run_softmax(table.logsumexp, x, None, None, axis, cnp.PyArray_DATA(result), threads)
+
+
+def softmax_backward(cnp.ndarray grad, cnp.ndarray y, cnp.ndarray out, int axis, int threads):
+    return run_softmax(table.softmax_backward, y, grad, out, axis, NULL, threads)
+
+
+def log_softmax_backward(cnp.ndarray grad, cnp.ndarray y, cnp.ndarray out, int axis, int threads):
+    return run_softmax(table.log_softmax_backward, y, grad, out, axis, NULL, threads)
+
+
+# ---- cross-entropy ------------------------------------------------------------------------------------------------------
+
+def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight):
+    """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
+
+    `labels` are int64 in C order, `weight` is float64 or None.
+    """
+    cdef int64_t *label = <int64_t *>data(labels)
+    cdef double *w = <double *>data(weight)
+    cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad = -1, counted = 0
+    cdef double total = 0
+    with nogil:
+        for i in range(n):
+            if label[i] == ignore_index:
+                continue
+            if label[i] < 0 or label[i] >= classes:
+                bad = i
+                break
+            counted += 1
+            if w != NULL:
+                total += w[label[i]]
+    return bad, counted, total if w != NULL else <double>counted
+
+
+def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, cnp.ndarray labels, int64_t ignore_index,
+                  cnp.ndarray weight, double mix, double base, double peak, double gradient_scale, cnp.ndarray upstream,
+                  cnp.ndarray losses, int threads):
+    """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know."""
+    cdef xent_softmax_args a
+    cdef double few[64]
+    cdef double *partial = few
+    cdef Py_ssize_t chunks
+    cdef double total = 0
+    if not prepare(&a, x, probs, out, axis):
+        return None
+    chunks = (a.positions + a.chunk - 1) // a.chunk
+    a.label = <int64_t *>data(labels)
+    a.ignore_index = ignore_index
+    a.weight = data(weight)
+    a.mix, a.base, a.peak, a.gradient_scale = mix, base, peak, gradient_scale
+    a.upstream = <double *>data(upstream)
+    a.per_position = data(losses)
+    if chunks > 64:
+        partial = <double *>PyMem_Malloc(<size_t>chunks * sizeof(double))
+        if partial == NULL:
+            raise MemoryError(f"no memory for {chunks} partial sums")
+    a.partial = partial
+    try:
+        run(table.cross_entropy[code(x)], &a, chunks, threads, 0)
+        total = ordered_sum(partial, chunks)
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+    return total
+
+
+cdef double ordered_sum(const double *terms, Py_ssize_t n) noexcept nogil:
+    """Sum in index order, with the error of each addition (Knuth's TwoSum)."""
+    cdef double total = 0, error = 0, new, back
+    cdef Py_ssize_t k
+    for k in range(n):
+        new = total + terms[k]
+        back = new - total
+        error += (total - (new - back)) + (terms[k] - back)
+        total = new
+    return total + error if isfinite(total) else total
+
+
+# ---- elementwise --------------------------------------------------------------------------------------------------------
+
+cdef run_map(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, int threads):
+    """`x` and `out` are contiguous, in the same order."""
+    cdef xent_map_args a
+    a.size = cnp.PyArray_SIZE(x)
+    a.chunk = CHUNK
+    a.x = cnp.PyArray_DATA(x)
+    a.out = cnp.PyArray_DATA(out)
+    run(kernels[code(x)], &a, (a.size + CHUNK - 1) // CHUNK, threads, 0)
+
+
+def sigmoid(cnp.ndarray x, cnp.ndarray out, int threads):
+    run_map(table.sigmoid, x, out, threads)
+
+
+def log_sigmoid(cnp.ndarray x, cnp.ndarray out, int threads):
+    run_map(table.log_sigmoid, x, out, threads)
+
+
+def vmath(name, cnp.ndarray x):
+    """Evaluate exp or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
+    cdef cnp.ndarray y = x.copy()
+    cdef bint single = code(x) == XENT_F32
+    cdef void *source = cnp.PyArray_DATA(x)
+    cdef void *target = cnp.PyArray_DATA(y)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
+    if name == "exp" and single:
+        table.exp_f32(<const float *>source, <float *>target, n)
+    elif name == "exp":
+        table.exp_f64(<const double *>source, <double *>target, n)
+    elif single:
+        table.log1p_f32(<const float *>source, <float *>target, n)
+    else:
+        table.log1p_f64(<const double *>source, <double *>target, n)
+    return y
+
+
+# ---- convolution and pooling ----------------------------------------------------------------------------------------------
+# All arrays are in C order. A window is the tuple `_check.Window`.
+
+cdef int fill_window(xent_window *w, window) except -1:
+    (w.height, w.width, w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.dilation_h, w.dilation_w, w.top, w.left,
+     w.out_h, w.out_w) = window[:12]
+    return 0
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept:
+    return (a + b - 1) // b
+
+
+cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups) except -1:
+    """Fill in the geometry; `x` is (N, C, H, W), `weight` (O, C / groups, kh, kw)."""
+    memset(a, 0, sizeof(a[0]))
+    fill_window(&a.window, window)
+    a.images = cnp.PyArray_DIM(x, 0)
+    a.groups = groups
+    a.in_channels = cnp.PyArray_DIM(weight, 1)
+    a.out_channels = cnp.PyArray_DIM(weight, 0) // groups
+    a.x, a.weight = data(x), data(weight)
+    return 0
+
+
+# Pixels of a panel (conv.h): whole vectors of any width; REDUCTION rows of 128 floats are 128 KiB.
+cdef enum:
+    PANEL_PIXELS = 128
+    DOT_PIXELS = 512   # of a panel of grad_weight, where sums stay in registers all along it
+    PANEL_ROWS = 48    # its rows: 96 KiB of floats
+    ENOUGH = 16        # chunks to share among threads; with fewer, the work is cut finer where that costs little
+
+
+cdef inline Py_ssize_t panel_pixels(const xent_conv_args *a) noexcept:
+    return min(PANEL_PIXELS, ceil_div(a.window.out_h * a.window.out_w, 16) * 16)
+
+
+def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu,
+           int threads):
+    cdef xent_conv_args a
+    cdef Py_ssize_t blocks, chunks
+    conv_args(&a, x, weight, window, groups)
+    a.bias, a.out, a.relu = data(bias), data(out), relu
+    a.pixel_chunk = panel_pixels(&a)
+    blocks = a.images * groups * ceil_div(a.window.out_h * a.window.out_w, a.pixel_chunk)
+    a.row_chunk = max(a.out_channels, 1)
+    if 0 < blocks < ENOUGH:  # cut the output channels too: each part gathers its panels anew
+        a.row_chunk = max(24, ceil_div(ceil_div(a.out_channels, ceil_div(ENOUGH, blocks)), 12) * 12)
+    chunks = blocks * ceil_div(a.out_channels, a.row_chunk)
+    run(table.conv2d[code(x)], &a, chunks, threads, REDUCTION * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
+
+
+def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray out, window, Py_ssize_t groups, int threads):
+    cdef xent_conv_args a
+    cdef Py_ssize_t offsets, chunks
+    conv_args(&a, x, weight, window, groups)
+    a.grad, a.out = data(grad), data(out)
+    a.pixel_chunk = panel_pixels(&a)
+    offsets = a.window.kernel_h * a.window.kernel_w
+    a.row_chunk = min(a.in_channels, max(1, 72 // offsets))  # 72: whole register blocks of 6 and 4 rows for 3x3 and 1x1
+    chunks = a.images * groups * ceil_div(a.in_channels, a.row_chunk)
+    run(table.conv2d_grad_x[code(x)], &a, chunks, threads, a.row_chunk * offsets * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
+
+
+def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups, int threads):
+    """Return the gradient in float64."""
+    cdef xent_conv_args a
+    cdef Py_ssize_t depth, chunks, ranges, block, together
+    cdef cnp.ndarray partial
+    conv_args(&a, x, weight, window, groups)
+    a.grad = data(grad)
+    depth = a.in_channels * a.window.kernel_h * a.window.kernel_w
+    a.pixel_chunk = DOT_PIXELS
+    a.row_chunk = min(depth, PANEL_ROWS)
+    chunks = groups * ceil_div(depth, a.row_chunk)
+    block = min(DOT_PIXELS, a.window.out_h * a.window.out_w)
+    together = DOT_PIXELS // block  # images in a panel
+    ranges = max(1, min(ceil_div(a.images, together), ceil_div(ENOUGH, chunks)))
+    a.image_chunk = max(1, ceil_div(ceil_div(a.images, ranges), together) * together)
+    ranges = max(1, ceil_div(a.images, a.image_chunk))
+    partial = np.empty((ranges,) + (<object>weight).shape, np.float64)
+    a.partial = <double *>data(partial)
+    run(table.conv2d_grad_weight[code(x)], &a, chunks * ranges, threads,
+        a.row_chunk * DOT_PIXELS * cnp.PyArray_ITEMSIZE(x))
+    return partial.sum(axis=0) if ranges > 1 else partial[0]
+
+
+def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):
+    cdef xent_conv_args a
+    memset(&a, 0, sizeof(a))
+    a.images, a.groups, a.out_channels = cnp.PyArray_DIM(grad, 0), 1, cnp.PyArray_DIM(grad, 1)
+    a.window.out_h, a.window.out_w = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
+    a.grad, a.out = data(grad), data(out)
+    run(table.conv2d_grad_bias[code(grad)], &a, a.out_channels, threads, 0)
+
+
+cdef int run_im2col(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window, int threads) except -1:
+    """`channels` counts those of all images."""
+    cdef xent_conv_args a
+    memset(&a, 0, sizeof(a))
+    fill_window(&a.window, window)
+    a.x, a.out = data(x), data(out)
+    return run(kernels[code(x)], &a, channels, threads, 0)
+
+
+def im2col(cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window, int threads):
+    run_im2col(table.im2col, x, out, channels, window, threads)
+
+
+def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t channels, window, int threads):
+    run_im2col(table.col2im, cols, out, channels, window, threads)
+
+
+cdef int run_pool(xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad,
+                  int threads) except -1:
+    """`x` gives the planes (N, C, H, W), of which avg_pool2d_backward needs only the shape."""
+    cdef xent_pool_args a
+    cdef Py_ssize_t size
+    memset(&a, 0, sizeof(a))
+    fill_window(&a.window, window)
+    a.bottom, a.right = window.bottom, window.right
+    a.planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1)
+    a.x, a.grad, a.out = data(x), data(grad), data(out)
+    a.count_include_pad = count_include_pad
+    size = a.window.height * a.window.width
+    a.chunk = max(1, CHUNK // 4 // size)
+    return run(kernels[code(out)], &a, ceil_div(a.planes, a.chunk), threads, a.window.width * cnp.PyArray_ITEMSIZE(out))
+
+
+def max_pool2d(cnp.ndarray x, cnp.ndarray out, window, int threads):
+    run_pool(table.max_pool2d, None, x, out, window, False, threads)
+
+
+def max_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, int threads):
+    run_pool(table.max_pool2d_backward, grad, x, out, window, False, threads)
+
+
+def avg_pool2d(cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad, int threads):
+    run_pool(table.avg_pool2d, None, x, out, window, count_include_pad, threads)
+
+
+def avg_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad, int threads):
+    run_pool(table.avg_pool2d_backward, grad, x, out, window, count_include_pad, threads)

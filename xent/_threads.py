@@ -1,0 +1,115 @@
+"""How many threads a call uses. This is the only place where that is decided.
+
+The number never changes a result: work is cut by shapes alone, and partial results are merged in index order.
+"""
+
+import operator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from . import _kernels
+
+# Below this many elements a second thread costs more to wake than it saves. Measured with bench/bench_threads.py on two cores:
+# at 2**15 logits (about 20 microseconds of work) two threads win by a few per cent, at 2**14 they lose.
+WORTH_A_THREAD = 2**15
+
+_process_limit = None
+_context_limit = ContextVar("xent_num_threads", default=None)
+
+
+def _checked(n):
+    if isinstance(n, bool):
+        raise TypeError("n must be an integer >= 1, got a bool")
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"n must be an integer >= 1, got {type(n).__name__}") from None
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    return n
+
+
+def set_num_threads(n):
+    """
+    Set the number of threads that every later call may use.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. It may exceed the number of processors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer, or smaller than 1.
+
+    Notes
+    -----
+    Until this is called, each call uses as many threads as OpenMP offers at that moment: ``OMP_NUM_THREADS``, the processor
+    affinity and ``threadpoolctl`` are honoured. A small call always runs on one thread. In the child of a ``fork()``, where
+    the OpenMP threads of the parent do not exist, every call runs on one thread.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.set_num_threads(2)
+    >>> xent.get_num_threads()
+    2
+    """
+    global _process_limit
+    _process_limit = _checked(n)
+
+
+def get_num_threads():
+    """
+    Return the number of threads that a large call would use now.
+
+    Returns
+    -------
+    int
+        The innermost `num_threads`, else the last `set_num_threads`, else what OpenMP offers.
+
+    Examples
+    --------
+    >>> import xent
+    >>> with xent.num_threads(1):
+    ...     xent.get_num_threads()
+    1
+    """
+    offered = _kernels.max_threads()
+    if _kernels.forked():
+        return offered
+    return _context_limit.get() or _process_limit or offered
+
+
+@contextmanager
+def num_threads(n):
+    """
+    Limit the number of threads inside a ``with`` block, in the current thread or task only.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer, or smaller than 1.
+
+    Examples
+    --------
+    >>> import xent
+    >>> with xent.num_threads(1):
+    ...     y = xent.softmax([1.0, 2.0, 3.0])
+    """
+    token = _context_limit.set(_checked(n))
+    try:
+        yield
+    finally:
+        _context_limit.reset(token)
+
+
+def threads_for(work):
+    """Return the number of threads for a call that touches `work` elements."""
+    return 1 if work < WORTH_A_THREAD else get_num_threads()

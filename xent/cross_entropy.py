@@ -1,0 +1,463 @@
+"""Cross-entropy from logits (softmax loss), and from log-probabilities (negative log-likelihood)."""
+
+import numpy as np
+
+from . import _check, _kernels
+from ._call import call
+from ._threads import threads_for
+
+_OPTIONS = """axis : int, optional
+        The class axis. Every other axis is a position.
+    weight : array_like of float, shape (C,), optional
+        One factor per class, not negative.
+    ignore_index : int, optional
+        Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)
+    label_smoothing : float, optional
+        e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class weights included.
+    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
+        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights ``w[y]`` of counted positions
+        (probability targets: over the number of positions). "mean_valid": over the number of counted positions. "mean_full": over
+        the number of all positions. "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
+
+_TARGET = """target : array_like
+        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`. Or probabilities:
+        floats, of the shape of `logits`; they are not normalised."""
+
+
+def _documented(function):
+    """Fill in the parameters that all three functions of a triple share."""
+    if function.__doc__:
+        function.__doc__ = function.__doc__.replace("<target>", _TARGET).replace("<options>", _OPTIONS)
+    return function
+
+
+@_documented
+def cross_entropy(
+    logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+):
+    """
+    Cross-entropy between a target and the softmax of logits.
+
+    .. math:: -w_y \\log p_y  \\quad\\text{or}\\quad  -\\sum_c w_c t_c \\log p_c, \\qquad p = \\mathrm{softmax}(\\mathrm{logits})
+
+    for an index target y or a probability target t.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C, ...)
+        Unnormalised log-probabilities. Integers and bools become float64.
+    <target>
+    <options>
+
+    Returns
+    -------
+    scalar or ndarray
+        The loss in nats: float64 for float64 logits, else float32. With index targets and no smoothing each position's loss is
+        within 4 ulp of its own value, also where the prediction is confident and the loss tiny. Sums are accumulated in float64.
+
+    Raises
+    ------
+    TypeError
+        If `logits` or `weight` do not hold real numbers or `target` holds neither labels nor probabilities.
+    ValueError
+        If a shape does not fit, a label is out of range, or an option is outside its range.
+
+    See Also
+    --------
+    cross_entropy_grad, cross_entropy_value_and_grad, nll_loss
+
+    Notes
+    -----
+    With m the largest logit and R the sum of exp(x_c - m) over all classes but one that attains it,
+    ``-log p_y = (m - x_y) + log1p(R)``: both terms are non-negative, and nothing cancels [1]_. A target logit of -inf gives an
+    infinite loss; 0 log 0 counts as 0 in probability targets. Label smoothing is that of [2]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
+       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+    .. [2] C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016,
+       doi:10.1109/CVPR.2016.308.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> xent.cross_entropy(logits, [0, 2], reduction="none").round(4)
+    array([0.4076, 1.0986])
+    >>> print(xent.cross_entropy(logits, [0, 2]).round(4))
+    0.7531
+    >>> print(xent.cross_entropy(np.float32([20, 0]), 0))
+    2.0611537e-09
+    """
+    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
+    return problem.solve(None, None)
+
+
+@_documented
+def cross_entropy_grad(
+    logits,
+    target,
+    *,
+    grad_output=None,
+    out=None,
+    axis=-1,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    reduction="mean",
+):
+    """
+    Gradient of `cross_entropy` with respect to the logits.
+
+    .. math:: g_j = s \\, (U p_j - u_j), \\qquad u_c = w_c t_c, \\quad U = \\sum_c u_c
+
+    with t the target as a distribution and s the reduction's factor times `grad_output`.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C, ...)
+        Unnormalised log-probabilities. Integers and bools become float64.
+    <target>
+    grad_output : array_like of float, optional
+        Upstream gradient, of the shape of the loss; None means 1.
+    out : ndarray, optional
+        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits` itself.
+    <options>
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `logits`. With index targets and no smoothing each entry is within 4 ulp of its own value, also
+        the target entry of a confident prediction (-R / (1 + R) instead of p - 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`; also if `grad_output` or `out` do not fit.
+
+    See Also
+    --------
+    cross_entropy, cross_entropy_value_and_grad
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.cross_entropy_grad([1.0, 2.0, 3.0], 0).round(2)
+    array([-0.91,  0.24,  0.67])
+    """
+    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
+    out = problem.gradient_array(out)
+    problem.solve(out, grad_output)
+    return out
+
+
+@_documented
+def cross_entropy_value_and_grad(
+    logits, target, *, out=None, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+):
+    """
+    `cross_entropy` and its gradient from one pass over the logits.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C, ...)
+        Unnormalised log-probabilities. Integers and bools become float64.
+    <target>
+    out : ndarray, optional
+        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits`` overwrites the logits.
+    <options>
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `cross_entropy`.
+    grad : ndarray
+        As `cross_entropy_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`; also if `out` does not fit.
+
+    See Also
+    --------
+    cross_entropy, cross_entropy_grad
+
+    Examples
+    --------
+    >>> import xent
+    >>> loss, grad = xent.cross_entropy_value_and_grad([[1.0, 2.0, 3.0]], [2])
+    >>> print(loss.round(4))
+    0.4076
+    >>> grad.round(2)
+    array([[ 0.09,  0.24, -0.33]])
+    """
+    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
+    out = problem.gradient_array(out)
+    return problem.solve(out, None), out
+
+
+class _Problem:
+    """One call's arguments, checked: what the three functions share."""
+
+    __slots__ = ("x", "axis", "positions", "labels", "probs", "weight", "ignore_index", "smoothing", "divisor", "inputs")
+
+    def __init__(self, logits, target, axis, weight, ignore_index, label_smoothing, reduction):
+        self.x = x = _check.floats(logits, "logits")
+        self.axis = axis = _check.axis_of(axis, x.ndim)
+        self.inputs = [(x, "logits"), (target, "target"), (weight, "weight")]
+        classes = x.shape[axis]
+        self.positions = x.shape[:axis] + x.shape[axis + 1 :]
+        self.ignore_index = _check.integer(ignore_index, "ignore_index") if type(ignore_index) is not int else ignore_index
+        self.smoothing = 0.0
+        if label_smoothing != 0.0:
+            self.smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
+        _check.reduction_name(reduction)
+        self.weight = None if weight is None else _check.class_weights(weight, classes)
+        self.labels = self.probs = None
+        if _is_distribution(target, x.shape):
+            self.probs = _check.floats(target, "target").astype(x.dtype, copy=False)
+            counted = mass = _size(self.positions)
+        else:
+            self.labels = _check.labels_of(target, self.positions, x.shape)
+            bad, counted, mass = _kernels.scan_labels(self.labels, classes, self.ignore_index, self.weight)
+            if bad >= 0:
+                raise _check.bad_label(self.labels, bad, classes, self.ignore_index)
+        self.divisor = _divisor(reduction, x.shape, axis, counted, mass)
+
+    def gradient_array(self, out):
+        """Return `out` after checking it, or a new array."""
+        if out is None:
+            return np.empty_like(self.x)
+        return _check.output(out, self.x.shape, self.x.dtype, self.inputs)
+
+    def solve(self, out, grad_output):
+        """Return the loss; write the gradient to `out` unless that is None."""
+        x, positions, divisor = self.x, self.positions, self.divisor
+        factor, upstream = _check.upstream(grad_output, positions if divisor is None else ())
+        losses = np.empty(positions, x.dtype) if divisor is None else None
+        if divisor is not None:
+            factor = factor / divisor if divisor else 0.0
+        smooth = self.smoothing
+        base = smooth / x.shape[self.axis] if smooth else 0.0
+        mix, peak = (0.0, 1.0 - smooth) if self.probs is None else (1.0 - smooth, 0.0)
+        total = call(
+            _kernels.cross_entropy,
+            (x, self.probs),
+            out,
+            self.axis,
+            self.labels,
+            self.ignore_index,
+            None if self.weight is None else self.weight.astype(x.dtype, copy=False),
+            mix,
+            base,
+            peak,
+            factor,
+            upstream,
+            losses,
+            threads_for(x.size),
+        )
+        if losses is not None:
+            return losses[()]
+        return x.dtype.type(total / divisor if divisor else 0.0)
+
+
+def _is_distribution(target, shape):
+    """Return whether `target` holds probabilities: real floats of the logits' shape. (Anything else must be labels.)"""
+    if isinstance(target, (int, np.integer)):
+        return False
+    target = np.asarray(target)
+    return target.shape == shape and (target.dtype.kind == "f" or target.dtype.name == "bfloat16")
+
+
+def _size(shape):
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _divisor(reduction, shape, axis, counted, mass):
+    """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing."""
+    if reduction == "none":
+        return None
+    if reduction == "sum":
+        return 1.0
+    if reduction == "mean":
+        return mass
+    if reduction == "mean_valid":
+        return counted
+    if reduction == "mean_full":
+        return _size(shape[:axis] + shape[axis + 1 :])
+    if axis == 0:
+        raise ValueError('reduction="mean_batch" needs a batch axis in front, but axis 0 is the class axis')
+    return shape[0]
+
+
+# ---- negative log-likelihood ----------------------------------------------------------------------------------------------
+
+
+@_documented
+def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
+    """
+    Negative log-likelihood of labels, from log-probabilities.
+
+    .. math:: -w_y \\, \\mathrm{log\\_probs}_y
+
+    Parameters
+    ----------
+    log_probs : array_like of float, shape (..., C, ...)
+        Log-probabilities in nats, such as `log_softmax` returns. Integers and bools become float64.
+    target : array_like of int
+        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
+    axis, weight, ignore_index, reduction
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    scalar or ndarray
+        The loss in nats: float64 for float64 input, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    See Also
+    --------
+    cross_entropy, nll_loss_grad, nll_loss_value_and_grad
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> print(xent.nll_loss(np.log([[0.1, 0.3, 0.6], [0.2, 0.6, 0.2]]), [2, 1]).round(2))
+    0.51
+    """
+    return _nll(log_probs, target, None, None, False, axis, weight, ignore_index, reduction)[0]
+
+
+@_documented
+def nll_loss_grad(
+    log_probs, target, *, grad_output=None, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
+):
+    """
+    Gradient of `nll_loss` with respect to the log-probabilities: ``-w[y] s`` at the label, 0 elsewhere.
+
+    Parameters
+    ----------
+    log_probs : array_like of float, shape (..., C, ...)
+        Log-probabilities in nats.
+    target : array_like of int
+        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
+    grad_output : array_like of float, optional
+        Upstream gradient, of the shape of the loss; None means 1.
+    out : ndarray, optional
+        Where to put the gradient: the shape of `log_probs` and the dtype of the result. It may be `log_probs` itself.
+    axis, weight, ignore_index, reduction
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `log_probs`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy_grad`.
+
+    See Also
+    --------
+    nll_loss
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.nll_loss_grad([[-1.0, -0.5], [-0.1, -2.4]], [0, 1])
+    array([[-0.5,  0. ],
+           [ 0. , -0.5]])
+    """
+    return _nll(log_probs, target, out, grad_output, True, axis, weight, ignore_index, reduction)[1]
+
+
+@_documented
+def nll_loss_value_and_grad(
+    log_probs, target, *, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
+):
+    """
+    `nll_loss` and its gradient.
+
+    Parameters
+    ----------
+    log_probs : array_like of float, shape (..., C, ...)
+        Log-probabilities in nats.
+    target : array_like of int
+        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
+    out : ndarray, optional
+        Where to put the gradient, as in `nll_loss_grad`.
+    axis, weight, ignore_index, reduction
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `nll_loss`.
+    grad : ndarray
+        As `nll_loss_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy_value_and_grad`.
+
+    See Also
+    --------
+    nll_loss, nll_loss_grad
+
+    Examples
+    --------
+    >>> import xent
+    >>> loss, grad = xent.nll_loss_value_and_grad([[-1.0, -0.5]], [1])
+    >>> print(loss)
+    0.5
+    """
+    return _nll(log_probs, target, out, None, True, axis, weight, ignore_index, reduction)
+
+
+def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_index, reduction):
+    """Gather and scatter: NumPy is as good at these as a kernel would be."""
+    x = _check.floats(log_probs, "log_probs")
+    axis = _check.axis_of(axis, x.ndim)
+    classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
+    ignore_index = _check.integer(ignore_index, "ignore_index")
+    _check.reduction_name(reduction)
+    inputs = [(x, "log_probs"), (target, "target"), (weight, "weight")]
+    weight = None if weight is None else _check.class_weights(weight, classes)
+    labels = _check.labels_of(target, positions)
+    bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
+    if bad >= 0:
+        raise _check.bad_label(labels, bad, classes, ignore_index)
+    divisor = _divisor(reduction, x.shape, axis, counted, mass)
+    factor, upstream = _check.upstream(grad_output, positions if divisor is None else ())
+    if want_grad and out is not None:
+        _check.output(out, x.shape, x.dtype, inputs)
+
+    valid = labels != ignore_index
+    index = np.expand_dims(np.where(valid, labels, 0), axis)
+    factors = valid * (1.0 if weight is None else weight[np.squeeze(index, axis)]) if classes else np.zeros(positions)
+    picked = np.take_along_axis(x, index, axis).squeeze(axis) if classes else np.zeros(positions, x.dtype)
+    losses = np.where(valid, -factors * picked.astype(np.float64), 0.0) + 0.0  # + 0.0: no loss is -0.0
+    grad = None
+    if want_grad:
+        factor = factor if divisor is None else factor / divisor if divisor else 0.0
+        entries = np.where(valid, -factors * factor * (1.0 if upstream is None else upstream), 0.0) + 0.0
+        grad = np.empty_like(x) if out is None else out
+        grad[...] = 0
+        if classes:
+            np.put_along_axis(grad, index, np.expand_dims(entries, axis).astype(x.dtype), axis)
+    if divisor is None:
+        return losses.astype(x.dtype)[()], grad
+    return x.dtype.type(losses.sum() / divisor if divisor else 0.0), grad

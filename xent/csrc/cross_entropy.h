@@ -1,0 +1,127 @@
+/* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of softmax.h.
+ *
+ * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label y:
+ *
+ *   loss = sum_c u_c (-log p_c) + d (-log p_y)
+ *        = sum_c u_c (m - x_c) + U log1p(R) + d ((m - x_y) + log1p(R))
+ *
+ *   d(-log p_c)/dx_j = p_j - [c == j], so
+ *   g_j  = s [ (U + d) p_j - u_j - d [j == y] ]                              s: the upstream gradient
+ *   g_y  = s [ d (p_y - 1) + (U p_y - u_y) ]                                 the entry whose p_y - 1 would cancel
+ *
+ *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
+ *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
+ */
+
+/* The mask of the first n lanes. */
+ALWAYS_INLINE VM NAME(first)(ptrdiff_t n)
+{
+    T index[LANES];
+    for (int k = 0; k < LANES; k++) index[k] = (T)k;
+    return m_gt(NAME(set)((T)n), v_load(index));
+}
+
+/* sum_c u_c (m - x_c) and U of one position (rows) or a vector of positions (columns); 0 * infinity counts as 0. */
+ALWAYS_INLINE void NAME(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
+{
+    const V zero = {0}, infinity = NAME(set)((T)INFINITY);
+    const V finite_gap = v_select(m_eq(gap, infinity), v_select(m_eq(u, zero), zero, gap), gap);
+    NAME(sum_add)(loss, u * finite_gap);
+    NAME(sum_add)(mass, u);
+}
+
+static void NAME(dense_terms)(const xent_softmax_args *a, const NAME(tile) *t, const xent_stats *s, double *loss, double *mass)
+{
+    const NAME(dense_target) d = NAME(dense_target_of)(a);
+    const V zero = {0}, one = NAME(set)(1);
+    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
+        const S *x = t->x + p * t->x_step, *target = t->aux ? t->aux + p * t->aux_step : NULL;
+        const V m = NAME(set)((T)s->top[p]);
+        NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
+        for (ptrdiff_t c = 0; c < a->classes; c += LANES) {
+            const ptrdiff_t n = xent_least(LANES, a->classes - c);
+            /* past the end the weight is 0, and with it u */
+            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(NAME(first)(n), one, zero);
+            const V u = NAME(target_value)(&d, weight, target ? NAME(load)(target + c, n, zero) : zero);
+            NAME(dense_add)(sums, sums + 1, u, m - NAME(load)(x + c, n, m));
+        }
+        loss[p] = NAME(sum_total)(sums), mass[p] = NAME(sum_total)(sums + 1);
+    }
+    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
+        const ptrdiff_t n = xent_least(LANES, t->n - p);
+        T top[LANES];
+        for (int k = 0; k < LANES; k++) top[k] = (T)s->top[p + k];
+        NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
+        for (ptrdiff_t c = 0; c < a->classes; c++) {
+            const V target = t->aux ? NAME(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
+            const V u = NAME(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
+            NAME(dense_add)(sums, sums + 1, u, v_load(top) - NAME(load)(t->x + p + c * t->x_step, n, zero));
+        }
+        NAME(sum_lanes)(sums, loss + p), NAME(sum_lanes)(sums + 1, mass + p);
+    }
+}
+
+/* One element of a tile, by position and class. */
+ALWAYS_INLINE ptrdiff_t NAME(element)(const NAME(tile) *t, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
+{
+    return t->rows ? p * step + c : p + c * step;
+}
+
+static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile) *t, double *loss)
+{
+    const int64_t *label = a->label ? a->label + t->first : NULL;
+    const int dense = a->mix != 0 || a->base != 0;
+    const T *weight = (const T *)a->weight;
+    xent_stats s;
+    double dense_loss[TILE] = {0}, mass[TILE] = {0}; /* sum u_c (m - x_c), U */
+    double peak[TILE] = {0}, x_y[TILE] = {0}, p_minus_1[TILE], scale[TILE];
+    NAME(statistics)(t, a->classes, &s);
+    if (dense) NAME(dense_terms)(a, t, &s, dense_loss, mass);
+
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const int ignored = label && label[p] == a->ignore_index;
+        scale[p] = ignored ? 0 : a->gradient_scale * (a->upstream ? a->upstream[t->first + p] : 1);
+        if (label && !ignored) {
+            peak[p] = a->peak * (weight ? (double)weight[label[p]] : 1.0);
+            x_y[p] = t->x[NAME(element)(t, t->x_step, p, label[p])];
+        }
+    }
+    if (label) target_terms(&s, x_y, loss, p_minus_1, t->n);
+
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const int ignored = label && label[p] == a->ignore_index;
+        double value = 0;
+        if (!ignored) {
+            if (dense) value = dense_loss[p] + mass[p] * s.log_total[p];
+            if (label && peak[p] != 0) value += peak[p] * loss[p];
+        }
+        loss[p] = value;
+        if (a->per_position) ((T *)a->per_position)[t->first + p] = (T)value;
+    }
+    if (!t->out) return;
+
+    /* x_y and the labels' terms are in hand: from here on `out` may overwrite the logits. */
+    double factor[TILE], target[TILE];
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        factor[p] = scale[p] * (mass[p] + peak[p]);
+        if (!label || scale[p] == 0) continue;
+        double u_y = 0;
+        if (dense) {
+            const double t_y = t->aux ? (double)t->aux[NAME(element)(t, t->aux_step, p, label[p])] : 0.0;
+            u_y = (weight ? (double)weight[label[p]] : 1.0) * (a->mix * t_y + a->base);
+        }
+        target[p] = peak[p] * p_minus_1[p];
+        if (dense) target[p] += mass[p] * (p_minus_1[p] + 1) - u_y;
+        target[p] *= scale[p];
+    }
+    NAME(affine) f;
+    NAME(make_affine)(&f, &s, factor, dense ? scale : NULL, t->n);
+    if (dense)
+        NAME(exp_map)(t, a, &f, 1);
+    else
+        NAME(exp_map)(t, a, &f, 0);
+    for (ptrdiff_t p = 0; label && p < t->n; p++)
+        if (scale[p] != 0) t->out[NAME(element)(t, t->out_step, p, label[p])] = (T)target[p];
+}
+
+TILE_KERNEL(cross_entropy)

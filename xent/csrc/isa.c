@@ -1,0 +1,40 @@
+/* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the machine
+ * flags) and exporting one table, xent_table_<name>. */
+#include "table.h"
+
+#include "simd.h"
+
+ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+ALWAYS_INLINE ptrdiff_t xent_most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* Add one number to a sum with its compensation (Knuth's TwoSum). */
+ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
+{
+    const double total = *sum + v, back = total - *sum;
+    *error += (*sum - (total - back)) + (v - back);
+    *sum = total;
+}
+
+#include "window.h"
+
+#define XENT_REAL 64
+#include "real.h"
+
+#define XENT_REAL 32
+#include "real.h"
+
+#define XENT_CONCAT(a, b) a##b
+#define XENT_TABLE(isa) XENT_CONCAT(xent_table_, isa)
+#define XENT_STRING(s) #s
+#define XENT_NAME(isa) XENT_STRING(isa)
+
+const xent_table XENT_TABLE(XENT_ISA) = {
+    .name = XENT_NAME(XENT_ISA),
+#define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
+#include "kernels.def"
+#undef X
+    .exp_f32 = exp_array_f32,
+    .exp_f64 = exp_array_f64,
+    .log1p_f32 = log1p_array_f32,
+    .log1p_f64 = log1p_array_f64,
+};

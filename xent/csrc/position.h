@@ -1,0 +1,69 @@
+/* position.h: what is known of a position after one look at its logits, and the arithmetic from there to total, logarithm
+ * and target terms, in double lanes whatever the logits' type. Included once, after the double version of vmath.h.
+ *
+ * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
+ *
+ *   logsumexp      = m + log1p(R)
+ *   log softmax_c  = (x_c - m) - log1p(R)          both terms <= 0: nothing cancels
+ *   -log p_y       = (m - x_y) + log1p(R)          both terms >= 0: nothing cancels, whatever the label
+ *   p_y - 1        = -R / (1 + R)  where x_y = m;  else p_y - 1 with p_y <= 1/2: nothing cancels
+ *
+ * so the accuracy of confident predictions needs no knowledge of the label while the row is read. R comes as
+ * rest * 2^reference: powers of two are exact, so a row that meets a larger logit rescales without an error.
+ */
+
+#define TILE 128 /* positions worked on at a time: their numbers (a dozen doubles each) stay in the L1 cache */
+
+typedef struct {
+    double top[TILE];        /* m */
+    double rest[TILE];       /* sum of e^x_c over the others, times 2^-reference; if m is infinite: 0, or NaN if one is there */
+    double reference[TILE];
+    /* From here on made by finish(): */
+    double shift[TILE];      /* what to subtract from a logit before exp: 0, or m where |m| is past the range of exp_mantissa */
+    double power[TILE];      /* n of e^(m - shift) = 2^n e^r */
+    double inverse[TILE];    /* p_c = e^(x_c - shift) 2^-power * inverse */
+    double others[TILE];     /* R */
+    double total[TILE];      /* 1 + R; NaN if m is infinite, as all probabilities are then */
+    double log_total[TILE];  /* log1p(R) */
+} xent_stats;
+
+#define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
+
+/* Beyond these |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
+ * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
+#define LIMIT_F32 256.0
+#define LIMIT_F64 1600.0
+
+static void finish(xent_stats *s, ptrdiff_t n, double limit)
+{
+    const vf64 zero = {0}, one = v_set_f64(1), infinity = v_set_f64(INFINITY), magic = v_set_f64(0x1.8p52);
+    for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
+        const vf64 m = v_load(s->top + i), rest = v_load(s->rest + i), size = v_abs(m);
+        const vm64 infinite = m_eq(size, infinity);
+        const vf64 relative = v_select(m_gt(size, v_set_f64(limit)), zero, m);
+        vi64 bits;
+        const vf64 mantissa = exp_mantissa_f64(relative, &bits);
+        const vf64 power = (vf64)bits - magic;
+        const vi64 biased = (vi64)(v_load(s->reference + i) - power + magic) + v_iset_f64(1023);
+        const vf64 others = v_select(infinite, rest, rest * (vf64)(biased << 52) / mantissa);
+        const vf64 total = v_select(infinite, v_set_f64(NAN), one + others);
+        v_store(s->shift + i, v_select(infinite, zero, m - relative));
+        v_store(s->power + i, power);
+        v_store(s->inverse + i, one / (mantissa * total));
+        v_store(s->others + i, others);
+        v_store(s->total + i, total);
+        v_store(s->log_total + i, log1p_f64(others));
+    }
+}
+
+/* From the target logits x_y: -log p_y and p_y - 1. */
+static void target_terms(const xent_stats *s, const double *x_y, double *loss, double *p_minus_1, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
+        const vf64 gap = v_load(s->top + i) - v_load(x_y + i);
+        const vf64 total = v_load(s->total + i), zero = {0};
+        const vf64 p = exp_f64(zero - gap) / total;
+        v_store(loss + i, gap + v_load(s->log_total + i));
+        v_store(p_minus_1 + i, v_select(m_eq(gap, zero), -v_load(s->others + i) / total, p - v_set_f64(1)));
+    }
+}

@@ -1,0 +1,203 @@
+/* simd.h: the vector vocabulary. Every kernel is written once on these words and compiled once per instruction set;
+ * this is the only file with intrinsics.
+ *
+ * Types    vf32 vi32 vm32   floats, their integers of equal width, and a mask with one truth value a lane
+ *          vf64 vi64 vm64   the same for doubles
+ * Words    v_load v_store v_load_n v_store_n         a full vector; its first n lanes (the others read as `fill`)
+ *          v_fma v_max v_min v_abs                   max and min return the second operand where a lane is NaN
+ *          m_gt m_ge m_eq m_any v_select             comparisons, and choosing by them
+ *          v_widen_lo v_widen_hi                     the two halves of a float vector as doubles
+ *          v_sum v_top                               horizontal sum and maximum
+ * Arithmetic and integer operators are those of the compiler's vector extension: a + b, i << 23, and so on.
+ */
+#ifndef XENT_SIMD_H
+#define XENT_SIMD_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512F__)
+#define XENT_VBYTES 64
+#elif defined(__AVX2__)
+#define XENT_VBYTES 32
+#else
+#define XENT_VBYTES 16
+#endif
+
+#if defined(__FMA__) || defined(__aarch64__)
+#define XENT_FUSED 1 /* v_fma rounds once */
+#else
+#define XENT_FUSED 0 /* v_fma rounds twice */
+#endif
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf32 __attribute__((vector_size(XENT_VBYTES)));
+typedef int32_t vi32 __attribute__((vector_size(XENT_VBYTES)));
+typedef double vf64 __attribute__((vector_size(XENT_VBYTES)));
+typedef int64_t vi64 __attribute__((vector_size(XENT_VBYTES)));
+
+/* The words that the compiler's vector extension can say for both types in one way. NAME is f32 or f64. */
+#define XENT_COMMON_WORDS(NAME, T, I, V, VI)                                                                             \
+    typedef V V##_unaligned __attribute__((aligned(sizeof(T)), may_alias));                                              \
+    ALWAYS_INLINE V v_load_##NAME(const T *p) { return *(const V##_unaligned *)p; }                                      \
+    ALWAYS_INLINE void v_store_##NAME(T *p, V v) { *(V##_unaligned *)p = v; }                                            \
+    ALWAYS_INLINE V v_set_##NAME(T s) { return s - (V){0}; }                                                             \
+    ALWAYS_INLINE VI v_iset_##NAME(I s) { return s - (VI){0}; }                                                          \
+    ALWAYS_INLINE V v_abs_##NAME(V a) { return (V)((VI)a & ~v_iset_##NAME((I)((uint64_t)1 << (8 * sizeof(T) - 1)))); }   \
+    ALWAYS_INLINE T v_sum_##NAME(V a)                                                                                    \
+    {                                                                                                                    \
+        T s = a[0];                                                                                                      \
+        for (size_t k = 1; k < XENT_VBYTES / sizeof(T); k++) s += a[k];                                                  \
+        return s;                                                                                                        \
+    }                                                                                                                    \
+    ALWAYS_INLINE T v_top_##NAME(V a)                                                                                    \
+    {                                                                                                                    \
+        T s = a[0];                                                                                                      \
+        for (size_t k = 1; k < XENT_VBYTES / sizeof(T); k++) s = a[k] > s ? a[k] : s;                                    \
+        return s;                                                                                                        \
+    }
+
+XENT_COMMON_WORDS(f32, float, int32_t, vf32, vi32)
+XENT_COMMON_WORDS(f64, double, int64_t, vf64, vi64)
+
+#if defined(__AVX512F__) /* ------------------------------------------------------------------------- AVX-512 */
+
+typedef __mmask16 vm32;
+typedef __mmask8 vm64;
+/* The mask types are plain integers of 16 and 8 bits, so words that take only masks can tell them apart. */
+#define XENT_WORDS(NAME, T, V, VM, P)                                                                                    \
+    ALWAYS_INLINE V v_fma_##NAME(V a, V b, V c) { return (V)_mm512_fmadd_##P(a, b, c); }                                 \
+    ALWAYS_INLINE V v_max_##NAME(V a, V b) { return (V)_mm512_max_##P(a, b); }                                           \
+    ALWAYS_INLINE V v_min_##NAME(V a, V b) { return (V)_mm512_min_##P(a, b); }                                           \
+    ALWAYS_INLINE VM m_gt_##NAME(V a, V b) { return _mm512_cmp_##P##_mask(a, b, _CMP_GT_OQ); }                           \
+    ALWAYS_INLINE VM m_ge_##NAME(V a, V b) { return _mm512_cmp_##P##_mask(a, b, _CMP_GE_OQ); }                           \
+    ALWAYS_INLINE VM m_eq_##NAME(V a, V b) { return _mm512_cmp_##P##_mask(a, b, _CMP_EQ_OQ); }                           \
+    ALWAYS_INLINE int m_any_##NAME(VM m) { return m != 0; }                                                              \
+    ALWAYS_INLINE V v_select_##NAME(VM m, V a, V b) { return (V)_mm512_mask_blend_##P(m, b, a); }                        \
+    ALWAYS_INLINE V v_load_n_##NAME(const T *p, ptrdiff_t n, V fill)                                                     \
+    {                                                                                                                    \
+        return (V)_mm512_mask_loadu_##P(fill, (VM)((1u << n) - 1), p);                                                   \
+    }                                                                                                                    \
+    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm512_mask_storeu_##P(p, (VM)((1u << n) - 1), v); }
+
+XENT_WORDS(f32, float, vf32, vm32, ps)
+XENT_WORDS(f64, double, vf64, vm64, pd)
+
+ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
+
+#else /* ------------------------------------------------------ masks are integer vectors everywhere else */
+
+typedef vi32 vm32;
+typedef vi64 vm64;
+#define XENT_MASK_WORDS(NAME, V, VM)                                                                                     \
+    ALWAYS_INLINE VM m_gt_##NAME(V a, V b) { return (VM)(a > b); }                                                       \
+    ALWAYS_INLINE VM m_ge_##NAME(V a, V b) { return (VM)(a >= b); }                                                      \
+    ALWAYS_INLINE VM m_eq_##NAME(V a, V b) { return (VM)(a == b); }
+XENT_MASK_WORDS(f32, vf32, vm32)
+XENT_MASK_WORDS(f64, vf64, vm64)
+
+#if defined(__AVX2__) /* ------------------------------------------------------------------------ AVX2 + FMA */
+
+/* A window of ones that slides over zeros: reading it at 8 - n gives n lanes of ones. */
+static const int32_t xent_ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+static const int64_t xent_ones_then_zeros_64[8] = {-1, -1, -1, -1};
+ALWAYS_INLINE __m256i xent_first_ps(ptrdiff_t n) { return _mm256_loadu_si256((const __m256i *)(xent_ones_then_zeros + 8 - n)); }
+ALWAYS_INLINE __m256i xent_first_pd(ptrdiff_t n) { return _mm256_loadu_si256((const __m256i *)(xent_ones_then_zeros_64 + 4 - n)); }
+
+#define XENT_WORDS(NAME, T, V, VM, P)                                                                                    \
+    ALWAYS_INLINE V v_fma_##NAME(V a, V b, V c) { return (V)_mm256_fmadd_##P(a, b, c); }                                 \
+    ALWAYS_INLINE V v_max_##NAME(V a, V b) { return (V)_mm256_max_##P(a, b); }                                           \
+    ALWAYS_INLINE V v_min_##NAME(V a, V b) { return (V)_mm256_min_##P(a, b); }                                           \
+    ALWAYS_INLINE int m_any_##NAME(VM m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }                         \
+    ALWAYS_INLINE V v_select_##NAME(VM m, V a, V b) { return (V)_mm256_blendv_##P(b, a, (V)m); }                         \
+    ALWAYS_INLINE V v_load_n_##NAME(const T *p, ptrdiff_t n, V fill)                                                     \
+    {                                                                                                                    \
+        const __m256i first = xent_first_##P(n);                                                                         \
+        return (V)_mm256_blendv_##P(fill, _mm256_maskload_##P(p, first), (V)first);                                      \
+    }                                                                                                                    \
+    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm256_maskstore_##P(p, xent_first_##P(n), v); }
+
+XENT_WORDS(f32, float, vf32, vm32, ps)
+XENT_WORDS(f64, double, vf64, vm64, pd)
+
+ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+
+#else /* -------------------------------------------------- 16-byte vectors: SSE2, NEON, or any other machine */
+
+#define XENT_WORDS(NAME, T, V, VM)                                                                                       \
+    ALWAYS_INLINE V v_select_##NAME(VM m, V a, V b) { return (V)((m & (VM)a) | (~m & (VM)b)); }                          \
+    ALWAYS_INLINE V v_load_n_##NAME(const T *p, ptrdiff_t n, V fill)                                                     \
+    {                                                                                                                    \
+        for (ptrdiff_t k = 0; k < n; k++) fill[k] = p[k];                                                                \
+        return fill;                                                                                                     \
+    }                                                                                                                    \
+    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n)                                                          \
+    {                                                                                                                    \
+        for (ptrdiff_t k = 0; k < n; k++) p[k] = v[k];                                                                   \
+    }                                                                                                                    \
+    ALWAYS_INLINE int m_any_##NAME(VM m)                                                                                 \
+    {                                                                                                                    \
+        const vi64 w = (vi64)m;                                                                                          \
+        return (w[0] | w[1]) != 0;                                                                                       \
+    }
+XENT_WORDS(f32, float, vf32, vm32)
+XENT_WORDS(f64, double, vf64, vm64)
+
+#if defined(__SSE2__)
+ALWAYS_INLINE vf32 v_fma_f32(vf32 a, vf32 b, vf32 c) { return a * b + c; }
+ALWAYS_INLINE vf64 v_fma_f64(vf64 a, vf64 b, vf64 c) { return a * b + c; }
+ALWAYS_INLINE vf32 v_max_f32(vf32 a, vf32 b) { return (vf32)_mm_max_ps(a, b); }
+ALWAYS_INLINE vf64 v_max_f64(vf64 a, vf64 b) { return (vf64)_mm_max_pd(a, b); }
+ALWAYS_INLINE vf32 v_min_f32(vf32 a, vf32 b) { return (vf32)_mm_min_ps(a, b); }
+ALWAYS_INLINE vf64 v_min_f64(vf64 a, vf64 b) { return (vf64)_mm_min_pd(a, b); }
+#else
+ALWAYS_INLINE vf32 v_max_f32(vf32 a, vf32 b) { return v_select_f32(m_gt_f32(a, b), a, b); }
+ALWAYS_INLINE vf64 v_max_f64(vf64 a, vf64 b) { return v_select_f64(m_gt_f64(a, b), a, b); }
+ALWAYS_INLINE vf32 v_min_f32(vf32 a, vf32 b) { return v_select_f32(m_gt_f32(b, a), a, b); }
+ALWAYS_INLINE vf64 v_min_f64(vf64 a, vf64 b) { return v_select_f64(m_gt_f64(b, a), a, b); }
+#if defined(__aarch64__)
+ALWAYS_INLINE vf32 v_fma_f32(vf32 a, vf32 b, vf32 c) { return (vf32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+ALWAYS_INLINE vf64 v_fma_f64(vf64 a, vf64 b, vf64 c) { return (vf64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else
+ALWAYS_INLINE vf32 v_fma_f32(vf32 a, vf32 b, vf32 c) { return a * b + c; }
+ALWAYS_INLINE vf64 v_fma_f64(vf64 a, vf64 b, vf64 c) { return a * b + c; }
+#endif
+#endif
+
+ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64){v[0], v[1]}; }
+ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
+
+#endif
+#endif
+
+/* One spelling for both types. */
+#define v_load(p) _Generic((p), const float *: v_load_f32, float *: v_load_f32, const double *: v_load_f64, double *: v_load_f64)(p)
+#define v_load_n(p, n, fill) _Generic((fill), vf32: v_load_n_f32, vf64: v_load_n_f64)(p, n, fill)
+#define v_store(p, v) _Generic((v), vf32: v_store_f32, vf64: v_store_f64)(p, v)
+#define v_store_n(p, v, n) _Generic((v), vf32: v_store_n_f32, vf64: v_store_n_f64)(p, v, n)
+#define v_fma(a, b, c) _Generic((a), vf32: v_fma_f32, vf64: v_fma_f64)(a, b, c)
+#define v_max(a, b) _Generic((a), vf32: v_max_f32, vf64: v_max_f64)(a, b)
+#define v_min(a, b) _Generic((a), vf32: v_min_f32, vf64: v_min_f64)(a, b)
+#define v_abs(a) _Generic((a), vf32: v_abs_f32, vf64: v_abs_f64)(a)
+#define v_sum(a) _Generic((a), vf32: v_sum_f32, vf64: v_sum_f64)(a)
+#define v_top(a) _Generic((a), vf32: v_top_f32, vf64: v_top_f64)(a)
+#define m_gt(a, b) _Generic((a), vf32: m_gt_f32, vf64: m_gt_f64)(a, b)
+#define m_ge(a, b) _Generic((a), vf32: m_ge_f32, vf64: m_ge_f64)(a, b)
+#define m_eq(a, b) _Generic((a), vf32: m_eq_f32, vf64: m_eq_f64)(a, b)
+#define m_any(m) _Generic((m), vm32: m_any_f32, vm64: m_any_f64)(m)
+#define v_select(m, a, b) _Generic((a), vf32: v_select_f32, vf64: v_select_f64)(m, a, b)
+
+#endif

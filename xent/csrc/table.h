@@ -1,0 +1,102 @@
+/* table.h: what the bridge (_kernels.pyx) and the kernels agree on: dtype codes, the table of kernels of one instruction
+ * set, and the argument structures. Sizes and strides count elements, not bytes; all are ptrdiff_t.
+ */
+#ifndef XENT_TABLE_H
+#define XENT_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Codes of the element types. The 16-bit ones have their places; their kernels are not written yet (NULL in the table). */
+enum { XENT_F32, XENT_F64, XENT_F16, XENT_BF16, XENT_DTYPES };
+
+/* Work chunk number `chunk`; chunks depend on shapes alone and may run in any order, on any thread. `scratch` is this
+ * thread's own memory, as large and aligned as the operator's *_scratch_bytes says, or NULL. */
+typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
+
+typedef struct {
+    const char *name; /* of the instruction set */
+#define X(kernel) xent_kernel kernel[XENT_DTYPES];
+#include "kernels.def"
+#undef X
+    /* Arithmetic of its own, exposed so that tests can measure it: y[i] = f(x[i]). */
+    void (*exp_f32)(const float *, float *, ptrdiff_t);
+    void (*exp_f64)(const double *, double *, ptrdiff_t);
+    void (*log1p_f32)(const float *, float *, ptrdiff_t);
+    void (*log1p_f64)(const double *, double *, ptrdiff_t);
+} xent_table;
+
+/* dispatch.c */
+const xent_table *xent_find(const char *name);              /* NULL if it was not built or cannot run here */
+const char *xent_isa_name(int index, int *usable);          /* every set that was built, best last; NULL past the end */
+
+/* threads.c */
+int xent_max_threads(void);
+int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
+int xent_watch_forks(void);
+
+/* One array seen as (outer, classes, inner): position p = o * inner + i, class c at data[o * outer + c * stride + i].
+ * inner > 1 means that neighbouring positions are neighbours in memory. */
+typedef struct {
+    void *data;
+    ptrdiff_t outer, stride;
+} xent_operand;
+
+/* The softmax family and cross-entropy. */
+typedef struct {
+    ptrdiff_t positions, inner, classes, chunk; /* chunk: positions per chunk */
+    xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
+    void *per_position;                         /* logsumexps or losses, of the real type; may be NULL */
+    double *partial;                            /* sum of the losses of each chunk */
+    /* cross-entropy: the target of a position is u_c = w_c (mix * t_c + base), plus `peak` * w_y at label y. */
+    const int64_t *label;                       /* one per position, or NULL */
+    int64_t ignore_index;
+    const void *weight;                         /* one per class, of the real type, or NULL */
+    double mix, base, peak;
+    double gradient_scale;                      /* multiplies every gradient */
+    const double *upstream;                     /* and one factor per position, or NULL */
+} xent_softmax_args;
+
+/* Elementwise functions of contiguous arrays. */
+typedef struct {
+    ptrdiff_t size, chunk;
+    const void *x;
+    void *out;
+} xent_map_args;
+
+/* The geometry of a sliding window over (height, width) images. */
+typedef struct {
+    ptrdiff_t height, width;           /* of the input image */
+    ptrdiff_t kernel_h, kernel_w;
+    ptrdiff_t stride_h, stride_w;
+    ptrdiff_t dilation_h, dilation_w;
+    ptrdiff_t top, left;               /* padding; right and bottom follow from the output's size */
+    ptrdiff_t out_h, out_w;
+} xent_window;
+
+/* Convolutions and im2col. */
+enum { REDUCTION = 256 }; /* rows of the im2col matrix in a panel: with 128 pixels of floats 128 KiB, part of an L2 cache */
+
+typedef struct {
+    xent_window window;
+    ptrdiff_t images, groups;
+    ptrdiff_t in_channels, out_channels; /* per group */
+    const void *x, *weight, *bias, *grad;
+    void *out;
+    double *partial;   /* of grad_weight */
+    int relu;
+    /* How the work is cut; conv.h says for each kernel which rows these are. */
+    ptrdiff_t pixel_chunk, image_chunk, row_chunk;
+} xent_conv_args;
+
+typedef struct {
+    xent_window window;
+    ptrdiff_t planes;        /* N * C */
+    const void *x, *grad;
+    void *out;
+    int count_include_pad;
+    ptrdiff_t bottom, right; /* padding there, for the divisor of avg_pool2d */
+    ptrdiff_t chunk;         /* planes per chunk */
+} xent_pool_args;
+
+#endif

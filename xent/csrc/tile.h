@@ -1,0 +1,90 @@
+/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE,
+ * each in one of two shapes that the kernels know:
+ *
+ *   rows      the classes of a position are neighbours in memory: a kernel runs along each row
+ *   columns   the positions are neighbours: a kernel runs along the positions, a vector of them at a time, over the classes
+ *
+ * Rows that are shorter than a few vectors would waste most of each: they are transposed into a small scratch on the stack,
+ * worked on as columns, and transposed back.
+ */
+
+#define PACK_ELEMENTS 4096 /* numbers in the scratch of one operand: 16 or 32 KiB, about an L1 cache */
+#define PACK_CLASSES 64    /* rows up to this long are transposed */
+#define ROWS_BYTES 65536   /* logits in a tile of rows: they are read again for the gradient, from the L2 cache */
+
+/* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
+ALWAYS_INLINE V NAME(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
+ALWAYS_INLINE void NAME(store)(S *p, V v, ptrdiff_t n)
+{
+    if (n >= LANES)
+        v_store(p, v);
+    else
+        v_store_n(p, v, n);
+}
+
+typedef struct {
+    const S *x, *aux;
+    S *out;
+    ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
+    ptrdiff_t first, n;                   /* the positions [first, first + n) */
+    int rows;
+} NAME(tile);
+
+typedef void (*NAME(tile_function))(const xent_softmax_args *, const NAME(tile) *, double *loss);
+
+ALWAYS_INLINE S *NAME(at)(const xent_operand *operand, ptrdiff_t outer, ptrdiff_t inner)
+{
+    return operand->data ? (S *)operand->data + outer * operand->outer + inner : NULL;
+}
+
+/* Copy (positions, classes) from `from` to `to`, either of which may be the transposed side. */
+static void NAME(transpose)(const S *from, ptrdiff_t from_position, ptrdiff_t from_class, S *to, ptrdiff_t to_position,
+                            ptrdiff_t to_class, ptrdiff_t positions, ptrdiff_t classes)
+{
+    if (to_position == 1) /* the side with stride 1 in the inner loop is the one written */
+        for (ptrdiff_t c = 0; c < classes; c++)
+            for (ptrdiff_t p = 0; p < positions; p++) to[p + c * to_class] = from[p * from_position + c * from_class];
+    else
+        for (ptrdiff_t p = 0; p < positions; p++)
+            for (ptrdiff_t c = 0; c < classes; c++)
+                to[p * to_position + c * to_class] = from[p * from_position + c * from_class];
+}
+
+/* Rows of few classes: through the scratch. */
+static void NAME(packed_tile)(const xent_softmax_args *a, NAME(tile) tile, double *loss, NAME(tile_function) function)
+{
+    _Alignas(64) S x[PACK_ELEMENTS], aux[PACK_ELEMENTS], out[PACK_ELEMENTS];
+    const ptrdiff_t step = (tile.n + LANES - 1) / LANES * LANES;
+    NAME(tile) packed = {x, tile.aux ? aux : NULL, tile.out ? out : NULL, step, step, step, tile.first, tile.n, 0};
+    NAME(transpose)(tile.x, tile.x_step, 1, x, 1, step, tile.n, a->classes);
+    if (tile.aux) NAME(transpose)(tile.aux, tile.aux_step, 1, aux, 1, step, tile.n, a->classes);
+    function(a, &packed, loss);
+    if (tile.out) NAME(transpose)(out, 1, step, tile.out, tile.out_step, 1, tile.n, a->classes);
+}
+
+/* Run `function` on the tiles of one chunk; a->partial gets the sum of the losses it reports. */
+static void NAME(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, NAME(tile_function) function)
+{
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
+    const ptrdiff_t classes = xent_most(a->classes, 1);
+    const int columns = a->inner > 1, packed = !columns && classes <= PACK_CLASSES;
+    ptrdiff_t most = TILE;
+    if (packed) most = xent_least(TILE, PACK_ELEMENTS / classes / 16 * 16);
+    if (!packed && !columns) most = xent_least(TILE, xent_most(1, ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes));
+    double sum = 0, error = 0, loss[TILE];
+    for (ptrdiff_t p = begin; p < end;) {
+        const ptrdiff_t o = p / a->inner, i = p % a->inner;
+        NAME(tile) tile = {NAME(at)(&a->x, o, i), NAME(at)(&a->aux, o, i), NAME(at)(&a->out, o, i),
+                           columns ? a->x.stride : a->x.outer, columns ? a->aux.stride : a->aux.outer,
+                           columns ? a->out.stride : a->out.outer, p, xent_least(most, end - p), !columns};
+        if (columns) tile.n = xent_least(tile.n, a->inner - i);
+        if (packed)
+            NAME(packed_tile)(a, tile, loss, function);
+        else
+            function(a, &tile, loss);
+        if (a->partial)
+            for (ptrdiff_t k = 0; k < tile.n; k++) two_sum_add(&sum, &error, loss[k]);
+        p += tile.n;
+    }
+    if (a->partial) a->partial[chunk] = isfinite(sum) ? sum + error : sum;
+}

@@ -1,0 +1,45 @@
+/* window.h: sliding windows over an image, one row of the im2col matrix at a time.
+ *
+ * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j) sees in
+ * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
+ */
+
+/* One piece of an output row: pixels [begin, begin + n) lie in one output row; those in [low, high) of them see the input, the
+ * first of these at `source`, the next ones `stride_w` apart. */
+typedef struct {
+    ptrdiff_t n, low, high, source;
+} xent_piece;
+
+/* How many of the numbers x0, x0 + stride, ... are below `limit`. */
+ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
+{
+    return x0 >= limit ? 0 : (limit - x0 + stride - 1) / stride;
+}
+
+ALWAYS_INLINE xent_piece xent_next_piece(const xent_window *w, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end)
+{
+    const ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
+    const ptrdiff_t y = oh * w->stride_h - w->top + i * w->dilation_h;
+    const ptrdiff_t x0 = ow * w->stride_w - w->left + j * w->dilation_w;
+    xent_piece piece = {xent_least(end - begin, w->out_w - ow), 0, 0, 0};
+    if (y < 0 || y >= w->height) return piece;
+    piece.low = xent_least(piece.n, xent_count_below(x0, w->stride_w, 0));
+    piece.high = xent_least(piece.n, xent_count_below(x0, w->stride_w, w->width));
+    piece.source = y * w->width + x0 + piece.low * w->stride_w;
+    return piece;
+}
+
+/* The kernel offsets that are inside [0, size) for a window that starts at `start`, along one axis: from first to end. */
+ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { return xent_count_below(start, step, 0); }
+ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
+{
+    return xent_least(kernel, xent_count_below(start, step, size));
+}
+
+/* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad says so, what
+ * lies beyond the padding (ceil_mode) never does. */
+ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after, int include)
+{
+    const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
+    return include ? end - start : xent_least(end, size) - xent_most(start, 0);
+}

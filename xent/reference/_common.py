@@ -1,0 +1,49 @@
+"""What several reference files share: moving the class axis, handing out results, walking over windows."""
+
+import numpy as np
+
+
+def as_float64(x):
+    """Return `x` as a float64 array; complex numbers, objects and strings have no place in the formulas."""
+    x = np.asarray(x)
+    if x.dtype.kind in "cOSUMm":
+        raise TypeError(f"expected real numbers, got dtype {x.dtype}")
+    return x.astype(np.float64)
+
+
+def classes_last(x, axis):
+    """Return `x` in float64 with the class axis last, contiguous so that NumPy sums pairwise along it."""
+    return np.ascontiguousarray(np.moveaxis(as_float64(x), axis, -1))
+
+
+def deliver(result, out=None):
+    """Return `result` (a scalar if it is 0-d), or write it into `out`, cast to its dtype, and return that."""
+    if out is None:
+        return result[()] if result.ndim == 0 else result
+    if out.shape != result.shape:
+        raise ValueError(f"out has shape {out.shape}, expected {result.shape}")
+    with np.errstate(all="ignore"):
+        np.copyto(out, result, casting="unsafe")
+    return out
+
+
+def pair(value):
+    """Return (value, value) for an int, and a pair of ints as it is."""
+    if np.ndim(value) == 0:
+        return int(value), int(value)
+    first, second = value
+    return int(first), int(second)
+
+
+def window_offsets(kernel_size, stride, dilation, out_size):
+    """Yield (i, j, cells) for each cell of a window.
+
+    `padded[cells]` is what the cell (i, j) of every window sees: row `r * stride + i * dilation` for output
+    row r, and the same for columns.
+    """
+    for i in range(kernel_size[0]):
+        for j in range(kernel_size[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            rows = slice(top, top + (out_size[0] - 1) * stride[0] + 1, stride[0])
+            columns = slice(left, left + (out_size[1] - 1) * stride[1] + 1, stride[1])
+            yield i, j, (Ellipsis, rows, columns)

@@ -1,0 +1,132 @@
+"""Two-dimensional convolution (cross-correlation, NCHW), its gradients, and im2col / col2im.
+
+Each is a sum over the offsets (i, j) of the kernel; at one offset all output pixels see a strided slice of
+the padded image.
+"""
+
+import numpy as np
+
+from ._common import as_float64, deliver, pair, window_offsets
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
+    """y[n,o,r,s] = bias[o] + sum_{c,i,j} weight[o,c,i,j] padded[n, c, r*stride + i*dil, s*stride + j*dil].
+
+    c runs over the channels of o's group. activation "relu" takes the maximum with 0 at the end.
+    """
+    x, weight = as_float64(x), as_float64(weight)
+    padded, _, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
+    if x.shape[1] == 0 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation is {activation!r}, expected None or 'relu'")
+    by_group, w = _split_channels(padded, groups), _split_outputs(weight, groups)
+    result = np.zeros((len(x), groups, len(weight) // groups, *size))
+    with np.errstate(all="ignore"):
+        for i, j, cells in offsets:
+            result += np.einsum("ngchw,goc->ngohw", by_group[cells], w[..., i, j])
+        result = result.reshape(len(x), len(weight), *size)
+        if bias is not None:
+            result = result + as_float64(bias)[:, None, None]
+        if activation == "relu":
+            result = np.maximum(result, 0.0)
+    return deliver(result, out)
+
+
+# y is linear in x and in weight. Collecting in the sum above all terms with one x, or with one weight:
+#
+#     grad_padded[n, c, r*stride + i*dil, s*stride + j*dil] += sum_o grad[n,o,r,s] weight[o,c,i,j]
+#     grad_weight[o,c,i,j] = sum_{n,r,s} grad[n,o,r,s] padded[n, c, r*stride + i*dil, s*stride + j*dil]
+#     grad_bias[o]         = sum_{n,r,s} grad[n,o,r,s]
+#
+# and grad_x is grad_padded without its border.
+
+
+def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
+    """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv2d); None where `needs` says False."""
+    grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
+    padded, border, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
+    if grad.shape != (len(x), len(weight), *size):
+        raise ValueError(f"grad has shape {grad.shape}, expected {(len(x), len(weight), *size)}")
+    by_group, w, g = (
+        _split_channels(padded, groups),
+        _split_outputs(weight, groups),
+        _split_channels(grad, groups),
+    )
+    grad_padded, grad_w = np.zeros(by_group.shape), np.zeros(w.shape)
+    with np.errstate(all="ignore"):
+        for i, j, cells in offsets:
+            grad_padded[cells] += np.einsum("ngohw,goc->ngchw", g, w[..., i, j])
+            grad_w[..., i, j] = np.einsum("ngohw,ngchw->goc", g, by_group[cells])
+        grad_x = _crop(grad_padded.reshape(padded.shape), border)
+        results = grad_x, grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
+    return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
+
+
+def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
+    """Columns (N, C*kh*kw, L): the window of each of the L output pixels, unrolled in the order c, i, j."""
+    x = as_float64(x)
+    kernel = pair(kernel_size)
+    padded, _, size, offsets = _windows(x, kernel, stride, padding, dilation)
+    cols = np.zeros((*x.shape[:2], *kernel, *size))
+    for i, j, cells in offsets:
+        cols[:, :, i, j] = padded[cells]
+    return cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1])
+
+
+def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
+    """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C, *output_size)."""
+    cols = as_float64(cols)
+    kernel = pair(kernel_size)
+    channels, left_over = divmod(cols.shape[1], kernel[0] * kernel[1])
+    image = np.zeros((len(cols), channels, *pair(output_size)))
+    padded, border, size, offsets = _windows(image, kernel, stride, padding, dilation)
+    if left_over or cols.shape[2] != size[0] * size[1]:
+        raise ValueError(f"cols {cols.shape} does not fit kernel_size {kernel} and {size} windows")
+    cols = cols.reshape(len(cols), channels, *kernel, *size)
+    with np.errstate(all="ignore"):
+        for i, j, cells in offsets:
+            padded[cells] += cols[:, :, i, j]
+    return _crop(padded, border)
+
+
+def _windows(x, kernel, stride, padding, dilation):
+    """Return the padded image, its border, the output size and the offsets of the kernel."""
+    stride, dilation = pair(stride), pair(dilation)
+    border = [_border(padding, k, x.shape[2 + k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+    padded = np.pad(x, [(0, 0), (0, 0), *border])
+    size = [(padded.shape[2 + k] - (kernel[k] - 1) * dilation[k] - 1) // stride[k] + 1 for k in (0, 1)]
+    if min(size) < 1:
+        raise ValueError(f"kernel {tuple(kernel)} is larger than the padded image {padded.shape[2:]}")
+    return padded, border, size, window_offsets(kernel, stride, dilation, size)
+
+
+def _border(padding, k, n, kernel, stride, dilation):
+    """Return how many zeros go before and after spatial axis k, which has n pixels."""
+    if isinstance(padding, str):
+        if padding == "valid":
+            return 0, 0
+        if padding == "same":  # ceil(n / stride) outputs, the odd zero at the end
+            total = max((-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)
+            return total // 2, total - total // 2
+        raise ValueError(f"padding is {padding!r}, expected 'valid', 'same' or numbers")
+    low, high = pair(padding if np.ndim(padding) == 0 else padding[k])
+    if min(low, high) < 0:
+        raise ValueError(f"padding is {padding!r}, expected no negative number")
+    return low, high
+
+
+def _crop(padded, border):
+    """Return the image inside a border."""
+    (top, bottom), (left, right) = border
+    return padded[:, :, top : padded.shape[2] - bottom, left : padded.shape[3] - right].copy()
+
+
+def _split_channels(x, groups):
+    """Return (N, C, H, W) as (N, groups, C / groups, H, W)."""
+    return x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
+
+
+def _split_outputs(weight, groups):
+    """Return (O, C / groups, kh, kw) as (groups, O / groups, C / groups, kh, kw)."""
+    return weight.reshape(groups, len(weight) // groups, *weight.shape[1:])

@@ -1,0 +1,358 @@
+"""Softmax, log-softmax, log-sum-exp and their derivatives."""
+
+import numpy as np
+
+from . import _check, _kernels
+from ._call import call
+from ._threads import threads_for
+
+
+def softmax(x, axis=-1, *, temperature=1.0, out=None):
+    """
+    Softmax along one axis.
+
+    .. math:: y_c = \\exp(x_c / T) / \\sum_k \\exp(x_k / T)
+
+    Parameters
+    ----------
+    x : array_like of float, shape (..., C, ...)
+        Logits. Integers and bools become float64.
+    axis : int, optional
+        The class axis.
+    temperature : float, optional
+        T, greater than 0. Larger values give flatter distributions.
+    out : ndarray, optional
+        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Probabilities, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own value, however small.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers or `out` is no array.
+    ValueError
+        If `axis` is out of bounds, `temperature` is not positive, or `out` has the wrong shape or dtype, is read-only or overlaps
+        a part of `x`.
+
+    See Also
+    --------
+    log_softmax, logsumexp, softmax_backward
+
+    Notes
+    -----
+    A logit of -inf has probability 0. A position that holds a NaN or +inf, or nothing but -inf, is NaN throughout; others are not
+    touched by it. Exponentials are summed relative to a power of two instead of the largest exponential, so that no rounding
+    enters their arguments [1]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
+       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.softmax([1.0, 2.0, 3.0]).round(2)
+    array([0.09, 0.24, 0.67])
+    """
+    return _forward(_kernels.softmax, x, axis, temperature, out)
+
+
+def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
+    """
+    Logarithm of the softmax along one axis.
+
+    .. math:: y_c = x_c / T - \\log \\sum_k \\exp(x_k / T)
+
+    Parameters
+    ----------
+    x : array_like of float, shape (..., C, ...)
+        Logits. Integers and bools become float64.
+    axis : int, optional
+        The class axis.
+    temperature : float, optional
+        T, greater than 0.
+    out : ndarray, optional
+        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Log-probabilities in nats, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own value, those
+        next to 0 included.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`.
+
+    See Also
+    --------
+    softmax, logsumexp, log_softmax_backward
+
+    Notes
+    -----
+    With m the largest logit and R the sum of exp(x_k - m) over all classes but one that attains it, the result is
+    (x_c - m) - log1p(R): both terms have one sign, and nothing cancels [1]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
+       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.log_softmax([20.0, 0.0])
+    array([-2.06115362e-09, -2.00000000e+01])
+    """
+    return _forward(_kernels.log_softmax, x, axis, temperature, out)
+
+
+def _forward(kernel, x, axis, temperature, out):
+    x = _check.floats(x, "x")
+    axis = _check.axis_of(axis, x.ndim)
+    if temperature != 1.0:
+        temperature = _check.real(temperature, "temperature", low=0.0, open_low=True)
+    if out is None:
+        out = np.empty_like(x)
+    else:
+        _check.output(out, x.shape, x.dtype, [(x, "x")])
+    if temperature != 1.0:
+        x = np.divide(x, x.dtype.type(temperature), out=out)
+    call(kernel, (x,), out, axis, threads_for(x.size))
+    return out
+
+
+def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
+    """
+    Logarithm of the sum of exponentials along one or more axes.
+
+    .. math:: \\log \\sum_c b_c \\exp(x_c)
+
+    Parameters
+    ----------
+    x : array_like of float
+        Integers and bools become float64.
+    axis : int, tuple of int or None, optional
+        The axis or axes to sum over; None means all of them.
+    b : array_like of float, optional
+        Factors of the exponentials, broadcast with `x`; they may be negative or 0. A NaN comes out where the sum is negative.
+        Evaluated by NumPy in float64.
+    keepdims : bool, optional
+        Keep the axes summed over, with length 1.
+    out : ndarray, optional
+        Where to put the result: its shape and dtype.
+
+    Returns
+    -------
+    ndarray or scalar
+        In nats, of the dtype of `x`, within 2 ulp of the larger of its own size and that of the largest element of `x`. The sum over
+        no elements is -inf; a +inf in `x` gives +inf; a NaN gives NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `b` do not hold real numbers or `out` is no array.
+    ValueError
+        If an axis is out of bounds or named twice, `b` does not broadcast, or `out` does not fit.
+
+    See Also
+    --------
+    softmax, log_softmax
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
+       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> print(xent.logsumexp([1000.0, 1000.0]).round(4))
+    1000.6931
+    >>> xent.logsumexp(np.zeros((2, 3)), axis=None, keepdims=True).round(4)
+    array([[1.7918]])
+    """
+    x = _check.floats(x, "x")
+    if b is not None:
+        x, b = _broadcast(x, _check.floats(b, "b"))
+    axes = _check.axes_of(axis, x.ndim)
+    shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
+    if out is not None:
+        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")], in_place=False)
+    result = out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
+    if b is not None:
+        result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
+    else:
+        x, axis = _one_axis(x, axes)
+        call(_kernels.logsumexp, (x,), None, axis, result, threads_for(x.size))
+    if out is None:
+        return result[()]
+    if result is not out:
+        out[...] = result
+    return out
+
+
+def _broadcast(x, b):
+    try:
+        x, b = np.broadcast_arrays(x, b)
+    except ValueError:
+        raise ValueError(f"b must broadcast with x, of shape {x.shape}, got shape {b.shape}") from None
+    return x.astype(np.result_type(x, b), copy=False), b
+
+
+def _one_axis(x, axes):
+    """See the axes to sum over as one, with its number; a copy only where they do not lie side by side."""
+    if len(axes) == 1:
+        return x, axes[0]
+    kept = [k for k in range(x.ndim) if k not in axes]
+    size = 1
+    for k in axes:
+        size *= x.shape[k]
+    return x.transpose(kept + list(axes)).reshape([x.shape[k] for k in kept] + [size]), len(kept)
+
+
+def _weighted_logsumexp(x, b, axes):
+    x = np.where(b != 0, x, -np.inf).astype(np.float64)  # a term with b = 0 is no term, as in SciPy
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top = x.max(axis=axes, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, 0.0)
+        return np.log(np.sum(b * np.exp(x - top), axis=axes, keepdims=True)) + top
+
+
+def softmax_backward(grad, y, axis=-1, *, out=None):
+    """
+    Vector-Jacobian product of the softmax: the gradient with respect to its input.
+
+    .. math:: g_j = y_j (\\mathrm{grad}_j - \\sum_c \\mathrm{grad}_c y_c)
+
+    Parameters
+    ----------
+    grad : array_like of float
+        Gradient of a scalar with respect to ``y``, of the shape of `y`.
+    y : array_like of float, shape (..., C, ...)
+        ``softmax(x)``.
+    axis : int, optional
+        The class axis.
+    out : ndarray, optional
+        Where to put the result. It may be `grad` itself.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to ``x``, of the shape of `y`. (For a temperature T divide it by T.)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; also if the shapes differ.
+
+    See Also
+    --------
+    softmax, softmax_jacobian
+
+    Examples
+    --------
+    >>> import xent
+    >>> y = xent.softmax([1.0, 2.0, 3.0])
+    >>> xent.softmax_backward([1.0, 0.0, 0.0], y).round(3)
+    array([ 0.082, -0.022, -0.06 ])
+    """
+    return _backward(_kernels.softmax_backward, grad, y, axis, out)
+
+
+def log_softmax_backward(grad, y, axis=-1, *, out=None):
+    """
+    Vector-Jacobian product of the log-softmax: the gradient with respect to its input.
+
+    .. math:: g_j = \\mathrm{grad}_j - \\exp(y_j) \\sum_c \\mathrm{grad}_c
+
+    Parameters
+    ----------
+    grad : array_like of float
+        Gradient of a scalar with respect to ``y``, of the shape of `y`.
+    y : array_like of float, shape (..., C, ...)
+        ``log_softmax(x)``.
+    axis : int, optional
+        The class axis.
+    out : ndarray, optional
+        Where to put the result. It may be `grad` itself.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to ``x``, of the shape of `y`. (For a temperature T divide it by T.)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `softmax`; also if the shapes differ.
+
+    See Also
+    --------
+    log_softmax
+
+    Examples
+    --------
+    >>> import xent
+    >>> y = xent.log_softmax([1.0, 2.0, 3.0])
+    >>> xent.log_softmax_backward([-1.0, 0.0, 0.0], y).round(2)
+    array([-0.91,  0.24,  0.67])
+    """
+    return _backward(_kernels.log_softmax_backward, grad, y, axis, out)
+
+
+def _backward(kernel, grad, y, axis, out):
+    grad, y = _check.same_floats(grad, y, ("grad", "y"))
+    _check.same_shape(grad, y.shape, "grad", "y")
+    axis = _check.axis_of(axis, y.ndim)
+    if out is None:
+        out = np.empty_like(y)
+    else:
+        _check.output(out, y.shape, y.dtype, [(grad, "grad"), (y, "y")])
+    call(kernel, (grad, y), out, axis, threads_for(y.size))
+    return out
+
+
+def softmax_jacobian(y, axis=-1):
+    """
+    Jacobian matrices of the softmax.
+
+    .. math:: J_{jk} = y_j ([j = k] - y_k)
+
+    Parameters
+    ----------
+    y : array_like of float, shape (..., C, ...)
+        ``softmax(x)``.
+    axis : int, optional
+        The class axis.
+
+    Returns
+    -------
+    ndarray, shape (..., C, C)
+        One symmetric matrix for each position, in the two last axes. To multiply with it, `softmax_backward` needs no matrix.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `y` does not hold real numbers or `axis` is out of bounds.
+
+    See Also
+    --------
+    softmax_backward
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.softmax_jacobian([0.25, 0.75])
+    array([[ 0.1875, -0.1875],
+           [-0.1875,  0.1875]])
+    """
+    y = _check.floats(y, "y")
+    y = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1)
+    return y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
