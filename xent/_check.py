@@ -53,8 +53,8 @@ def same_shape(array, shape, name, of):
         raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}")
 
 
-def output(out, shape, dtype, inputs, in_place=True):
-    """Raise unless `out` can take the result. `inputs` are (array, name) pairs; `in_place`: `out` may be the first of them."""
+def output(out, shape, dtype, inputs, in_place=1):
+    """Raise unless `out` can take the result. `inputs` are (array, name) pairs; `out` may be one of the first `in_place`."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:
@@ -64,7 +64,7 @@ def output(out, shape, dtype, inputs, in_place=True):
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
     for index, (array, name) in enumerate(inputs):
-        allowed = in_place and index == 0
+        allowed = index < in_place
         if not isinstance(array, np.ndarray) or (allowed and _is_same_memory(out, array)):
             continue
         if _share_memory(out, array):
@@ -146,7 +146,7 @@ def reduction_name(reduction):
 
 def class_weights(weight, classes):
     """Return the weights as a contiguous float64 array of one non-negative number per class."""
-    weight = np.ascontiguousarray(floats(weight, "weight"), dtype=F64)
+    weight = np.asarray(floats(weight, "weight"), dtype=F64, order="C")
     if weight.shape != (classes,):
         raise ValueError(f"weight must have one number per class, shape ({classes},), got {weight.shape}")
     bad = ~(np.isfinite(weight) & (weight >= 0))
@@ -165,7 +165,7 @@ def upstream(grad_output, shape):
         raise ValueError(f"grad_output must have the shape of the loss, {shape}, got {array.shape}")
     if shape == ():
         return float(array), None
-    return 1.0, np.ascontiguousarray(array, dtype=F64)
+    return 1.0, np.asarray(array, dtype=F64, order="C")
 
 
 # ---- sliding windows -----------------------------------------------------------------------------------------------------
@@ -248,8 +248,8 @@ def images(array, name):
 # ---- targets -------------------------------------------------------------------------------------------------------------
 
 
-def labels_of(target, positions, logits_shape=None):
-    """Return labels as a contiguous int64 array of the positions' shape.
+def labels_of(target, positions, classes, ignore_index, logits_shape=None):
+    """Return labels as an int64 array in C order, of the positions' shape.
 
     `logits_shape` is given where a floating target of that shape would mean probabilities: the messages then say so.
     """
@@ -261,9 +261,8 @@ def labels_of(target, positions, logits_shape=None):
         hint = "; one-hot targets must be floating-point" if array.shape == logits_shape else ""
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        where = int(array.argmax())
-        raise ValueError(f"target{_at(where, positions)} is {array.max()}, which is no class")
-    return np.ascontiguousarray(array, dtype=np.int64)
+        raise bad_label(array, int(array.argmax()), classes, ignore_index)
+    return np.asarray(array, dtype=np.int64, order="C")
 
 
 def bad_label(labels, where, classes, ignore_index):

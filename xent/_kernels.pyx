@@ -252,12 +252,26 @@ cdef bint collapse(cnp.ndarray a, int begin, int end, Py_ssize_t *count, Py_ssiz
     return True
 
 
+cdef Py_ssize_t extent(cnp.ndarray a, int begin, int end) noexcept:
+    """The number of elements along axes [begin, end)."""
+    cdef Py_ssize_t size = 1
+    cdef int k
+    for k in range(begin, end):
+        size *= cnp.PyArray_DIM(a, k)
+    return size
+
+
 cdef bint describe(cnp.ndarray a, int axis, Layout *layout) noexcept:
     """Whether the kernels can walk `a` as it lies in memory, and how."""
     cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(a), before, after, before_step, after_step
     cdef Py_ssize_t class_step = cnp.PyArray_STRIDE(a, axis)
     cdef int ndim = cnp.PyArray_NDIM(a)
     layout.classes = cnp.PyArray_DIM(a, axis)
+    if cnp.PyArray_SIZE(a) == 0:  # nothing to walk, and strides that mean nothing
+        layout.outer = extent(a, 0, axis)
+        layout.inner = extent(a, axis + 1, ndim)
+        layout.outer_step = layout.class_step = 0
+        return True
     if not cnp.PyArray_ISALIGNED(a):
         return False
     if not collapse(a, 0, axis, &before, &before_step) or not collapse(a, axis + 1, ndim, &after, &after_step):

@@ -9,9 +9,8 @@ from contextvars import ContextVar
 
 from . import _kernels
 
-# Below this many elements a second thread costs more to wake than it saves. Measured with bench/bench_threads.py on two cores:
-# at 2**15 logits (about 20 microseconds of work) two threads win by a few per cent, at 2**14 they lose.
-WORTH_A_THREAD = 2**15
+# Below this many elements (30 to 60 microseconds of work) a second thread costs about as much to wake as it saves.
+WORTH_A_THREAD = 2**16
 
 _process_limit = None
 _context_limit = ContextVar("xent_num_threads", default=None)
@@ -36,7 +35,7 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1. It may exceed the number of processors.
+        At least 1. It may exceed the number of processors. Inside a block of `num_threads` it holds until the block's end.
 
     Raises
     ------
@@ -57,7 +56,11 @@ def set_num_threads(n):
     2
     """
     global _process_limit
-    _process_limit = _checked(n)
+    n = _checked(n)
+    if _context_limit.get() is None:
+        _process_limit = n
+    else:
+        _context_limit.set(n)
 
 
 def get_num_threads():

@@ -148,7 +148,7 @@ def cross_entropy_grad(
     array([-0.91,  0.24,  0.67])
     """
     problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    out = problem.gradient_array(out)
+    out = problem.gradient_array(out, grad_output)
     problem.solve(out, grad_output)
     return out
 
@@ -220,18 +220,20 @@ class _Problem:
         if _is_distribution(target, x.shape):
             self.probs = _check.floats(target, "target").astype(x.dtype, copy=False)
             counted = mass = _size(self.positions)
+            if classes == 0 and counted:
+                raise ValueError(f"logits must have at least one class, got shape {x.shape}")
         else:
-            self.labels = _check.labels_of(target, self.positions, x.shape)
+            self.labels = _check.labels_of(target, self.positions, classes, self.ignore_index, x.shape)
             bad, counted, mass = _kernels.scan_labels(self.labels, classes, self.ignore_index, self.weight)
             if bad >= 0:
                 raise _check.bad_label(self.labels, bad, classes, self.ignore_index)
         self.divisor = _divisor(reduction, x.shape, axis, counted, mass)
 
-    def gradient_array(self, out):
+    def gradient_array(self, out, grad_output=None):
         """Return `out` after checking it, or a new array."""
         if out is None:
             return np.empty_like(self.x)
-        return _check.output(out, self.x.shape, self.x.dtype, self.inputs)
+        return _check.output(out, self.x.shape, self.x.dtype, self.inputs + [(grad_output, "grad_output")])
 
     def solve(self, out, grad_output):
         """Return the loss; write the gradient to `out` unless that is None."""
@@ -434,9 +436,9 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
     ignore_index = _check.integer(ignore_index, "ignore_index")
     _check.reduction_name(reduction)
-    inputs = [(x, "log_probs"), (target, "target"), (weight, "weight")]
+    inputs = [(x, "log_probs"), (target, "target"), (weight, "weight"), (grad_output, "grad_output")]
     weight = None if weight is None else _check.class_weights(weight, classes)
-    labels = _check.labels_of(target, positions)
+    labels = _check.labels_of(target, positions, classes, ignore_index)
     bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
     if bad >= 0:
         raise _check.bad_label(labels, bad, classes, ignore_index)
@@ -445,19 +447,18 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     if want_grad and out is not None:
         _check.output(out, x.shape, x.dtype, inputs)
 
+    # From here on only the counted positions: the 0-d mask of a single position works like any other.
     valid = labels != ignore_index
-    index = np.expand_dims(np.where(valid, labels, 0), axis)
-    factors = valid * (1.0 if weight is None else weight[np.squeeze(index, axis)]) if classes else np.zeros(positions)
-    picked = np.take_along_axis(x, index, axis).squeeze(axis) if classes else np.zeros(positions, x.dtype)
-    losses = np.where(valid, -factors * picked.astype(np.float64), 0.0) + 0.0  # + 0.0: no loss is -0.0
+    index = valid, labels[valid]
+    factors = 1.0 if weight is None else weight[labels[valid]]
+    losses = np.zeros(positions, np.float64)
+    losses[valid] = 0.0 - factors * np.moveaxis(x, axis, -1)[index].astype(np.float64)
     grad = None
     if want_grad:
         factor = factor if divisor is None else factor / divisor if divisor else 0.0
-        entries = np.where(valid, -factors * factor * (1.0 if upstream is None else upstream), 0.0) + 0.0
         grad = np.empty_like(x) if out is None else out
         grad[...] = 0
-        if classes:
-            np.put_along_axis(grad, index, np.expand_dims(entries, axis).astype(x.dtype), axis)
+        np.moveaxis(grad, axis, -1)[index] = 0.0 - factors * factor * (1.0 if upstream is None else upstream[valid])
     if divisor is None:
         return losses.astype(x.dtype)[()], grad
     return x.dtype.type(losses.sum() / divisor if divisor else 0.0), grad

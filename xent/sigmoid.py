@@ -92,8 +92,7 @@ def _elementwise(kernel, x, out):
     x = _check.floats(x, "x")
     if out is not None:
         _check.output(out, x.shape, x.dtype, [(x, "x")])
-    if not x.flags.c_contiguous:
-        x = np.ascontiguousarray(x)
+    x = np.asarray(x, order="C")
     result = out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(x.shape, x.dtype)
     kernel(x, result, threads_for(x.size))
     if out is None:

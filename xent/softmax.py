@@ -184,7 +184,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     axes = _check.axes_of(axis, x.ndim)
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
     if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")], in_place=False)
+        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")], in_place=0)
     result = out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
     if b is not None:
         result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
@@ -240,7 +240,7 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
     axis : int, optional
         The class axis.
     out : ndarray, optional
-        Where to put the result. It may be `grad` itself.
+        Where to put the result. It may be `grad` or `y` itself.
 
     Returns
     -------
@@ -281,7 +281,7 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
     axis : int, optional
         The class axis.
     out : ndarray, optional
-        Where to put the result. It may be `grad` itself.
+        Where to put the result. It may be `grad` or `y` itself.
 
     Returns
     -------
@@ -314,7 +314,7 @@ def _backward(kernel, grad, y, axis, out):
     if out is None:
         out = np.empty_like(y)
     else:
-        _check.output(out, y.shape, y.dtype, [(grad, "grad"), (y, "y")])
+        _check.output(out, y.shape, y.dtype, [(grad, "grad"), (y, "y")], in_place=2)
     call(kernel, (grad, y), out, axis, threads_for(y.size))
     return out
 

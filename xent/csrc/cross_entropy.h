@@ -74,7 +74,8 @@ static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile
     const T *weight = (const T *)a->weight;
     xent_stats s;
     double dense_loss[TILE] = {0}, mass[TILE] = {0}; /* sum u_c (m - x_c), U */
-    double peak[TILE] = {0}, x_y[TILE] = {0}, p_minus_1[TILE], scale[TILE];
+    double peak[TILE] = {0}, x_y[TILE] = {0}, scale[TILE];
+    xent_target y;
     NAME(statistics)(t, a->classes, &s);
     if (dense) NAME(dense_terms)(a, t, &s, dense_loss, mass);
 
@@ -86,14 +87,14 @@ static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile
             x_y[p] = t->x[NAME(element)(t, t->x_step, p, label[p])];
         }
     }
-    if (label) target_terms(&s, x_y, loss, p_minus_1, t->n);
+    if (label) target_terms(&y, &s, x_y, t->n);
 
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const int ignored = label && label[p] == a->ignore_index;
         double value = 0;
         if (!ignored) {
             if (dense) value = dense_loss[p] + mass[p] * s.log_total[p];
-            if (label && peak[p] != 0) value += peak[p] * loss[p];
+            if (label && peak[p] != 0) value += peak[p] * y.loss[p];
         }
         loss[p] = value;
         if (a->per_position) ((T *)a->per_position)[t->first + p] = (T)value;
@@ -110,8 +111,8 @@ static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile
             const double t_y = t->aux ? (double)t->aux[NAME(element)(t, t->aux_step, p, label[p])] : 0.0;
             u_y = (weight ? (double)weight[label[p]] : 1.0) * (a->mix * t_y + a->base);
         }
-        target[p] = peak[p] * p_minus_1[p];
-        if (dense) target[p] += mass[p] * (p_minus_1[p] + 1) - u_y;
+        target[p] = peak[p] * y.p_minus_1[p];
+        if (dense) target[p] += mass[p] * y.p[p] - u_y;
         target[p] *= scale[p];
     }
     NAME(affine) f;

@@ -56,14 +56,19 @@ static void finish(xent_stats *s, ptrdiff_t n, double limit)
     }
 }
 
-/* From the target logits x_y: -log p_y and p_y - 1. */
-static void target_terms(const xent_stats *s, const double *x_y, double *loss, double *p_minus_1, ptrdiff_t n)
+/* From the target logits x_y: -log p_y, p_y, and p_y - 1. */
+typedef struct {
+    double loss[TILE], p[TILE], p_minus_1[TILE];
+} xent_target;
+
+static void target_terms(xent_target *t, const xent_stats *s, const double *x_y, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
         const vf64 gap = v_load(s->top + i) - v_load(x_y + i);
         const vf64 total = v_load(s->total + i), zero = {0};
         const vf64 p = exp_f64(zero - gap) / total;
-        v_store(loss + i, gap + v_load(s->log_total + i));
-        v_store(p_minus_1 + i, v_select(m_eq(gap, zero), -v_load(s->others + i) / total, p - v_set_f64(1)));
+        v_store(t->loss + i, gap + v_load(s->log_total + i));
+        v_store(t->p + i, p);
+        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), -v_load(s->others + i) / total, p - v_set_f64(1)));
     }
 }

@@ -1,0 +1,41 @@
+# The two commands of a newcomer are `make demo` and `make test`; each sets up .venv first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard xent/*.py xent/*.pyi xent/*.pyx xent/reference/*.py xent/csrc/*)
+
+.PHONY: help demo test test-slow lint bench stubs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+# Each stamp is one set of extras, reinstalled when a source file changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/%.stamp: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+demo: $(VENV)/demo.stamp  ## train a small CNN on handwritten digits; writes demo.png and demo.json
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/test.stamp  ## run the test suite
+	$(BIN)/pytest -q
+
+test-slow: $(VENV)/test.stamp  ## run the tests that take minutes
+	$(BIN)/pytest -q -m slow
+
+lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint xent/_kernels.pyx
+	cd /tmp && $(CURDIR)/$(BIN)/python -m mypy.stubtest xent --allowlist $(CURDIR)/tests/stubtest-allowlist.txt
+
+bench: $(VENV)/bench.stamp  ## measure the operators against their peers
+	$(BIN)/pytest bench -q -o python_files='bench_*.py' -m '' --benchmark-only
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,166 @@
+"""The public surface: names, equal signatures of code and reference, docstrings and examples that run."""
+
+import doctest
+import importlib
+import importlib.resources
+import inspect
+import pkgutil
+import re
+
+import pytest
+from helpers import ROOT, run_python
+
+import xent
+
+LOSSES = [
+    f"{loss}{part}" for loss in ["cross_entropy", "nll_loss"] for part in ["", "_grad", "_value_and_grad"]
+]
+MATHEMATICS = [
+    "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
+    "sigmoid", "log_sigmoid", *LOSSES,
+    "conv2d", "conv2d_backward", "im2col", "col2im",
+    "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+]  # fmt: skip
+CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "show_config"]
+
+SIGNATURES = """
+softmax(x, axis=-1, *, temperature=1.0, out=None)
+log_softmax(x, axis=-1, *, temperature=1.0, out=None)
+logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None)
+softmax_backward(grad, y, axis=-1, *, out=None)
+log_softmax_backward(grad, y, axis=-1, *, out=None)
+softmax_jacobian(y, axis=-1)
+sigmoid(x, *, out=None)
+log_sigmoid(x, *, out=None)
+conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
+conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
+im2col(x, kernel_size, *, stride=1, padding=0, dilation=1)
+col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1)
+max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
+max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
+avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
+avg_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
+"""
+LOSS_OPTIONS = {
+    "cross_entropy": "axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction='mean'",
+    "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
+}
+LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
+
+
+def contract():
+    """Name and parameters of every function as shared/API.md writes them."""
+    for line in SIGNATURES.split("\n")[1:-1]:
+        name, parameters = line.split("(", 1)
+        yield name, f"({parameters}"
+    for loss, first in [("cross_entropy", "logits"), ("nll_loss", "log_probs")]:
+        for part, extras in LOSS_EXTRAS.items():
+            yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
+
+
+def parameters(function):
+    """The parameters of a function without annotations."""
+    kept = [
+        p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(function).parameters.values()
+    ]
+    return inspect.Signature(kept)
+
+
+def modules():
+    names = [info.name for info in pkgutil.walk_packages(xent.__path__, "xent.")]
+    return ["xent", *(name for name in names if not name.endswith("__main__"))]
+
+
+def test_the_contract_names_everything():
+    assert {name for name, _ in contract()} == set(MATHEMATICS)
+
+
+@pytest.mark.parametrize("name", MATHEMATICS + CONTROLS)
+def test_public_names(name):
+    assert name in xent.__all__
+    assert callable(getattr(xent, name))
+
+
+def test_all_is_true():
+    for name in xent.__all__:
+        assert hasattr(xent, name), name
+    assert len(set(xent.__all__)) == len(xent.__all__)
+    assert re.fullmatch(r"\d+\.\d+.*", xent.__version__)
+
+
+@pytest.mark.parametrize("name, expected", list(contract()))
+def test_signatures(name, expected):
+    assert str(parameters(getattr(xent, name))) == expected
+    assert parameters(getattr(xent.reference, name)) == parameters(getattr(xent, name))
+
+
+@pytest.mark.parametrize("name", MATHEMATICS + CONTROLS)
+def test_docstrings(name):
+    function = getattr(xent, name)
+    text = inspect.getdoc(function)
+    assert re.match(r"[^\n]+\.(\n|$)", text), "the first line is a sentence"
+    sections = ["Examples"]
+    if name in MATHEMATICS:
+        sections += ["Parameters", "Returns"]
+    for section in sections:
+        assert f"\n{section}\n{'-' * len(section)}\n" in text, section
+    assert ">>> " in text
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"^([\w, ]+, )?{parameter}(, [\w, ]+)?( :|$)", text, re.MULTILINE), parameter
+
+
+@pytest.mark.parametrize("name", MATHEMATICS)
+def test_the_reference_is_documented(name):
+    assert inspect.getdoc(getattr(xent.reference, name))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name):
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
+
+
+@pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="there is no README.md beside an installed test suite"
+)
+def test_readme():
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=flags)
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+def test_typed():
+    assert importlib.resources.files("xent").joinpath("py.typed").is_file()
+
+
+def test_configuration():
+    config = xent.show_config(mode="dicts")
+    assert {"version", "compiler", "isa", "isa_built", "isa_usable", "openmp", "threads", "numpy"} <= set(
+        config
+    )
+    assert config["version"] == xent.__version__
+    assert config["threads"] == xent.get_num_threads()
+    assert isinstance(config["openmp"], bool)
+
+
+def test_configuration_is_printed(capsys):
+    config = xent.show_config(mode="dicts")
+    assert capsys.readouterr().out == ""
+    assert xent.show_config() is None
+    printed = capsys.readouterr().out
+    for key in ["version", "isa", "compiler", "numpy"]:
+        assert config[key] in printed
+
+
+def test_python_m_xent(tmp_path):
+    config = xent.show_config(mode="dicts")
+    done = run_python("-m", "xent", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert config["isa"] in done.stdout
+    assert xent.__version__ in done.stdout
+
+
+def test_import_needs_numpy_alone():
+    code = "import sys, xent; print([m for m in ('scipy', 'sklearn', 'torch') if m in sys.modules])"
+    assert run_python("-c", code).stdout.strip() == "[]"

@@ -1,0 +1,617 @@
+"""Every error a user can make: its type, what its message names, and that nothing was written before it."""
+
+import numpy as np
+import pytest
+from helpers import raises
+
+import xent
+
+X = np.zeros((3, 5))
+LABELS = np.array([0, 4, 2])
+CUBE = np.zeros((2, 5, 3))
+CUBE_LABELS = np.zeros((2, 3), int)
+IMAGE = np.zeros((2, 4, 6, 7))
+KERNEL = np.zeros((8, 4, 3, 3))
+FORWARD = np.zeros((2, 8, 4, 5))  # of IMAGE and KERNEL
+COLUMNS = np.zeros((2, 36, 20))  # of IMAGE and a kernel of 3
+POOLED = np.zeros((2, 4, 3, 3))  # of IMAGE and a kernel of 2
+
+# name: (positional arguments that are right, names of the first of them, which are floating)
+ELEMENTWISE = {
+    "softmax": ([X], ["x"]),
+    "log_softmax": ([X], ["x"]),
+    "logsumexp": ([X], ["x"]),
+    "softmax_backward": ([X, X], ["grad", "y"]),
+    "log_softmax_backward": ([X, X], ["grad", "y"]),
+    "softmax_jacobian": ([X], ["y"]),
+    "sigmoid": ([X], ["x"]),
+    "log_sigmoid": ([X], ["x"]),
+}
+CROSS_ENTROPY = ["cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"]
+NLL = ["nll_loss", "nll_loss_grad", "nll_loss_value_and_grad"]
+LOSSES = {name: ([X, LABELS], ["logits"]) for name in CROSS_ENTROPY}
+LOSSES |= {name: ([X, LABELS], ["log_probs"]) for name in NLL}
+IMAGES = {
+    "conv2d": ([IMAGE, KERNEL], ["x", "weight"]),
+    "conv2d_backward": ([FORWARD, IMAGE, KERNEL], ["grad", "x", "weight"]),
+    "im2col": ([IMAGE, 3], ["x"]),
+    "col2im": ([COLUMNS, (6, 7), 3], ["cols"]),
+    "max_pool2d": ([IMAGE, 2], ["x"]),
+    "max_pool2d_backward": ([POOLED, IMAGE, 2], ["grad", "x"]),
+    "avg_pool2d": ([IMAGE, 2], ["x"]),
+    "avg_pool2d_backward": ([POOLED, IMAGE, 2], ["grad", "x"]),
+}
+FUNCTIONS = ELEMENTWISE | LOSSES | IMAGES
+AXIS = ["softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian"]
+WITH_OUT = [
+    "softmax",
+    "log_softmax",
+    "softmax_backward",
+    "log_softmax_backward",
+    "sigmoid",
+    "log_sigmoid",
+    "cross_entropy_grad",
+    "cross_entropy_value_and_grad",
+    "nll_loss_grad",
+    "nll_loss_value_and_grad",
+    "logsumexp",
+    "conv2d",
+]
+
+
+def expected_out(name):
+    """Shape of the out of FUNCTIONS[name]."""
+    return {"conv2d": FORWARD.shape, "logsumexp": (3,)}.get(name, X.shape)
+
+
+def spelled(dtype):
+    """What a message must say of a dtype; strings have several names."""
+    return "" if dtype.kind in "US" else dtype.name
+
+
+def call(name, *args, **options):
+    return getattr(xent, name)(*args, **options)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_the_errors_below_are_about_is_right_otherwise(name):
+    call(name, *FUNCTIONS[name][0])
+    if name in WITH_OUT:
+        call(name, *FUNCTIONS[name][0], out=np.zeros(expected_out(name)))
+
+
+# Data -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["complex64", "complex128", "O", "U1", "S1", "M8[s]", "m8[s]", "float16"])
+@pytest.mark.parametrize(
+    "name, which", [(name, i) for name, (_, names) in FUNCTIONS.items() for i in range(len(names))]
+)
+def test_dtype_of_data(name, which, kind):
+    args, names = FUNCTIONS[name]
+    args = list(args)
+    args[which] = np.zeros(args[which].shape, kind)
+    with raises(TypeError, names[which], spelled(args[which].dtype)):
+        call(name, *args)
+
+
+def test_float16_is_announced():
+    with raises(TypeError, "x", "not supported yet"):
+        xent.softmax(np.zeros(3, np.float16))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_ragged_data(name):
+    args = [[[1.0, 2.0], [3.0]], *FUNCTIONS[name][0][1:]]
+    with pytest.raises((ValueError, TypeError)):
+        call(name, *args)
+
+
+# Axes and shapes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [2, -3, 10])
+@pytest.mark.parametrize("name", AXIS)
+def test_axis_out_of_range(name, axis):
+    with raises(np.exceptions.AxisError, axis, 2):
+        call(name, *FUNCTIONS[name][0], axis)
+
+
+@pytest.mark.parametrize("axis", [2, -3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_axis_of_a_loss_out_of_range(name, axis):
+    with raises(np.exceptions.AxisError, axis, 2):
+        call(name, X, LABELS, axis=axis)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "softmax_jacobian"])
+def test_axis_of_a_scalar(name):
+    with raises(np.exceptions.AxisError, -1, 0):
+        call(name, np.float64(1))
+    with raises(np.exceptions.AxisError, -1, 0):
+        xent.cross_entropy(np.float64(1), 0)
+
+
+@pytest.mark.parametrize("axis", [1.0, "1", [1]])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_backward", "softmax_jacobian"])
+def test_axis_is_an_integer(name, axis):
+    with pytest.raises(TypeError):
+        call(name, *FUNCTIONS[name][0], axis)
+
+
+@pytest.mark.parametrize("axis", [(0, 0), (1, -1), (-2, 1, 0)])
+def test_duplicate_axes(axis):
+    with raises(ValueError, "axis"):
+        xent.logsumexp(X, axis)
+    with raises(np.exceptions.AxisError, 2):
+        xent.logsumexp(X, (0, 2))
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (4,), (3, 4), (3, 5, 1)])
+def test_factors_that_do_not_broadcast(shape):
+    with raises(ValueError, "b", shape):
+        xent.logsumexp(X, b=np.ones(shape))
+
+
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+def test_grad_and_y_differ_in_shape(name):
+    for grad, y in [(X[:2], X), (X, X[:, :4]), (X[0], X), (X[:1], X)]:
+        with raises(ValueError, "grad", grad.shape, y.shape):
+            call(name, grad, y)
+
+
+def test_positional_options():
+    for arguments in [
+        ("softmax", X, -1, 2.0),
+        ("logsumexp", X, -1, X),
+        ("sigmoid", X, X),
+        ("cross_entropy", X, LABELS, -1),
+        ("nll_loss", X, LABELS, -1),
+    ]:
+        with pytest.raises(TypeError):
+            call(*arguments)
+
+
+# Options ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_temperature(name, temperature):
+    with raises(ValueError, "temperature", temperature):
+        call(name, X, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", ["warm", None, 1j])
+def test_temperature_is_a_number(temperature):
+    with raises(TypeError, "temperature"):
+        xent.softmax(X, temperature=temperature)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.1, np.nan, np.inf])
+@pytest.mark.parametrize("name", CROSS_ENTROPY)
+def test_label_smoothing(name, smoothing):
+    with raises(ValueError, "label_smoothing", smoothing):
+        call(name, X, LABELS, label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_reduction(name):
+    for reduction in ["average", "", "MEAN"]:
+        with raises(ValueError, "reduction", repr(reduction), "mean_valid"):
+            call(name, X, LABELS, reduction=reduction)
+    for reduction in [None, 1, b"mean"]:
+        with raises(TypeError, "reduction"):
+            call(name, X, LABELS, reduction=reduction)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_mean_batch_has_no_batch(name):
+    for logits, target, axis in [(X[0], 1, -1), (X.T, LABELS, 0), (X.T, LABELS, -2)]:
+        with raises(ValueError, "mean_batch", "axis"):
+            call(name, logits, target, axis=axis, reduction="mean_batch")
+
+
+@pytest.mark.parametrize("ignore_index", [1.0, "1", None, np.float64(2)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_ignore_index(name, ignore_index):
+    with raises(TypeError, "ignore_index"):
+        call(name, X, LABELS, ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weight(name):
+    for weight in [np.ones(4), np.ones((1, 5)), np.ones((3, 5)), np.float64(1)]:
+        with raises(ValueError, "weight", np.shape(weight), 5):
+            call(name, X, LABELS, weight=weight)
+    for bad in [-1.0, np.nan, np.inf]:
+        weight = np.ones(5)
+        weight[3] = bad
+        with raises(ValueError, "weight", bad):
+            call(name, X, LABELS, weight=weight)
+    for weight in [np.ones(5, complex), np.array(list("abcde")), np.ones(5, object)]:
+        with raises(TypeError, "weight"):
+            call(name, X, LABELS, weight=weight)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy_grad", "nll_loss_grad"])
+def test_grad_output(name):
+    for reduction, upstream in [
+        ("mean", np.ones(3)),
+        ("sum", np.ones(1)),
+        ("none", 1.0),
+        ("none", np.ones(4)),
+        ("none", np.ones((3, 1))),
+        ("none", np.ones((3, 5))),
+    ]:
+        with raises(ValueError, "grad_output", np.shape(upstream)):
+            call(name, X, LABELS, grad_output=upstream, reduction=reduction)
+    with raises(TypeError, "grad_output"):
+        call(name, X, LABELS, grad_output=1j)
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("bad", [5, -1, -99, 2**31, -(2**63), 2**62])
+def test_label_out_of_range(name, bad):
+    labels = CUBE_LABELS.copy()
+    labels[1, 2] = bad
+    with raises(ValueError, f"target[1, 2] is {bad}", "5", "ignore_index=-100"):
+        call(name, CUBE, labels, axis=1)
+    with raises(ValueError, f"target[1] is {bad}", "5", "ignore_index=7"):
+        call(name, X, [0, bad, bad], ignore_index=7)
+    with raises(ValueError, f"target is {bad}", "5"):
+        call(name, X[0], bad)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "code, bad",
+    [
+        ("u8", 2**64 - 1),
+        ("u8", 2**64 - 100),
+        ("u8", 2**63),
+        ("u4", 2**32 - 100),
+        ("u1", 156),
+        ("i1", -101),
+        (">i8", 5),
+        (">u2", 1280),
+    ],
+)
+def test_label_of_a_narrow_dtype_is_never_wrapped(name, code, bad):
+    labels = np.zeros(3, code)
+    labels[2] = bad
+    with raises(ValueError, f"target[2] is {bad}", "ignore_index=-100"):
+        call(name, X, labels)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_bad_label_among_many(name):
+    for count in [1, 7, 64, 1000, 70_001]:
+        labels = np.zeros(count, int)
+        labels[-1] = 2
+        with raises(ValueError, f"target[{count - 1}] is 2"):
+            call(name, np.zeros((count, 2), np.float32), labels)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shape_of_labels(name):
+    for target in [LABELS[:2], 1, LABELS[:, np.newaxis], np.zeros((3, 4), int), np.zeros((1, 3), int)]:
+        with raises(ValueError, "target", np.shape(target), (3,)):
+            call(name, X, target)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_dtype_of_labels(name):
+    for target in [
+        LABELS.astype(float),
+        LABELS.astype(complex),
+        LABELS.astype(object),
+        LABELS.astype("U"),
+        LABELS.astype("m8[s]"),
+        LABELS.astype(bool),
+        LABELS.astype(np.float16),
+    ]:
+        with raises(TypeError, "target", spelled(target.dtype)):
+            call(name, X, target)
+
+
+@pytest.mark.parametrize("name", CROSS_ENTROPY)
+def test_one_hot_targets_are_floating(name):
+    with raises(ValueError, "target", "one-hot", "floating"):
+        call(name, X, np.zeros((3, 5), int))
+    with raises(TypeError, "target", "bool"):
+        call(name, X, np.zeros((3, 5), bool))
+    for kind in [complex, np.float16]:
+        with raises(TypeError, "target"):
+            call(name, X, np.zeros((3, 5), kind))
+
+
+@pytest.mark.parametrize("name", NLL)
+def test_negative_log_likelihood_takes_labels_only(name):
+    with raises(TypeError, "target", "float64"):
+        call(name, X, X)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_classes(name):
+    for target in [[0, -100], [-1, 0]]:
+        with pytest.raises(ValueError):
+            call(name, np.zeros((2, 0)), target)
+    with pytest.raises(ValueError):
+        xent.cross_entropy(np.zeros((2, 0)), np.zeros((2, 0)))
+
+
+# out --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WITH_OUT)
+def test_out(name):
+    args, shape = FUNCTIONS[name][0], expected_out(name)
+    for wrong in [shape[::-1], shape[1:], (*shape, 1), (1, *shape), (shape[0] + 1, *shape[1:])]:
+        if wrong != shape:
+            with raises(ValueError, "out", wrong, shape):
+                call(name, *args, out=np.zeros(wrong))
+    for kind in ["f4", "f2", "i8", "c16", "O", np.dtype("f8").newbyteorder()]:
+        with raises(ValueError, "out", "float64", np.dtype(kind)):
+            call(name, *args, out=np.zeros(shape, kind))
+    frozen = np.zeros(shape)
+    frozen.flags.writeable = False
+    with raises(ValueError, "out", "read-only"):
+        call(name, *args, out=frozen)
+    for wrong in [np.zeros(shape).tolist(), 1.0, (np.zeros(shape),), "out"]:
+        with raises(TypeError, "out", type(wrong).__name__):
+            call(name, *args, out=wrong)
+
+
+def overlapping(size):
+    """Pairs of views of one buffer that overlap but are not the same."""
+    buffer = np.zeros(2 * size + 2)
+    yield buffer[:size], buffer[1 : size + 1]
+    yield buffer[:size], buffer[:size][::-1]
+    yield buffer[: 2 * size : 2], buffer[:size]
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_OUT if name not in ("logsumexp", "conv2d")])
+def test_out_overlaps_an_input_in_part(name):
+    right = FUNCTIONS[name][0]
+    for which in range(len(right)):
+        if right[which] is LABELS:
+            continue
+        for first, second in overlapping(X.size):
+            args = list(right)
+            args[which] = first.reshape(X.shape)
+            with raises(ValueError, "out", "overlap"):
+                call(name, *args, out=second.reshape(X.shape))
+    square = np.zeros((5, 5))
+    if name in ("softmax", "sigmoid", "log_sigmoid", "log_softmax"):
+        with raises(ValueError, "out", "overlap"):
+            call(name, square, out=square.T)
+
+
+def test_out_overlaps_other_inputs():
+    buffer = np.zeros(X.size + 1)
+    shared = buffer[: X.size].reshape(X.shape)
+    with raises(ValueError, "out", "overlap"):
+        xent.cross_entropy_grad(X, buffer[1:].reshape(X.shape), out=shared)
+    with raises(ValueError, "out", "overlap"):
+        xent.cross_entropy_grad(X, LABELS, weight=buffer[:5], out=shared)
+    with raises(ValueError, "out", "overlap"):
+        xent.cross_entropy_grad(X, LABELS, grad_output=buffer[:3], reduction="none", out=shared)
+    with raises(ValueError, "out", "overlap"):
+        xent.cross_entropy_grad(X, shared.view(np.int64)[:, 0], out=shared)
+    with raises(ValueError, "out", "overlap"):
+        xent.logsumexp(shared, out=buffer[:3])
+    with raises(ValueError, "out", "overlap"):
+        xent.logsumexp(X, b=shared, out=buffer[:3])
+    pixels = np.zeros(400)
+    with raises(ValueError, "out", "overlap"):
+        xent.conv2d(pixels[:168].reshape(1, 4, 6, 7), KERNEL, out=pixels[100:260].reshape(1, 8, 4, 5))
+    with raises(ValueError, "out", "overlap"):
+        xent.conv2d(
+            np.zeros((1, 4, 6, 7)), pixels[:288].reshape(8, 4, 3, 3), out=pixels[:160].reshape(1, 8, 4, 5)
+        )
+    with raises(ValueError, "out", "overlap"):
+        xent.conv2d(np.zeros((1, 4, 6, 7)), KERNEL, pixels[:8], out=pixels[:160].reshape(1, 8, 4, 5))
+
+
+UNTOUCHED = {
+    "softmax": [((X, 5), {}), ((X,), {"temperature": 0}), ((X * 1j,), {})],
+    "log_softmax": [((X, -3), {}), ((X,), {"temperature": np.nan})],
+    "softmax_backward": [((X[:2], X), {}), ((X, X, 2), {})],
+    "log_softmax_backward": [((X, X[:2]), {})],
+    "sigmoid": [((X.astype(object),), {})],
+    "log_sigmoid": [((X[:2],), {})],
+    "cross_entropy_grad": [
+        ((X, [0, 1, 5]), {}),
+        ((X, [0, 1, -1]), {"reduction": "none"}),
+        ((X, LABELS), {"label_smoothing": 2}),
+        ((X, LABELS), {"weight": [1, 1, 1, 1, -1.0]}),
+        ((X, LABELS), {"reduction": "most"}),
+        ((X, LABELS), {"grad_output": np.ones(2)}),
+        ((X, LABELS[:2]), {}),
+    ],
+    "cross_entropy_value_and_grad": [((X, [0, 1, 5]), {}), ((X, LABELS), {"ignore_index": 0.5})],
+    "nll_loss_grad": [((X, [0, 1, 5]), {}), ((X, LABELS), {"grad_output": np.ones(2)})],
+    "nll_loss_value_and_grad": [((X, [0, 1, -7]), {}), ((X, LABELS), {"weight": np.ones(4)})],
+    "conv2d": [((IMAGE, KERNEL, np.ones(7)), {}), ((IMAGE, KERNEL), {"activation": "tanh"}),
+               ((IMAGE, KERNEL), {"padding": -1})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_nothing_is_written_before_an_error(name):
+    for args, options in UNTOUCHED[name]:
+        out = np.full(expected_out(name), 7.0)
+        with pytest.raises((ValueError, TypeError)):
+            call(name, *args, out=out, **options)
+        assert (out == 7).all(), options
+
+
+def test_nothing_is_written_in_place_before_an_error():
+    logits = np.full((70_001, 3), 7.0, np.float32)
+    labels = np.zeros(70_001, int)
+    labels[-1] = 3
+    for name in ["cross_entropy_grad", "cross_entropy_value_and_grad", "nll_loss_grad"]:
+        with raises(ValueError, "target[70000] is 3"):
+            call(name, logits, labels, out=logits)
+        assert (logits == 7).all()
+
+
+# Images -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_have_four_axes(name):
+    args, names = IMAGES[name]
+    for which, argument in enumerate(names):
+        for wrong in [args[which][0], args[which][np.newaxis], np.float64(1)]:
+            changed = list(args)
+            changed[which] = wrong
+            with raises(ValueError, argument, np.shape(wrong)):
+                call(name, *changed)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv2d",
+        "conv2d_backward",
+        "im2col",
+        "col2im",
+        "max_pool2d",
+        "avg_pool2d",
+        "max_pool2d_backward",
+        "avg_pool2d_backward",
+    ],
+)
+def test_window_options(name):
+    options = ["stride", "padding"]
+    options += ["dilation"] if "avg" not in name else []
+    for option in options:
+        bad = [-1, (1, -1), (1, 1, 1), ()] + ([0, (0, 1)] if option != "padding" else [])
+        for value in bad:
+            with raises(ValueError, option):
+                call(name, *IMAGES[name][0], **{option: value})
+        for value in [1.0, (1, 1.5), np.float64(1)]:
+            with raises(TypeError, option):
+                call(name, *IMAGES[name][0], **{option: value})
+
+
+@pytest.mark.parametrize("name", ["im2col", "max_pool2d", "avg_pool2d"])
+def test_kernel_size(name):
+    for value in [0, -1, (2, 0), (1, 2, 3), ()]:
+        with raises(ValueError, "kernel_size"):
+            call(name, IMAGE, value)
+    for value in [2.0, None, (1, 2.5)]:
+        with raises(TypeError, "kernel_size"):
+            call(name, IMAGE, value)
+
+
+@pytest.mark.parametrize("padding", ["full", "SAME", ""])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "im2col", "col2im"])
+def test_name_of_padding(name, padding):
+    with raises(ValueError, "padding", repr(padding)):
+        call(name, *IMAGES[name][0], padding=padding)
+
+
+def test_padding_of_each_side():
+    for padding in [((1, -1), (0, 0)), ((1, 1), (1,)), ((1, 1), (1, 1), (1, 1))]:
+        with raises(ValueError, "padding"):
+            xent.conv2d(IMAGE, KERNEL, padding=padding)
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+def test_padding_of_pools(name):
+    for kernel_size, padding in [(2, 2), (3, 2), (1, 1), ((4, 2), (2, 2))]:
+        with raises(ValueError, "padding", "kernel_size"):
+            call(name, IMAGE, kernel_size, padding=padding)
+
+
+def test_kernel_larger_than_the_image():
+    for options in [{}, {"dilation": 4}, {"padding": ((0, 1), (0, 0))}]:
+        weight = np.zeros((1, 4, 3, 3) if "dilation" in options else (1, 4, 8, 3))
+        with raises(ValueError, "kernel"):
+            xent.conv2d(IMAGE, weight, **options)
+    for name in ["im2col", "max_pool2d", "avg_pool2d"]:
+        with raises(ValueError, "kernel"):
+            call(name, IMAGE, 9)
+    with raises(ValueError, "kernel"):
+        xent.conv2d_backward(np.zeros((2, 1, 1, 1)), IMAGE, np.zeros((1, 4, 7, 7)))
+
+
+def test_channels_and_groups():
+    with raises(ValueError, "weight", 3, 4):
+        xent.conv2d(IMAGE, np.zeros((8, 3, 3, 3)))
+    with raises(ValueError, "groups", 3, 4):
+        xent.conv2d(IMAGE, np.zeros((9, 1, 3, 3)), groups=3)
+    with raises(ValueError, "groups", 2, 7):
+        xent.conv2d(IMAGE, np.zeros((7, 2, 3, 3)), groups=2)
+    for groups in [0, -1]:
+        with raises(ValueError, "groups", groups):
+            xent.conv2d(IMAGE, KERNEL, groups=groups)
+    with raises(TypeError, "groups"):
+        xent.conv2d(IMAGE, KERNEL, groups=1.0)
+    with raises(ValueError, "channel"):
+        xent.conv2d(np.zeros((2, 0, 6, 7)), np.zeros((8, 0, 3, 3)))
+
+
+def test_bias():
+    for bias in [np.zeros(7), np.zeros((8, 1)), np.float64(0)]:
+        with raises(ValueError, "bias", np.shape(bias), 8):
+            xent.conv2d(IMAGE, KERNEL, bias)
+    with raises(TypeError, "bias", "complex128"):
+        xent.conv2d(IMAGE, KERNEL, np.zeros(8, complex))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "ReLU", ""])
+def test_activation(activation):
+    with raises(ValueError, "activation", repr(activation), "relu"):
+        xent.conv2d(IMAGE, KERNEL, activation=activation)
+
+
+def test_shape_of_gradients():
+    for grad in [FORWARD[:1], FORWARD[:, :7], FORWARD[..., :4]]:
+        with raises(ValueError, "grad", grad.shape, FORWARD.shape):
+            xent.conv2d_backward(grad, IMAGE, KERNEL)
+    for name in ["max_pool2d_backward", "avg_pool2d_backward"]:
+        for grad in [POOLED[:1], POOLED[:, :3], POOLED[..., :2]]:
+            with raises(ValueError, "grad", grad.shape, POOLED.shape):
+                call(name, grad, IMAGE, 2)
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True,) * 4, ()])
+def test_needs(needs):
+    with raises(ValueError, "needs"):
+        xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs)
+
+
+def test_columns():
+    for cols, size in [(COLUMNS[:, :35], (6, 7)), (COLUMNS[..., :19], (6, 7)), (COLUMNS, (6, 8))]:
+        with raises(ValueError, "cols", cols.shape):
+            xent.col2im(cols, size, 3)
+    for size in [(6,), (6, 7, 1), (-6, 7)]:
+        with raises(ValueError, "output_size"):
+            xent.col2im(COLUMNS, size, 3)
+
+
+# Threads and configuration ----------------------------------------------------------------------------------
+
+
+def test_number_of_threads():
+    before = xent.get_num_threads()
+
+    def enter(n):
+        with xent.num_threads(n):
+            raise AssertionError("not reached")
+
+    for function in [xent.set_num_threads, enter]:
+        for n in [0, -1]:
+            with raises(ValueError, n):
+                function(n)
+        for n in [1.0, "2", None]:
+            with pytest.raises(TypeError):
+                function(n)
+    assert xent.get_num_threads() == before

@@ -1,0 +1,177 @@
+"""Threads: the same bits for any number of them and from run to run, and who decides how many there are."""
+
+import concurrent.futures
+
+import numpy as np
+import pytest
+from helpers import (
+    assert_same_bits,
+    random_labels,
+    random_logits,
+    random_probabilities,
+    random_weights,
+    run_python,
+)
+
+import xent
+
+# (positions, classes) and axis that are cut in different ways: few classes, whole rows, few long rows, one
+# very long row, strided classes
+SHAPES = [((60_001, 9), -1), ((1_003, 500), -1), ((7, 70_001), -1), ((1, 600_001), -1), ((3, 11, 130, 97), 1)]
+
+
+def softmax_calls(shape, axis, dtype):
+    x = random_logits(shape, dtype)
+    g = random_logits(shape, dtype, seed=1)
+    y = xent.softmax(x, axis)
+    yield "softmax", lambda: xent.softmax(x, axis)
+    yield "log_softmax", lambda: xent.log_softmax(x, axis, temperature=0.7)
+    yield "logsumexp", lambda: xent.logsumexp(x, axis)
+    yield "logsumexp, factors", lambda: xent.logsumexp(x, axis, b=g)
+    yield "logsumexp of all", lambda: xent.logsumexp(x, None)
+    yield "softmax_backward", lambda: xent.softmax_backward(g, y, axis)
+    yield "log_softmax_backward", lambda: xent.log_softmax_backward(g, -y, axis)
+    yield "sigmoid", lambda: xent.sigmoid(x)
+    yield "log_sigmoid", lambda: xent.log_sigmoid(x)
+
+
+def loss_calls(shape, axis, dtype):
+    x = random_logits(shape, dtype)
+    classes = shape[axis]
+    labels = random_labels(tuple(np.delete(shape, axis)), classes, ignored=0.1)
+    soft = random_probabilities(shape, dtype, axis)
+    weight = random_weights(classes, dtype)
+    for name, target, options in [
+        ("labels", labels, {}),
+        ("weights and smoothing", labels, {"weight": weight, "label_smoothing": 0.1}),
+        ("probabilities", soft, {"weight": weight}),
+        ("sum", labels, {"reduction": "sum"}),
+        ("none", labels, {"reduction": "none"}),
+    ]:
+        for function in [xent.cross_entropy, xent.cross_entropy_grad, xent.cross_entropy_value_and_grad]:
+            yield (
+                f"{function.__name__}, {name}",
+                lambda f=function, t=target, o=options: f(x, t, axis=axis, **o),
+            )
+    for function in [xent.nll_loss, xent.nll_loss_value_and_grad]:
+        yield function.__name__, lambda f=function: f(-np.abs(x), labels, axis=axis, weight=weight)
+
+
+def image_calls(dtype):
+    x = random_logits((5, 12, 61, 59), dtype)
+    for options, shape in [
+        ({"padding": 1}, (20, 12, 3, 3)),
+        ({}, (33, 12, 1, 1)),
+        ({"stride": 2, "padding": 3}, (8, 12, 7, 7)),
+        ({"groups": 12}, (12, 1, 3, 3)),
+    ]:
+        weight = random_logits(shape, dtype, seed=2)
+        y = xent.conv2d(x, weight, **options)
+        grad = random_logits(y.shape, dtype, seed=3)
+        yield (
+            f"conv2d {options}",
+            lambda w=weight, o=options: xent.conv2d(x, w, w[:, 0, 0, 0], activation="relu", **o),
+        )
+        yield (
+            f"conv2d_backward {options}",
+            lambda g=grad, w=weight, o=options: xent.conv2d_backward(g, x, w, **o),
+        )
+    columns = xent.im2col(x, 3)
+    yield "im2col", lambda: xent.im2col(x, 3)
+    yield "col2im", lambda: xent.col2im(columns, (61, 59), 3)
+    for name in ["max_pool2d", "avg_pool2d"]:
+        forward, backward = getattr(xent, name), getattr(xent, f"{name}_backward")
+        grad = forward(x, 3, stride=1)
+        yield name, lambda f=forward: f(x, 3, stride=1)
+        yield f"{name}_backward", lambda f=backward, g=grad: f(g, x, 3, stride=1)
+
+
+def assert_reproducible(calls):
+    for name, function in calls:
+        with xent.num_threads(1):
+            expected = function()
+        for n in [1, 2, 3, 2]:
+            with xent.num_threads(n):
+                assert_same_bits(function(), expected, f"{name} on {n} threads")
+
+
+@pytest.mark.parametrize("shape, axis", SHAPES)
+def test_softmax_has_the_same_bits(shape, axis, dtype):
+    assert_reproducible(softmax_calls(shape, axis, dtype))
+
+
+@pytest.mark.parametrize("shape, axis", SHAPES)
+def test_cross_entropy_has_the_same_bits(shape, axis, dtype):
+    assert_reproducible(loss_calls(shape, axis, dtype))
+
+
+def test_images_have_the_same_bits(dtype):
+    assert_reproducible(image_calls(dtype))
+
+
+def test_calls_from_several_python_threads(dtype):
+    calls = [*softmax_calls((5_003, 40), -1, dtype), *loss_calls((5_003, 40), -1, dtype), *image_calls(dtype)]
+    expected = [function() for _, function in calls]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(function) for _, function in calls * 3]
+        for (name, _), future, value in zip(calls * 3, futures, expected * 3, strict=True):
+            assert_same_bits(future.result(timeout=60), value, name)
+
+
+def test_num_threads_restores_what_was():
+    before = xent.get_num_threads()
+    with xent.num_threads(3):
+        assert xent.get_num_threads() == 3
+        with xent.num_threads(1):
+            assert xent.get_num_threads() == 1
+        assert xent.get_num_threads() == 3
+    assert xent.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), xent.num_threads(before + 1):
+        raise ZeroDivisionError
+    assert xent.get_num_threads() == before
+
+
+def test_setting_the_number_inside_a_block_lasts_until_its_end():
+    before = xent.get_num_threads()
+    with xent.num_threads(3):
+        xent.set_num_threads(2)
+        assert xent.get_num_threads() == 2
+    assert xent.get_num_threads() == before
+
+
+SETTING = """
+import numpy, xent
+for n in [numpy.int64(2), numpy.uint8(1), 3, 5]:
+    xent.set_num_threads(n)
+    print(xent.get_num_threads())
+with xent.num_threads(2):
+    pass
+print(xent.get_num_threads())
+print(xent.show_config(mode="dicts")["threads"])
+"""
+
+
+def test_set_num_threads_takes_any_integer():
+    done = run_python("-c", SETTING)
+    assert done.stdout.split() == ["2", "1", "3", "5", "5", "5"], done.stderr
+
+
+LIMITS = """
+import threadpoolctl, xent
+print(xent.get_num_threads())
+with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+    print(xent.get_num_threads())
+with xent.num_threads(2):
+    pass
+with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+    print(xent.get_num_threads())
+print(xent.get_num_threads())
+print(xent.show_config(mode="dicts")["threads"])
+"""
+
+
+@pytest.mark.skipif(not xent.show_config(mode="dicts")["openmp"], reason="built without OpenMP")
+def test_limits_from_outside_are_honoured():
+    # in a process of its own, where nobody has called set_num_threads; num_threads must leave no trace either
+    done = run_python("-c", LIMITS, OMP_NUM_THREADS="3")
+    assert done.stdout.split() == ["3", "1", "1", "3", "3"], done.stderr

@@ -1,0 +1,82 @@
+"""The one file of error bounds: how far a result may lie from the exact one, and why.
+
+Bounds are in units in the last place (ulp) of the result's dtype, at the expected value unless a scale is
+named.
+"""
+
+import numpy as np
+
+EPS64 = 2.0**-52
+
+# name: (float32, float64)
+BOUNDS = {
+    # exp within 1 ulp, a compensated sum, one division, one rounding of the difference to the maximum
+    "probability": (4, 4),
+    # log within 1 ulp, log1p of the rest where the class is the largest, one subtraction of numbers of one
+    # sign
+    "log_probability": (4, 4),
+    # max + log1p(rest): two roundings, at the scale max(|result|, |largest logit|), as their sum may cancel
+    "logsumexp": (2, 2),
+    # with factors b a sum of either sign: scale max(|result|, |largest logit|, sum |b e| / |sum b e|)
+    "logsumexp_b": (4, 4),
+    # the log-probability of one class, or a sum of terms of one sign over the classes; see also `summed`
+    "loss": (4, 4),
+    # plain cross-entropy: a probability, or -rest / total at the target, times one factor
+    "gradient": (4, 4),
+    # weights, smoothing, probability targets: a p_c - b w_c - d may cancel, so at the scale |a p_c| + |b w_c|
+    # + |d|
+    "affine_gradient": (4, 4),
+    "sigmoid": (4, 4),
+    "log_sigmoid": (4, 4),
+    # y (g - sum g y) and g - p sum g may cancel, so at the scale of the sum of magnitudes. The sum over the
+    # classes accumulates in float64: invisible in float32, see `summed` for float64
+    "backward": (4, 4),
+    # y_i y_j is one product; on the diagonal y - y^2 may cancel, so at the scale y + y^2
+    "jacobian": (2, 2),
+    # a sum over a window and one division, at the scale of the mean of magnitudes; windows here have at most
+    # 49 cells
+    "average": (4, 4),
+}
+
+
+def bound(name, dtype, summed=1):
+    """Bound `name` in ulp of `dtype`, where `summed` numbers of about one magnitude were added up.
+
+    Sums accumulate in float64, so that their roundings vanish in float32; in float64 n additions random-walk
+    to about sqrt(n) / 6 ulp, of which three standard deviations are allowed.
+    """
+    single, double = BOUNDS[name]
+    return single if dtype == np.float32 else double + (0.5 * np.sqrt(summed) if summed > 1 else 0.0)
+
+
+# A quotient logits / temperature that is no power of two away is rounded, and an error of u is an error of u
+# in exp(u): a relative error of half an ulp of 1 for each unit of |u_c| and |max u| (twice that for
+# multiplying with the rounded 1 / temperature).
+def temperature_error(scaled, axis, dtype):
+    """Relative error of probabilities that comes from rounding scaled = logits / temperature."""
+    return float(np.finfo(dtype).eps) * (np.abs(scaled) + np.abs(scaled.max(axis, keepdims=True)))
+
+
+def reference_error(x, axis=-1):
+    """Relative error of the probabilities (absolute error of the log-probabilities) of xent.reference itself.
+
+    The literal formulas in float64 round x - max and log(sum) at the magnitude of the logits. Invisible in
+    float32 except for confident predictions; float64 is therefore held against mpmath as well.
+    """
+    if x.shape[axis] == 0:
+        return 0.0
+    return EPS64 * (8 + 2 * np.abs(x.astype(np.float64)).max(axis, keepdims=True) + np.log2(x.shape[axis]))
+
+
+def convolution(terms, magnitude, dtype):
+    """Absolute bound of a sum of `terms` products whose magnitudes add up to `magnitude`.
+
+    Adding n numbers of one sign in turn rounds n times at up to the magnitude of the sum: a standard
+    deviation of about eps/6 sqrt(n) of it. Twelve of them, for both sides (the reference adds up in float64
+    too), leave room for fused products and any blocking, and are far below what one missing product makes.
+    """
+    return 2 * float(np.finfo(dtype).eps) * np.sqrt(terms + 1) * magnitude
+
+
+# Central differences with step 1e-5 of functions with derivatives of order one: h^2 / 6 + eps / h, times ten.
+DIFFERENCES = 1e-9
