@@ -30,8 +30,8 @@ test-slow: $(VENV)/test.stamp  ## run the tests that take minutes
 
 lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint xent/_kernels.pyx
-	cd /tmp && $(CURDIR)/$(BIN)/python -m mypy.stubtest xent --allowlist $(CURDIR)/tests/stubtest-allowlist.txt
+	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx
+	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
 
 bench: $(VENV)/bench.stamp  ## measure the operators against their peers
 	$(BIN)/pytest bench -q -o python_files='bench_*.py' -m '' --benchmark-only

@@ -1,7 +1,9 @@
-"""Build xent: the bridge (Cython, with OpenMP where the compiler has it) and one object file per instruction set.
+"""Build xent: the bridge (Cython, with OpenMP where the compiler has it) and one object file per instruction
+set.
 
-Everything declarative is in pyproject.toml. Flags that choose an instruction set are given to csrc/isa.c alone, once for each
-set and into a build folder of its own: no other code may contain instructions that the machine at hand might not have.
+Everything declarative is in pyproject.toml. Flags that choose an instruction set are given to csrc/isa.c
+alone, once for each set and into a build folder of its own: no other code may contain instructions that the
+machine at hand might not have.
 """
 
 import os
@@ -21,13 +23,30 @@ X86 = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }
 MACHINE = platform.machine().lower()
-ISAS = X86 if MACHINE in ("x86_64", "amd64") else {"neon": []} if MACHINE in ("aarch64", "arm64") else {"baseline": []}
+ISAS = (
+    X86
+    if MACHINE in ("x86_64", "amd64")
+    else {"neon": []}
+    if MACHINE in ("aarch64", "arm64")
+    else {"baseline": []}
+)
 
-# -ffp-contract=off: products and sums fuse only where the code says v_fma; error-free transformations rely on it.
-# -fno-trapping-math -fno-math-errno: nobody reads floating-point flags or errno; without these, selects stay branches.
+# -ffp-contract=off: products and sums fuse only where the code says v_fma; error-free transformations rely on
+# it. -fno-trapping-math -fno-math-errno: nobody reads floating-point flags or errno; without these, selects
+# stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-HEADERS = ["table.h", "kernels.def", "simd.h", "real.h", "vmath.h", "position.h", "tile.h", "softmax.h", "cross_entropy.h"]
+HEADERS = [
+    "table.h",
+    "kernels.def",
+    "simd.h",
+    "real.h",
+    "vmath.h",
+    "position.h",
+    "tile.h",
+    "softmax.h",
+    "cross_entropy.h",
+]
 HEADERS += ["elementwise.h", "window.h", "im2col.h", "conv.h", "pool.h"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
@@ -58,7 +77,11 @@ class BuildKernels(build_ext):
     def openmp_flags(self):
         """Return the flags that make a small OpenMP program compile and link, or none, with a warning."""
         program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-        candidates = [["-fopenmp"]] if sys.platform != "darwin" else [["-Xpreprocessor", "-fopenmp", "-lomp"], ["-fopenmp"]]
+        candidates = (
+            [["-fopenmp"]]
+            if sys.platform != "darwin"
+            else [["-Xpreprocessor", "-fopenmp", "-lomp"], ["-fopenmp"]]
+        )
         with tempfile.TemporaryDirectory() as folder:
             source = os.path.join(folder, "openmp.c")
             with open(source, "w") as file:
@@ -66,7 +89,9 @@ class BuildKernels(build_ext):
             for flags in candidates:
                 try:
                     objects = self.compiler.compile([source], output_dir=folder, extra_postargs=flags)
-                    self.compiler.link_executable(objects, os.path.join(folder, "openmp"), extra_postargs=flags)
+                    self.compiler.link_executable(
+                        objects, os.path.join(folder, "openmp"), extra_postargs=flags
+                    )
                     return flags
                 except Exception:
                     continue

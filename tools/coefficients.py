@@ -1,9 +1,10 @@
-"""Make the polynomial coefficients of xent/csrc/vmath.h and print them as C, with the approximation error of each.
+"""Make the polynomial coefficients of xent/csrc/vmath.h and print them as C, with the approximation error of
+each.
 
     python tools/coefficients.py
 
-Each is a Chebyshev fit (within a few per cent of the minimax error) computed by mpmath with 60 digits and rounded
-to the working precision. `exp` is fitted as q(r) with e^r = 1 + r + r^2 q(r); `log` as w(z) with
+Each is a Chebyshev fit (within a few per cent of the minimax error) computed by mpmath with 60 digits and
+rounded to the working precision. `exp` is fitted as q(r) with e^r = 1 + r + r^2 q(r); `log` as w(z) with
 log((1 + s) / (1 - s)) = 2 s + s z w(z), z = s^2.
 """
 

@@ -1,5 +1,6 @@
 """Fast, exact and reproducible loss functions and convolutions for NumPy arrays."""
 
+from . import reference
 from ._config import __version__, show_config
 from ._threads import get_num_threads, num_threads, set_num_threads
 from .conv import col2im, conv2d, conv2d_backward, im2col
@@ -44,6 +45,7 @@ __all__ = [
     "nll_loss_grad",
     "nll_loss_value_and_grad",
     "num_threads",
+    "reference",
     "set_num_threads",
     "show_config",
     "sigmoid",

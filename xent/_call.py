@@ -1,10 +1,11 @@
-"""Kernels walk arrays as they lie in memory, in the layouts that they know; what lies otherwise is copied here, once."""
+"""Kernels walk arrays as they lie in memory, in the layouts that they know; any other is copied here."""
 
 import numpy as np
 
 
 def call(kernel, arrays, out, *rest):
-    """Call ``kernel(*arrays, out, *rest)``; if it does not know the layouts (a false result), call it on copies in C order.
+    """Call ``kernel(*arrays, out, *rest)``; if it does not know the layouts (a false result), call it on
+    copies in C order.
 
     Returns what the kernel returns. `arrays` and `out` may contain None.
     """

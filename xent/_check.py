@@ -1,6 +1,7 @@
 """Every error that a user can see is raised here, before anything is computed or written.
 
-A check returns what it checked in the form that the kernels take. Messages name the argument, what was expected, what came.
+A check returns what it checked in the form that the kernels take. Messages name the argument, what was
+expected, what came.
 """
 
 import math
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.exceptions import AxisError
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-_LARGEST = 2**31 - 1  # of one size of an image or a window, so that no product of a few of them overflows 64 bits
+_LARGEST = (
+    2**31 - 1
+)  # of one size of an image or a window, so that no product of a few of them overflows 64 bits
 REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 
 
-# ---- data ----------------------------------------------------------------------------------------------------------------
+# ---- data ----
 
 
 def floats(value, name):
-    """Return an aligned array of native float32 or float64; integers and bools become float64, as in NumPy."""
+    """Return an aligned array of native float32 or float64; integers and bools become float64."""
     array = np.asarray(value)
     dtype = array.dtype
     if (dtype is F64 or dtype is F32) and array.flags.aligned:
@@ -54,7 +57,10 @@ def same_shape(array, shape, name, of):
 
 
 def output(out, shape, dtype, inputs, in_place=1):
-    """Raise unless `out` can take the result. `inputs` are (array, name) pairs; `out` may be one of the first `in_place`."""
+    """Raise unless `out` can take the result.
+
+    `inputs` are (array, name) pairs; `out` may be one of the first `in_place` of them.
+    """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:
@@ -86,7 +92,7 @@ def _share_memory(a, b):
         return True
 
 
-# ---- options -------------------------------------------------------------------------------------------------------------
+# ---- options ----
 
 
 def axis_of(axis, ndim, name="axis"):
@@ -118,7 +124,9 @@ def real(value, name, low=-math.inf, high=math.inf, open_low=False):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
     inside = low < number <= high if open_low else low <= number <= high
     if not inside or not math.isfinite(number):
-        bounds = f"{'>' if open_low else '>='} {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        bounds = (
+            f"{'>' if open_low else '>='} {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        )
         raise ValueError(f"{name} must be a finite number {bounds}, got {value}")
     return number
 
@@ -157,7 +165,7 @@ def class_weights(weight, classes):
 
 
 def upstream(grad_output, shape):
-    """Return (factor, None) for a scalar loss, (1, one float64 per position) for losses that were not reduced."""
+    """Return (factor, None) for a scalar loss, (1, float64 per position) for unreduced losses."""
     if grad_output is None:
         return 1.0, None
     array = floats(grad_output, "grad_output")
@@ -168,11 +176,11 @@ def upstream(grad_output, shape):
     return 1.0, np.asarray(array, dtype=F64, order="C")
 
 
-# ---- sliding windows -----------------------------------------------------------------------------------------------------
+# ---- sliding windows ----
 
 
 class Window(NamedTuple):
-    """The geometry of a sliding window, in the order of the kernels' xent_window; `bottom` and `right` are padding too."""
+    """The geometry of a sliding window: the fields of the kernels' xent_window, then the padding behind."""
 
     height: int
     width: int
@@ -205,7 +213,9 @@ def _padding_of_axis(padding, axis, size, kernel, stride, dilation):
         if padding == "valid":
             return 0, 0
         if padding != "same":
-            raise ValueError(f'padding must be "valid", "same", an integer, a pair or two pairs, got {padding!r}')
+            raise ValueError(
+                f'padding must be "valid", "same", an integer, a pair or two pairs, got {padding!r}'
+            )
         total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
         return total // 2, total - total // 2
     if isinstance(padding, (tuple, list)) and len(padding) == 2 and isinstance(padding[0], (tuple, list)):
@@ -225,8 +235,8 @@ def window(size, kernel, stride, padding, dilation, ceil_mode=False):
         free = size[axis] + before[axis] + after[axis] - extent
         if free < 0 or size[axis] < 1:
             raise ValueError(
-                f"the kernel is larger than the padded input: {('height', 'width')[axis]} {size[axis]} with padding "
-                f"{before[axis]} + {after[axis]}, kernel size {kernel[axis]} with dilation {dilation[axis]}"
+                f"the kernel is larger than the padded input: {('height', 'width')[axis]} {size[axis]}, "
+                f"padding {before[axis]} + {after[axis]}, kernel {kernel[axis]} of dilation {dilation[axis]}"
             )
         out[axis] = free // stride[axis] + 1
         # ceil_mode: one more window if it starts inside the input or the padding before it.
@@ -245,18 +255,25 @@ def images(array, name):
     return array
 
 
-# ---- targets -------------------------------------------------------------------------------------------------------------
+# ---- targets ----
 
 
 def labels_of(target, positions, classes, ignore_index, logits_shape=None):
     """Return labels as an int64 array in C order, of the positions' shape.
 
-    `logits_shape` is given where a floating target of that shape would mean probabilities: the messages then say so.
+    `logits_shape` is given where a floating target of that shape would mean probabilities: the messages then
+    say so.
     """
     array = np.asarray(target)
     if array.dtype.kind not in "iu" and not (array.size == 0 and not isinstance(target, np.ndarray)):
-        hint = "" if logits_shape is None else f"; probabilities must have the shape of the logits, {logits_shape}"
-        raise TypeError(f"target must hold integer labels, got dtype {array.dtype} of shape {array.shape}{hint}")
+        hint = (
+            ""
+            if logits_shape is None
+            else f"; probabilities must have the shape of the logits, {logits_shape}"
+        )
+        raise TypeError(
+            f"target must hold integer labels, got dtype {array.dtype} of shape {array.shape}{hint}"
+        )
     if array.shape != positions:
         hint = "; one-hot targets must be floating-point" if array.shape == logits_shape else ""
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")

@@ -20,8 +20,8 @@ def show_config(mode="stdout"):
     Returns
     -------
     dict or None
-        With `mode` "dicts": ``version``, ``compiler``, ``isa`` (the instruction set in use), ``isa_built``, ``isa_usable`` (lists, the
-        best last), ``openmp``, ``threads`` and ``numpy``.
+        With `mode` "dicts": ``version``, ``compiler``, ``isa`` (the instruction set in use), ``isa_built``,
+        ``isa_usable`` (lists, the best last), ``openmp``, ``threads`` and ``numpy``.
 
     Raises
     ------
@@ -30,7 +30,8 @@ def show_config(mode="stdout"):
 
     Notes
     -----
-    The environment variable ``XENT_ISA`` forces an instruction set when xent is imported. ``python -m xent`` prints the same.
+    The environment variable ``XENT_ISA`` forces an instruction set when xent is imported. ``python -m xent``
+    prints the same.
 
     Examples
     --------
@@ -40,7 +41,12 @@ def show_config(mode="stdout"):
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f'mode must be "stdout" or "dicts", got {mode!r}')
-    config = {"version": __version__, "numpy": np.__version__, "threads": get_num_threads(), **_kernels.config()}
+    config = {
+        "version": __version__,
+        "numpy": np.__version__,
+        "threads": get_num_threads(),
+        **_kernels.config(),
+    }
     if mode == "dicts":
         return config
     for key, value in config.items():

@@ -125,7 +125,7 @@ cdef extern from *:
     const char *XENT_COMPILER
 
 
-# ---- the instruction set, chosen once at import -------------------------------------------------------------------------
+# ---- the instruction set, chosen once at import ----
 
 cdef xent_table *table = NULL
 
@@ -182,7 +182,7 @@ def forked():
     return bool(xent_forked())
 
 
-# ---- the parallel loop --------------------------------------------------------------------------------------------------
+# ---- the parallel loop ----
 
 cdef enum:
     LINE = 64  # bytes of a cache line, to which scratch is aligned
@@ -320,8 +320,9 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     memset(a, 0, sizeof(a[0]))
     if not describe(x, axis, &layout):
         return False
-    if not operand(x, axis, &layout, &a.x) or not operand(aux, axis, &layout, &a.aux) \
-            or not operand(out, axis, &layout, &a.out):
+    if not operand(x, axis, &layout, &a.x):
+        return False
+    if not operand(aux, axis, &layout, &a.aux) or not operand(out, axis, &layout, &a.out):
         return False
     a.positions = layout.outer * layout.inner
     a.inner = layout.inner
@@ -335,8 +336,8 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     return True
 
 
-cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis, void *per_position,
-                     int threads) except -1:
+cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
+                      void *per_position, int threads) except -1:
     """Run one kernel of the softmax family; False if the arrays do not lie in a way that the kernels know."""
     cdef xent_softmax_args a
     if not prepare(&a, x, aux, out, axis):
@@ -367,7 +368,7 @@ def log_softmax_backward(cnp.ndarray grad, cnp.ndarray y, cnp.ndarray out, int a
     return run_softmax(table.log_softmax_backward, y, grad, out, axis, NULL, threads)
 
 
-# ---- cross-entropy ------------------------------------------------------------------------------------------------------
+# ---- cross-entropy ----
 
 def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight):
     """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
@@ -435,7 +436,7 @@ cdef double ordered_sum(const double *terms, Py_ssize_t n) noexcept nogil:
     return total + error if isfinite(total) else total
 
 
-# ---- elementwise --------------------------------------------------------------------------------------------------------
+# ---- elementwise ----
 
 cdef run_map(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, int threads):
     """`x` and `out` are contiguous, in the same order."""
@@ -473,7 +474,7 @@ def vmath(name, cnp.ndarray x):
     return y
 
 
-# ---- convolution and pooling ----------------------------------------------------------------------------------------------
+# ---- convolution and pooling ----
 # All arrays are in C order. A window is the tuple `_check.Window`.
 
 cdef int fill_window(xent_window *w, window) except -1:
@@ -525,7 +526,8 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out,
     run(table.conv2d[code(x)], &a, chunks, threads, REDUCTION * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
 
 
-def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray out, window, Py_ssize_t groups, int threads):
+def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray out, window, Py_ssize_t groups,
+                  int threads):
     cdef xent_conv_args a
     cdef Py_ssize_t offsets, chunks
     conv_args(&a, x, weight, window, groups)
@@ -534,7 +536,8 @@ def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarr
     offsets = a.window.kernel_h * a.window.kernel_w
     a.row_chunk = min(a.in_channels, max(1, 72 // offsets))  # 72: whole register blocks of 6 and 4 rows for 3x3 and 1x1
     chunks = a.images * groups * ceil_div(a.in_channels, a.row_chunk)
-    run(table.conv2d_grad_x[code(x)], &a, chunks, threads, a.row_chunk * offsets * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
+    run(table.conv2d_grad_x[code(x)], &a, chunks, threads,
+        a.row_chunk * offsets * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
 
 
 def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups, int threads):
@@ -569,7 +572,8 @@ def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):
     run(table.conv2d_grad_bias[code(grad)], &a, a.out_channels, threads, 0)
 
 
-cdef int run_im2col(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window, int threads) except -1:
+cdef int run_im2col(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window,
+                    int threads) except -1:
     """`channels` counts those of all images."""
     cdef xent_conv_args a
     memset(&a, 0, sizeof(a))

@@ -9,7 +9,8 @@ from contextvars import ContextVar
 
 from . import _kernels
 
-# Below this many elements (30 to 60 microseconds of work) a second thread costs about as much to wake as it saves.
+# Below this many elements (30 to 60 microseconds of work) a second thread costs about as much to wake as it
+# saves.
 WORTH_A_THREAD = 2**16
 
 _process_limit = None
@@ -35,7 +36,8 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1. It may exceed the number of processors. Inside a block of `num_threads` it holds until the block's end.
+        At least 1. It may exceed the number of processors. Inside a block of `num_threads` it holds until the
+        block's end.
 
     Raises
     ------
@@ -44,9 +46,9 @@ def set_num_threads(n):
 
     Notes
     -----
-    Until this is called, each call uses as many threads as OpenMP offers at that moment: ``OMP_NUM_THREADS``, the processor
-    affinity and ``threadpoolctl`` are honoured. A small call always runs on one thread. In the child of a ``fork()``, where
-    the OpenMP threads of the parent do not exist, every call runs on one thread.
+    Until this is called, each call uses as many threads as OpenMP offers at that moment: ``OMP_NUM_THREADS``,
+    the processor affinity and ``threadpoolctl`` are honoured. A small call always runs on one thread. In the
+    child of a ``fork()``, where the OpenMP threads of the parent do not exist, every call runs on one thread.
 
     Examples
     --------

@@ -5,7 +5,8 @@ import numpy as np
 from . import _check, _kernels
 from ._threads import threads_for
 
-# The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications and additions.
+# The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications
+# and additions.
 _PRODUCTS_PER_ELEMENT = 32
 
 
@@ -14,7 +15,8 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     Two-dimensional cross-correlation, which every framework calls convolution.
 
     .. math::
-        y_{n,o,h,w} = b_o + \\sum_{c,i,j} W_{o,c,i,j} \\, x_{n,c,\\; h s_h - p_t + i d_h,\\; w s_w - p_l + j d_w}
+        y_{n,o,h,w} = b_o + \\sum_{c,i,j} W_{o,c,i,j} \\, x_{n,c,\\; h s_h - p_t + i d_h,\\; w s_w - p_l + j
+        d_w}
 
     with x = 0 outside the image, and c running over the channels of o's group.
 
@@ -29,8 +31,8 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     stride, dilation : int or (int, int), optional
         Steps between windows and between the elements of a window: one number, or (vertical, horizontal).
     padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
-        Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is 0. "same" makes the
-        output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.
+        Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is
+        0. "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.
     groups : int, optional
         Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.
     activation : {None, "relu"}, optional
@@ -48,8 +50,8 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     TypeError
         If an argument does not hold real numbers or a size is no integer.
     ValueError
-        If shapes do not fit, `groups` does not divide the channels, the kernel is larger than the padded image, an option is
-        outside its range, or `out` does not fit.
+        If shapes do not fit, `groups` does not divide the channels, the kernel is larger than the padded
+        image, an option is outside its range, or `out` does not fit.
 
     See Also
     --------
@@ -57,13 +59,14 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 
     Notes
     -----
-    A matrix product over the im2col matrix [1]_, of which only a panel that fits the cache exists at any time. The terms of an
-    output are always added in the same order, whatever the number of threads.
+    A matrix product over the im2col matrix [1]_, of which only a panel that fits the cache exists at any
+    time. The terms of an output are always added in the same order, whatever the number of threads.
 
     References
     ----------
-    .. [1] K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for document processing", 10th
-       International Workshop on Frontiers in Handwriting Recognition, 2006, hal:inria-00112631.
+    .. [1] K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for document
+       processing", 10th International Workshop on Frontiers in Handwriting Recognition, 2006,
+       hal:inria-00112631.
 
     Examples
     --------
@@ -101,19 +104,19 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     return out
 
 
-def conv2d_backward(
-    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)
-):
+def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
     """
     Gradients of `conv2d` with respect to the images, the kernels and the bias.
 
     .. math::
-        g^x = \\mathrm{col2im}(W^T G), \\qquad g^W = \\sum_n G \\, \\mathrm{im2col}(x)^T, \\qquad g^b = \\sum_{n,h,w} G
+        g^x = \\mathrm{col2im}(W^T G), \\qquad g^W = \\sum_n G \\, \\mathrm{im2col}(x)^T, \\qquad g^b =
+        \\sum_{n,h,w} G
 
     Parameters
     ----------
     grad : array_like of float, shape (N, O, OH, OW)
-        Gradient of a scalar with respect to the output G. (After a ReLU: first set to 0 where the output is 0.)
+        Gradient of a scalar with respect to the output G. (After a ReLU: first set to 0 where the output is
+        0.)
     x : array_like of float, shape (N, C, H, W)
         The images of the forward pass.
     weight : array_like of float, shape (O, C / groups, kh, kw)
@@ -191,8 +194,8 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     Returns
     -------
     ndarray, shape (N, C * kh * kw, L)
-        Row ``(c * kh + i) * kw + j`` holds what the window's element (i, j) sees of channel c; column l belongs to output pixel l, in C
-        order. PyTorch calls this ``unfold``.
+        Row ``(c * kh + i) * kw + j`` holds what the window's element (i, j) sees of channel c; column l
+        belongs to output pixel l, in C order. PyTorch calls this ``unfold``.
 
     Raises
     ------
@@ -282,11 +285,13 @@ def _operands(x, weight, groups):
     groups = _check.integer(groups, "groups", 1)
     if x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
-            f"groups must divide the channels of x, {x.shape[1]}, and of the output, {weight.shape[0]}, got {groups}"
+            f"groups must divide the channels of x, {x.shape[1]}, and of the output, {weight.shape[0]}, "
+            f"got {groups}"
         )
     if weight.shape[1] != x.shape[1] // groups or weight.shape[1] == 0:
         raise ValueError(
-            f"weight must have C / groups = {x.shape[1]} / {groups} input channels, at least 1, got shape {weight.shape}"
+            f"weight must have C / groups = {x.shape[1]} / {groups} input channels, at least 1, "
+            f"got shape {weight.shape}"
         )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")

@@ -13,14 +13,17 @@ _OPTIONS = """axis : int, optional
     ignore_index : int, optional
         Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)
     label_smoothing : float, optional
-        e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class weights included.
+        e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class
+        weights included.
     reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights ``w[y]`` of counted positions
-        (probability targets: over the number of positions). "mean_valid": over the number of counted positions. "mean_full": over
+        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights ``w[y]``
+        of counted positions (probability targets: over the number of positions). "mean_valid": over the
+        number of counted positions. "mean_full": over
         the number of all positions. "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
 
 _TARGET = """target : array_like
-        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`. Or probabilities:
+        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
+        Or probabilities:
         floats, of the shape of `logits`; they are not normalised."""
 
 
@@ -38,7 +41,8 @@ def cross_entropy(
     """
     Cross-entropy between a target and the softmax of logits.
 
-    .. math:: -w_y \\log p_y  \\quad\\text{or}\\quad  -\\sum_c w_c t_c \\log p_c, \\qquad p = \\mathrm{softmax}(\\mathrm{logits})
+    .. math:: -w_y \\log p_y  \\quad\\text{or}\\quad  -\\sum_c w_c t_c \\log p_c, \\qquad p =
+    \\mathrm{softmax}(\\mathrm{logits})
 
     for an index target y or a probability target t.
 
@@ -52,8 +56,9 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        The loss in nats: float64 for float64 logits, else float32. With index targets and no smoothing each position's loss is
-        within 4 ulp of its own value, also where the prediction is confident and the loss tiny. Sums are accumulated in float64.
+        The loss in nats: float64 for float64 logits, else float32. With index targets and no smoothing each
+        position's loss is within 4 ulp of its own value, also where the prediction is confident and the loss
+        tiny. Sums are accumulated in float64.
 
     Raises
     ------
@@ -69,13 +74,14 @@ def cross_entropy(
     Notes
     -----
     With m the largest logit and R the sum of exp(x_c - m) over all classes but one that attains it,
-    ``-log p_y = (m - x_y) + log1p(R)``: both terms are non-negative, and nothing cancels [1]_. A target logit of -inf gives an
-    infinite loss; 0 log 0 counts as 0 in probability targets. Label smoothing is that of [2]_.
+    ``-log p_y = (m - x_y) + log1p(R)``: both terms are non-negative, and nothing cancels [1]_. A target logit
+    of -inf gives an infinite loss; 0 log 0 counts as 0 in probability targets. Label smoothing is that of
+    [2]_.
 
     References
     ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
-       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax
+       functions", IMA Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
     .. [2] C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016,
        doi:10.1109/CVPR.2016.308.
 
@@ -123,14 +129,15 @@ def cross_entropy_grad(
     grad_output : array_like of float, optional
         Upstream gradient, of the shape of the loss; None means 1.
     out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits` itself.
+        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits`
+        itself.
     <options>
 
     Returns
     -------
     ndarray
-        Of the shape and dtype of `logits`. With index targets and no smoothing each entry is within 4 ulp of its own value, also
-        the target entry of a confident prediction (-R / (1 + R) instead of p - 1).
+        Of the shape and dtype of `logits`. With index targets and no smoothing each entry is within 4 ulp of
+        its own value, also the target entry of a confident prediction (-R / (1 + R) instead of p - 1).
 
     Raises
     ------
@@ -155,7 +162,15 @@ def cross_entropy_grad(
 
 @_documented
 def cross_entropy_value_and_grad(
-    logits, target, *, out=None, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+    logits,
+    target,
+    *,
+    out=None,
+    axis=-1,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    reduction="mean",
 ):
     """
     `cross_entropy` and its gradient from one pass over the logits.
@@ -166,7 +181,8 @@ def cross_entropy_value_and_grad(
         Unnormalised log-probabilities. Integers and bools become float64.
     <target>
     out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits`` overwrites the logits.
+        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits``
+        overwrites the logits.
     <options>
 
     Returns
@@ -202,7 +218,18 @@ def cross_entropy_value_and_grad(
 class _Problem:
     """One call's arguments, checked: what the three functions share."""
 
-    __slots__ = ("x", "axis", "positions", "labels", "probs", "weight", "ignore_index", "smoothing", "divisor", "inputs")
+    __slots__ = (
+        "x",
+        "axis",
+        "positions",
+        "labels",
+        "probs",
+        "weight",
+        "ignore_index",
+        "smoothing",
+        "divisor",
+        "inputs",
+    )
 
     def __init__(self, logits, target, axis, weight, ignore_index, label_smoothing, reduction):
         self.x = x = _check.floats(logits, "logits")
@@ -210,7 +237,9 @@ class _Problem:
         self.inputs = [(x, "logits"), (target, "target"), (weight, "weight")]
         classes = x.shape[axis]
         self.positions = x.shape[:axis] + x.shape[axis + 1 :]
-        self.ignore_index = _check.integer(ignore_index, "ignore_index") if type(ignore_index) is not int else ignore_index
+        self.ignore_index = (
+            _check.integer(ignore_index, "ignore_index") if type(ignore_index) is not int else ignore_index
+        )
         self.smoothing = 0.0
         if label_smoothing != 0.0:
             self.smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
@@ -267,7 +296,7 @@ class _Problem:
 
 
 def _is_distribution(target, shape):
-    """Return whether `target` holds probabilities: real floats of the logits' shape. (Anything else must be labels.)"""
+    """Return whether `target` holds probabilities: real floats of the logits' shape. All else are labels."""
     if isinstance(target, (int, np.integer)):
         return False
     target = np.asarray(target)
@@ -298,7 +327,7 @@ def _divisor(reduction, shape, axis, counted, mass):
     return shape[0]
 
 
-# ---- negative log-likelihood ----------------------------------------------------------------------------------------------
+# ---- negative log-likelihood ----
 
 
 @_documented
@@ -343,7 +372,15 @@ def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, redu
 
 @_documented
 def nll_loss_grad(
-    log_probs, target, *, grad_output=None, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
+    log_probs,
+    target,
+    *,
+    grad_output=None,
+    out=None,
+    axis=-1,
+    weight=None,
+    ignore_index=-100,
+    reduction="mean",
 ):
     """
     Gradient of `nll_loss` with respect to the log-probabilities: ``-w[y] s`` at the label, 0 elsewhere.
@@ -357,7 +394,8 @@ def nll_loss_grad(
     grad_output : array_like of float, optional
         Upstream gradient, of the shape of the loss; None means 1.
     out : ndarray, optional
-        Where to put the gradient: the shape of `log_probs` and the dtype of the result. It may be `log_probs` itself.
+        Where to put the gradient: the shape of `log_probs` and the dtype of the result. It may be `log_probs`
+        itself.
     axis, weight, ignore_index, reduction
         As in `cross_entropy`.
 
@@ -458,7 +496,9 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
         factor = factor if divisor is None else factor / divisor if divisor else 0.0
         grad = np.empty_like(x) if out is None else out
         grad[...] = 0
-        np.moveaxis(grad, axis, -1)[index] = 0.0 - factors * factor * (1.0 if upstream is None else upstream[valid])
+        np.moveaxis(grad, axis, -1)[index] = 0.0 - factors * factor * (
+            1.0 if upstream is None else upstream[valid]
+        )
     if divisor is None:
         return losses.astype(x.dtype)[()], grad
     return x.dtype.type(losses.sum() / divisor if divisor else 0.0), grad

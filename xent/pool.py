@@ -13,7 +13,8 @@ _WINDOW = """kernel_size : int or (int, int)
         Cells around the image on both sides, at most half of the kernel's size."""
 
 _CEIL = """ceil_mode : bool, optional
-        Keep a last window that hangs over the edge, if it starts inside the image or the padding before it."""
+        Keep a last window that hangs over the edge, if it starts inside the image or the padding before
+        it."""
 
 
 def _documented(function):
@@ -33,7 +34,8 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
     Parameters
     ----------
     x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64. Padding counts as -inf; a NaN in a window makes its result NaN.
+        Images. Integers and bools become float64. Padding counts as -inf; a NaN in a window makes its result
+        NaN.
     <window>
     dilation : int or (int, int), optional
         Steps between the elements of a window.
@@ -49,7 +51,8 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
     TypeError
         If `x` does not hold real numbers or a size is no integer.
     ValueError
-        If `x` is not 4-dimensional, the window is larger than the padded image, or an option is outside its range.
+        If `x` is not 4-dimensional, the window is larger than the padded image, or an option is outside its
+        range.
 
     See Also
     --------

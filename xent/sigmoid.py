@@ -93,7 +93,11 @@ def _elementwise(kernel, x, out):
     if out is not None:
         _check.output(out, x.shape, x.dtype, [(x, "x")])
     x = np.asarray(x, order="C")
-    result = out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(x.shape, x.dtype)
+    result = (
+        out
+        if out is not None and out.flags.c_contiguous and out.flags.aligned
+        else np.empty(x.shape, x.dtype)
+    )
     kernel(x, result, threads_for(x.size))
     if out is None:
         return result[()]

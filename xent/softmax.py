@@ -27,15 +27,16 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     Returns
     -------
     ndarray
-        Probabilities, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own value, however small.
+        Probabilities, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own
+        value, however small.
 
     Raises
     ------
     TypeError
         If `x` does not hold real numbers or `out` is no array.
     ValueError
-        If `axis` is out of bounds, `temperature` is not positive, or `out` has the wrong shape or dtype, is read-only or overlaps
-        a part of `x`.
+        If `axis` is out of bounds, `temperature` is not positive, or `out` has the wrong shape or dtype, is
+        read-only or overlaps a part of `x`.
 
     See Also
     --------
@@ -43,14 +44,14 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Notes
     -----
-    A logit of -inf has probability 0. A position that holds a NaN or +inf, or nothing but -inf, is NaN throughout; others are not
-    touched by it. Exponentials are summed relative to a power of two instead of the largest exponential, so that no rounding
-    enters their arguments [1]_.
+    A logit of -inf has probability 0. A position that holds a NaN or +inf, or nothing but -inf, is NaN
+    throughout; others are not touched by it. Exponentials are summed relative to a power of two instead of
+    the largest exponential, so that no rounding enters their arguments [1]_.
 
     References
     ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
-       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax
+       functions", IMA Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
 
     Examples
     --------
@@ -81,8 +82,8 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     Returns
     -------
     ndarray
-        Log-probabilities in nats, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own value, those
-        next to 0 included.
+        Log-probabilities in nats, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of
+        its own value, those next to 0 included.
 
     Raises
     ------
@@ -95,13 +96,13 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Notes
     -----
-    With m the largest logit and R the sum of exp(x_k - m) over all classes but one that attains it, the result is
-    (x_c - m) - log1p(R): both terms have one sign, and nothing cancels [1]_.
+    With m the largest logit and R the sum of exp(x_k - m) over all classes but one that attains it, the
+    result is (x_c - m) - log1p(R): both terms have one sign, and nothing cancels [1]_.
 
     References
     ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
-       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax
+       functions", IMA Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
 
     Examples
     --------
@@ -140,8 +141,8 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     axis : int, tuple of int or None, optional
         The axis or axes to sum over; None means all of them.
     b : array_like of float, optional
-        Factors of the exponentials, broadcast with `x`; they may be negative or 0. A NaN comes out where the sum is negative.
-        Evaluated by NumPy in float64.
+        Factors of the exponentials, broadcast with `x`; they may be negative or 0. A NaN comes out where the
+        sum is negative. Evaluated by NumPy in float64.
     keepdims : bool, optional
         Keep the axes summed over, with length 1.
     out : ndarray, optional
@@ -150,8 +151,8 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     Returns
     -------
     ndarray or scalar
-        In nats, of the dtype of `x`, within 2 ulp of the larger of its own size and that of the largest element of `x`. The sum over
-        no elements is -inf; a +inf in `x` gives +inf; a NaN gives NaN.
+        In nats, of the dtype of `x`, within 2 ulp of the larger of its own size and that of the largest
+        element of `x`. The sum over no elements is -inf; a +inf in `x` gives +inf; a NaN gives NaN.
 
     Raises
     ------
@@ -166,8 +167,8 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
 
     References
     ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal of
-       Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax
+       functions", IMA Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
 
     Examples
     --------
@@ -185,7 +186,9 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
     if out is not None:
         _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")], in_place=0)
-    result = out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
+    result = (
+        out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
+    )
     if b is not None:
         result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
     else:
@@ -335,7 +338,8 @@ def softmax_jacobian(y, axis=-1):
     Returns
     -------
     ndarray, shape (..., C, C)
-        One symmetric matrix for each position, in the two last axes. To multiply with it, `softmax_backward` needs no matrix.
+        One symmetric matrix for each position, in the two last axes. To multiply with it, `softmax_backward`
+        needs no matrix.
 
     Raises
     ------

@@ -1,0 +1,211 @@
+"""Types of the public functions; their docstrings are in the modules."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import reference as reference
+
+__all__ = [
+    "__version__",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "col2im",
+    "conv2d",
+    "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_value_and_grad",
+    "get_num_threads",
+    "im2col",
+    "log_sigmoid",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "nll_loss",
+    "nll_loss_grad",
+    "nll_loss_value_and_grad",
+    "num_threads",
+    "reference",
+    "set_num_threads",
+    "show_config",
+    "sigmoid",
+    "softmax",
+    "softmax_backward",
+    "softmax_jacobian",
+]
+__version__: str
+
+_Array: TypeAlias = NDArray[np.floating[Any]]
+_Result: TypeAlias = Any  # a NumPy scalar or an array, by the shape of the input and the reduction
+_Ints: TypeAlias = int | tuple[int, int]
+_Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
+_Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
+
+def softmax(
+    x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Array | None = None
+) -> _Array: ...
+def log_softmax(
+    x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Array | None = None
+) -> _Array: ...
+def logsumexp(
+    x: ArrayLike,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    out: _Array | None = None,
+) -> _Result: ...
+def softmax_backward(
+    grad: ArrayLike, y: ArrayLike, axis: int = -1, *, out: _Array | None = None
+) -> _Array: ...
+def log_softmax_backward(
+    grad: ArrayLike, y: ArrayLike, axis: int = -1, *, out: _Array | None = None
+) -> _Array: ...
+def softmax_jacobian(y: ArrayLike, axis: int = -1) -> _Array: ...
+def sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
+def log_sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def cross_entropy_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def cross_entropy_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def nll_loss(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def nll_loss_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def nll_loss_value_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    activation: Literal["relu"] | None = None,
+    out: _Array | None = None,
+) -> _Array: ...
+def conv2d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[_Array | None, _Array | None, _Array | None]: ...
+def im2col(
+    x: ArrayLike, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0, dilation: _Ints = 1
+) -> _Array: ...
+def col2im(
+    cols: ArrayLike,
+    output_size: _Ints,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+) -> _Array: ...
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints | None = None,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    ceil_mode: bool = False,
+) -> _Array: ...
+def max_pool2d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints | None = None,
+    padding: _Ints = 0,
+    dilation: _Ints = 1,
+    ceil_mode: bool = False,
+) -> _Array: ...
+def avg_pool2d(
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints | None = None,
+    padding: _Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> _Array: ...
+def avg_pool2d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints | None = None,
+    padding: _Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> _Array: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def num_threads(n: int) -> AbstractContextManager[None]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None: ...
