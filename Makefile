@@ -13,10 +13,10 @@ help:  ## list the targets
 # Each stamp is one set of extras, reinstalled when a source file changes.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 
 $(VENV)/%.stamp: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(BIN)/python -m pip install -qq --editable ".[$*]"
 	@touch $@
 
 demo: $(VENV)/demo.stamp  ## train a small CNN on handwritten digits; writes demo.png and demo.json

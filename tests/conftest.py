@@ -23,3 +23,9 @@ def threads(request):
     """Run the test on this many threads, and restore the number afterwards."""
     with xent.num_threads(request.param):
         yield request.param
+
+
+@pytest.fixture
+def rng():
+    """The same random numbers in every run."""
+    return np.random.default_rng(0)

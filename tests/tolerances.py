@@ -8,6 +8,9 @@ import numpy as np
 
 EPS64 = 2.0**-52
 
+# exp and log1p by themselves: one final rounding, and less than half an ulp before it
+VMATH_ULP = 1.0
+
 # name: (float32, float64)
 BOUNDS = {
     # exp within 1 ulp, a compensated sum, one division, one rounding of the difference to the maximum
