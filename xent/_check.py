@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.exceptions import AxisError
 
+from . import _kernels
+
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _LARGEST = (
     2**31 - 1
@@ -23,11 +25,12 @@ REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 
 def floats(value, name):
     """Return an aligned array of native float32 or float64; integers and bools become float64."""
+    if _kernels.are_floats(value):
+        return value
     array = np.asarray(value)
-    dtype = array.dtype
-    if (dtype is F64 or dtype is F32) and array.flags.aligned:
+    if _kernels.are_floats(array):
         return array
-    return array.astype(_compute_dtype(dtype, name))
+    return array.astype(_compute_dtype(array.dtype, name))
 
 
 def _compute_dtype(dtype, name):
@@ -97,6 +100,8 @@ def _share_memory(a, b):
 
 def axis_of(axis, ndim, name="axis"):
     """Return `axis` counted from the front."""
+    if type(axis) is int and -ndim <= axis < ndim:
+        return axis + ndim if axis < 0 else axis
     try:
         index = operator.index(axis)
     except TypeError:

@@ -106,6 +106,9 @@ cdef extern from "csrc/table.h" nogil:
         int count_include_pad
         Py_ssize_t bottom, right, chunk
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -225,6 +228,66 @@ cdef inline void *data(cnp.ndarray a) noexcept:
 cdef inline int code(cnp.ndarray a) noexcept:
     """The element type, of which `_check.py` has let through only those that have kernels."""
     return XENT_F32 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 else XENT_F64
+
+
+# ---- quick answers for _check.py ----
+# "Yes" for the plain cases, at the price of some ten nanoseconds; on a "no" the checks look closer, and find the words.
+
+def are_floats(value):
+    """Whether this is an ndarray that the kernels can take as it is: aligned, native float32 or float64."""
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>value)
+    return (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64) and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
+
+
+def are_labels(value, cnp.ndarray x, int axis):
+    """Whether this is an int64 ndarray in C order with the shape of x without its class axis."""
+    cdef cnp.ndarray labels
+    cdef int k, ndim = cnp.PyArray_NDIM(x)
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    labels = <cnp.ndarray>value
+    if cnp.PyArray_TYPE(labels) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(labels):
+        return False
+    if cnp.PyArray_NDIM(labels) != ndim - 1:
+        return False
+    for k in range(ndim - 1):
+        if cnp.PyArray_DIM(labels, k) != cnp.PyArray_DIM(x, k + (k >= axis)):
+            return False
+    return True
+
+
+def empty_like(cnp.ndarray x):
+    """A new array of the shape, dtype and order in memory of x."""
+    return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
+
+
+cdef bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two arrays without gaps lie apart; False where a closer look is needed."""
+    cdef size_t first = <size_t>cnp.PyArray_DATA(a), second = <size_t>cnp.PyArray_DATA(b)
+    if not cnp.PyArray_ISONESEGMENT(a) or not cnp.PyArray_ISONESEGMENT(b):
+        return False
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+def fits(value, cnp.ndarray x, other=None):
+    """Whether this can take a result like x: is x itself or lies apart from it, and lies apart from the other array."""
+    cdef cnp.ndarray out
+    cdef int k, ndim = cnp.PyArray_NDIM(x)
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    out = <cnp.ndarray>value
+    if cnp.PyArray_Check(other) and not apart(out, <cnp.ndarray>other):
+        return False
+    if value is x:
+        return bool(cnp.PyArray_ISWRITEABLE(x))
+    if cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or not cnp.PyArray_ISBEHAVED(out) or cnp.PyArray_NDIM(out) != ndim:
+        return False
+    for k in range(ndim):
+        if cnp.PyArray_DIM(out, k) != cnp.PyArray_DIM(x, k):
+            return False
+    return apart(out, x)
 
 
 # ---- arrays as (outer, classes, inner) ----------------------------------------------------------------------------------

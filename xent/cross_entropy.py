@@ -97,8 +97,8 @@ def cross_entropy(
     >>> print(xent.cross_entropy(np.float32([20, 0]), 0))
     2.0611537e-09
     """
-    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    return problem.solve(None, None)
+    options = axis, weight, ignore_index, label_smoothing, reduction
+    return _solve(logits, target, options, False, None, None)[0]
 
 
 @_documented
@@ -154,10 +154,8 @@ def cross_entropy_grad(
     >>> xent.cross_entropy_grad([1.0, 2.0, 3.0], 0).round(2)
     array([-0.91,  0.24,  0.67])
     """
-    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    out = problem.gradient_array(out, grad_output)
-    problem.solve(out, grad_output)
-    return out
+    options = axis, weight, ignore_index, label_smoothing, reduction
+    return _solve(logits, target, options, True, out, grad_output)[1]
 
 
 @_documented
@@ -210,89 +208,85 @@ def cross_entropy_value_and_grad(
     >>> grad.round(2)
     array([[ 0.09,  0.24, -0.33]])
     """
-    problem = _Problem(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    out = problem.gradient_array(out)
-    return problem.solve(out, None), out
+    options = axis, weight, ignore_index, label_smoothing, reduction
+    return _solve(logits, target, options, True, out, None)
 
 
-class _Problem:
-    """One call's arguments, checked: what the three functions share."""
-
-    __slots__ = (
-        "x",
-        "axis",
-        "positions",
-        "labels",
-        "probs",
-        "weight",
-        "ignore_index",
-        "smoothing",
-        "divisor",
-        "inputs",
-    )
-
-    def __init__(self, logits, target, axis, weight, ignore_index, label_smoothing, reduction):
-        self.x = x = _check.floats(logits, "logits")
-        self.axis = axis = _check.axis_of(axis, x.ndim)
-        self.inputs = [(x, "logits"), (target, "target"), (weight, "weight")]
-        classes = x.shape[axis]
-        self.positions = x.shape[:axis] + x.shape[axis + 1 :]
-        self.ignore_index = (
-            _check.integer(ignore_index, "ignore_index") if type(ignore_index) is not int else ignore_index
-        )
-        self.smoothing = 0.0
-        if label_smoothing != 0.0:
-            self.smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
-        _check.reduction_name(reduction)
-        self.weight = None if weight is None else _check.class_weights(weight, classes)
-        self.labels = self.probs = None
-        if _is_distribution(target, x.shape):
-            self.probs = _check.floats(target, "target").astype(x.dtype, copy=False)
-            counted = mass = _size(self.positions)
-            if classes == 0 and counted:
-                raise ValueError(f"logits must have at least one class, got shape {x.shape}")
-        else:
-            self.labels = _check.labels_of(target, self.positions, classes, self.ignore_index, x.shape)
-            bad, counted, mass = _kernels.scan_labels(self.labels, classes, self.ignore_index, self.weight)
-            if bad >= 0:
-                raise _check.bad_label(self.labels, bad, classes, self.ignore_index)
-        self.divisor = _divisor(reduction, x.shape, axis, counted, mass)
-
-    def gradient_array(self, out, grad_output=None):
-        """Return `out` after checking it, or a new array."""
+def _solve(logits, target, options, want_grad, out, grad_output):
+    """Check everything, then compute: what the three functions share. Returns (loss, gradient or None)."""
+    axis, weight, ignore_index, label_smoothing, reduction = options
+    x = _check.floats(logits, "logits")
+    axis = _check.axis_of(axis, x.ndim)
+    classes = x.shape[axis]
+    if type(ignore_index) is not int:
+        ignore_index = _check.integer(ignore_index, "ignore_index")
+    if label_smoothing != 0.0:
+        label_smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
+    if weight is not None:
+        weight = _check.class_weights(weight, classes)
+    labels, probs = target, None
+    if not _kernels.are_labels(target, x, axis):
+        labels, probs = _target(target, x, axis, ignore_index)
+    if probs is None:
+        bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
+        if bad >= 0:
+            raise _check.bad_label(labels, bad, classes, ignore_index)
+    else:
+        counted = mass = x.size // classes if classes else 0
+    divisor = mass if reduction == "mean" else _divisor(reduction, x.shape, axis, counted, mass)
+    factor, upstream, losses = 1.0, None, None
+    if divisor is None:
+        losses = np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
+    if grad_output is not None:
+        factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
+    if divisor is not None:
+        factor = factor / divisor if divisor else 0.0
+    if want_grad:
         if out is None:
-            return np.empty_like(self.x)
-        return _check.output(out, self.x.shape, self.x.dtype, self.inputs + [(grad_output, "grad_output")])
+            out = _kernels.empty_like(x)
+        elif (
+            not _kernels.fits(out, x, target)
+            or weight is not None
+            or upstream is not None
+            or probs is not None
+        ):
+            inputs = (x, "logits"), (target, "target"), (weight, "weight"), (grad_output, "grad_output")
+            _check.output(out, x.shape, x.dtype, inputs)
 
-    def solve(self, out, grad_output):
-        """Return the loss; write the gradient to `out` unless that is None."""
-        x, positions, divisor = self.x, self.positions, self.divisor
-        factor, upstream = _check.upstream(grad_output, positions if divisor is None else ())
-        losses = np.empty(positions, x.dtype) if divisor is None else None
-        if divisor is not None:
-            factor = factor / divisor if divisor else 0.0
-        smooth = self.smoothing
-        base = smooth / x.shape[self.axis] if smooth else 0.0
-        mix, peak = (0.0, 1.0 - smooth) if self.probs is None else (1.0 - smooth, 0.0)
-        total = call(
-            _kernels.cross_entropy,
-            (x, self.probs),
-            out,
-            self.axis,
-            self.labels,
-            self.ignore_index,
-            None if self.weight is None else self.weight.astype(x.dtype, copy=False),
-            mix,
-            base,
-            peak,
-            factor,
-            upstream,
-            losses,
-            threads_for(x.size),
-        )
-        if losses is not None:
-            return losses[()]
-        return x.dtype.type(total / divisor if divisor else 0.0)
+    # The target of a position is u_c = w_c (mix t_c + base) for all classes and peak * w_y at the label.
+    base = label_smoothing / classes if classes else 0.0
+    mix, peak = (0.0, 1.0 - label_smoothing) if probs is None else (1.0 - label_smoothing, 0.0)
+    if weight is not None:
+        weight = weight.astype(x.dtype, copy=False)
+    total = call(
+        _kernels.cross_entropy,
+        (x, probs),
+        out,
+        axis,
+        labels,
+        ignore_index,
+        weight,
+        mix,
+        base,
+        peak,
+        factor,
+        upstream,
+        losses,
+        threads_for(x.size),
+    )
+    if losses is not None:
+        return losses[()], out
+    return x.dtype.type(total / divisor if divisor else 0.0), out
+
+
+def _target(target, x, axis, ignore_index):
+    """Return (labels, None) or (None, probabilities)."""
+    if _is_distribution(target, x.shape):
+        if x.shape[axis] == 0 and _size(x.shape[:axis] + x.shape[axis + 1 :]):
+            raise ValueError(f"logits must have at least one class, got shape {x.shape}")
+        return None, _check.floats(target, "target").astype(x.dtype, copy=False)
+    positions = x.shape[:axis] + x.shape[axis + 1 :]
+    return _check.labels_of(target, positions, x.shape[axis], ignore_index, x.shape), None
 
 
 def _is_distribution(target, shape):
@@ -312,6 +306,7 @@ def _size(shape):
 
 def _divisor(reduction, shape, axis, counted, mass):
     """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing."""
+    _check.reduction_name(reduction)
     if reduction == "none":
         return None
     if reduction == "sum":
@@ -473,7 +468,6 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     axis = _check.axis_of(axis, x.ndim)
     classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
     ignore_index = _check.integer(ignore_index, "ignore_index")
-    _check.reduction_name(reduction)
     inputs = [(x, "log_probs"), (target, "target"), (weight, "weight"), (grad_output, "grad_output")]
     weight = None if weight is None else _check.class_weights(weight, classes)
     labels = _check.labels_of(target, positions, classes, ignore_index)
@@ -494,7 +488,7 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     grad = None
     if want_grad:
         factor = factor if divisor is None else factor / divisor if divisor else 0.0
-        grad = np.empty_like(x) if out is None else out
+        grad = _kernels.empty_like(x) if out is None else out
         grad[...] = 0
         np.moveaxis(grad, axis, -1)[index] = 0.0 - factors * factor * (
             1.0 if upstream is None else upstream[valid]

@@ -119,8 +119,8 @@ def _forward(kernel, x, axis, temperature, out):
     if temperature != 1.0:
         temperature = _check.real(temperature, "temperature", low=0.0, open_low=True)
     if out is None:
-        out = np.empty_like(x)
-    else:
+        out = _kernels.empty_like(x)
+    elif not _kernels.fits(out, x):
         _check.output(out, x.shape, x.dtype, [(x, "x")])
     if temperature != 1.0:
         x = np.divide(x, x.dtype.type(temperature), out=out)
@@ -315,8 +315,8 @@ def _backward(kernel, grad, y, axis, out):
     _check.same_shape(grad, y.shape, "grad", "y")
     axis = _check.axis_of(axis, y.ndim)
     if out is None:
-        out = np.empty_like(y)
-    else:
+        out = _kernels.empty_like(y)
+    elif not _kernels.fits(out, y, grad) and not _kernels.fits(out, grad, y):
         _check.output(out, y.shape, y.dtype, [(grad, "grad"), (y, "y")], in_place=2)
     call(kernel, (grad, y), out, axis, threads_for(y.size))
     return out
