@@ -7,6 +7,7 @@
  *          v_fma v_max v_min v_abs                   max and min return the second operand where a lane is NaN
  *          m_gt m_ge m_eq m_any v_select             comparisons, and choosing by them
  *          v_widen_lo v_widen_hi                     the two halves of a float vector as doubles
+ *          v_zip_lo v_zip_hi                         a0 b0 a1 b1 ...: the first and the second half of the pairs
  *          v_sum v_top                               horizontal sum and maximum
  * Arithmetic and integer operators are those of the compiler's vector extension: a + b, i << 23, and so on.
  */
@@ -94,6 +95,16 @@ typedef __mmask8 vm64;
 XENT_WORDS(f32, float, vf32, vm32, ps)
 XENT_WORDS(f64, double, vf64, vm64, pd)
 
+/* Indices from 16 (8) on take from the second operand. */
+#define XENT_PAIRS_PS(i) i, 16 + i, 1 + i, 17 + i, 2 + i, 18 + i, 3 + i, 19 + i, 4 + i, 20 + i, 5 + i, 21 + i, 6 + i, 22 + i, 7 + i, 23 + i
+#define XENT_PAIRS_PD(i) i, 8 + i, 1 + i, 9 + i, 2 + i, 10 + i, 3 + i, 11 + i
+ALWAYS_INLINE vf32 xent_pick_ps(vf32 a, vi32 index, vf32 b) { return (vf32)_mm512_permutex2var_ps(a, (__m512i)index, b); }
+ALWAYS_INLINE vf64 xent_pick_pd(vf64 a, vi64 index, vf64 b) { return (vf64)_mm512_permutex2var_pd(a, (__m512i)index, b); }
+ALWAYS_INLINE vf32 v_zip_lo_f32(vf32 a, vf32 b) { return xent_pick_ps(a, (vi32){XENT_PAIRS_PS(0)}, b); }
+ALWAYS_INLINE vf32 v_zip_hi_f32(vf32 a, vf32 b) { return xent_pick_ps(a, (vi32){XENT_PAIRS_PS(8)}, b); }
+ALWAYS_INLINE vf64 v_zip_lo_f64(vf64 a, vf64 b) { return xent_pick_pd(a, (vi64){XENT_PAIRS_PD(0)}, b); }
+ALWAYS_INLINE vf64 v_zip_hi_f64(vf64 a, vf64 b) { return xent_pick_pd(a, (vi64){XENT_PAIRS_PD(4)}, b); }
+
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
 
@@ -127,7 +138,16 @@ ALWAYS_INLINE __m256i xent_first_pd(ptrdiff_t n) { return _mm256_loadu_si256((co
         const __m256i first = xent_first_##P(n);                                                                         \
         return (V)_mm256_blendv_##P(fill, _mm256_maskload_##P(p, first), (V)first);                                      \
     }                                                                                                                    \
-    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm256_maskstore_##P(p, xent_first_##P(n), v); }
+    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm256_maskstore_##P(p, xent_first_##P(n), v); }       \
+    /* unpack works within 128-bit halves; permute2f128 puts the first (0x20) or second (0x31) halves together */        \
+    ALWAYS_INLINE V v_zip_lo_##NAME(V a, V b)                                                                            \
+    {                                                                                                                    \
+        return (V)_mm256_permute2f128_##P(_mm256_unpacklo_##P(a, b), _mm256_unpackhi_##P(a, b), 0x20);                   \
+    }                                                                                                                    \
+    ALWAYS_INLINE V v_zip_hi_##NAME(V a, V b)                                                                            \
+    {                                                                                                                    \
+        return (V)_mm256_permute2f128_##P(_mm256_unpacklo_##P(a, b), _mm256_unpackhi_##P(a, b), 0x31);                   \
+    }
 
 XENT_WORDS(f32, float, vf32, vm32, ps)
 XENT_WORDS(f64, double, vf64, vm64, pd)
@@ -177,6 +197,10 @@ ALWAYS_INLINE vf64 v_fma_f64(vf64 a, vf64 b, vf64 c) { return a * b + c; }
 #endif
 #endif
 
+ALWAYS_INLINE vf32 v_zip_lo_f32(vf32 a, vf32 b) { return (vf32){a[0], b[0], a[1], b[1]}; }
+ALWAYS_INLINE vf32 v_zip_hi_f32(vf32 a, vf32 b) { return (vf32){a[2], b[2], a[3], b[3]}; }
+ALWAYS_INLINE vf64 v_zip_lo_f64(vf64 a, vf64 b) { return (vf64){a[0], b[0]}; }
+ALWAYS_INLINE vf64 v_zip_hi_f64(vf64 a, vf64 b) { return (vf64){a[1], b[1]}; }
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64){v[0], v[1]}; }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
 
@@ -191,6 +215,8 @@ ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
 #define v_fma(a, b, c) _Generic((a), vf32: v_fma_f32, vf64: v_fma_f64)(a, b, c)
 #define v_max(a, b) _Generic((a), vf32: v_max_f32, vf64: v_max_f64)(a, b)
 #define v_min(a, b) _Generic((a), vf32: v_min_f32, vf64: v_min_f64)(a, b)
+#define v_zip_lo(a, b) _Generic((a), vf32: v_zip_lo_f32, vf64: v_zip_lo_f64)(a, b)
+#define v_zip_hi(a, b) _Generic((a), vf32: v_zip_hi_f32, vf64: v_zip_hi_f64)(a, b)
 #define v_abs(a) _Generic((a), vf32: v_abs_f32, vf64: v_abs_f64)(a)
 #define v_sum(a) _Generic((a), vf32: v_sum_f32, vf64: v_sum_f64)(a)
 #define v_top(a) _Generic((a), vf32: v_top_f32, vf64: v_top_f64)(a)

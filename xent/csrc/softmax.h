@@ -119,14 +119,16 @@ ALWAYS_INLINE NAME(sum) NAME(column_sum)(const S *x, ptrdiff_t step, ptrdiff_t c
     const V minus_infinity = NAME(set)((T)-INFINITY);
     V running = minus_infinity;
     NAME(sum) sum = {{0}, {0}};
-    for (ptrdiff_t c = 0; c < classes; c += 4) {
+    for (ptrdiff_t c = 0; c < classes;) {
         V group = {0};
-        for (ptrdiff_t k = c; k < xent_least(c + 4, classes); k++) {
-            const V v = NAME(load)(x + k * step, n, minus_infinity) - offset;
+        const int full = c + 4 <= classes;
+        for (int k = 0; k < (full ? 4 : (int)(classes - c)); k++) {
+            const V v = NAME(load)(x + (c + k) * step, n, minus_infinity) - offset;
             group = group + NAME(exp_scaled)(v_min(running, v), scale);
             running = v_max(v, running);
         }
         NAME(sum_add)(&sum, group);
+        c += 4;
     }
     return sum;
 }

@@ -37,17 +37,50 @@ ALWAYS_INLINE S *NAME(at)(const xent_operand *operand, ptrdiff_t outer, ptrdiff_
     return operand->data ? (S *)operand->data + outer * operand->outer + inner : NULL;
 }
 
-/* Copy (positions, classes) from `from` to `to`, either of which may be the transposed side. */
-static void NAME(transpose)(const S *from, ptrdiff_t from_position, ptrdiff_t from_class, S *to, ptrdiff_t to_position,
-                            ptrdiff_t to_class, ptrdiff_t positions, ptrdiff_t classes)
+/* Transpose LANES vectors in place: each round interleaves the first half of the vectors with the second (a perfect shuffle),
+ * and after log2(LANES) rounds every number has found its place. */
+ALWAYS_INLINE void NAME(transpose)(V v[LANES])
 {
-    if (to_position == 1) /* the side with stride 1 in the inner loop is the one written */
-        for (ptrdiff_t c = 0; c < classes; c++)
-            for (ptrdiff_t p = 0; p < positions; p++) to[p + c * to_class] = from[p * from_position + c * from_class];
-    else
-        for (ptrdiff_t p = 0; p < positions; p++)
-            for (ptrdiff_t c = 0; c < classes; c++)
-                to[p * to_position + c * to_class] = from[p * from_position + c * from_class];
+    for (int round = 1; round < LANES; round *= 2) {
+        V zipped[LANES];
+        for (int k = 0; k < LANES / 2; k++) {
+            zipped[2 * k] = v_zip_lo(v[k], v[k + LANES / 2]);
+            zipped[2 * k + 1] = v_zip_hi(v[k], v[k + LANES / 2]);
+        }
+        for (int k = 0; k < LANES; k++) v[k] = zipped[k];
+    }
+}
+
+/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions may be written. */
+static void NAME(rows_to_columns)(const S *rows, ptrdiff_t row_step, S *columns, ptrdiff_t step, ptrdiff_t positions,
+                                  ptrdiff_t classes)
+{
+    const V zero = {0};
+    for (ptrdiff_t p = 0; p < positions; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += LANES) {
+            V v[LANES];
+            for (int k = 0; k < LANES; k++)
+                v[k] = p + k < positions ? NAME(load)(rows + (p + k) * row_step + c, classes - c, zero) : zero;
+            NAME(transpose)(v);
+            for (int k = 0; k < LANES; k++)
+                if (c + k < classes) v_store(columns + (c + k) * step + p, v[k]);
+        }
+    }
+}
+
+static void NAME(columns_to_rows)(const S *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions,
+                                  ptrdiff_t classes)
+{
+    const V zero = {0};
+    for (ptrdiff_t p = 0; p < positions; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += LANES) {
+            V v[LANES];
+            for (int k = 0; k < LANES; k++) v[k] = c + k < classes ? v_load(columns + (c + k) * step + p) : zero;
+            NAME(transpose)(v);
+            for (int k = 0; k < LANES; k++)
+                if (p + k < positions) NAME(store)(rows + (p + k) * row_step + c, v[k], classes - c);
+        }
+    }
 }
 
 /* Rows of few classes: through the scratch. */
@@ -56,10 +89,10 @@ static void NAME(packed_tile)(const xent_softmax_args *a, NAME(tile) tile, doubl
     _Alignas(64) S x[PACK_ELEMENTS], aux[PACK_ELEMENTS], out[PACK_ELEMENTS];
     const ptrdiff_t step = (tile.n + LANES - 1) / LANES * LANES;
     NAME(tile) packed = {x, tile.aux ? aux : NULL, tile.out ? out : NULL, step, step, step, tile.first, tile.n, 0};
-    NAME(transpose)(tile.x, tile.x_step, 1, x, 1, step, tile.n, a->classes);
-    if (tile.aux) NAME(transpose)(tile.aux, tile.aux_step, 1, aux, 1, step, tile.n, a->classes);
+    NAME(rows_to_columns)(tile.x, tile.x_step, x, step, tile.n, a->classes);
+    if (tile.aux) NAME(rows_to_columns)(tile.aux, tile.aux_step, aux, step, tile.n, a->classes);
     function(a, &packed, loss);
-    if (tile.out) NAME(transpose)(out, 1, step, tile.out, tile.out_step, 1, tile.n, a->classes);
+    if (tile.out) NAME(columns_to_rows)(out, step, tile.out, tile.out_step, tile.n, a->classes);
 }
 
 /* Run `function` on the tiles of one chunk; a->partial gets the sum of the losses it reports. */
