@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard xent/*.py xent/*.pyi xent/*.pyx xent/reference/*.py xent/csrc/*)
 
-.PHONY: help demo test test-slow lint bench stubs clean
+.PHONY: help demo test test-slow lint bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

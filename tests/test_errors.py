@@ -615,3 +615,50 @@ def test_number_of_threads():
             with pytest.raises(TypeError):
                 function(n)
     assert xent.get_num_threads() == before
+
+
+# numbers that fit no C type, and other surprises -----------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [2**63, 2**70, -(2**63) - 1])
+def test_ignore_index_beyond_64_bits(value):
+    for function in (xent.cross_entropy, xent.nll_loss):
+        with raises(ValueError, "ignore_index", str(value)):
+            function(np.zeros((2, 3)), [0, 1], ignore_index=value)
+
+
+def test_numbers_beyond_a_float():
+    with raises(ValueError, "temperature"):
+        xent.softmax([1.0], temperature=10**400)
+    with raises(ValueError, "label_smoothing"):
+        xent.cross_entropy([[1.0]], [0], label_smoothing=10**400)
+
+
+def test_options_of_a_wrong_kind():
+    for temperature in ("2", np.array([1.0, 2.0]), None):
+        with raises(TypeError, "temperature"):
+            xent.softmax([1.0], temperature=temperature)
+    for smoothing in ("0.1", np.zeros(2)):
+        with raises(TypeError, "label_smoothing"):
+            xent.cross_entropy([[1.0]], [0], label_smoothing=smoothing)
+    with raises(TypeError, "reduction"):
+        xent.cross_entropy([[1.0]], [0], reduction=np.array(["mean", "sum"]))
+
+
+def test_paddings():
+    x, w = np.zeros((1, 1, 5, 5)), np.ones((1, 1, 3, 3))
+    assert xent.conv2d(x, w, padding=np.array([[1, 1], [1, 1]])).shape == (1, 1, 5, 5)
+    assert xent.conv2d(x, w, stride=np.array(2)).shape == (1, 1, 2, 2)
+    for padding in (((1, 2), 3), ((1, 1), (1, 1), (1, 1)), ((1, 2, 3), (1, 1))):
+        with raises(ValueError, "padding"):
+            xent.conv2d(x, w, padding=padding)
+    with raises(ValueError, "top", str(10**30)):
+        xent.conv2d(x, w, padding=10**30)
+
+
+@pytest.mark.parametrize("n", [1025, 2**31, 2**70])
+def test_too_many_threads(n):
+    with raises(ValueError, "n must be", str(n)):
+        xent.set_num_threads(n)
+    with raises(ValueError, "n must be", str(n)):
+        xent.num_threads(n)  # at once, not on entry

@@ -10,6 +10,8 @@ KNOWN = ["baseline", "avx2", "avx512", "neon"]
 OTHERS = [isa for isa in CONFIG["isa_usable"] if isa != CONFIG["isa"]]
 NUMERIC = [
     "test_vmath.py",
+    "test_accuracy.py",
+    "test_layout.py",
     "test_softmax.py",
     "test_sigmoid.py",
     "test_cross_entropy.py",

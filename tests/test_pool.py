@@ -208,3 +208,14 @@ def test_any_shape_and_options(data):
     grad = image(y.shape, dtype, seed=7)
     result = xent.avg_pool2d_backward(grad, x, kernel, **options)
     assert_average("avg_pool2d_backward", result, grad, x, kernel, **options)
+
+
+@pytest.mark.parametrize("kernel", [4, 5, 6, (6, 2)])
+def test_ceil_mode_with_kernels_larger_than_the_image(kernel):
+    x = np.arange(9.0).reshape(1, 1, 3, 3)
+    np.testing.assert_array_equal(
+        xent.max_pool2d(x, kernel, ceil_mode=True), xent.reference.max_pool2d(x, kernel, ceil_mode=True)
+    )
+    np.testing.assert_allclose(
+        xent.avg_pool2d(x, kernel, ceil_mode=True), xent.reference.avg_pool2d(x, kernel, ceil_mode=True)
+    )

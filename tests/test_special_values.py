@@ -222,3 +222,35 @@ def test_rounding_does_not_produce_negative_losses(dtype):
     assert (loss >= 0).all()
     assert (grad[np.arange(1000), logits.argmax(1)] <= 0).all()
     assert (np.delete(grad, 0, axis=1).max(1) >= 0).all()
+
+
+# NaN with weights of zero: only an ignored position, or a mean over nothing, makes a NaN vanish ------
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_nan_stays_under_zero_weight(classes, order, dtype):
+    x = np.zeros((2, classes), dtype, order=order)
+    x[0, 1] = np.nan
+    weight = np.ones(classes)
+    weight[0] = 0
+    loss, grad = xent.cross_entropy_value_and_grad(x, [0, 1], weight=weight, reduction="none")
+    assert np.isnan(loss[0]) and np.isnan(grad[0]).all()
+    assert np.isfinite(loss[1]) and np.isfinite(grad[1]).all()
+    assert np.isnan(xent.cross_entropy_grad(x, [0, 1], grad_output=0.0)[0]).all()
+    assert np.isnan(xent.cross_entropy_grad(x, np.zeros_like(x))[0]).all()
+    loss, grad = xent.cross_entropy_value_and_grad(x, [-100, -100])
+    assert loss == 0 and not grad.any()
+
+
+def test_infinite_loss_without_weight():
+    x = [[-np.inf, 0.0]]
+    for function in (xent.cross_entropy, xent.nll_loss):
+        assert function(x, [0], weight=[0, 1.0], reduction="sum") == 0
+
+
+def test_losses_beyond_float32():
+    x = np.array([[3e38, -3e38]], np.float32)
+    assert xent.cross_entropy(x, [1]) == np.inf
+    np.testing.assert_array_equal(xent.cross_entropy(x, [1], reduction="none"), [np.inf])
+    assert xent.logsumexp([np.inf, 1000.0], b=[1, 1]) == np.inf

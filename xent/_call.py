@@ -12,8 +12,12 @@ def call(kernel, arrays, out, *rest):
     result = kernel(*arrays, out, *rest)
     if result is not None and result is not False:
         return result
+    arrays = [None if a is None else np.asarray(a, order="C") for a in arrays]
+    result = kernel(*arrays, out, *rest)  # it may have been the inputs alone
+    if result is not None and result is not False:
+        return result
     dense = None if out is None else np.empty(out.shape, out.dtype)
-    result = kernel(*[None if a is None else np.asarray(a, order="C") for a in arrays], dense, *rest)
+    result = kernel(*arrays, dense, *rest)
     if result is None or result is False:
         raise RuntimeError(f"{kernel.__name__} refused arrays in C order: a bug in xent, please report it")
     if out is not None:

@@ -14,9 +14,8 @@ from numpy.exceptions import AxisError
 from . import _kernels
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-_LARGEST = (
-    2**31 - 1
-)  # of one size of an image or a window, so that no product of a few of them overflows 64 bits
+# Of any size of an image or a window: the product of two of them fits into 64 bits.
+_LARGEST = 2**31 - 1
 REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 
 
@@ -44,13 +43,11 @@ def _compute_dtype(dtype, name):
     raise TypeError(f"{name} must be real numbers (float32, float64, integers or bools), got dtype {dtype}")
 
 
-def same_floats(first, second, names):
-    """Return both arrays in their common floating dtype."""
-    first, second = floats(first, names[0]), floats(second, names[1])
-    if first.dtype is not second.dtype:
-        common = np.result_type(first, second)
-        first, second = first.astype(common, copy=False), second.astype(common, copy=False)
-    return first, second
+def common_floats(*arguments):
+    """Return the arrays of (value, name) pairs in their common floating dtype; a value may be None."""
+    arrays = [None if value is None else floats(value, name) for value, name in arguments]
+    common = np.result_type(*[a for a in arrays if a is not None])
+    return [None if a is None else a.astype(common, copy=False) for a in arrays]
 
 
 def same_shape(array, shape, name, of):
@@ -59,10 +56,21 @@ def same_shape(array, shape, name, of):
         raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}")
 
 
-def output(out, shape, dtype, inputs, in_place=1):
-    """Raise unless `out` can take the result.
+def output_like(out, inputs, in_place=1):
+    """Return a new array like the first of the (array, name) pairs; or `out`, after checking it."""
+    x = inputs[0][0]
+    if out is None:
+        return _kernels.empty_like(x)
+    if not _kernels.fits(out, *[array for array, _ in inputs]):
+        output(out, x.shape, x.dtype, inputs, in_place)
+    return out
 
-    `inputs` are (array, name) pairs; `out` may be one of the first `in_place` of them.
+
+def output(out, shape, dtype, inputs, in_place=0):
+    """Raise unless `out` can take a result.
+
+    `inputs` are (array or None, name) pairs, as the kernels will read them: whatever a user's object shares
+    its memory with, the array made of it shows. `out` may be one of the first `in_place` of them.
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
@@ -72,14 +80,15 @@ def output(out, shape, dtype, inputs, in_place=1):
         raise ValueError(f"out must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
+    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+        raise ValueError(f"out must not repeat its own elements, got strides {out.strides}")
     for index, (array, name) in enumerate(inputs):
         allowed = index < in_place
-        if not isinstance(array, np.ndarray) or (allowed and _is_same_memory(out, array)):
+        if array is None or (allowed and _is_same_memory(out, array)):
             continue
         if _share_memory(out, array):
             hint = f" or be {name} itself" if allowed else ""
             raise ValueError(f"out overlaps {name} in memory: it must lie apart from it{hint}")
-    return out
 
 
 def _is_same_memory(a, b):
@@ -123,10 +132,14 @@ def axes_of(axis, ndim):
 
 def real(value, name, low=-math.inf, high=math.inf, open_low=False):
     """Return a finite float in [low, high], or (low, high] with `open_low`."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+    except OverflowError:
+        number = math.inf
     inside = low < number <= high if open_low else low <= number <= high
     if not inside or not math.isfinite(number):
         bounds = (
@@ -146,6 +159,14 @@ def integer(value, name, low=None):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
     if low is not None and number < low:
         raise ValueError(f"{name} must be at least {low}, got {number}")
+    return number
+
+
+def label_value(value, name):
+    """Return an int that a label can have."""
+    number = integer(value, name)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits, got {number}")
     return number
 
 
@@ -205,51 +226,62 @@ class Window(NamedTuple):
 
 def pair(value, name, low):
     """Return two ints, at least `low`, from an int or a pair."""
-    if isinstance(value, (tuple, list, np.ndarray)):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair, got {len(value)} numbers: {value}")
         return tuple(integer(v, name, low) for v in value)
     return (integer(value, name, low),) * 2
 
 
-def _padding_of_axis(padding, axis, size, kernel, stride, dilation):
-    """Return (before, after) of one axis, for `padding` in any of its forms."""
+def _padding(padding, size, kernel, stride, dilation):
+    """Return ((top, bottom), (left, right)) for `padding` in any of its forms."""
     if isinstance(padding, str):
         if padding == "valid":
-            return 0, 0
+            return (0, 0), (0, 0)
         if padding != "same":
             raise ValueError(
                 f'padding must be "valid", "same", an integer, a pair or two pairs, got {padding!r}'
             )
-        total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-        return total // 2, total - total // 2
-    if isinstance(padding, (tuple, list)) and len(padding) == 2 and isinstance(padding[0], (tuple, list)):
-        return pair(padding[axis], "padding", 0)
-    return (pair(padding, "padding", 0)[axis],) * 2
+        both = []
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+            total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+            both.append((total // 2, total - total // 2))
+        return tuple(both)
+    if isinstance(padding, np.ndarray):
+        padding = padding.tolist()
+    if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
+        if len(padding) != 2 or not all(isinstance(p, (tuple, list)) for p in padding):
+            raise ValueError(f"padding must be ((top, bottom), (left, right)), got {padding}")
+        return pair(padding[0], "padding", 0), pair(padding[1], "padding", 0)
+    vertical, horizontal = pair(padding, "padding", 0)
+    return (vertical, vertical), (horizontal, horizontal)
 
 
 def window(size, kernel, stride, padding, dilation, ceil_mode=False):
     """Return the Window over an image of `size` (height, width); raise if no output is left."""
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
-    before, after, out = [0, 0], [0, 0], [0, 0]
-    for axis in range(2):
-        before[axis], after[axis] = _padding_of_axis(
-            padding, axis, size[axis], kernel[axis], stride[axis], dilation[axis]
-        )
-        extent = (kernel[axis] - 1) * dilation[axis] + 1
-        free = size[axis] + before[axis] + after[axis] - extent
-        if free < 0 or size[axis] < 1:
+    padding = _padding(padding, size, kernel, stride, dilation)
+    out = []
+    for axis, name in enumerate(("height", "width")):
+        before, after = padding[axis]
+        free = size[axis] + before + after - ((kernel[axis] - 1) * dilation[axis] + 1)
+        n = (free + (stride[axis] - 1 if ceil_mode else 0)) // stride[axis] + 1
+        # ceil_mode keeps a last window only if it starts inside the input or the padding before it.
+        if ceil_mode and (n - 1) * stride[axis] >= size[axis] + before:
+            n -= 1
+        if n < 1 or size[axis] < 1:
             raise ValueError(
-                f"the kernel is larger than the padded input: {('height', 'width')[axis]} {size[axis]}, "
-                f"padding {before[axis]} + {after[axis]}, kernel {kernel[axis]} of dilation {dilation[axis]}"
+                f"the kernel is larger than the padded input: {name} {size[axis]}, padding {before} + "
+                f"{after}, kernel {kernel[axis]} with dilation {dilation[axis]}"
             )
-        out[axis] = free // stride[axis] + 1
-        # ceil_mode: one more window if it starts inside the input or the padding before it.
-        if ceil_mode and free % stride[axis] and out[axis] * stride[axis] < size[axis] + before[axis]:
-            out[axis] += 1
-    result = Window(*size, *kernel, *stride, *dilation, *before, *out, *after)
-    if max(result) > _LARGEST or result.out_h * result.out_w > _LARGEST or kernel[0] * kernel[1] > _LARGEST:
-        raise ValueError(f"sizes too large to be addressed: {result}")
+        out.append(n)
+    (top, bottom), (left, right) = padding
+    result = Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right)
+    for field, value in result._asdict().items():
+        if value > _LARGEST:
+            raise ValueError(f"{field} is {value}, more than the largest that is supported, {_LARGEST}")
     return result
 
 
@@ -263,28 +295,35 @@ def images(array, name):
 # ---- targets ----
 
 
-def labels_of(target, positions, classes, ignore_index, logits_shape=None):
-    """Return labels as an int64 array in C order, of the positions' shape.
-
-    `logits_shape` is given where a floating target of that shape would mean probabilities: the messages then
-    say so.
-    """
+def target_of(target, x, axis, ignore_index):
+    """Return (labels, None), as `labels_of`; or (None, probabilities), of the logits' shape and dtype."""
+    if _kernels.are_labels(target, x, axis):
+        return target, None
     array = np.asarray(target)
-    if array.dtype.kind not in "iu" and not (array.size == 0 and not isinstance(target, np.ndarray)):
-        hint = (
-            ""
-            if logits_shape is None
-            else f"; probabilities must have the shape of the logits, {logits_shape}"
-        )
+    if array.shape == x.shape and array.dtype.kind not in "iub":
+        if x.size == 0 and x.shape[axis] == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
+            raise ValueError(f"logits must have at least one class, got shape {x.shape}")
+        with np.errstate(over="ignore", under="ignore"):
+            return None, floats(array, "target").astype(x.dtype, copy=False)
+    if array.size == 0 and not isinstance(target, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is a list of no labels
+    return labels_of(array, x, axis, ignore_index, "; probabilities must have the shape of the logits"), None
+
+
+def labels_of(target, x, axis, ignore_index, hint=""):
+    """Return labels as an aligned int64 array in C order, of the positions' shape."""
+    array = np.asarray(target)
+    classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
+    if array.dtype.kind not in "iu":
         raise TypeError(
             f"target must hold integer labels, got dtype {array.dtype} of shape {array.shape}{hint}"
         )
     if array.shape != positions:
-        hint = "; one-hot targets must be floating-point" if array.shape == logits_shape else ""
+        hint = "; one-hot targets must be floating-point" if array.shape == x.shape else ""
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
-    return np.asarray(array, dtype=np.int64, order="C")
+    return np.require(array, dtype=np.int64, requirements="CA")
 
 
 def bad_label(labels, where, classes, ignore_index):

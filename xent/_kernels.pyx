@@ -6,6 +6,7 @@ and no number of threads is decided here (that is `_threads.py`). The only paral
 """
 
 cimport numpy as cnp
+from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
 from libc.math cimport isfinite
@@ -59,17 +60,17 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_operand:
         void *data
-        Py_ssize_t outer
-        Py_ssize_t stride
+        Py_ssize_t far, outer, stride
 
     ctypedef struct xent_softmax_args:
-        Py_ssize_t positions, inner, classes, chunk
+        Py_ssize_t positions, inner, per, classes, chunk
         xent_operand x, aux, out
         void *per_position
         double *partial
         int64_t *label
         int64_t ignore_index
         void *weight
+        double *label_weight
         double mix, base, peak
         double gradient_scale
         double *upstream
@@ -271,15 +272,16 @@ cdef bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
 
 
-def fits(value, cnp.ndarray x, other=None):
-    """Whether this can take a result like x: is x itself or lies apart from it, and lies apart from the other array."""
+def fits(value, cnp.ndarray x, *others):
+    """Whether this can take a result like x: is x itself or lies apart from it, and lies apart from the others (or None)."""
     cdef cnp.ndarray out
     cdef int k, ndim = cnp.PyArray_NDIM(x)
     if not cnp.PyArray_CheckExact(value):
         return False
     out = <cnp.ndarray>value
-    if cnp.PyArray_Check(other) and not apart(out, <cnp.ndarray>other):
-        return False
+    for other in others:
+        if other is not None and not apart(out, <cnp.ndarray>other):
+            return False
     if value is x:
         return bool(cnp.PyArray_ISWRITEABLE(x))
     if cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or not cnp.PyArray_ISBEHAVED(out) or cnp.PyArray_NDIM(out) != ndim:
@@ -290,84 +292,80 @@ def fits(value, cnp.ndarray x, other=None):
     return apart(out, x)
 
 
-# ---- arrays as (outer, classes, inner) ----------------------------------------------------------------------------------
+# ---- arrays as (far, per, classes, inner) ----
 
-ctypedef struct Layout:
-    Py_ssize_t outer, classes, inner          # numbers
-    Py_ssize_t outer_step, class_step         # in elements
+cdef enum:
+    OPERANDS = 3
+    MOST_AXES = 64  # of a NumPy array
 
 
-cdef bint collapse(cnp.ndarray a, int begin, int end, Py_ssize_t *count, Py_ssize_t *step) noexcept:
-    """See axes [begin, end) as one axis of `count` elements `step` bytes apart; False where they are not evenly spaced."""
-    cdef int k
-    cdef Py_ssize_t size
-    count[0] = 1
-    step[0] = 0
-    for k in range(end - 1, begin - 1, -1):
-        size = cnp.PyArray_DIM(a, k)
-        if size == 1:
+cdef bint describe(xent_softmax_args *a, PyObject **arrays, int axis) noexcept:
+    """See up to three arrays of one shape (None where there is none) as xent_operand does, all in the same way; False where
+    they do not lie so. Neighbouring axes that are evenly spaced in all arrays count as one.
+    """
+    cdef cnp.ndarray first = <cnp.ndarray>arrays[0]
+    cdef int ndim = cnp.PyArray_NDIM(first), k, n, groups = 0
+    cdef Py_ssize_t count[MOST_AXES]
+    cdef Py_ssize_t step[OPERANDS][MOST_AXES]
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(first), size
+    cdef bint mergeable, rows = True, columns
+    a.classes = cnp.PyArray_DIM(first, axis)
+    a.positions = a.inner = a.per = 1
+    for k in range(ndim):
+        if k != axis:
+            a.positions *= cnp.PyArray_DIM(first, k)
+    if cnp.PyArray_SIZE(first) == 0:  # nothing to walk, and strides that mean nothing
+        a.per = max(a.positions, 1)
+        return True
+    for k in range(ndim):
+        size = cnp.PyArray_DIM(first, k)
+        if k == axis or size == 1:
             continue
-        if count[0] == 1:
-            step[0] = cnp.PyArray_STRIDE(a, k)
-        elif cnp.PyArray_STRIDE(a, k) != step[0] * count[0]:
+        mergeable = groups > 0
+        for n in range(OPERANDS):
+            if <object>arrays[n] is not None and mergeable:
+                mergeable = step[n][groups - 1] == cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k) * size
+        if not mergeable:
+            count[groups] = 1
+            groups += 1
+        count[groups - 1] *= size
+        for n in range(OPERANDS):
+            step[n][groups - 1] = 0 if <object>arrays[n] is None else cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k)
+    columns = groups > 0
+    for n in range(OPERANDS):
+        if <object>arrays[n] is None:
+            continue
+        rows = rows and (a.classes <= 1 or cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], axis) == item)
+        columns = columns and step[n][groups - 1] == item
+        if not cnp.PyArray_ISALIGNED(<cnp.ndarray>arrays[n]) or cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], axis) % item:
             return False
-        count[0] *= size
+        for k in range(groups):
+            if step[n][k] % item:
+                return False
+    if not rows:
+        if not columns:
+            return False
+        groups -= 1
+        a.inner = count[groups]
+    if groups > 2:
+        return False
+    a.per = count[groups - 1] if groups else 1
+    fill_operand(&a.x, <cnp.ndarray>arrays[0], axis, step[0], groups)
+    fill_operand(&a.aux, <cnp.ndarray>arrays[1], axis, step[1], groups)
+    fill_operand(&a.out, <cnp.ndarray>arrays[2], axis, step[2], groups)
     return True
 
 
-cdef Py_ssize_t extent(cnp.ndarray a, int begin, int end) noexcept:
-    """The number of elements along axes [begin, end)."""
-    cdef Py_ssize_t size = 1
-    cdef int k
-    for k in range(begin, end):
-        size *= cnp.PyArray_DIM(a, k)
-    return size
-
-
-cdef bint describe(cnp.ndarray a, int axis, Layout *layout) noexcept:
-    """Whether the kernels can walk `a` as it lies in memory, and how."""
-    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(a), before, after, before_step, after_step
-    cdef Py_ssize_t class_step = cnp.PyArray_STRIDE(a, axis)
-    cdef int ndim = cnp.PyArray_NDIM(a)
-    layout.classes = cnp.PyArray_DIM(a, axis)
-    if cnp.PyArray_SIZE(a) == 0:  # nothing to walk, and strides that mean nothing
-        layout.outer = extent(a, 0, axis)
-        layout.inner = extent(a, axis + 1, ndim)
-        layout.outer_step = layout.class_step = 0
-        return True
-    if not cnp.PyArray_ISALIGNED(a):
-        return False
-    if not collapse(a, 0, axis, &before, &before_step) or not collapse(a, axis + 1, ndim, &after, &after_step):
-        return False
-    if layout.classes <= 1:
-        class_step = item
-    if before_step % item or class_step % item:
-        return False
-    if after == 1 and class_step == item:  # rows
-        layout.outer, layout.inner, layout.outer_step = before, 1, before_step // item
-    elif after == 1 and before_step == item:  # columns: a transposed matrix
-        layout.outer, layout.inner, layout.outer_step = 1, before, 0
-    elif after_step == item:  # columns: axes after the classes
-        layout.outer, layout.inner, layout.outer_step = before, after, before_step // item
-    else:
-        return False
-    layout.class_step = class_step // item
-    return True
-
-
-cdef bint operand(cnp.ndarray a, int axis, Layout *like, xent_operand *result) noexcept:
-    """Fill in one more array that must lie like the first."""
-    cdef Layout layout
-    if a is None:
-        result.data = NULL
-        result.outer = result.stride = 0
-        return True
-    if not describe(a, axis, &layout) or layout.inner != like.inner or layout.outer != like.outer:
-        return False
-    result.data = cnp.PyArray_DATA(a)
-    result.outer = layout.outer_step
-    result.stride = layout.class_step
-    return True
+cdef void fill_operand(xent_operand *operand, cnp.ndarray array, int axis, Py_ssize_t *step, int groups) noexcept:
+    """`step`: the bytes between neighbours along the outer axes, of which there are at most two."""
+    cdef Py_ssize_t item
+    if array is None:
+        return
+    item = cnp.PyArray_ITEMSIZE(array)
+    operand.data = cnp.PyArray_DATA(array)
+    operand.stride = cnp.PyArray_STRIDE(array, axis) // item
+    operand.outer = step[groups - 1] // item if groups > 0 else 0
+    operand.far = step[0] // item if groups > 1 else 0
 
 
 # A chunk is about this many logits: large enough that handing it out costs nothing, small enough for an even load.
@@ -378,23 +376,17 @@ cdef enum:
 
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis) noexcept:
     """Describe the arrays and cut the positions into chunks, by shapes alone."""
-    cdef Layout layout
+    cdef PyObject *arrays[OPERANDS]
     cdef Py_ssize_t chunk
     memset(a, 0, sizeof(a[0]))
-    if not describe(x, axis, &layout):
+    arrays[0], arrays[1], arrays[2] = <PyObject *>x, <PyObject *>aux, <PyObject *>out
+    if not describe(a, arrays, axis):
         return False
-    if not operand(x, axis, &layout, &a.x):
-        return False
-    if not operand(aux, axis, &layout, &a.aux) or not operand(out, axis, &layout, &a.out):
-        return False
-    a.positions = layout.outer * layout.inner
-    a.inner = layout.inner
-    a.classes = layout.classes
-    chunk = CHUNK // max(layout.classes, 1)
+    chunk = CHUNK // max(a.classes, 1)
     if chunk >= TILE:
         chunk = chunk // TILE * TILE
     else:
-        chunk = max(chunk, 32 if layout.inner > 1 else 1)  # columns: whole vectors
+        chunk = max(chunk, 32 if a.inner > 1 else 1)  # columns: whole vectors
     a.chunk = chunk
     return True
 
@@ -441,7 +433,7 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
     cdef int64_t *label = <int64_t *>data(labels)
     cdef double *w = <double *>data(weight)
     cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad = -1, counted = 0
-    cdef double total = 0
+    cdef double total = 0, error = 0, new, back, term
     with nogil:
         for i in range(n):
             if label[i] == ignore_index:
@@ -451,14 +443,21 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
                 break
             counted += 1
             if w != NULL:
-                total += w[label[i]]
-    return bad, counted, total if w != NULL else <double>counted
+                term = w[label[i]]  # summed with the error of each addition (Knuth's TwoSum)
+                new = total + term
+                back = new - total
+                error += (total - (new - back)) + (term - back)
+                total = new
+    return bad, counted, total + error if w != NULL else <double>counted
 
 
 def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, cnp.ndarray labels, int64_t ignore_index,
-                  cnp.ndarray weight, double mix, double base, double peak, double gradient_scale, cnp.ndarray upstream,
-                  cnp.ndarray losses, int threads):
-    """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know."""
+                  cnp.ndarray weight, cnp.ndarray label_weight, double mix, double base, double peak,
+                  double gradient_scale, cnp.ndarray upstream, cnp.ndarray losses, int threads):
+    """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
+
+    `weight` has the dtype of x, `label_weight` and `upstream` are float64, all three contiguous.
+    """
     cdef xent_softmax_args a
     cdef double few[64]
     cdef double *partial = few
@@ -470,6 +469,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
     a.label = <int64_t *>data(labels)
     a.ignore_index = ignore_index
     a.weight = data(weight)
+    a.label_weight = <double *>data(label_weight)
     a.mix, a.base, a.peak, a.gradient_scale = mix, base, peak, gradient_scale
     a.upstream = <double *>data(upstream)
     a.per_position = data(losses)
@@ -595,9 +595,10 @@ def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarr
     cdef Py_ssize_t offsets, chunks
     conv_args(&a, x, weight, window, groups)
     a.grad, a.out = data(grad), data(out)
-    a.pixel_chunk = panel_pixels(&a)
     offsets = a.window.kernel_h * a.window.kernel_w
     a.row_chunk = min(a.in_channels, max(1, 72 // offsets))  # 72: whole register blocks of 6 and 4 rows for 3x3 and 1x1
+    # A huge kernel has many rows even for one channel: take fewer pixels then.
+    a.pixel_chunk = min(panel_pixels(&a), max(16, REDUCTION * PANEL_PIXELS // (a.row_chunk * offsets) // 16 * 16))
     chunks = a.images * groups * ceil_div(a.in_channels, a.row_chunk)
     run(table.conv2d_grad_x[code(x)], &a, chunks, threads,
         a.row_chunk * offsets * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))

@@ -13,6 +13,10 @@ from . import _kernels
 # saves.
 WORTH_A_THREAD = 2**16
 
+# More than any machine has processors for one process; a mistyped number would otherwise create that many
+# threads.
+MOST_THREADS = 1024
+
 _process_limit = None
 _context_limit = ContextVar("xent_num_threads", default=None)
 
@@ -24,8 +28,8 @@ def _checked(n):
         n = operator.index(n)
     except TypeError:
         raise TypeError(f"n must be an integer >= 1, got {type(n).__name__}") from None
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n must be between 1 and {MOST_THREADS}, got {n}")
     return n
 
 
@@ -36,13 +40,13 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1. It may exceed the number of processors. Inside a block of `num_threads` it holds until the
-        block's end.
+        From 1 to 1024. It may exceed the number of processors. Inside a block of `num_threads` it holds until
+        the block's end.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is not an integer, or smaller than 1.
+        If `n` is not an integer, or out of range.
 
     Notes
     -----
@@ -87,7 +91,6 @@ def get_num_threads():
     return _context_limit.get() or _process_limit or offered
 
 
-@contextmanager
 def num_threads(n):
     """
     Limit the number of threads inside a ``with`` block, in the current thread or task only.
@@ -95,12 +98,12 @@ def num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1.
+        From 1 to 1024.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is not an integer, or smaller than 1.
+        If `n` is not an integer, or out of range.
 
     Examples
     --------
@@ -108,7 +111,12 @@ def num_threads(n):
     >>> with xent.num_threads(1):
     ...     y = xent.softmax([1.0, 2.0, 3.0])
     """
-    token = _context_limit.set(_checked(n))
+    return _limited(_checked(n))
+
+
+@contextmanager
+def _limited(n):
+    token = _context_limit.set(n)
     try:
         yield
     finally:

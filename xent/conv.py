@@ -25,7 +25,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     x : array_like of float, shape (N, C, H, W)
         Images. Integers and bools become float64.
     weight : array_like of float, shape (O, C / groups, kh, kw)
-        Kernels. With another floating dtype than `x`, both are promoted as in NumPy.
+        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
     bias : array_like of float, shape (O,), optional
         Added to each output channel.
     stride, dilation : int or (int, int), optional
@@ -77,21 +77,21 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     array([[10., 24.],
            [51., 90.]])
     """
-    x, weight = _operands(x, weight, groups)
+    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
+    _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
-        bias = _check.floats(bias, "bias")
         _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")], in_place=0)
+        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
     dense = out if out is not None and out.flags.carray else np.empty(shape, x.dtype)
     _kernels.conv2d(
         np.ascontiguousarray(x),
         np.ascontiguousarray(weight),
-        None if bias is None else np.ascontiguousarray(bias, dtype=x.dtype),
+        None if bias is None else np.ascontiguousarray(bias),
         dense,
         window,
         groups,
@@ -156,15 +156,15 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     >>> gb
     array([4.])
     """
-    x, weight = _operands(x, weight, groups)
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
+    _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
-    grad = _check.floats(grad, "grad")
     _check.same_shape(grad, shape, "grad", "the output")
     if not isinstance(needs, (tuple, list)) or len(needs) != 3:
         raise ValueError(f"needs must be three bools, for x, weight and bias, got {needs!r}")
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
-    grad = np.ascontiguousarray(grad, dtype=x.dtype)
+    grad = np.ascontiguousarray(grad)
     threads = _threads(shape, weight)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
@@ -276,9 +276,8 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     return out
 
 
-def _operands(x, weight, groups):
-    """Check images and kernels against each other; `groups` is checked on the way."""
-    x, weight = _check.same_floats(x, weight, ("x", "weight"))
+def _check_shapes(x, weight, groups):
+    """Raise unless images, kernels and groups fit each other."""
     _check.images(x, "x")
     if weight.ndim != 4:
         raise ValueError(f"weight must have 4 dimensions, (O, C / groups, kh, kw), got shape {weight.shape}")
@@ -295,7 +294,6 @@ def _operands(x, weight, groups):
         )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
-    return x, weight
 
 
 def _threads(shape, weight):

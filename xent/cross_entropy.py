@@ -1,10 +1,17 @@
 """Cross-entropy from logits (softmax loss), and from log-probabilities (negative log-likelihood)."""
 
+import math
+
 import numpy as np
 
 from . import _check, _kernels
 from ._call import call
+from ._docs import documented
 from ._threads import threads_for
+
+_TARGET = """target : array_like
+        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
+        `ignore_index`. Or probabilities: floats, of the shape of `logits`; they are not normalised."""
 
 _OPTIONS = """axis : int, optional
         The class axis. Every other axis is a position.
@@ -18,20 +25,10 @@ _OPTIONS = """axis : int, optional
     reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
         "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights ``w[y]``
         of counted positions (probability targets: over the number of positions). "mean_valid": over the
-        number of counted positions. "mean_full": over
-        the number of all positions. "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
+        number of counted positions. "mean_full": over the number of all positions. "mean_batch": over
+        ``logits.shape[0]``. A mean over nothing is 0."""
 
-_TARGET = """target : array_like
-        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-        Or probabilities:
-        floats, of the shape of `logits`; they are not normalised."""
-
-
-def _documented(function):
-    """Fill in the parameters that all three functions of a triple share."""
-    if function.__doc__:
-        function.__doc__ = function.__doc__.replace("<target>", _TARGET).replace("<options>", _OPTIONS)
-    return function
+_documented = documented(target=_TARGET, options=_OPTIONS)
 
 
 @_documented
@@ -218,46 +215,28 @@ def _solve(logits, target, options, want_grad, out, grad_output):
     x = _check.floats(logits, "logits")
     axis = _check.axis_of(axis, x.ndim)
     classes = x.shape[axis]
-    if type(ignore_index) is not int:
-        ignore_index = _check.integer(ignore_index, "ignore_index")
-    if label_smoothing != 0.0:
+    if type(ignore_index) is not int or ignore_index != -100:
+        ignore_index = _check.label_value(ignore_index, "ignore_index")
+    if type(label_smoothing) is not float or label_smoothing != 0.0:
         label_smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
     if weight is not None:
         weight = _check.class_weights(weight, classes)
-    labels, probs = target, None
-    if not _kernels.are_labels(target, x, axis):
-        labels, probs = _target(target, x, axis, ignore_index)
-    if probs is None:
-        bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
-        if bad >= 0:
-            raise _check.bad_label(labels, bad, classes, ignore_index)
-    else:
-        counted = mass = x.size // classes if classes else 0
-    divisor = mass if reduction == "mean" else _divisor(reduction, x.shape, axis, counted, mass)
-    factor, upstream, losses = 1.0, None, None
-    if divisor is None:
-        losses = np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-    if grad_output is not None:
-        factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
-    if divisor is not None:
-        factor = factor / divisor if divisor else 0.0
+    labels, probs = _check.target_of(target, x, axis, ignore_index)
+    divisor = _divisor(reduction, x, axis, labels, ignore_index, weight)
+    losses = None if divisor is not None else np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
+    factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
     if want_grad:
-        if out is None:
-            out = _kernels.empty_like(x)
-        elif (
-            not _kernels.fits(out, x, target)
-            or weight is not None
-            or upstream is not None
-            or probs is not None
-        ):
-            inputs = (x, "logits"), (target, "target"), (weight, "weight"), (grad_output, "grad_output")
-            _check.output(out, x.shape, x.dtype, inputs)
+        given = target if isinstance(target, np.ndarray) else labels if probs is None else probs
+        inputs = [(x, "logits"), (given, "target"), (weight, "weight"), (upstream, "grad_output")]
+        out = _check.output_like(out, inputs)
+    if divisor == 0:  # a mean over nothing
+        if want_grad:
+            out[...] = 0
+        return x.dtype.type(0), out
 
-    # The target of a position is u_c = w_c (mix t_c + base) for all classes and peak * w_y at the label.
+    # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
     base = label_smoothing / classes if classes else 0.0
     mix, peak = (0.0, 1.0 - label_smoothing) if probs is None else (1.0 - label_smoothing, 0.0)
-    if weight is not None:
-        weight = weight.astype(x.dtype, copy=False)
     total = call(
         _kernels.cross_entropy,
         (x, probs),
@@ -265,67 +244,64 @@ def _solve(logits, target, options, want_grad, out, grad_output):
         axis,
         labels,
         ignore_index,
+        None if weight is None else _narrowed(weight, x.dtype),
         weight,
         mix,
         base,
         peak,
-        factor,
+        factor if divisor is None else factor / divisor,
         upstream,
         losses,
         threads_for(x.size),
     )
-    if losses is not None:
-        return losses[()], out
-    return x.dtype.type(total / divisor if divisor else 0.0), out
+    return losses[()] if divisor is None else _scalar(x.dtype, total / divisor), out
 
 
-def _target(target, x, axis, ignore_index):
-    """Return (labels, None) or (None, probabilities)."""
-    if _is_distribution(target, x.shape):
-        if x.shape[axis] == 0 and _size(x.shape[:axis] + x.shape[axis + 1 :]):
-            raise ValueError(f"logits must have at least one class, got shape {x.shape}")
-        return None, _check.floats(target, "target").astype(x.dtype, copy=False)
-    positions = x.shape[:axis] + x.shape[axis + 1 :]
-    return _check.labels_of(target, positions, x.shape[axis], ignore_index, x.shape), None
+def _narrowed(array, dtype):
+    """Convert to a dtype that may be too small for a value, which then becomes infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return array.astype(dtype, copy=False)
 
 
-def _is_distribution(target, shape):
-    """Return whether `target` holds probabilities: real floats of the logits' shape. All else are labels."""
-    if isinstance(target, (int, np.integer)):
-        return False
-    target = np.asarray(target)
-    return target.shape == shape and (target.dtype.kind == "f" or target.dtype.name == "bfloat16")
+def _scalar(dtype, value):
+    """Return a NumPy scalar."""
+    if -3e38 < value < 3e38 or dtype == np.float64:  # anything fits
+        return dtype.type(value)
+    return _narrowed(np.array(value), dtype)[()]
 
 
-def _size(shape):
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+def _divisor(reduction, x, axis, labels, ignore_index, weight):
+    """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing.
 
-
-def _divisor(reduction, shape, axis, counted, mass):
-    """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing."""
-    _check.reduction_name(reduction)
+    Checks the labels on the way: the pass that counts them is the one that looks at each.
+    """
+    classes = x.shape[axis]
+    if labels is None:
+        counted = mass = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
+    else:
+        bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
+        if bad >= 0:
+            raise _check.bad_label(labels, bad, classes, ignore_index)
+    if type(reduction) is not str or reduction not in _check.REDUCTIONS:
+        _check.reduction_name(reduction)
+    if reduction == "mean":
+        return mass
     if reduction == "none":
         return None
     if reduction == "sum":
         return 1.0
-    if reduction == "mean":
-        return mass
     if reduction == "mean_valid":
         return counted
     if reduction == "mean_full":
-        return _size(shape[:axis] + shape[axis + 1 :])
+        return math.prod(x.shape[:axis] + x.shape[axis + 1 :])
     if axis == 0:
         raise ValueError('reduction="mean_batch" needs a batch axis in front, but axis 0 is the class axis')
-    return shape[0]
+    return x.shape[0]
 
 
 # ---- negative log-likelihood ----
 
 
-@_documented
 def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
     """
     Negative log-likelihood of labels, from log-probabilities.
@@ -365,7 +341,6 @@ def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, redu
     return _nll(log_probs, target, None, None, False, axis, weight, ignore_index, reduction)[0]
 
 
-@_documented
 def nll_loss_grad(
     log_probs,
     target,
@@ -418,7 +393,6 @@ def nll_loss_grad(
     return _nll(log_probs, target, out, grad_output, True, axis, weight, ignore_index, reduction)[1]
 
 
-@_documented
 def nll_loss_value_and_grad(
     log_probs, target, *, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
 ):
@@ -463,36 +437,32 @@ def nll_loss_value_and_grad(
 
 
 def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_index, reduction):
-    """Gather and scatter: NumPy is as good at these as a kernel would be."""
+    """Gather and scatter: NumPy is as good as a kernel at these. Returns (loss, gradient or None)."""
     x = _check.floats(log_probs, "log_probs")
     axis = _check.axis_of(axis, x.ndim)
-    classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
-    ignore_index = _check.integer(ignore_index, "ignore_index")
-    inputs = [(x, "log_probs"), (target, "target"), (weight, "weight"), (grad_output, "grad_output")]
-    weight = None if weight is None else _check.class_weights(weight, classes)
-    labels = _check.labels_of(target, positions, classes, ignore_index)
-    bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
-    if bad >= 0:
-        raise _check.bad_label(labels, bad, classes, ignore_index)
-    divisor = _divisor(reduction, x.shape, axis, counted, mass)
-    factor, upstream = _check.upstream(grad_output, positions if divisor is None else ())
-    if want_grad and out is not None:
-        _check.output(out, x.shape, x.dtype, inputs)
+    ignore_index = _check.label_value(ignore_index, "ignore_index")
+    weight = None if weight is None else _check.class_weights(weight, x.shape[axis])
+    labels = _check.labels_of(target, x, axis, ignore_index)
+    divisor = _divisor(reduction, x, axis, labels, ignore_index, weight)
+    factor, upstream = _check.upstream(grad_output, labels.shape if divisor is None else ())
+    if want_grad:
+        inputs = [(x, "log_probs"), (labels, "target"), (weight, "weight"), (upstream, "grad_output")]
+        out = _check.output_like(out, inputs)
 
     # From here on only the counted positions: the 0-d mask of a single position works like any other.
     valid = labels != ignore_index
     index = valid, labels[valid]
-    factors = 1.0 if weight is None else weight[labels[valid]]
-    losses = np.zeros(positions, np.float64)
-    losses[valid] = 0.0 - factors * np.moveaxis(x, axis, -1)[index].astype(np.float64)
-    grad = None
-    if want_grad:
-        factor = factor if divisor is None else factor / divisor if divisor else 0.0
-        grad = _kernels.empty_like(x) if out is None else out
-        grad[...] = 0
-        np.moveaxis(grad, axis, -1)[index] = 0.0 - factors * factor * (
-            1.0 if upstream is None else upstream[valid]
-        )
+    weights = np.ones(()) if weight is None else weight[labels[valid]]
+    losses = np.zeros(labels.shape)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        picked = np.moveaxis(x, axis, -1)[index].astype(np.float64)
+        terms = 0.0 - weights * picked
+        losses[valid] = np.where((weights == 0) & np.isinf(picked), 0.0, terms)
+        if want_grad:
+            factor = factor if divisor is None else factor / divisor if divisor else 0.0
+            out[...] = 0
+            entries = 0.0 - weights * factor * (1.0 if upstream is None else upstream[valid])
+            np.moveaxis(out, axis, -1)[index] = entries
     if divisor is None:
-        return losses.astype(x.dtype)[()], grad
-    return x.dtype.type(losses.sum() / divisor if divisor else 0.0), grad
+        return _narrowed(losses, x.dtype)[()], out
+    return _scalar(x.dtype, losses.sum() / divisor if divisor else 0.0), out

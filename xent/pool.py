@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import _check, _kernels
+from ._docs import documented
 from ._threads import threads_for
 
 _WINDOW = """kernel_size : int or (int, int)
@@ -17,11 +18,7 @@ _CEIL = """ceil_mode : bool, optional
         it."""
 
 
-def _documented(function):
-    """Fill in the parameters that the four functions share."""
-    if function.__doc__:
-        function.__doc__ = function.__doc__.replace("<window>", _WINDOW).replace("<ceil>", _CEIL)
-    return function
+_documented = documented(window=_WINDOW, ceil=_CEIL)
 
 
 @_documented
@@ -112,7 +109,7 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
            [ 0.,  0.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
-    grad = _gradient(grad, x, window)
+    x, grad = _gradient(grad, x, window)
     out = np.empty(x.shape, x.dtype)
     _kernels.max_pool2d_backward(grad, x, out, window, threads_for(x.size))
     return out
@@ -201,7 +198,7 @@ def avg_pool2d_backward(
            [1., 1.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
-    grad = _gradient(grad, x, window)
+    x, grad = _gradient(grad, x, window)
     out = np.empty(x.shape, x.dtype)
     _kernels.avg_pool2d_backward(grad, x, out, window, bool(count_include_pad), threads_for(x.size))
     return out
@@ -223,7 +220,7 @@ def _shape(x, window):
 
 
 def _gradient(grad, x, window):
-    """Return the incoming gradient in C order and in the dtype of `x`."""
-    grad = _check.floats(grad, "grad")
+    """Return the images and the incoming gradient in their common dtype, in C order."""
+    x, grad = _check.common_floats((x, "x"), (grad, "grad"))
     _check.same_shape(grad, _shape(x, window), "grad", "the output")
-    return np.ascontiguousarray(grad, dtype=x.dtype)
+    return x, np.ascontiguousarray(grad)

@@ -91,7 +91,7 @@ def log_sigmoid(x, *, out=None):
 def _elementwise(kernel, x, out):
     x = _check.floats(x, "x")
     if out is not None:
-        _check.output(out, x.shape, x.dtype, [(x, "x")])
+        _check.output(out, x.shape, x.dtype, [(x, "x")], in_place=1)
     x = np.asarray(x, order="C")
     result = (
         out

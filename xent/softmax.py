@@ -116,15 +116,22 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 def _forward(kernel, x, axis, temperature, out):
     x = _check.floats(x, "x")
     axis = _check.axis_of(axis, x.ndim)
-    if temperature != 1.0:
+    if type(temperature) is not float or temperature != 1.0:
         temperature = _check.real(temperature, "temperature", low=0.0, open_low=True)
-    if out is None:
-        out = _kernels.empty_like(x)
-    elif not _kernels.fits(out, x):
-        _check.output(out, x.shape, x.dtype, [(x, "x")])
-    if temperature != 1.0:
-        x = np.divide(x, x.dtype.type(temperature), out=out)
-    call(kernel, (x,), out, axis, threads_for(x.size))
+    out = _check.output_like(out, [(x, "x")])
+    if x.size == 0:
+        return out
+    if temperature == 1.0:
+        call(kernel, (x,), out, axis, threads_for(x.size))
+        return out
+    # Relative to the largest logit and in float64, so that no temperature overflows; the quotient is rounded
+    # there.
+    with np.errstate(all="ignore"):
+        top = x.max(axis=axis, keepdims=True)
+        scaled = (x.astype(np.float64) - np.where(np.isfinite(top), top, 0.0)) / temperature
+    call(kernel, (scaled,), scaled, axis, threads_for(x.size))
+    with np.errstate(all="ignore"):
+        out[...] = scaled
     return out
 
 
@@ -185,7 +192,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     axes = _check.axes_of(axis, x.ndim)
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
     if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")], in_place=0)
+        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")])
     result = (
         out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
     )
@@ -206,7 +213,7 @@ def _broadcast(x, b):
         x, b = np.broadcast_arrays(x, b)
     except ValueError:
         raise ValueError(f"b must broadcast with x, of shape {x.shape}, got shape {b.shape}") from None
-    return x.astype(np.result_type(x, b), copy=False), b
+    return x, b
 
 
 def _one_axis(x, axes):
@@ -222,7 +229,7 @@ def _one_axis(x, axes):
 
 def _weighted_logsumexp(x, b, axes):
     x = np.where(b != 0, x, -np.inf).astype(np.float64)  # a term with b = 0 is no term, as in SciPy
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         top = x.max(axis=axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, 0.0)
         return np.log(np.sum(b * np.exp(x - top), axis=axes, keepdims=True)) + top
@@ -311,14 +318,12 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
 
 
 def _backward(kernel, grad, y, axis, out):
-    grad, y = _check.same_floats(grad, y, ("grad", "y"))
+    grad, y = _check.common_floats((grad, "grad"), (y, "y"))
     _check.same_shape(grad, y.shape, "grad", "y")
     axis = _check.axis_of(axis, y.ndim)
-    if out is None:
-        out = _kernels.empty_like(y)
-    elif not _kernels.fits(out, y, grad) and not _kernels.fits(out, grad, y):
-        _check.output(out, y.shape, y.dtype, [(grad, "grad"), (y, "y")], in_place=2)
-    call(kernel, (grad, y), out, axis, threads_for(y.size))
+    out = _check.output_like(out, [(y, "y"), (grad, "grad")], in_place=2)
+    if y.size:
+        call(kernel, (grad, y), out, axis, threads_for(y.size))
     return out
 
 

@@ -11,6 +11,13 @@
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
 
+/* A loop over register blocks must be unrolled whole, or the sums live on the stack. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* The register block of the product: ROWS x 2 vectors of sums, with room for two vectors of the panel and a broadcast. */
 #if XENT_VBYTES == 64
 #define ROWS 14
@@ -37,7 +44,7 @@ ALWAYS_INLINE void NAME(product)(const NAME(block) *p, int rows, int whole)
     const V zero = {0};
     const ptrdiff_t n0 = whole ? LANES : xent_least(LANES, p->n), n1 = whole ? LANES : p->n - n0;
     V sum[ROWS][2];
-#pragma GCC unroll 16
+    UNROLL
     for (int r = 0; r < rows; r++) {
         sum[r][0] = p->accumulate ? NAME(load)(p->c + r * p->c_row, n0, zero) : zero;
         sum[r][1] = p->accumulate && n1 ? NAME(load)(p->c + r * p->c_row + LANES, n1, zero) : zero;
@@ -45,7 +52,7 @@ ALWAYS_INLINE void NAME(product)(const NAME(block) *p, int rows, int whole)
     const T *a = p->a, *b = p->b;
     for (ptrdiff_t k = 0; k < p->depth; k++) {
         const V b0 = NAME(load)(b, n0, zero), b1 = n1 ? NAME(load)(b + LANES, n1, zero) : zero;
-#pragma GCC unroll 16
+        UNROLL
         for (int r = 0; r < rows; r++) {
             const V factor = NAME(set)(a[r * p->a_row]);
             sum[r][0] = v_fma(factor, b0, sum[r][0]);
@@ -54,7 +61,7 @@ ALWAYS_INLINE void NAME(product)(const NAME(block) *p, int rows, int whole)
         a += p->a_column;
         b += p->b_row;
     }
-#pragma GCC unroll 16
+    UNROLL
     for (int r = 0; r < rows; r++) {
         for (int half = 0; half < 2; half++) {
             const ptrdiff_t n = half ? n1 : n0;
@@ -186,12 +193,12 @@ ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, int rows, int columns)
         for (ptrdiff_t p = 0; p < d->pixels; p += LANES) {
             const ptrdiff_t n = xent_least(LANES, d->pixels - p);
             V factor[DOT_COLUMNS];
-#pragma GCC unroll 4
+            UNROLL
             for (int q = 0; q < columns; q++) factor[q] = NAME(load)(b + q * d->b_row + p, n, zero);
-#pragma GCC unroll 4
+            UNROLL
             for (int r = 0; r < rows; r++) {
                 const V v = NAME(load)(a + r * d->a_row + p, n, zero);
-#pragma GCC unroll 4
+                UNROLL
                 for (int q = 0; q < columns; q++) sum[r][q] = v_fma(v, factor[q], sum[r][q]);
             }
         }

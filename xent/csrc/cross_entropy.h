@@ -9,6 +9,8 @@
  *   g_j  = s [ (U + d) p_j - u_j - d [j == y] ]                              s: the upstream gradient
  *   g_y  = s [ d (p_y - 1) + (U p_y - u_y) ]                                 the entry whose p_y - 1 would cancel
  *
+ *   g_m  = s [ (U - u_m) - u_m R ] / (1 + R)                                 where only a dense target is given: the largest logit
+ *
  *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
  *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
  */
@@ -57,7 +59,7 @@ static void NAME(dense_terms)(const xent_softmax_args *a, const NAME(tile) *t, c
             const V u = NAME(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
             NAME(dense_add)(sums, sums + 1, u, v_load(top) - NAME(load)(t->x + p + c * t->x_step, n, zero));
         }
-        NAME(sum_lanes)(sums, loss + p), NAME(sum_lanes)(sums + 1, mass + p);
+        NAME(sum_lanes)(sums, loss + p, NULL), NAME(sum_lanes)(sums + 1, mass + p, NULL);
     }
 }
 
@@ -67,53 +69,74 @@ ALWAYS_INLINE ptrdiff_t NAME(element)(const NAME(tile) *t, ptrdiff_t step, ptrdi
     return t->rows ? p * step + c : p + c * step;
 }
 
+/* u_c of one class. */
+ALWAYS_INLINE double NAME(dense_value)(const xent_softmax_args *a, const NAME(tile) *t, ptrdiff_t p, ptrdiff_t c)
+{
+    const double target = t->aux ? (double)t->aux[NAME(element)(t, t->aux_step, p, c)] : 0.0;
+    return (a->label_weight ? a->label_weight[c] : 1.0) * (a->mix * target + a->base);
+}
+
+/* The class of a position whose gradient entry is made apart, because p - 1 would cancel in it: the label; or, where the target is
+ * dense and the prediction confident (R < 1/4), the largest logit. -1: none. */
+ALWAYS_INLINE ptrdiff_t NAME(special_class)(const xent_softmax_args *a, const NAME(tile) *t, const xent_stats *s, ptrdiff_t p,
+                                            ptrdiff_t label)
+{
+    if (label >= 0 || !(s->others[p] < 0.25)) return label;
+    for (ptrdiff_t c = 0; c < a->classes; c++)
+        if ((double)t->x[NAME(element)(t, t->x_step, p, c)] == s->top[p]) return c;
+    return -1;
+}
+
 static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile) *t, double *loss)
 {
-    const int64_t *label = a->label ? a->label + t->first : NULL;
     const int dense = a->mix != 0 || a->base != 0;
-    const T *weight = (const T *)a->weight;
     xent_stats s;
-    double dense_loss[TILE] = {0}, mass[TILE] = {0}; /* sum u_c (m - x_c), U */
-    double peak[TILE] = {0}, x_y[TILE] = {0}, scale[TILE];
     xent_target y;
+    double dense_loss[TILE], mass[TILE]; /* sum u_c (m - x_c), U */
+    double peak[TILE], x_y[TILE];
+    ptrdiff_t label[TILE]; /* -1: no label */
+    char ignored[TILE];
     NAME(statistics)(t, a->classes, &s);
     if (dense) NAME(dense_terms)(a, t, &s, dense_loss, mass);
 
+    /* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is
+     * out of range now counts as ignored. */
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const int ignored = label && label[p] == a->ignore_index;
-        scale[p] = ignored ? 0 : a->gradient_scale * (a->upstream ? a->upstream[t->first + p] : 1);
-        if (label && !ignored) {
-            peak[p] = a->peak * (weight ? (double)weight[label[p]] : 1.0);
-            x_y[p] = t->x[NAME(element)(t, t->x_step, p, label[p])];
-        }
+        const int64_t given = a->label ? a->label[t->first + p] : 0;
+        ignored[p] = a->label && (given == a->ignore_index || given < 0 || given >= a->classes);
+        label[p] = a->label && !ignored[p] ? (ptrdiff_t)given : -1;
+        peak[p] = label[p] < 0 ? 0 : a->label_weight ? a->peak * a->label_weight[given] : a->peak;
+        x_y[p] = label[p] < 0 ? 0 : (double)t->x[NAME(element)(t, t->x_step, p, given)];
     }
-    if (label) target_terms(&y, &s, x_y, t->n);
+    if (a->label) {
+        for (ptrdiff_t p = t->n; p % LANES_F64; p++) x_y[p] = 0;
+        target_terms(&y, &s, x_y, t->n);
+    }
 
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const int ignored = label && label[p] == a->ignore_index;
-        double value = 0;
-        if (!ignored) {
-            if (dense) value = dense_loss[p] + mass[p] * s.log_total[p];
-            if (label && peak[p] != 0) value += peak[p] * y.loss[p];
-        }
-        loss[p] = value;
-        if (a->per_position) ((T *)a->per_position)[t->first + p] = (T)value;
+        double value = dense ? dense_loss[p] + mass[p] * s.log_total[p] : 0;
+        /* without weight an infinite loss counts as 0, but NaN stays */
+        if (label[p] >= 0) value += peak[p] != 0 || y.loss[p] != INFINITY ? peak[p] * y.loss[p] : 0;
+        loss[p] = ignored[p] ? 0 : value;
+        if (a->per_position) ((T *)a->per_position)[t->first + p] = (T)loss[p];
     }
     if (!t->out) return;
 
-    /* x_y and the labels' terms are in hand: from here on `out` may overwrite the logits. */
-    double factor[TILE], target[TILE];
+    /* From here on `out` may overwrite the logits: what is needed of them is taken first. */
+    double factor[TILE], scale[TILE], entry[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        factor[p] = scale[p] * (mass[p] + peak[p]);
-        if (!label || scale[p] == 0) continue;
-        double u_y = 0;
-        if (dense) {
-            const double t_y = t->aux ? (double)t->aux[NAME(element)(t, t->aux_step, p, label[p])] : 0.0;
-            u_y = (weight ? (double)weight[label[p]] : 1.0) * (a->mix * t_y + a->base);
+        scale[p] = ignored[p] ? 0 : a->gradient_scale * (a->upstream ? a->upstream[t->first + p] : 1);
+        factor[p] = ignored[p] ? 0 : scale[p] * ((dense ? mass[p] : 0) + peak[p]);
+        if (ignored[p]) s.inverse[p] = 0; /* a row of exact zeros, even of NaN logits */
+        if (a->label) {
+            if (label[p] < 0) continue;
+            entry[p] = peak[p] * y.p_minus_1[p];
+            if (dense) entry[p] += mass[p] * y.p[p] - NAME(dense_value)(a, t, p, label[p]);
+        } else if ((label[p] = NAME(special_class)(a, t, &s, p, -1)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
+            const double u = NAME(dense_value)(a, t, p, label[p]);
+            entry[p] = ((mass[p] - u) - u * s.others[p]) / s.total[p];
         }
-        target[p] = peak[p] * y.p_minus_1[p];
-        if (dense) target[p] += mass[p] * y.p[p] - u_y;
-        target[p] *= scale[p];
+        entry[p] *= scale[p];
     }
     NAME(affine) f;
     NAME(make_affine)(&f, &s, factor, dense ? scale : NULL, t->n);
@@ -121,8 +144,8 @@ static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile
         NAME(exp_map)(t, a, &f, 1);
     else
         NAME(exp_map)(t, a, &f, 0);
-    for (ptrdiff_t p = 0; label && p < t->n; p++)
-        if (scale[p] != 0) t->out[NAME(element)(t, t->out_step, p, label[p])] = (T)target[p];
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        if (label[p] >= 0) t->out[NAME(element)(t, t->out_step, p, label[p])] = (T)entry[p];
 }
 
 TILE_KERNEL(cross_entropy)

@@ -35,7 +35,7 @@
 #define XENT_VBYTES 16
 #endif
 
-#if defined(__FMA__) || defined(__aarch64__)
+#if (defined(__AVX2__) && defined(__FMA__)) || defined(__aarch64__)
 #define XENT_FUSED 1 /* v_fma rounds once */
 #else
 #define XENT_FUSED 0 /* v_fma rounds twice */

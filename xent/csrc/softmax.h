@@ -37,7 +37,7 @@ static int NAME(row_has_nan)(const S *x, ptrdiff_t n)
 /* One row: each vector of logits meets the largest seen so far in its lanes. The larger stays outside, the smaller ("loser") is
  * added to the sum, so that in the end every logit but the lanes' maxima has been added, and no maximum ever needs to be taken
  * out of a sum again. */
-ALWAYS_INLINE void NAME(row_statistics)(const S *x, ptrdiff_t n, T shift, double *top_out, double *rest_out, double *reference_out)
+ALWAYS_INLINE void NAME(row_statistics)(const S *x, ptrdiff_t n, T shift, xent_stats *s, ptrdiff_t p)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift);
     V top = minus_infinity, limit = minus_infinity; /* the first vectors choose the reference */
@@ -51,8 +51,8 @@ ALWAYS_INLINE void NAME(row_statistics)(const S *x, ptrdiff_t n, T shift, double
         else
             for (int k = 0; k < 4; k++)
                 v[k] = v_load_n(x + i + k * LANES, xent_least(LANES, xent_most(0, n - i - k * LANES)), minus_infinity);
-        __builtin_prefetch((const char *)(x + i) + PREFETCH_BYTES);
-        if (4 * sizeof(V) > 64) __builtin_prefetch((const char *)(x + i) + PREFETCH_BYTES + 64);
+        for (size_t line = 0; line < 4 * sizeof(V); line += 64)
+            __builtin_prefetch((const char *)(x + i) + PREFETCH_BYTES + line);
         for (int k = 0; k < 4; k++) {
             if (shift != 0) v[k] = v[k] - offset;
             const V loser = v_min(top, v[k]); /* a NaN goes into the sum, */
@@ -61,8 +61,10 @@ ALWAYS_INLINE void NAME(row_statistics)(const S *x, ptrdiff_t n, T shift, double
         }
         if (m_any(m_gt(top, limit))) { /* rare */
             const double raised = NAME(exponent)(v_top(top)) - HEADROOM;
-            const vf64 down = v_set_f64(ldexp(1.0, (int)(reference - raised)));
-            sum.a *= down, sum.b *= down;
+            /* in two halves: the step may exceed the range of a double where the sum does not */
+            const double half = floor((reference - raised) / 2);
+            const vf64 down = v_set_f64(ldexp(1.0, (int)half)), down_too = v_set_f64(ldexp(1.0, (int)(reference - raised - half)));
+            sum.a = sum.a * down * down_too, sum.b = sum.b * down * down_too;
             reference = raised;
             scale = NAME(scale_of)(NAME(set)((T)reference));
             limit = NAME(set)((T)((reference + RAISE) * 0.6931471805599453));
@@ -77,25 +79,30 @@ ALWAYS_INLINE void NAME(row_statistics)(const S *x, ptrdiff_t n, T shift, double
     int best = 0;
     for (int k = 1; k < LANES; k++)
         if (tops[k] > tops[best]) best = k;
-    double rest = NAME(sum_total)(&sum), others = 0;
-    for (int k = 0; k < LANES; k++)
-        if (k != best) others += exps[k];
-    *top_out = tops[best];
-    *rest_out = rest + others;
-    *reference_out = reference;
+    double lanes[LANES], low[LANES], rest = 0, error = 0;
+    NAME(sum_lanes)(&sum, lanes, low);
+    for (int k = 0; k < LANES; k++) {
+        two_sum_add(&rest, &error, lanes[k]);
+        if (k != best) two_sum_add(&rest, &error, exps[k]);
+        error += low[k];
+    }
+    s->top[p] = tops[best];
+    s->rest[p] = isfinite(rest) ? rest + error : rest;
+    s->rest_low[p] = isfinite(rest) ? (rest - s->rest[p]) + error : 0;
+    s->reference[p] = reference;
 }
 
 static void NAME(rows_statistics)(const NAME(tile) *t, ptrdiff_t classes, xent_stats *s)
 {
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const S *x = t->x + p * t->x_step;
-        NAME(row_statistics)(x, classes, 0, s->top + p, s->rest + p, s->reference + p);
+        NAME(row_statistics)(x, classes, 0, s, p);
         const double m = s->top[p];
         if (isinf(m)) {
             s->rest[p] = NAME(row_has_nan)(x, classes) ? NAN : 0;
         } else if (fabs(m) > LIMIT) { /* once more, relative to m */
-            double top;
-            NAME(row_statistics)(x, classes, (T)m, &top, s->rest + p, s->reference + p);
+            NAME(row_statistics)(x, classes, (T)m, s, p);
+            s->top[p] = m;
         }
     }
 }
@@ -147,7 +154,7 @@ static void NAME(columns_statistics)(const NAME(tile) *t, ptrdiff_t classes, xen
         const NAME(sum) sum = t->n - p >= LANES
                                   ? NAME(column_sum)(t->x + p, t->x_step, classes, LANES, offset, scale)
                                   : NAME(column_sum)(t->x + p, t->x_step, classes, t->n - p, offset, scale);
-        NAME(sum_lanes)(&sum, s->rest + p);
+        NAME(sum_lanes)(&sum, s->rest + p, s->rest_low + p);
         for (int k = 0; k < LANES; k++) {
             s->top[p + k] = m[k];
             s->reference[p + k] = reference[k];
@@ -167,8 +174,9 @@ static void NAME(statistics)(const NAME(tile) *t, ptrdiff_t classes, xent_stats 
         NAME(rows_statistics)(t, classes, s);
     else
         NAME(columns_statistics)(t, classes, s);
-    for (ptrdiff_t p = t->n; p % LANES_F64; p++) s->top[p] = s->rest[p] = s->reference[p] = 0; /* whole vectors for finish() */
-    finish(s, t->n, LIMIT);
+    for (ptrdiff_t p = t->n; p % LANES_F64; p++) /* whole vectors for finish() */
+        s->top[p] = s->rest[p] = s->rest_low[p] = s->reference[p] = 0;
+    finish(s, t->n, LIMIT, XENT_REAL == 64);
 }
 
 /* ---- a p_c - b u_c ---------------------------------------------------------------------------------------------------------
@@ -191,7 +199,6 @@ static void NAME(make_affine)(NAME(affine) *f, const xent_stats *s, const double
         f->reference[p] = (T)(tiny ? s->power[p] : s->power[p] - LIFT);
         f->shift[p] = (T)s->shift[p];
         f->dense[p] = b ? (T)b[p] : 0;
-        if (a && a[p] == 0) f->coefficient[p] = 0; /* an ignored position, even of NaN */
     }
     for (ptrdiff_t p = n; p % LANES; p++) f->coefficient[p] = f->shift[p] = f->reference[p] = f->dense[p] = 0;
 }
@@ -278,7 +285,7 @@ static void NAME(logsumexp_tile)(const xent_softmax_args *a, const NAME(tile) *t
     xent_stats s;
     (void)loss;
     NAME(statistics)(t, a->classes, &s);
-    for (ptrdiff_t p = 0; p < t->n; p++) ((T *)a->per_position)[t->first + p] = (T)(s.top[p] + s.log_total[p]);
+    for (ptrdiff_t p = 0; p < t->n; p++) ((T *)a->per_position)[t->first + p] = (T)logsumexp_of(&s, p);
 }
 
 /* ---- two inputs: out_c = f(x_c, aux_c, number of the position) ----------------------------------------------------------- */
@@ -332,7 +339,7 @@ ALWAYS_INLINE void NAME(sum_over_classes)(const NAME(tile) *t, ptrdiff_t classes
             result[p] = (T)NAME(sum_total)(&sum);
         } else {
             double lanes[LANES];
-            NAME(sum_lanes)(&sum, lanes);
+            NAME(sum_lanes)(&sum, lanes, NULL);
             for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
         }
     }

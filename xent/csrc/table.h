@@ -11,7 +11,7 @@
 enum { XENT_F32, XENT_F64, XENT_F16, XENT_BF16, XENT_DTYPES };
 
 /* Work chunk number `chunk`; chunks depend on shapes alone and may run in any order, on any thread. `scratch` is this
- * thread's own memory, as large and aligned as the operator's *_scratch_bytes says, or NULL. */
+ * thread's own memory, of the size that the bridge asked for, or NULL. */
 typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
 typedef struct {
@@ -35,16 +35,18 @@ int xent_max_threads(void);
 int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
 int xent_watch_forks(void);
 
-/* One array seen as (outer, classes, inner): position p = o * inner + i, class c at data[o * outer + c * stride + i].
- * inner > 1 means that neighbouring positions are neighbours in memory. */
+/* One array seen as (far, per, classes, inner): position p = (f * per + o) * inner + i, class c lies at
+ * data[f * far + o * outer + c * stride + i]. inner > 1 means that neighbouring positions are neighbours in memory. Two outer axes
+ * let a slice such as logits[:, :-1] be walked where it lies. */
 typedef struct {
     void *data;
-    ptrdiff_t outer, stride;
+    ptrdiff_t far, outer, stride;
 } xent_operand;
 
 /* The softmax family and cross-entropy. */
 typedef struct {
-    ptrdiff_t positions, inner, classes, chunk; /* chunk: positions per chunk */
+    ptrdiff_t positions, inner, per, classes;
+    ptrdiff_t chunk;                            /* positions per chunk */
     xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
     void *per_position;                         /* logsumexps or losses, of the real type; may be NULL */
     double *partial;                            /* sum of the losses of each chunk */
@@ -52,6 +54,7 @@ typedef struct {
     const int64_t *label;                       /* one per position, or NULL */
     int64_t ignore_index;
     const void *weight;                         /* one per class, of the real type, or NULL */
+    const double *label_weight;                 /* the same in double */
     double mix, base, peak;
     double gradient_scale;                      /* multiplies every gradient */
     const double *upstream;                     /* and one factor per position, or NULL */

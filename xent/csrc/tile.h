@@ -8,7 +8,8 @@
  * worked on as columns, and transposed back.
  */
 
-#define PACK_ELEMENTS 4096 /* numbers in the scratch of one operand: 16 or 32 KiB, about an L1 cache */
+#define PACK_BYTES 8192    /* scratch of one operand: three of them stay in an L1 cache, and on the smallest stacks */
+#define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(S))
 #define PACK_CLASSES 64    /* rows up to this long are transposed */
 #define ROWS_BYTES 65536   /* logits in a tile of rows: they are read again for the gradient, from the L2 cache */
 
@@ -32,9 +33,10 @@ typedef struct {
 
 typedef void (*NAME(tile_function))(const xent_softmax_args *, const NAME(tile) *, double *loss);
 
-ALWAYS_INLINE S *NAME(at)(const xent_operand *operand, ptrdiff_t outer, ptrdiff_t inner)
+/* Class 0 of position (f * per + o) * inner + i. */
+ALWAYS_INLINE S *NAME(at)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t o, ptrdiff_t i)
 {
-    return operand->data ? (S *)operand->data + outer * operand->outer + inner : NULL;
+    return operand->data ? (S *)operand->data + f * operand->far + o * operand->outer + i : NULL;
 }
 
 /* Transpose LANES vectors in place: each round interleaves the first half of the vectors with the second (a perfect shuffle),
@@ -106,11 +108,11 @@ static void NAME(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, NAME(ti
     if (!packed && !columns) most = xent_least(TILE, xent_most(1, ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes));
     double sum = 0, error = 0, loss[TILE];
     for (ptrdiff_t p = begin; p < end;) {
-        const ptrdiff_t o = p / a->inner, i = p % a->inner;
-        NAME(tile) tile = {NAME(at)(&a->x, o, i), NAME(at)(&a->aux, o, i), NAME(at)(&a->out, o, i),
+        const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
+        NAME(tile) tile = {NAME(at)(&a->x, f, o, i), NAME(at)(&a->aux, f, o, i), NAME(at)(&a->out, f, o, i),
                            columns ? a->x.stride : a->x.outer, columns ? a->aux.stride : a->aux.outer,
                            columns ? a->out.stride : a->out.outer, p, xent_least(most, end - p), !columns};
-        if (columns) tile.n = xent_least(tile.n, a->inner - i);
+        tile.n = xent_least(tile.n, columns ? a->inner - i : a->per - o);
         if (packed)
             NAME(packed_tile)(a, tile, loss, function);
         else

@@ -51,24 +51,51 @@ static const T NAME(log_w)[] = {0x1.5555555555555p-1, 0x1.9999999999a38p-2, 0x1.
 ALWAYS_INLINE V NAME(set)(T s) { return s - (V){0}; }
 ALWAYS_INLINE VI NAME(iset)(I s) { return s - (VI){0}; }
 
-/* e^r of x = n ln 2 + r; *shifted has n in its low bits. |x| <= 700 (float), 2800 (double) keeps n * LN2_HEAD exact. */
-ALWAYS_INLINE V NAME(exp_mantissa)(V x, VI *shifted)
+/* The low word of a product a * b whose rounded value is p, exactly (without a fused operation: Dekker's splitting). */
+ALWAYS_INLINE V NAME(product_error)(V a, V b, V p)
 {
-    const V magic = NAME(set)(MAGIC);
+#if XENT_FUSED
+    return v_fma(a, b, -p);
+#else
+    const V splitter = NAME(set)((T)(((I)1 << (MANTISSA_BITS / 2 + 1)) + 1));
+    const V a_big = splitter * a, b_big = splitter * b;
+    const V a_hi = a_big - (a_big - a), b_hi = b_big - (b_big - b);
+    const V a_lo = a - a_hi, b_lo = b - b_hi;
+    return a_lo * b_lo - (((p - a_hi * b_hi) - a_lo * b_hi) - a_hi * b_lo);
+#endif
+}
+
+/* The low word of a sum a + b whose rounded value is s, exactly (Knuth). */
+ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
+{
+    const V back = s - a;
+    return (a - (s - back)) + (b - back);
+}
+
+/* e^r of x = n ln 2 + r; *shifted has n in its low bits. |x| <= 700 (float), 2800 (double) keeps n * LN2_HEAD exact. If `low` is
+ * not NULL, it receives what rounding to the result left behind. */
+ALWAYS_INLINE V NAME(exp_mantissa)(V x, VI *shifted, V *low)
+{
+    const V magic = NAME(set)(MAGIC), one = NAME(set)(1);
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
     const V n = y - magic;
     const V head = v_fma(n, NAME(set)(-LN2_HEAD), x);
     V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     *shifted = (VI)y;
-#if XENT_FUSED
+#if XENT_FUSED && XENT_REAL == 32
     const V r = v_fma(n, NAME(set)(-LN2_TAIL), head);
+    (void)low;
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
-    return v_fma(v_fma(q, r, NAME(set)(1)), r, NAME(set)(1));
-#else /* keep the head of r apart until the end: 1 + (head + (tail + r^2 q)) loses less than nested products */
+    return v_fma(v_fma(q, r, one), r, one);
+#else /* keep the head of r apart: 1 + head, its error, and tail + r^2 q lose less than nested products */
     const V tail = n * NAME(set)(-LN2_TAIL);
     const V r = head + tail;
-    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = q * r + NAME(set)(NAME(exp_q)[k]);
-    return NAME(set)(1) + (head + (tail + r * r * q));
+    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
+    const V base = one + head;
+    const V rest = (head - (base - one)) + v_fma(r * r, q, tail);
+    const V result = base + rest;
+    if (low) *low = rest - (result - base);
+    return result;
 #endif
 }
 
@@ -91,7 +118,7 @@ ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
 {
     VI shifted;
-    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), &shifted);
+    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), &shifted, NULL);
     return mantissa * (V)((shifted + s.bias) << MANTISSA_BITS);
 }
 
@@ -99,7 +126,7 @@ ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
 ALWAYS_INLINE V NAME(exp)(V x)
 {
     VI shifted;
-    const V mantissa = NAME(exp_mantissa)(v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), &shifted);
+    const V mantissa = NAME(exp_mantissa)(v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), &shifted, NULL);
     const V magic = NAME(set)(MAGIC);
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
@@ -107,14 +134,14 @@ ALWAYS_INLINE V NAME(exp)(V x)
     return mantissa * (V)(((VI)half + bias) << MANTISSA_BITS) * (V)(((VI)rest + bias) << MANTISSA_BITS);
 }
 
-/* log(1 + x) for x >= 0. u = 1 + x and its rounding error c; u = 2^k m with m in [sqrt(1/2), sqrt 2), f = m - 1,
- * s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2; log(u + c) = log u + c / u. */
-ALWAYS_INLINE V NAME(log1p)(V x)
+/* log(1 + x + x_low) for x >= 0, as a sum of two numbers: the larger is returned. u = 1 + x and its rounding error c; u = 2^k m with m
+ * in [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2;
+ * log(u + c) = log u + c / u. */
+ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
 {
-    const V one = NAME(set)(1);
+    const V one = NAME(set)(1), zero = {0};
     const V u = one + x;
-    const V back = u - one;
-    const V c = (one - (u - back)) + (x - back);
+    const V c = NAME(sum_error)(one, x, u) + x_low;
     const VI k = (VI)(((VU)u - (VU)NAME(iset)(SQRT_HALF_BITS)) >> MANTISSA_BITS);
     const V n = (V)(k + NAME(iset)(MAGIC_BITS)) - NAME(set)(MAGIC);
     const V f = (V)((VI)u - (k << MANTISSA_BITS)) - one;
@@ -123,9 +150,21 @@ ALWAYS_INLINE V NAME(log1p)(V x)
     const V half_square = NAME(set)((T)0.5) * f * f;
     V w = NAME(set)(NAME(log_w)[LOG_DEGREE]);
     for (int i = LOG_DEGREE - 1; i >= 0; i--) w = v_fma(w, z, NAME(set)(NAME(log_w)[i]));
-    const V low = s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c / u);
-    const V result = n * NAME(set)(LN2_HEAD) - ((half_square - low) - f);
-    return v_select(m_gt(NAME(set)((T)INFINITY), x), result, x); /* infinity and NaN pass */
+    const V small = (s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c / u)) - half_square;
+    const V head = n * NAME(set)(LN2_HEAD);
+    const V large = head + f;
+    const V rest = NAME(sum_error)(head, f, large) + small;
+    const VM finite = m_gt(NAME(set)((T)INFINITY), x); /* infinity and NaN pass */
+    *low = v_select(finite, rest, zero);
+    return v_select(finite, large, x);
+}
+
+ALWAYS_INLINE V NAME(log1p)(V x)
+{
+    const V zero = {0};
+    V low;
+    const V high = NAME(log1p_pair)(x, zero, &low);
+    return high + low;
 }
 
 /* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each addition
@@ -147,21 +186,28 @@ ALWAYS_INLINE void NAME(sum_add)(NAME(sum) *acc, V v)
 #endif
 }
 
-/* Write the total of every lane. An infinite sum has a NaN compensation: leave that out. */
-ALWAYS_INLINE void NAME(sum_lanes)(const NAME(sum) *acc, double *lanes)
+/* Write the total of every lane, and in `low` (unless NULL) what is left below it. An infinite sum has a NaN compensation: leave
+ * that out. */
+ALWAYS_INLINE void NAME(sum_lanes)(const NAME(sum) *acc, double *lanes, double *low)
 {
+    const vf64 zero = {0};
 #if XENT_REAL == 32
     v_store(lanes, acc->a);
     v_store(lanes + LANES / 2, acc->b);
+    if (low) v_store(low, zero), v_store(low + LANES / 2, zero);
 #else
-    v_store(lanes, v_select(m_gt(v_set_f64(INFINITY), v_abs(acc->a)), acc->a + acc->b, acc->a));
+    const vm64 finite = m_gt(v_set_f64(INFINITY), v_abs(acc->a));
+    const vf64 total = v_select(finite, acc->a + acc->b, acc->a);
+    v_store(lanes, total);
+    if (low) v_store(low, v_select(finite, (acc->a - total) + acc->b, zero));
 #endif
 }
 
+/* The total of all lanes. */
 ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
 {
     double lanes[LANES], total = 0, error = 0;
-    NAME(sum_lanes)(acc, lanes);
+    NAME(sum_lanes)(acc, lanes, NULL);
     for (int k = 0; k < LANES; k++) two_sum_add(&total, &error, lanes[k]);
     return isfinite(total) ? total + error : total;
 }

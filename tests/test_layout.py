@@ -1,0 +1,106 @@
+"""Arrays are worked on where they lie: common slices cost no copy of the logits."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import xent
+import xent.reference
+
+
+def peak_bytes(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def slices(rng):
+    """(name, logits, class axis): what users slice and transpose."""
+    return [
+        ("(N, T, V)[:, :-1]", rng.standard_normal((8, 33, 500))[:, :-1], -1),
+        ("(N, T, V)[:, 1:]", rng.standard_normal((8, 33, 500))[:, 1:], -1),
+        ("(N, V)[:, :-3]", rng.standard_normal((256, 503))[:, :-3], -1),
+        ("(N, V)[::2]", rng.standard_normal((512, 500))[::2], -1),
+        ("(N, C, H, W) crop", rng.standard_normal((4, 21, 40, 48))[:, :, 3:35, 5:45], 1),
+        ("(N, H, W, C) moved", np.moveaxis(rng.standard_normal((4, 40, 40, 21)), -1, 1), 1),
+        ("(V, N).T", rng.standard_normal((500, 256)).T, -1),
+        ("every other image", rng.standard_normal((8, 21, 32, 40))[::2], 1),
+    ]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_slices(case, rng):
+    name, x, axis = slices(rng)[case]
+    positions = np.delete(x.shape, axis)
+    y = rng.integers(0, x.shape[axis], positions)
+    expected = xent.reference.cross_entropy_grad(x, y, axis=axis)
+    out = np.empty_like(x)
+    calls = {
+        "cross_entropy": lambda: xent.cross_entropy(x, y, axis=axis),
+        "gradient": lambda: xent.cross_entropy_grad(x, y, axis=axis, out=out),
+        "in place": lambda: xent.softmax(x, axis, out=x),
+    }
+    for call in calls.values():
+        assert peak_bytes(call) < x.nbytes / 8, name
+    np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-18)
+
+
+def test_slice_into_a_contiguous_out_and_back(rng):
+    big = rng.standard_normal((4, 9, 70))
+    x, y = big[:, :-1], rng.integers(0, 70, (4, 8))
+    expected = xent.reference.cross_entropy_grad(x, y)
+    contiguous = np.empty(x.shape)
+    assert xent.cross_entropy_grad(x, y, out=contiguous) is contiguous
+    np.testing.assert_allclose(contiguous, expected, rtol=1e-13)
+    transposed = np.empty((70, 8, 4)).T
+    assert xent.cross_entropy_grad(x, y, out=transposed) is transposed
+    np.testing.assert_array_equal(transposed, contiguous)
+    np.testing.assert_array_equal(xent.cross_entropy_grad(x, y, out=x), contiguous)
+    assert big[:, -1].std() > 0.5, "the rest of the array is untouched"
+
+
+def test_unaligned_labels(rng):
+    raw = np.zeros(41, np.uint8)
+    labels = raw[1:].view(np.int64)
+    assert not labels.flags.aligned
+    assert xent.cross_entropy(np.zeros((5, 3)), labels) == pytest.approx(np.log(3))
+
+
+def test_array_without_classes_is_not_walked():
+    assert xent.softmax(np.zeros((2**40, 0))).shape == (2**40, 0)
+
+
+class Exporter:
+    """An object that is no ndarray but shares its memory with one."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize("wrap", [memoryview, Exporter])
+def test_overlap_with_objects_that_share_memory(wrap):
+    buffer = np.zeros(2000 * 4)
+    out = buffer.reshape(2000, 4)
+    logits = np.ones((2000, 4))
+    with pytest.raises(ValueError, match="out overlaps target"):
+        xent.cross_entropy_grad(logits, wrap(buffer[:2000].view(np.int64)), out=out)
+    with pytest.raises(ValueError, match="out overlaps grad_output"):
+        xent.nll_loss_grad(
+            logits, np.zeros(2000, int), grad_output=wrap(buffer[:2000]), out=out, reduction="none"
+        )
+    with pytest.raises(ValueError, match="out overlaps weight"):
+        xent.cross_entropy_grad(logits, np.zeros(2000, int), weight=wrap(buffer[:4]), out=out)
+    assert not buffer.any()
+
+
+def test_out_that_repeats_its_elements():
+    out = np.lib.stride_tricks.as_strided(np.zeros(3), (2, 3), (0, 8))
+    with pytest.raises(ValueError, match="out must not repeat"):
+        xent.softmax(np.zeros((2, 3)), out=out)
