@@ -425,6 +425,14 @@ def log_softmax_backward(cnp.ndarray grad, cnp.ndarray y, cnp.ndarray out, int a
 
 # ---- cross-entropy ----
 
+cdef inline void add(double *total, double *error, double term) noexcept nogil:
+    """Add to a sum, and the rounding error of the addition to its own (Knuth's TwoSum)."""
+    cdef double new = total[0] + term
+    cdef double back = new - total[0]
+    error[0] += (total[0] - (new - back)) + (term - back)
+    total[0] = new
+
+
 def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight):
     """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
 
@@ -433,7 +441,7 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
     cdef int64_t *label = <int64_t *>data(labels)
     cdef double *w = <double *>data(weight)
     cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad = -1, counted = 0
-    cdef double total = 0, error = 0, new, back, term
+    cdef double total = 0, error = 0
     with nogil:
         for i in range(n):
             if label[i] == ignore_index:
@@ -443,11 +451,7 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
                 break
             counted += 1
             if w != NULL:
-                term = w[label[i]]  # summed with the error of each addition (Knuth's TwoSum)
-                new = total + term
-                back = new - total
-                error += (total - (new - back)) + (term - back)
-                total = new
+                add(&total, &error, w[label[i]])
     return bad, counted, total + error if w != NULL else <double>counted
 
 
@@ -488,14 +492,11 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
 
 
 cdef double ordered_sum(const double *terms, Py_ssize_t n) noexcept nogil:
-    """Sum in index order, with the error of each addition (Knuth's TwoSum)."""
-    cdef double total = 0, error = 0, new, back
+    """Sum in index order."""
+    cdef double total = 0, error = 0
     cdef Py_ssize_t k
     for k in range(n):
-        new = total + terms[k]
-        back = new - total
-        error += (total - (new - back)) + (terms[k] - back)
-        total = new
+        add(&total, &error, terms[k])
     return total + error if isfinite(total) else total
 
 
