@@ -3,14 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard xent/*.py xent/*.pyi xent/*.pyx xent/reference/*.py xent/csrc/*)
+SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 
 .PHONY: help demo test test-slow lint bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-# Each stamp is one set of extras, reinstalled when a source file changes.
+# Each stamp is one set of extras, reinstalled (and rebuilt) when a compiled source changes; Python files are used where they lie.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
