@@ -1,6 +1,20 @@
-"""Kernels walk arrays as they lie in memory, in the layouts that they know; any other is copied here."""
+"""Between the API layer and the kernels: arrays that lie in memory in a way that a kernel does not know."""
 
 import numpy as np
+
+
+def result_array(out, shape, dtype):
+    """Return `out` if a kernel that writes in C order can write to it, else a new array; see `deliver`."""
+    return out if out is not None and out.flags.carray else np.empty(shape, dtype)
+
+
+def deliver(result, out):
+    """Return `out` with the result in it, wherever the kernel wrote it; the result if that is None."""
+    if out is None:
+        return result[()]  # a NumPy scalar for 0-d
+    if result is not out:
+        out[...] = result
+    return out
 
 
 def call(kernel, arrays, out, *rest):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import _check, _kernels
+from ._call import deliver, result_array
 from ._threads import threads_for
 
 # The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications
@@ -87,21 +88,18 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     if out is not None:
         _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    dense = out if out is not None and out.flags.carray else np.empty(shape, x.dtype)
+    result = result_array(out, shape, x.dtype)
     _kernels.conv2d(
         np.ascontiguousarray(x),
         np.ascontiguousarray(weight),
         None if bias is None else np.ascontiguousarray(bias),
-        dense,
+        result,
         window,
         groups,
         activation == "relu",
         _threads(shape, weight),
     )
-    if out is None or dense is out:
-        return dense
-    out[...] = dense
-    return out
+    return deliver(result, out)
 
 
 def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):

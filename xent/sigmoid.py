@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import _check, _kernels
+from ._call import deliver, result_array
 from ._threads import threads_for
 
 
@@ -93,14 +94,6 @@ def _elementwise(kernel, x, out):
     if out is not None:
         _check.output(out, x.shape, x.dtype, [(x, "x")], in_place=1)
     x = np.asarray(x, order="C")
-    result = (
-        out
-        if out is not None and out.flags.c_contiguous and out.flags.aligned
-        else np.empty(x.shape, x.dtype)
-    )
+    result = result_array(out, x.shape, x.dtype)
     kernel(x, result, threads_for(x.size))
-    if out is None:
-        return result[()]
-    if result is not out:
-        out[...] = result
-    return out
+    return deliver(result, out)

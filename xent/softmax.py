@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import _check, _kernels
-from ._call import call
+from ._call import call, deliver, result_array
 from ._threads import threads_for
 
 
@@ -193,19 +193,13 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
     if out is not None:
         _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")])
-    result = (
-        out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, x.dtype)
-    )
+    result = result_array(out, shape, x.dtype)
     if b is not None:
         result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
     else:
         x, axis = _one_axis(x, axes)
         call(_kernels.logsumexp, (x,), None, axis, result, threads_for(x.size))
-    if out is None:
-        return result[()]
-    if result is not out:
-        out[...] = result
-    return out
+    return deliver(result, out)
 
 
 def _broadcast(x, b):

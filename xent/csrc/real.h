@@ -69,7 +69,6 @@ typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
 #undef SQRT_HALF_BITS
 #undef EXP_LOW
 #undef EXP_HIGH
-#undef REAL_MAX
 #undef LOG2_E
 #undef HEADROOM
 #undef RAISE

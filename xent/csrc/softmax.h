@@ -19,7 +19,7 @@
 #define LIMIT LIMIT_F64
 #define LIFT 512
 #endif
-#define PREFETCH_BYTES 6144 /* ahead of the reads of a row; 4 to 8 KiB measured alike */
+#define PREFETCH_BYTES 6144 /* ahead of the reads of a row: between the 4 and 8 KiB that gained in a first experiment */
 
 /* The exponent of e^m, for m within LIMIT. */
 ALWAYS_INLINE double NAME(exponent)(double m)
