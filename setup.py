@@ -19,8 +19,8 @@ from setuptools.command.build_ext import build_ext
 # The plainest first: the last one that the machine can run is used.
 X86 = {
     "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }
 MACHINE = platform.machine().lower()
 ISAS = (
@@ -43,6 +43,7 @@ HEADERS = [
     "real.h",
     "vmath.h",
     "position.h",
+    "transpose.h",
     "tile.h",
     "softmax.h",
     "cross_entropy.h",

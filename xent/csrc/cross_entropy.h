@@ -16,7 +16,7 @@
  */
 
 /* The mask of the first n lanes. */
-ALWAYS_INLINE VM NAME(first)(ptrdiff_t n)
+ALWAYS_INLINE VM KERNEL(first)(ptrdiff_t n)
 {
     T index[LANES];
     for (int k = 0; k < LANES; k++) index[k] = (T)k;
@@ -24,7 +24,7 @@ ALWAYS_INLINE VM NAME(first)(ptrdiff_t n)
 }
 
 /* sum_c u_c (m - x_c) and U of one position (rows) or a vector of positions (columns); 0 * infinity counts as 0. */
-ALWAYS_INLINE void NAME(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
+ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
 {
     const V zero = {0}, infinity = NAME(set)((T)INFINITY);
     const V finite_gap = v_select(m_eq(gap, infinity), v_select(m_eq(u, zero), zero, gap), gap);
@@ -32,120 +32,165 @@ ALWAYS_INLINE void NAME(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
     NAME(sum_add)(mass, u);
 }
 
-static void NAME(dense_terms)(const xent_softmax_args *a, const NAME(tile) *t, const xent_stats *s, double *loss, double *mass)
+static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, double *loss, double *mass)
 {
-    const NAME(dense_target) d = NAME(dense_target_of)(a);
+    const KERNEL(dense_target) d = KERNEL(dense_target_of)(a);
     const V zero = {0}, one = NAME(set)(1);
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
         const S *x = t->x + p * t->x_step, *target = t->aux ? t->aux + p * t->aux_step : NULL;
-        const V m = NAME(set)((T)s->top[p]);
+        const V m = NAME(set)(s->top[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < a->classes; c += LANES) {
             const ptrdiff_t n = xent_least(LANES, a->classes - c);
             /* past the end the weight is 0, and with it u */
-            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(NAME(first)(n), one, zero);
-            const V u = NAME(target_value)(&d, weight, target ? NAME(load)(target + c, n, zero) : zero);
-            NAME(dense_add)(sums, sums + 1, u, m - NAME(load)(x + c, n, m));
+            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(KERNEL(first)(n), one, zero);
+            const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
+            KERNEL(dense_add)(sums, sums + 1, u, m - KERNEL(load)(x + c, n, m));
         }
         loss[p] = NAME(sum_total)(sums), mass[p] = NAME(sum_total)(sums + 1);
     }
     for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
         const ptrdiff_t n = xent_least(LANES, t->n - p);
-        T top[LANES];
-        for (int k = 0; k < LANES; k++) top[k] = (T)s->top[p + k];
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < a->classes; c++) {
-            const V target = t->aux ? NAME(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
-            const V u = NAME(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
-            NAME(dense_add)(sums, sums + 1, u, v_load(top) - NAME(load)(t->x + p + c * t->x_step, n, zero));
+            const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
+            const V u = KERNEL(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
+            KERNEL(dense_add)(sums, sums + 1, u, v_load(s->top + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
         }
         NAME(sum_lanes)(sums, loss + p, NULL), NAME(sum_lanes)(sums + 1, mass + p, NULL);
     }
 }
 
 /* One element of a tile, by position and class. */
-ALWAYS_INLINE ptrdiff_t NAME(element)(const NAME(tile) *t, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
+ALWAYS_INLINE ptrdiff_t KERNEL(element)(const KERNEL(tile) *t, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
 {
     return t->rows ? p * step + c : p + c * step;
 }
 
 /* u_c of one class. */
-ALWAYS_INLINE double NAME(dense_value)(const xent_softmax_args *a, const NAME(tile) *t, ptrdiff_t p, ptrdiff_t c)
+ALWAYS_INLINE double KERNEL(dense_value)(const xent_softmax_args *a, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c)
 {
-    const double target = t->aux ? (double)t->aux[NAME(element)(t, t->aux_step, p, c)] : 0.0;
+    const double target = t->aux ? (double)KERNEL(get)(t->aux + KERNEL(element)(t, t->aux_step, p, c)) : 0.0;
     return (a->label_weight ? a->label_weight[c] : 1.0) * (a->mix * target + a->base);
 }
 
-/* The class of a position whose gradient entry is made apart, because p - 1 would cancel in it: the label; or, where the target is
- * dense and the prediction confident (R < 1/4), the largest logit. -1: none. */
-ALWAYS_INLINE ptrdiff_t NAME(special_class)(const xent_softmax_args *a, const NAME(tile) *t, const xent_stats *s, ptrdiff_t p,
-                                            ptrdiff_t label)
+/* The labels of a tile, and what the losses need of them. */
+typedef struct {
+    ptrdiff_t label[TILE]; /* -1: none */
+    double mass[TILE];     /* peak * w_y */
+    double counted[TILE];  /* 0 where the position is ignored, else 1 */
+    T x[TILE];             /* x_y */
+    T e[TILE];             /* e_y */
+} KERNEL(labels);
+
+/* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
+ * of range now counts as ignored. */
+static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *t, KERNEL(labels) *y)
 {
-    if (label >= 0 || !(s->others[p] < 0.25)) return label;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const int64_t given = a->label[t->first + p];
+        const int counts = given != a->ignore_index && (uint64_t)given < (uint64_t)a->classes;
+        y->label[p] = counts ? (ptrdiff_t)given : -1;
+        y->counted[p] = counts;
+        y->mass[p] = !counts ? 0 : a->label_weight ? a->peak * a->label_weight[given] : a->peak;
+        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, (ptrdiff_t)given)) : 0;
+    }
+    for (ptrdiff_t p = t->n; p % LANES; p++) y->x[p] = 0;
+}
+
+static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
+{
+    for (ptrdiff_t p = 0; p < n; p++) y->label[p] = -1, y->counted[p] = 1, y->mass[p] = 0;
+}
+
+/* e_y: where the tile kept its exponentials, one of them. */
+static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
+{
+    for (ptrdiff_t p = 0; t->exps && p < t->n; p++)
+        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(t, t->exps_step, p, y->label[p])];
+    for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
+    for (ptrdiff_t p = 0; !t->exps && p < t->n; p += LANES) {
+        const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
+        v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
+    }
+}
+
+/* The loss of each position: into their sum, and into a->per_position. */
+static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
+                               const NAME(target) *terms, const double *dense_loss, const double *dense_mass, sum_f64 *losses)
+{
+    double loss[TILE];
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const double log_p = terms->loss[p], value = y->mass[p] * log_p;
+        /* without weight an infinite loss counts as 0, but NaN stays */
+        loss[p] = y->mass[p] == 0 && log_p == INFINITY ? 0 : value;
+    }
+    for (ptrdiff_t p = 0; dense_loss && p < t->n; p++) loss[p] += dense_loss[p] + dense_mass[p] * s->log_total[p];
+    for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
+    for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = 0;
+    for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) sum_add_f64(losses, v_load(loss + p));
+    for (ptrdiff_t p = 0; a->per_position && p < t->n; p++) ((T *)a->per_position)[t->first + p] = (T)loss[p];
+}
+
+/* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it: where the
+ * prediction is confident (R < 1/4) the largest logit. -1: none. */
+static ptrdiff_t KERNEL(confident_class)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
+{
+    if (!(s->others[p] < 0.25)) return -1;
     for (ptrdiff_t c = 0; c < a->classes; c++)
-        if ((double)t->x[NAME(element)(t, t->x_step, p, c)] == s->top[p]) return c;
+        if (KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, c)) == s->top[p]) return c;
     return -1;
 }
 
-static void NAME(cross_entropy_tile)(const xent_softmax_args *a, const NAME(tile) *t, double *loss)
+/* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
+ * here on `out` may overwrite the logits. */
+static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y,
+                                 const NAME(target) *terms, const double *dense_mass)
+{
+    double scale[TILE], factor[TILE], entry[TILE];
+    KERNEL(affine) f;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        scale[p] = y->counted[p] == 0 ? 0 : a->upstream ? a->gradient_scale * a->upstream[t->first + p] : a->gradient_scale;
+        factor[p] = scale[p] * y->mass[p];
+        entry[p] = factor[p] * terms->p_minus_1[p];
+    }
+    for (ptrdiff_t p = 0; dense_mass && p < t->n; p++) {
+        if (y->counted[p] == 0) continue;
+        factor[p] += scale[p] * dense_mass[p];
+        if (y->label[p] >= 0) {
+            entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
+        } else if ((y->label[p] = KERNEL(confident_class)(a, t, s, p)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
+            const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
+            entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
+        }
+    }
+    KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        if (y->counted[p] == 0) f.coefficient[p] = 0; /* a row of exact zeros, even of NaN logits */
+    KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t, t->out_step, p, y->label[p]), (T)entry[p]);
+}
+
+static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     const int dense = a->mix != 0 || a->base != 0;
-    xent_stats s;
-    xent_target y;
-    double dense_loss[TILE], mass[TILE]; /* sum u_c (m - x_c), U */
-    double peak[TILE], x_y[TILE];
-    ptrdiff_t label[TILE]; /* -1: no label */
-    char ignored[TILE];
-    NAME(statistics)(t, a->classes, &s);
-    if (dense) NAME(dense_terms)(a, t, &s, dense_loss, mass);
-
-    /* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is
-     * out of range now counts as ignored. */
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        const int64_t given = a->label ? a->label[t->first + p] : 0;
-        ignored[p] = a->label && (given == a->ignore_index || given < 0 || given >= a->classes);
-        label[p] = a->label && !ignored[p] ? (ptrdiff_t)given : -1;
-        peak[p] = label[p] < 0 ? 0 : a->label_weight ? a->peak * a->label_weight[given] : a->peak;
-        x_y[p] = label[p] < 0 ? 0 : (double)t->x[NAME(element)(t, t->x_step, p, given)];
-    }
+    NAME(stats) s;
+    NAME(target) terms;
+    KERNEL(labels) y;
+    double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
+    KERNEL(statistics)(t, a->classes, &s);
+    if (dense) KERNEL(dense_terms)(a, t, &s, dense_loss, dense_mass);
     if (a->label) {
-        for (ptrdiff_t p = t->n; p % LANES_F64; p++) x_y[p] = 0;
-        target_terms(&y, &s, x_y, t->n);
+        KERNEL(read_labels)(a, t, &y);
+        KERNEL(label_exps)(t, &s, &y);
+        NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
+    } else {
+        KERNEL(no_labels)(t->n, &y);
+        memset(&terms, 0, sizeof terms);
     }
-
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        double value = dense ? dense_loss[p] + mass[p] * s.log_total[p] : 0;
-        /* without weight an infinite loss counts as 0, but NaN stays */
-        if (label[p] >= 0) value += peak[p] != 0 || y.loss[p] != INFINITY ? peak[p] * y.loss[p] : 0;
-        loss[p] = ignored[p] ? 0 : value;
-        if (a->per_position) ((T *)a->per_position)[t->first + p] = (T)loss[p];
-    }
-    if (!t->out) return;
-
-    /* From here on `out` may overwrite the logits: what is needed of them is taken first. */
-    double factor[TILE], scale[TILE], entry[TILE];
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        scale[p] = ignored[p] ? 0 : a->gradient_scale * (a->upstream ? a->upstream[t->first + p] : 1);
-        factor[p] = ignored[p] ? 0 : scale[p] * ((dense ? mass[p] : 0) + peak[p]);
-        if (ignored[p]) s.inverse[p] = 0; /* a row of exact zeros, even of NaN logits */
-        if (a->label) {
-            if (label[p] < 0) continue;
-            entry[p] = peak[p] * y.p_minus_1[p];
-            if (dense) entry[p] += mass[p] * y.p[p] - NAME(dense_value)(a, t, p, label[p]);
-        } else if ((label[p] = NAME(special_class)(a, t, &s, p, -1)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
-            const double u = NAME(dense_value)(a, t, p, label[p]);
-            entry[p] = ((mass[p] - u) - u * s.others[p]) / s.total[p];
-        }
-        entry[p] *= scale[p];
-    }
-    NAME(affine) f;
-    NAME(make_affine)(&f, &s, factor, dense ? scale : NULL, t->n);
-    if (dense)
-        NAME(exp_map)(t, a, &f, 1);
-    else
-        NAME(exp_map)(t, a, &f, 0);
-    for (ptrdiff_t p = 0; p < t->n; p++)
-        if (label[p] >= 0) t->out[NAME(element)(t, t->out_step, p, label[p])] = (T)entry[p];
+    KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, losses);
+    if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL);
 }
 
 TILE_KERNEL(cross_entropy)

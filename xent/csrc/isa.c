@@ -17,10 +17,26 @@ ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
 
 #include "window.h"
 
+#define XENT_JOIN(a, b) a##_##b
+#define XENT_SUFFIXED(a, b) XENT_JOIN(a, b)
+#define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
+
 #define XENT_REAL 64
+#define XENT_STORED f64
 #include "real.h"
 
 #define XENT_REAL 32
+#define XENT_STORED f32
+#include "real.h"
+
+#define STORED_AS_16
+
+#define XENT_REAL 32
+#define XENT_STORED f16
+#include "real.h"
+
+#define XENT_REAL 32
+#define XENT_STORED bf16
 #include "real.h"
 
 #define XENT_CONCAT(a, b) a##b
@@ -31,8 +47,11 @@ ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
 const xent_table XENT_TABLE(XENT_ISA) = {
     .name = XENT_NAME(XENT_ISA),
 #define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
+#define X16(kernel) \
+    .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64, [XENT_F16] = kernel##_f16, [XENT_BF16] = kernel##_bf16},
 #include "kernels.def"
 #undef X
+#undef X16
     .exp_f32 = exp_array_f32,
     .exp_f64 = exp_array_f64,
     .log1p_f32 = log1p_array_f32,

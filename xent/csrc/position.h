@@ -1,5 +1,5 @@
-/* position.h: what is known of a position after one look at its logits, and the arithmetic from there to total, logarithm
- * and target terms, in double lanes whatever the logits' type. Included once, after the double version of vmath.h.
+/* position.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
+ * and target terms. Included once per real type, after vmath.h.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
  *
@@ -8,104 +8,119 @@
  *   -log p_y       = (m - x_y) + log1p(R)          both terms >= 0: nothing cancels, whatever the label
  *   p_y - 1        = -R / (1 + R)  where x_y = m;  else p_y - 1 with p_y <= 1/2: nothing cancels
  *
- * so the accuracy of confident predictions needs no knowledge of the label while the row is read. R comes as
- * rest * 2^reference: powers of two are exact, so a row that meets a larger logit rescales without an error.
+ * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials themselves
+ * are e_c = e^(x_c - shift) 2^-reference: the shift is 0 (or, for huge logits, m, whose subtraction is exact), and powers of two
+ * are exact, so no rounding enters the argument of an exponential. With e_m that of the largest logit:
+ *
+ *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
-
-#define TILE 128 /* positions worked on at a time: their numbers (a dozen doubles each) stay in the L1 cache */
+#ifndef TILE
+#define TILE 128 /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
+#endif
 
 typedef struct {
-    double top[TILE];        /* m */
-    double rest[TILE];       /* sum of e^x_c over the others, times 2^-reference; if m is infinite: 0, or NaN if one is there */
-    double rest_low[TILE];   /* what rounding left of it (0 for floats, whose sums are wide enough) */
-    double reference[TILE];
+    T top[TILE];        /* m */
+    T shift[TILE];
+    T reference[TILE];
+    T peak[TILE];       /* e_m; 1 where m is infinite */
+    double rest[TILE];  /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
+    double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
     /* From here on made by finish(): */
-    double shift[TILE];      /* what to subtract from a logit before exp: 0, or m where |m| is past the range of exp_mantissa */
-    double power[TILE];      /* n of e^(m - shift) = 2^n e^r */
-    double inverse[TILE];    /* p_c = e^(x_c - shift) 2^-power * inverse */
-    double others[TILE];     /* R */
-    double total[TILE];      /* 1 + R; NaN if m is infinite, as all probabilities are then */
-    double log_total[TILE];  /* log1p(R) as a sum of two numbers */
-    double log_low[TILE];
-} xent_stats;
+    double unit[TILE];     /* 2^-k with the exponent k of e_m */
+    double inverse[TILE];  /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
+    T complement[TILE];    /* R / (1 + R) = 1 - p_m */
+    T others[TILE];        /* R */
+    T log_total[TILE];     /* log1p(R) as a sum of two numbers */
+    T log_low[TILE];
+} NAME(stats);
 
-#define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
-
-/* Beyond these |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
+/* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
-#define LIMIT_F32 256.0
-#define LIMIT_F64 1600.0
+#if XENT_REAL == 32
+#define LIMIT 256.0
+#else
+#define LIMIT 1600.0
+#endif
 
-/* `wide` (a constant: true for doubles) carries low words along, so that each result is rounded about once; for floats the double
- * lanes are wide enough as they are. */
-ALWAYS_INLINE void finish(xent_stats *s, ptrdiff_t n, double limit, int wide)
+/* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
+ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low, vf64 *complement)
 {
-    const vf64 zero = {0}, one = v_set_f64(1), infinity = v_set_f64(INFINITY), magic = v_set_f64(0x1.8p52);
-    for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
-        const vf64 m = v_load(s->top + i), size = v_abs(m);
-        const vm64 infinite = m_eq(size, infinity);
-        const vf64 relative = v_select(m_gt(size, v_set_f64(limit)), zero, m);
-        vi64 bits;
-        vf64 mantissa_low, log_low;
-        const vf64 mantissa = exp_mantissa_f64(relative, &bits, &mantissa_low);
-        const vf64 power = (vf64)bits - magic;
-        const vf64 scale = (vf64)(((vi64)(v_load(s->reference + i) - power + magic) + v_iset_f64(1023)) << 52);
-        const vf64 rest = v_load(s->rest + i) * scale;
+    const vf64 one = v_set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
+    const vi64 exponent = ((vi64)peak >> 52) - v_iset_f64(1023);
+    const vf64 unit = (vf64)((v_iset_f64(1023) - exponent) << 52);
+    const vf64 mantissa = peak * unit, rest = v_load(s->rest + i) * unit, sum = mantissa + rest;
+    vf64 inverse;
+#if XENT_REAL == 32 /* doubles are wide enough as they are: one division for both quotients */
+    const vf64 both = one / (mantissa * sum);
+    *others = rest * sum * both;
+    inverse = mantissa * both;
+    *low = one - one;
+#else /* carry low words along, so that each result is rounded about once */
+    const vf64 rest_low = v_load(s->rest_low + i) * unit, quotient = rest / mantissa, p = quotient * mantissa;
+    *others = quotient;
+    *low = ((rest - p) - product_error_f64(quotient, mantissa, p) + rest_low) / mantissa;
+    const vf64 sum_low = sum_error_f64(mantissa, rest, sum) + rest_low;
+    inverse = one / sum;
+    const vf64 product = sum * inverse;
+    inverse += inverse * ((one - product) - product_error_f64(sum, inverse, product) - sum_low * inverse);
+#endif
+    v_store(s->unit + i, unit);
+    v_store(s->inverse + i, inverse + spoiled);
+    *complement = rest * inverse + spoiled;
+}
 
-        /* R = rest / mantissa, 1 + R, and 1 / (mantissa (1 + R)), each with what its rounding left behind */
-        vf64 others = rest / mantissa, others_low = zero;
-        if (wide) {
-            const vf64 p = others * mantissa;
-            const vf64 left = (rest - p) - product_error_f64(others, mantissa, p) + v_load(s->rest_low + i) * scale;
-            others_low = (left - others * mantissa_low) / mantissa;
-        }
-        const vf64 sum = one + others, product = mantissa * sum;
-        vf64 inverse = one / product;
-        if (wide) {
-            const vf64 sum_low = sum_error_f64(one, others, sum) + others_low;
-            const vf64 product_low = product_error_f64(mantissa, sum, product) + mantissa * sum_low + mantissa_low * sum;
-            const vf64 p = product * inverse;
-            inverse += inverse * ((one - p) - product_error_f64(product, inverse, p) - product_low * inverse);
-        }
-        others = v_select(infinite, v_load(s->rest + i), others);
-        others_low = v_select(m_gt(infinity, others), others_low, zero);
-        const vf64 log_total = log1p_pair_f64(others, v_select(infinite, zero, others_low), &log_low);
-        v_store(s->shift + i, v_select(infinite, zero, m - relative));
-        v_store(s->power + i, power);
-        v_store(s->inverse + i, v_select(infinite, v_set_f64(NAN), inverse));
+static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
+{
+    for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
+        s->top[p] = s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+        s->rest[p] = s->rest_low[p] = 0;
+    }
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const V m = v_load(s->top + i), peak = v_load(s->peak + i);
+#if XENT_REAL == 32
+        const ptrdiff_t half = LANES / 2;
+        vf64 a, a_low, a_complement, b, b_low, b_complement;
+        NAME(finish_doubles)(s, i, v_widen_lo(m), v_widen_lo(peak), &a, &a_low, &a_complement);
+        NAME(finish_doubles)(s, i + half, v_widen_hi(m), v_widen_hi(peak), &b, &b_low, &b_complement);
+        const V others = v_narrow(a, b), low = v_narrow(a - v_widen_lo(others), b - v_widen_hi(others));
+        const V complement = v_narrow(a_complement, b_complement);
+#else
+        V others, low, complement;
+        NAME(finish_doubles)(s, i, m, peak, &others, &low, &complement);
+#endif
+        V log_low;
+        const V log_high = NAME(log1p_pair)(others, low, &log_low), log_total = log_high + log_low;
+        v_store(s->complement + i, complement);
         v_store(s->others + i, others);
-        v_store(s->total + i, v_select(infinite, v_set_f64(NAN), sum));
-        v_store(s->log_total + i, log_total + log_low);
-        v_store(s->log_low + i, log_low - ((log_total + log_low) - log_total));
+        v_store(s->log_total + i, log_total);
+        v_store(s->log_low + i, log_low - (log_total - log_high));
     }
 }
 
 /* m + log1p(R), rounded once. */
-ALWAYS_INLINE double logsumexp_of(const xent_stats *s, ptrdiff_t p)
+ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
 {
-    const double sum = s->top[p] + s->log_total[p], back = sum - s->top[p];
-    const double low = (s->top[p] - (sum - back)) + (s->log_total[p] - back) + s->log_low[p];
-    return isfinite(sum) ? sum + low : sum;
+    const V m = v_load(s->top + i), log_total = v_load(s->log_total + i), sum = m + log_total;
+    const V low = NAME(sum_error)(m, log_total, sum) + v_load(s->log_low + i);
+    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(sum)), sum + low, sum);
 }
 
-/* From the target logits x_y: -log p_y, p_y, and p_y - 1. */
+/* From the target logits x_y and their exponentials e_y: -log p_y, p_y, and p_y - 1. */
 typedef struct {
-    double loss[TILE], p[TILE], p_minus_1[TILE];
-} xent_target;
+    T loss[TILE], p[TILE], p_minus_1[TILE];
+} NAME(target);
 
-static void target_terms(xent_target *t, const xent_stats *s, const double *x_y, ptrdiff_t n)
+static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x_y, const T *e_y, ptrdiff_t n)
 {
-    const vf64 zero = {0}, infinity = v_set_f64(INFINITY);
-    for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
-        const vf64 m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
-        const vf64 total = v_load(s->total + i), gap = m - x, loss = gap + log_total;
-        const vm64 finite = m_gt(infinity, v_abs(loss));
-        const vf64 gap_low = sum_error_f64(m, zero - x, gap);
-        const vf64 low = sum_error_f64(gap, log_total, loss) + gap_low + v_load(s->log_low + i);
-        const vf64 e = exp_f64(zero - gap);
-        const vf64 p = (e - v_select(finite, e * gap_low, zero)) / total;
-        v_store(t->loss + i, v_select(finite, loss + low, loss));
-        v_store(t->p + i, p);
-        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->others + i) / total, p - v_set_f64(1)));
+    const V zero = {0}, infinity = NAME(set)((T)INFINITY);
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const V m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
+        const V gap = m - x, loss = gap + log_total;
+        const V low = NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
+        T p[LANES];
+        for (int k = 0; k < LANES; k++) p[k] = (T)(e_y[i + k] * s->unit[i + k] * s->inverse[i + k]);
+        v_store(t->loss + i, v_select(m_gt(infinity, v_abs(loss)), loss + low, loss));
+        v_store(t->p + i, v_load(p));
+        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
     }
 }

@@ -1,13 +1,20 @@
-/* real.h: the kernels of every operator for one real type. Include with XENT_REAL 32 or 64; names end in _f32 or _f64.
+/* real.h: the kernels of every operator for one stored type. Include with XENT_REAL (the bits of the type T that is computed
+ * with, 32 or 64) and XENT_STORED (the name of the type S in memory: f32, f64, f16, bf16).
  *
- *   T V       the scalar type computed in, and its vector          S   the type in memory (16-bit floats will differ from T)
- *   I VI VU   the integers of equal width                          LANES   numbers in a vector
+ *   T V NAME(x)   the scalar type computed with, its vector, and names that end in its name (x_f32, x_f64)
+ *   S KERNEL(x)   the type in memory, and names that end in its name
+ *   I VI VU       the integers of equal width      VM   the mask      LANES   numbers in a vector
+ *
+ * A 16-bit float (STORED_AS_16) is converted where it is loaded and stored, and nowhere else. f32 comes before it: what does not
+ * touch memory is shared.
  */
+#define KERNEL(name) XENT_SUFFIXED(name, XENT_STORED)
 #if XENT_REAL == 32
 #define T float
 #define I int32_t
 #define V vf32
 #define VI vi32
+#define VU vu32
 #define VM vm32
 #define NAME(name) name##_f32
 #else
@@ -15,24 +22,23 @@
 #define I int64_t
 #define V vf64
 #define VI vi64
+#define VU vu64
 #define VM vm64
 #define NAME(name) name##_f64
 #endif
+#ifdef STORED_AS_16
+#define S uint16_t
+#else
 #define S T
+#endif
 #define LANES ((int)(XENT_VBYTES / sizeof(T)))
 
-#if XENT_REAL == 32
-typedef uint32_t vu32 __attribute__((vector_size(XENT_VBYTES)));
-#define VU vu32
-#else
-typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
-#define VU vu64
-#endif
-
+#ifndef STORED_AS_16
 #include "vmath.h"
 
-#if XENT_REAL == 64
 #include "position.h"
+
+#include "transpose.h"
 #endif
 
 #include "tile.h"
@@ -43,12 +49,16 @@ typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
 
 #include "elementwise.h"
 
+#ifndef STORED_AS_16
 #include "im2col.h"
 
 #include "conv.h"
 
 #include "pool.h"
+#endif
 
+/* What differs from type to type. The numbers of vmath.h and the like stay for the 16-bit floats. */
+#undef KERNEL
 #undef T
 #undef I
 #undef V
@@ -58,6 +68,7 @@ typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
 #undef S
 #undef NAME
 #undef LANES
+#if XENT_REAL == 64
 #undef EXP_DEGREE
 #undef LOG_DEGREE
 #undef LN2_HEAD
@@ -70,8 +81,11 @@ typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
 #undef EXP_LOW
 #undef EXP_HIGH
 #undef LOG2_E
+#undef LIMIT
+#undef PIECE
 #undef HEADROOM
 #undef RAISE
-#undef LIMIT
-#undef LIFT
+#undef FAINT
+#endif
 #undef XENT_REAL
+#undef XENT_STORED

@@ -4,122 +4,165 @@
  *   rows      the classes of a position are neighbours in memory: a kernel runs along each row
  *   columns   the positions are neighbours: a kernel runs along the positions, a vector of them at a time, over the classes
  *
- * Rows that are shorter than a few vectors would waste most of each: they are transposed into a small scratch on the stack,
- * worked on as columns, and transposed back.
+ * Rows of few classes would waste most of each vector: they are transposed into a small scratch on the stack, worked on as
+ * columns, and transposed back.
+ *
+ * A tile has room for its exponentials wherever that fits a part of the L1 cache: then each is computed once, and probabilities
+ * and gradients are made of them. Longer rows are bound by memory: their exponentials are computed twice.
+ *
+ * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
+ * convert.
  */
 
-#define PACK_BYTES 8192    /* scratch of one operand: three of them stay in an L1 cache, and on the smallest stacks */
-#define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(S))
-#define PACK_CLASSES 64    /* rows up to this long are transposed */
-#define ROWS_BYTES 65536   /* logits in a tile of rows: they are read again for the gradient, from the L2 cache */
+/* In bytes of T. Together with the logits and results that belong to them these stay within an L1 cache of 32 KiB, or a little
+ * beyond it; and on the smallest stacks. */
+#define PACK_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* scratch of one operand of a packed tile */
+#define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
+#define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows, or of columns */
+#define PACK_CLASSES 64  /* rows up to this long are transposed */
+#define LEAST_COLUMNS 32 /* fewer positions at a time would use too little of each cache line that the columns touch */
+#define ROWS_BYTES 65536 /* logits in a tile of long rows: they are read again for the gradient, from the L2 cache */
 
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
-ALWAYS_INLINE V NAME(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
-ALWAYS_INLINE void NAME(store)(S *p, V v, ptrdiff_t n)
+#ifdef STORED_AS_16
+ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill)
+{
+    if (n >= LANES) return KERNEL(v_load)(p);
+    S some[LANES] = {0};
+    for (ptrdiff_t k = 0; k < n; k++) some[k] = p[k];
+    const V v = KERNEL(v_load)(some);
+    for (ptrdiff_t k = 0; k < n; k++) fill[k] = v[k];
+    return fill;
+}
+ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
+{
+    S some[LANES];
+    if (n >= LANES) {
+        KERNEL(v_store)(p, v);
+        return;
+    }
+    KERNEL(v_store)(some, v);
+    for (ptrdiff_t k = 0; k < n; k++) p[k] = some[k];
+}
+ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
+ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
+#else
+ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
+ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 {
     if (n >= LANES)
         v_store(p, v);
     else
         v_store_n(p, v, n);
 }
+ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
+ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
+#endif
 
 typedef struct {
     const S *x, *aux;
     S *out;
+    T *exps;                              /* room for e_c (position.h), or NULL */
     ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
+    ptrdiff_t exps_step;
     ptrdiff_t first, n;                   /* the positions [first, first + n) */
     int rows;
-} NAME(tile);
-
-typedef void (*NAME(tile_function))(const xent_softmax_args *, const NAME(tile) *, double *loss);
+} KERNEL(tile);
+/* `losses` collects the losses of a chunk. */
+typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
 
 /* Class 0 of position (f * per + o) * inner + i. */
-ALWAYS_INLINE S *NAME(at)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t o, ptrdiff_t i)
+ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t o, ptrdiff_t i)
 {
     return operand->data ? (S *)operand->data + f * operand->far + o * operand->outer + i : NULL;
 }
 
-/* Transpose LANES vectors in place: each round interleaves the first half of the vectors with the second (a perfect shuffle),
- * and after log2(LANES) rounds every number has found its place. */
-ALWAYS_INLINE void NAME(transpose)(V v[LANES])
+/* Rows into the scratch as columns, and back. 16-bit floats are converted on the way, in rows that touch each other. */
+static void KERNEL(pack)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
 {
-    for (int round = 1; round < LANES; round *= 2) {
-        V zipped[LANES];
-        for (int k = 0; k < LANES / 2; k++) {
-            zipped[2 * k] = v_zip_lo(v[k], v[k + LANES / 2]);
-            zipped[2 * k + 1] = v_zip_hi(v[k], v[k + LANES / 2]);
-        }
-        for (int k = 0; k < LANES; k++) v[k] = zipped[k];
-    }
-}
-
-/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions may be written. */
-static void NAME(rows_to_columns)(const S *rows, ptrdiff_t row_step, S *columns, ptrdiff_t step, ptrdiff_t positions,
-                                  ptrdiff_t classes)
-{
+#ifdef STORED_AS_16
+    T wide[PACK_ELEMENTS + LANES];
     const V zero = {0};
-    for (ptrdiff_t p = 0; p < positions; p += LANES) {
-        for (ptrdiff_t c = 0; c < classes; c += LANES) {
-            V v[LANES];
-            for (int k = 0; k < LANES; k++)
-                v[k] = p + k < positions ? NAME(load)(rows + (p + k) * row_step + c, classes - c, zero) : zero;
-            NAME(transpose)(v);
-            for (int k = 0; k < LANES; k++)
-                if (c + k < classes) v_store(columns + (c + k) * step + p, v[k]);
-        }
-    }
+    for (ptrdiff_t p = 0; p < positions; p++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            v_store(wide + p * classes + c, KERNEL(load)(rows + p * row_step + c, classes - c, zero));
+    NAME(rows_to_columns)(wide, classes, columns, step, positions, classes);
+#else
+    NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes);
+#endif
 }
 
-static void NAME(columns_to_rows)(const S *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions,
-                                  ptrdiff_t classes)
+static void KERNEL(unpack)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions, ptrdiff_t classes)
 {
-    const V zero = {0};
-    for (ptrdiff_t p = 0; p < positions; p += LANES) {
-        for (ptrdiff_t c = 0; c < classes; c += LANES) {
-            V v[LANES];
-            for (int k = 0; k < LANES; k++) v[k] = c + k < classes ? v_load(columns + (c + k) * step + p) : zero;
-            NAME(transpose)(v);
-            for (int k = 0; k < LANES; k++)
-                if (p + k < positions) NAME(store)(rows + (p + k) * row_step + c, v[k], classes - c);
-        }
-    }
+#ifdef STORED_AS_16
+    T wide[PACK_ELEMENTS + LANES];
+    NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
+    for (ptrdiff_t p = 0; p < positions; p++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            KERNEL(store)(rows + p * row_step + c, v_load(wide + p * classes + c), classes - c);
+#else
+    NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
+#endif
 }
 
-/* Rows of few classes: through the scratch. */
-static void NAME(packed_tile)(const xent_softmax_args *a, NAME(tile) tile, double *loss, NAME(tile_function) function)
+/* Rows of few classes. In the scratch they are of the type computed with, and so is the function that works on them. */
+static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
-    _Alignas(64) S x[PACK_ELEMENTS], aux[PACK_ELEMENTS], out[PACK_ELEMENTS];
-    const ptrdiff_t step = (tile.n + LANES - 1) / LANES * LANES;
-    NAME(tile) packed = {x, tile.aux ? aux : NULL, tile.out ? out : NULL, step, step, step, tile.first, tile.n, 0};
-    NAME(rows_to_columns)(tile.x, tile.x_step, x, step, tile.n, a->classes);
-    if (tile.aux) NAME(rows_to_columns)(tile.aux, tile.aux_step, aux, step, tile.n, a->classes);
-    function(a, &packed, loss);
-    if (tile.out) NAME(columns_to_rows)(out, step, tile.out, tile.out_step, tile.n, a->classes);
+    _Alignas(64) T x[PACK_ELEMENTS], aux[PACK_ELEMENTS];
+    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
+    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0};
+    KERNEL(pack)(t->x, t->x_step, x, step, t->n, a->classes);
+    if (t->aux) KERNEL(pack)(t->aux, t->aux_step, aux, step, t->n, a->classes);
+    function(a, &packed, losses);
+    if (t->out) KERNEL(unpack)(x, step, t->out, t->out_step, t->n, a->classes);
 }
 
-/* Run `function` on the tiles of one chunk; a->partial gets the sum of the losses it reports. */
-static void NAME(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, NAME(tile_function) function)
+/* How the positions of a chunk are cut into tiles. */
+typedef struct {
+    ptrdiff_t most;      /* positions in a tile */
+    ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
+    int columns, packed;
+} KERNEL(cut);
+
+static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
 {
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
     const ptrdiff_t classes = xent_most(a->classes, 1);
-    const int columns = a->inner > 1, packed = !columns && classes <= PACK_CLASSES;
-    ptrdiff_t most = TILE;
-    if (packed) most = xent_least(TILE, PACK_ELEMENTS / classes / 16 * 16);
-    if (!packed && !columns) most = xent_least(TILE, xent_most(1, ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes));
-    double sum = 0, error = 0, loss[TILE];
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner <= 1 && classes <= PACK_CLASSES};
+    if (cut.packed) {
+        cut.most = xent_least(TILE, PACK_ELEMENTS / classes / 16 * 16);
+        cut.exps_step = cut.most;
+    } else if (cut.columns) {
+        const ptrdiff_t room = SHARE_ELEMENTS / classes / 16 * 16;
+        if (room >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, room);
+    } else {
+        const ptrdiff_t padded = (classes + 4 * LANES - 1) / (4 * LANES) * (4 * LANES);
+        const ptrdiff_t room = padded <= EXPS_ELEMENTS ? SHARE_ELEMENTS / padded : ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes;
+        cut.most = xent_least(TILE, xent_most(1, room));
+        if (padded <= EXPS_ELEMENTS) cut.exps_step = padded;
+    }
+    return cut;
+}
+
+/* Run a function on the tiles of one chunk (`packed`: on those that are packed); a->partial gets the sum of the losses. */
+static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, KERNEL(tile_function) function,
+                              NAME(tile_function) packed)
+{
+    _Alignas(64) T exps[EXPS_ELEMENTS];
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
+    const KERNEL(cut) cut = KERNEL(cut_of)(a);
+    const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
+    sum_f64 losses = {{0}, {0}};
     for (ptrdiff_t p = begin; p < end;) {
         const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
-        NAME(tile) tile = {NAME(at)(&a->x, f, o, i), NAME(at)(&a->aux, f, o, i), NAME(at)(&a->out, f, o, i),
-                           columns ? a->x.stride : a->x.outer, columns ? a->aux.stride : a->aux.outer,
-                           columns ? a->out.stride : a->out.outer, p, xent_least(most, end - p), !columns};
-        tile.n = xent_least(tile.n, columns ? a->inner - i : a->per - o);
-        if (packed)
-            NAME(packed_tile)(a, tile, loss, function);
+        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), cut.exps_step ? exps : NULL,
+                             x->outer, aux->outer, out->outer, cut.exps_step, p, xent_least(cut.most, end - p), !cut.columns};
+        if (cut.columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
+        tile.n = xent_least(tile.n, cut.columns ? a->inner - i : a->per - o);
+        if (cut.packed)
+            KERNEL(packed_tile)(a, &tile, &losses, packed);
         else
-            function(a, &tile, loss);
-        if (a->partial)
-            for (ptrdiff_t k = 0; k < tile.n; k++) two_sum_add(&sum, &error, loss[k]);
+            function(a, &tile, &losses);
         p += tile.n;
     }
-    if (a->partial) a->partial[chunk] = isfinite(sum) ? sum + error : sum;
+    if (a->partial) a->partial[chunk] = sum_total_f64(&losses);
 }

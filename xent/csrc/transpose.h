@@ -1,0 +1,72 @@
+/* transpose.h: rows to columns and back, in registers. Included once per real type.
+ *
+ * PIECE classes (16 bytes) of LANES positions are loaded, so that piece k of vector i belongs to position PIECE k + i; mixing
+ * the vectors pairwise puts the positions of one class next to each other, within each piece and so in the whole vector. The last
+ * piece of a row ends with the row: it may overlap the one before, which reads and writes nothing outside and is the same number.
+ */
+#define PIECE (16 / (ptrdiff_t)sizeof(T))
+
+ALWAYS_INLINE void NAME(load_classes)(const T *rows, ptrdiff_t step, V classes[PIECE])
+{
+    V row[PIECE];
+    for (int k = 0; k < PIECE; k++) row[k] = v_load_pieces(rows + k * step, PIECE * step);
+#if XENT_REAL == 32
+    const V a = v_mix_lo(row[0], row[1]), b = v_mix_lo(row[2], row[3]);
+    const V c = v_mix_hi(row[0], row[1]), d = v_mix_hi(row[2], row[3]);
+    classes[0] = v_mix_pairs_lo(a, b), classes[1] = v_mix_pairs_hi(a, b);
+    classes[2] = v_mix_pairs_lo(c, d), classes[3] = v_mix_pairs_hi(c, d);
+#else
+    classes[0] = v_mix_lo(row[0], row[1]), classes[1] = v_mix_hi(row[0], row[1]);
+#endif
+}
+
+ALWAYS_INLINE void NAME(store_classes)(T *rows, ptrdiff_t step, const V classes[PIECE])
+{
+    V row[PIECE];
+#if XENT_REAL == 32
+    const V a = v_mix_lo(classes[0], classes[1]), b = v_mix_lo(classes[2], classes[3]);
+    const V c = v_mix_hi(classes[0], classes[1]), d = v_mix_hi(classes[2], classes[3]);
+    row[0] = v_mix_pairs_lo(a, b), row[1] = v_mix_pairs_hi(a, b);
+    row[2] = v_mix_pairs_lo(c, d), row[3] = v_mix_pairs_hi(c, d);
+#else
+    row[0] = v_mix_lo(classes[0], classes[1]), row[1] = v_mix_hi(classes[0], classes[1]);
+#endif
+    for (int k = 0; k < PIECE; k++) v_store_pieces(rows + k * step, PIECE * step, row[k]);
+}
+
+/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions is set to 0. */
+static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
+                                  ptrdiff_t classes)
+{
+    const V zero = {0};
+    ptrdiff_t p = 0;
+    for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            V v[PIECE];
+            NAME(load_classes)(rows + p * row_step + first, row_step, v);
+            for (int k = 0; k < PIECE; k++) v_store(columns + (first + k) * step + p, v[k]);
+        }
+    }
+    if (p == positions) return;
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        v_store(columns + c * step + step - LANES, zero);
+        for (ptrdiff_t q = p; q < positions; q++) columns[c * step + q] = rows[q * row_step + c];
+    }
+}
+
+static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
+                                  ptrdiff_t classes)
+{
+    ptrdiff_t p = 0;
+    for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            V v[PIECE];
+            for (int k = 0; k < PIECE; k++) v[k] = v_load(columns + (first + k) * step + p);
+            NAME(store_classes)(rows + p * row_step + first, row_step, v);
+        }
+    }
+    for (; p < positions; p++)
+        for (ptrdiff_t c = 0; c < classes; c++) rows[p * row_step + c] = columns[c * step + p];
+}
