@@ -16,9 +16,27 @@ def classes_last(x, axis):
     return np.ascontiguousarray(np.moveaxis(as_float64(x), axis, -1))
 
 
-def deliver(result, out=None):
-    """Return `result` (a scalar if it is 0-d), or write it into `out`, cast to its dtype, and return that."""
+def is_sixteen_bits(dtype):
+    """Whether results go back into a dtype of 16 bits; by name, as ml_dtypes need not be there."""
+    return dtype.name in ("float16", "bfloat16")
+
+
+def result_dtype(*inputs):
+    """Return the dtype of an elementwise result: that of the inputs if it has 16 bits, else float64."""
+    dtypes = {np.asarray(x).dtype.newbyteorder("=") for x in inputs}
+    return dtypes.pop() if len(dtypes) == 1 and all(map(is_sixteen_bits, dtypes)) else np.dtype(np.float64)
+
+
+def loss_dtype(x):
+    """Return the dtype of a loss or log-sum-exp: float32 for input of 16 bits, else float64."""
+    return np.dtype(np.float32 if is_sixteen_bits(np.asarray(x).dtype) else np.float64)
+
+
+def deliver(result, out=None, dtype=np.float64):
+    """Return `result` in `dtype` (a scalar if it is 0-d), or write it into `out`, cast to its dtype."""
     if out is None:
+        with np.errstate(all="ignore"):
+            result = result.astype(dtype, copy=False)
         return result[()] if result.ndim == 0 else result
     if out.shape != result.shape:
         raise ValueError(f"out has shape {out.shape}, expected {result.shape}")

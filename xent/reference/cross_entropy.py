@@ -6,7 +6,7 @@ class; the loss of a position is then -sum_c a_c log p_c.
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver
+from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype
 from .softmax import log_probabilities, probabilities
 
 
@@ -38,7 +38,7 @@ def cross_entropy_grad(
     _, grad = _cross_entropy(
         logits, target, axis, weight, ignore_index, label_smoothing, reduction, grad_output
     )
-    return deliver(grad, out)
+    return deliver(grad, out, result_dtype(logits))
 
 
 def cross_entropy_value_and_grad(
@@ -54,7 +54,7 @@ def cross_entropy_value_and_grad(
 ):
     """`cross_entropy` and `cross_entropy_grad` of the same arguments, as a pair."""
     loss, grad = _cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    return loss, deliver(grad, out)
+    return loss, deliver(grad, out, result_dtype(logits))
 
 
 def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
@@ -76,7 +76,7 @@ def nll_loss_grad(
 ):
     """Gradient -w[y] [c = y] of `nll_loss` by the log-probabilities, times `grad_output`."""
     _, grad = _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output)
-    return deliver(grad, out)
+    return deliver(grad, out, result_dtype(log_probs))
 
 
 def nll_loss_value_and_grad(
@@ -84,7 +84,7 @@ def nll_loss_value_and_grad(
 ):
     """`nll_loss` and `nll_loss_grad` of the same arguments, as a pair."""
     loss, grad = _nll(log_probs, target, axis, weight, ignore_index, reduction)
-    return loss, deliver(grad, out)
+    return loss, deliver(grad, out, result_dtype(log_probs))
 
 
 # With a_k = w_k t_k and dlog p_k / dx_c = [k = c] - p_c,
@@ -104,7 +104,8 @@ def _cross_entropy(logits, target, axis, weight, ignore_index, smoothing, reduct
     classes = x.shape[-1]
     w = np.ones(classes) if weight is None else as_float64(weight)
     target = np.asarray(target)
-    if target.dtype.kind == "f" and target.shape == np.shape(logits):
+    floating = target.dtype.kind == "f" or is_sixteen_bits(target.dtype)
+    if floating and target.shape == np.shape(logits):
         t = classes_last(target, axis)
         used = np.ones(t.shape, bool)
         counted = np.ones(t.shape[:-1], bool)
@@ -120,7 +121,7 @@ def _cross_entropy(logits, target, axis, weight, ignore_index, smoothing, reduct
         p, one_minus_p = probabilities(x)
         loss = 0.0 - terms.sum(axis=-1)
         grad = p * (a.sum(axis=-1, keepdims=True) - a) - a * one_minus_p
-    return _reduce(loss, grad, np.shape(logits), axis, counted, mean_weight, reduction, grad_output)
+    return _reduce(loss, grad, logits, axis, counted, mean_weight, reduction, grad_output)
 
 
 # loss = -w_y x_y is linear in the log-probabilities x: g_c = -w_y [c = y].
@@ -134,7 +135,7 @@ def _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output=N
     with np.errstate(all="ignore"):
         loss = 0.0 - np.where(one_hot, _times(w, x), 0.0).sum(axis=-1)
     grad = np.where(one_hot, -w, 0.0)
-    return _reduce(loss, grad, np.shape(log_probs), axis, counted, mean_weight, reduction, grad_output)
+    return _reduce(loss, grad, log_probs, axis, counted, mean_weight, reduction, grad_output)
 
 
 def _one_hot(target, shape, w, ignore_index):
@@ -157,7 +158,7 @@ def _times(a, log_p):
     return np.where((a == 0) & (log_p == -np.inf), 0.0, a * log_p)
 
 
-def _reduce(loss, grad, shape, axis, counted, mean_weight, reduction, grad_output):
+def _reduce(loss, grad, logits, axis, counted, mean_weight, reduction, grad_output):
     """Zero the ignored positions, reduce the loss, scale the gradient and move its class axis back.
 
     loss = sum_n loss_n / divisor, so every position's gradient is divided by that too. A divisor of 0 means
@@ -177,9 +178,9 @@ def _reduce(loss, grad, shape, axis, counted, mean_weight, reduction, grad_outpu
     elif reduction == "mean_full":
         divisor = counted.size
     elif reduction == "mean_batch":
-        if axis % len(shape) == 0:
+        if axis % np.ndim(logits) == 0:
             raise ValueError("reduction 'mean_batch' needs a batch axis before the class axis")
-        divisor = shape[0]
+        divisor = np.shape(logits)[0]
     else:
         raise ValueError(f"reduction is {reduction!r}")
 
@@ -188,4 +189,4 @@ def _reduce(loss, grad, shape, axis, counted, mean_weight, reduction, grad_outpu
             loss = loss.sum() / divisor if divisor else np.zeros(())
         used = counted[..., None] & bool(divisor)
         grad = np.where(used, grad * upstream / (divisor or 1.0), 0.0)
-    return deliver(np.asarray(loss)), np.moveaxis(grad, -1, axis)
+    return deliver(np.asarray(loss), dtype=loss_dtype(logits)), np.moveaxis(grad, -1, axis)

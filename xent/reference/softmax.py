@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver
+from ._common import as_float64, classes_last, deliver, loss_dtype, result_dtype
 
 
 def _exponent(x, top, temperature):
@@ -68,13 +68,13 @@ def log_probabilities(x, temperature=1.0):
 def softmax(x, axis=-1, *, temperature=1.0, out=None):
     """Probabilities p_c = exp(u_c) / sum_k exp(u_k) with u = x / temperature."""
     p, _ = probabilities(classes_last(x, axis), float(temperature))
-    return deliver(np.moveaxis(p, -1, axis), out)
+    return deliver(np.moveaxis(p, -1, axis), out, result_dtype(x))
 
 
 def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     """Log-probabilities u_c - log(sum_k exp(u_k)) with u = x / temperature."""
     log_p = log_probabilities(classes_last(x, axis), float(temperature))
-    return deliver(np.moveaxis(log_p, -1, axis), out)
+    return deliver(np.moveaxis(log_p, -1, axis), out, result_dtype(x))
 
 
 def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
@@ -82,6 +82,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
 
     A term with b = 0 is left out, whatever its x, as in SciPy.
     """
+    dtype = loss_dtype(x)
     x, b = np.broadcast_arrays(as_float64(x), 1.0 if b is None else as_float64(b))
     x = np.where(b == 0, -np.inf, x)
     axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis).tolist())
@@ -92,7 +93,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     result = _log_of_sum(x.reshape(flat), b.reshape(flat))
     if keepdims:
         result = np.moveaxis(result.reshape(*positions, *(1 for _ in axes)), last, axes)
-    return deliver(result, out)
+    return deliver(result, out, dtype)
 
 
 def _log_of_sum(x, b):
@@ -117,22 +118,25 @@ def _log_of_sum(x, b):
 
 def softmax_backward(grad, y, axis=-1, *, out=None):
     """Vector-Jacobian product y_c (grad_c - sum_k grad_k y_k) of y = softmax(x)."""
+    dtype = result_dtype(grad, y)
     grad, y = classes_last(grad, axis), classes_last(y, axis)
     with np.errstate(all="ignore"):
         result = y * (grad - (grad * y).sum(axis=-1, keepdims=True))
-    return deliver(np.moveaxis(result, -1, axis), out)
+    return deliver(np.moveaxis(result, -1, axis), out, dtype)
 
 
 def log_softmax_backward(grad, y, axis=-1, *, out=None):
     """Vector-Jacobian product grad_c - exp(y_c) sum_k grad_k of y = log_softmax(x)."""
+    dtype = result_dtype(grad, y)
     grad, y = classes_last(grad, axis), classes_last(y, axis)
     with np.errstate(all="ignore"):
         result = grad - np.exp(y) * grad.sum(axis=-1, keepdims=True)
-    return deliver(np.moveaxis(result, -1, axis), out)
+    return deliver(np.moveaxis(result, -1, axis), out, dtype)
 
 
 def softmax_jacobian(y, axis=-1):
     """Jacobian diag(y) - y y^T, y_c ([c = k] - y_k), of y = softmax(x): (C, C) at the end."""
-    y = classes_last(y, axis)
+    p = classes_last(y, axis)
     with np.errstate(all="ignore"):
-        return y[..., :, None] * (np.eye(y.shape[-1]) - y[..., None, :])
+        result = p[..., :, None] * (np.eye(p.shape[-1]) - p[..., None, :])
+    return deliver(result, dtype=result_dtype(y))
