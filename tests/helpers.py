@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from mpmath import mp
 
 import xent.reference
 
+finfo = ml_dtypes.finfo  # NumPy's does not know bfloat16
 ROOT = Path(__file__).resolve().parents[1]
 
 # Shorter than, equal to and just longer than vectors of 4, 8 and 16 lanes, their multiples, and L1-sized
@@ -24,6 +27,12 @@ POSITION_COUNTS = [0, 1, 2, 7, 8, 9, 63, 64, 65, 300]
 def position_counts(classes):
     """POSITION_COUNTS for a few classes, fewer of them for many, so that the sweep stays quick."""
     return POSITION_COUNTS if classes <= 300 else [0, 1, 2, 9, 33]
+
+
+def wide(x):
+    """x in float64, of whatever dtype, signalling NaNs included."""
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(np.float64)
 
 
 def random_logits(shape, dtype, seed=0, scale=3.0):
@@ -49,6 +58,42 @@ def random_weights(classes, dtype, seed=0):
     return np.exp2(np.random.default_rng([seed, classes]).uniform(-2, 2, classes)).astype(dtype)
 
 
+def targets(kind, shape, axis, dtype, seed=0, ignored=0.2, ignore_index=-100):
+    """Targets for logits of this shape: labels of which some are ignored, or probabilities."""
+    if kind == "probabilities":
+        return random_probabilities(shape, dtype, axis, seed)
+    positions = tuple(int(n) for n in np.delete(shape, axis))
+    return random_labels(positions, shape[axis], seed, ignored, ignore_index)
+
+
+def terms(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    """The factor a of each position, and |a p_c| + |b w_c| + |d| (or |a p_c| + |w_c t_c|) of each logit."""
+    p = np.moveaxis(reference("softmax", wide(logits), axis), axis, -1)
+    classes, e = p.shape[-1], label_smoothing
+    w = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+    if np.shape(target) == logits.shape:
+        t = np.moveaxis(np.asarray(target, np.float64), axis, -1)
+        pulls = w * ((1 - e) * t + e / classes)
+        counted = np.ones(p.shape[:-1])
+        factors = counted
+    else:
+        target = np.asarray(target)
+        counted = (target != ignore_index).astype(np.float64)
+        hit = np.arange(classes) == np.where(counted, target, 0)[..., np.newaxis]
+        factors = np.where(hit, w, 0).sum(-1) * counted
+        pulls = ((1 - e) * hit * w + e / classes * w) * counted[..., np.newaxis]
+    divisor = {
+        "none": 1,
+        "sum": 1,
+        "mean": factors.sum(),
+        "mean_valid": counted.sum(),
+        "mean_full": counted.size,
+        "mean_batch": logits.shape[0],
+    }[reduction]
+    a = pulls.sum(-1) / (divisor or 1)
+    return a, np.moveaxis(a[..., np.newaxis] * p + pulls / (divisor or 1), -1, axis)
+
+
 class Exporter:
     """Anything that np.asarray takes because it has __array__."""
 
@@ -62,11 +107,11 @@ class Exporter:
 def zoo(array):
     """Yield (name, variant): the same values in every memory layout that NumPy has.
 
-    `array` has at least one axis. There is no list for float32, which a list cannot hold. What lies between
-    the values is poison.
+    `array` has at least one axis. There are no lists of what a list cannot hold, and NumPy has no
+    byte-swapped bfloat16. What lies between the values is poison.
     """
     contiguous = np.ascontiguousarray(array)
-    poison = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max
+    poison = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else np.nan
     yield "contiguous", contiguous.copy()
 
     double = np.full((*array.shape[:-1], 2 * array.shape[-1]), poison, array.dtype)
@@ -81,7 +126,8 @@ def zoo(array):
     yield "negative strides", contiguous[..., ::-1].copy()[..., ::-1]
     yield "reversed first axis", contiguous[::-1].copy()[::-1]
     yield "Fortran order", np.asfortranarray(array).copy(order="F")
-    yield "byte-swapped", contiguous.astype(array.dtype.newbyteorder())
+    if array.dtype.name != "bfloat16":
+        yield "byte-swapped", contiguous.astype(array.dtype.newbyteorder())
 
     frozen = contiguous.copy()
     frozen.flags.writeable = False
@@ -93,7 +139,7 @@ def zoo(array):
     yield "unaligned", unaligned
 
     yield "__array__", Exporter(contiguous.copy())
-    if array.dtype != np.float32:
+    if array.dtype == np.float64 or array.dtype.kind in "iu":
         yield "list", contiguous.tolist()
 
 
@@ -191,7 +237,7 @@ def hard_rows(dtype):
     yield "confident by 20", [20, 0]
     yield "confident by 40 among many", [40, *([0.25] * 30)]
     yield "probability near 1e-30", [0, -69.0, -1, -2]
-    yield "less than an ulp apart", 1 + steps * float(np.finfo(dtype).eps)
+    yield "less than an ulp apart", 1 + steps * float(finfo(dtype).eps)
     yield "logits near 256", 256 + steps / 7
     yield "logits near -256", -256 - steps / 7
     yield "logits near 300", 300 - steps / 5
@@ -203,7 +249,7 @@ def hard_rows(dtype):
     yield "ties at the top", [2, 5, 5, 1, 5]
     yield "tiny logits", steps * 1e-30
     yield "masked with -1e9", [1, -1e9, 2, -1e9, 0.5]
-    yield "masked with finfo.min", [1, np.finfo(dtype).min, 2]
+    yield "masked with finfo.min", [1, float(finfo(dtype).min), 2]
     yield "masked with -inf", [1, -np.inf, 2, 0.5]
     yield "log-sum-exp near 0", np.log(np.array([0.2, 0.3, 0.5])) + 1e-6
     if dtype == np.float64:
@@ -216,10 +262,11 @@ def hard_rows(dtype):
 
 def ulp(value, dtype):
     """Distance of neighbouring numbers of dtype at value: never 0, and finite beyond the range."""
-    largest = np.nextafter(np.finfo(dtype).max, 0, dtype=dtype)
+    dtype = np.dtype(dtype)
+    largest = np.nextafter(np.array(finfo(dtype).max, dtype), np.zeros((), dtype))
     with np.errstate(all="ignore"):
         magnitude = np.minimum(np.abs(np.asarray(value, np.float64)), float(largest)).astype(dtype)
-        return np.spacing(magnitude).astype(np.float64)
+        return np.asarray(np.spacing(magnitude)).astype(np.float64)
 
 
 def ulp_error(actual, expected, scale=None):
@@ -266,6 +313,16 @@ def assert_same_bits(actual, expected, what=""):
         return
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), what
     assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes(), what
+
+
+def peak_bytes(call):
+    """The most memory that Python and NumPy hold at once during a call, in bytes."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def raises(error, *parts):

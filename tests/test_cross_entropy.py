@@ -20,6 +20,8 @@ from helpers import (
     random_probabilities,
     random_weights,
     reference,
+    targets,
+    terms,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,42 +32,6 @@ import xent
 
 REDUCTIONS = ["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 KINDS = ["labels", "probabilities"]
-
-
-def targets(kind, shape, axis, dtype, seed=0, ignored=0.2, ignore_index=-100):
-    """Targets for logits of this shape: labels of which some are ignored, or probabilities."""
-    if kind == "probabilities":
-        return random_probabilities(shape, dtype, axis, seed)
-    positions = tuple(int(n) for n in np.delete(shape, axis))
-    return random_labels(positions, shape[axis], seed, ignored, ignore_index)
-
-
-def terms(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
-    """The factor a of each position, and |a p_c| + |b w_c| + |d| (or |a p_c| + |w_c t_c|) of each logit."""
-    p = np.moveaxis(reference("softmax", logits, axis), axis, -1)
-    classes, e = p.shape[-1], label_smoothing
-    w = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
-    if np.shape(target) == logits.shape:
-        t = np.moveaxis(np.asarray(target, np.float64), axis, -1)
-        pulls = w * ((1 - e) * t + e / classes)
-        counted = np.ones(p.shape[:-1])
-        factors = counted
-    else:
-        target = np.asarray(target)
-        counted = (target != ignore_index).astype(np.float64)
-        hit = np.arange(classes) == np.where(counted, target, 0)[..., np.newaxis]
-        factors = np.where(hit, w, 0).sum(-1) * counted
-        pulls = ((1 - e) * hit * w + e / classes * w) * counted[..., np.newaxis]
-    divisor = {
-        "none": 1,
-        "sum": 1,
-        "mean": factors.sum(),
-        "mean_valid": counted.sum(),
-        "mean_full": counted.size,
-        "mean_batch": logits.shape[0],
-    }[reduction]
-    a = pulls.sum(-1) / (divisor or 1)
-    return a, np.moveaxis(a[..., np.newaxis] * p + pulls / (divisor or 1), -1, axis)
 
 
 def assert_cross_entropy(logits, target, given=None, what="", **options):

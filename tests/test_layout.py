@@ -1,21 +1,11 @@
 """Arrays are worked on where they lie: common slices cost no copy of the logits."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
+from helpers import peak_bytes
 
 import xent
 import xent.reference
-
-
-def peak_bytes(call):
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def slices(rng):
