@@ -105,6 +105,13 @@ def test_cross_entropy_has_the_same_bits(shape, axis, dtype):
     assert_reproducible(loss_calls(shape, axis, dtype))
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shape, axis", [((700, 1000), -1), ((9, 21_001), 0)])
+def test_sixteen_bits_have_the_same_bits(shape, axis, name):
+    assert_reproducible(softmax_calls(shape, axis, np.dtype(name)))
+    assert_reproducible(loss_calls(shape, axis, np.dtype(name)))
+
+
 def test_images_have_the_same_bits(dtype):
     assert_reproducible(image_calls(dtype))
 

@@ -11,6 +11,11 @@ EPS64 = 2.0**-52
 # exp and log1p by themselves: one final rounding, and less than half an ulp before it
 VMATH_ULP = 1.0
 
+# Elementwise results of 16 bits are computed in float32 and rounded once: half an ulp, and the 4 ulp of
+# float32 from before that rounding, which are 8 / 2^13 of an ulp of float16 next to a power of two, and less
+# elsewhere and in bfloat16. Where terms cancel, the float32 bound at their scale comes on top, as a slack.
+ROUNDED = 0.502
+
 # name: (float32, float64)
 BOUNDS = {
     # exp within 1 ulp, a compensated sum, one division, one rounding of the difference to the maximum
