@@ -1,5 +1,6 @@
 """Every error a user can make: its type, what its message names, and that nothing was written before it."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from helpers import raises
@@ -65,8 +66,8 @@ def expected_out(name):
 
 
 def spelled(dtype):
-    """What a message must say of a dtype; strings have several names."""
-    return "" if dtype.kind in "US" else dtype.name
+    """What a message must say of a dtype; strings and raw bytes have several names."""
+    return "" if dtype.type in (np.str_, np.bytes_, np.void) else dtype.name
 
 
 def call(name, *args, **options):
@@ -83,11 +84,12 @@ def test_what_the_errors_below_are_about_is_right_otherwise(name):
 # Data -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["complex64", "complex128", "O", "U1", "S1", "M8[s]", "m8[s]", "float16"])
-@pytest.mark.parametrize(
-    "name, which", [(name, i) for name, (_, names) in FUNCTIONS.items() for i in range(len(names))]
-)
-def test_dtype_of_data(name, which, kind):
+def floating(functions):
+    """(name, index) of each floating argument."""
+    return [(name, i) for name, (_, names) in functions.items() for i in range(len(names))]
+
+
+def assert_refused(name, which, kind):
     args, names = FUNCTIONS[name]
     args = list(args)
     args[which] = np.zeros(args[which].shape, kind)
@@ -95,9 +97,29 @@ def test_dtype_of_data(name, which, kind):
         call(name, *args)
 
 
-def test_float16_is_announced():
+@pytest.mark.parametrize(
+    "kind", ["complex64", "complex128", "O", "U1", "S1", "M8[s]", "m8[s]", "V2", ml_dtypes.float8_e4m3fn]
+)
+@pytest.mark.parametrize("name, which", floating(FUNCTIONS))
+def test_dtype_of_data(name, which, kind):
+    assert_refused(name, which, kind)
+
+
+@pytest.mark.skipif(np.dtype("g").itemsize == 8, reason="long double is float64 here")
+@pytest.mark.parametrize("name, which", floating(FUNCTIONS))
+def test_long_double_would_lose_bits(name, which):
+    assert_refused(name, which, "g")
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name, which", floating(IMAGES))
+def test_16_bits_in_images(name, which, kind):
+    assert_refused(name, which, kind)
+
+
+def test_16_bits_in_images_are_announced():
     with raises(TypeError, "x", "not supported yet"):
-        xent.softmax(np.zeros(3, np.float16))
+        xent.conv2d(IMAGE.astype(np.float16), KERNEL)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -313,6 +335,7 @@ def test_dtype_of_labels(name):
         LABELS.astype("m8[s]"),
         LABELS.astype(bool),
         LABELS.astype(np.float16),
+        LABELS.astype(ml_dtypes.bfloat16),
     ]:
         with raises(TypeError, "target", spelled(target.dtype)):
             call(name, X, target)
@@ -324,8 +347,8 @@ def test_one_hot_targets_are_floating(name):
         call(name, X, np.zeros((3, 5), int))
     with raises(TypeError, "target", "bool"):
         call(name, X, np.zeros((3, 5), bool))
-    for kind in [complex, np.float16]:
-        with raises(TypeError, "target"):
+    for kind in [complex, ml_dtypes.float8_e4m3fn]:
+        with raises(TypeError, "target", np.dtype(kind)):
             call(name, X, np.zeros((3, 5), kind))
 
 
@@ -354,7 +377,7 @@ def test_out(name):
         if wrong != shape:
             with raises(ValueError, "out", wrong, shape):
                 call(name, *args, out=np.zeros(wrong))
-    for kind in ["f4", "f2", "i8", "c16", "O", np.dtype("f8").newbyteorder()]:
+    for kind in ["f4", "f2", "bfloat16", "i8", "c16", "O", np.dtype("f8").newbyteorder()]:
         with raises(ValueError, "out", "float64", np.dtype(kind)):
             call(name, *args, out=np.zeros(shape, kind))
     frozen = np.zeros(shape)
