@@ -106,10 +106,10 @@ static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
 /* e_y: where the tile kept its exponentials, one of them. */
 static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
 {
-    for (ptrdiff_t p = 0; t->exps && p < t->n; p++)
+    for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
         y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(t, t->exps_step, p, y->label[p])];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
-    for (ptrdiff_t p = 0; !t->exps && p < t->n; p += LANES) {
+    for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
         const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
         v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
     }

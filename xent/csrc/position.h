@@ -42,6 +42,33 @@ typedef struct {
 #define LIMIT 1600.0
 #endif
 
+/* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
+ * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
+ * logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they reach the wide sum. */
+#define GROUP 8
+ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
+{
+    V top = *largest; /* a NaN goes into the sum, never into the largest */
+    ptrdiff_t k = 0;
+    for (; k + GROUP <= count; k += GROUP) {
+        V loser[GROUP];
+        for (int i = 0; i < GROUP; i++) {
+            const V e = v_load(exps + (k + i) * step);
+            loser[i] = v_min(top, e);
+            top = v_max(e, top);
+        }
+        for (int half = GROUP / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; i++) loser[i] = loser[i] + loser[i + half];
+        NAME(sum_add)(sum, loser[0]);
+    }
+    for (; k < count; k++) {
+        const V e = v_load(exps + k * step);
+        NAME(sum_add)(sum, v_min(top, e));
+        top = v_max(e, top);
+    }
+    *largest = top;
+}
+
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
 ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low, vf64 *complement)
 {

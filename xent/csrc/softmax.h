@@ -4,15 +4,13 @@
  * these if the tile has room for them; exp_map() writes a p_c - b u_c with coefficients per position. softmax is a = 1, b = 0; the
  * gradient of every cross-entropy is another choice of coefficients.
  *
- * All classes but ONE that attains m are to be added up. No class is ever taken out of a sum again: of each new vector and the
- * largest seen so far in its lanes, the larger stays outside and the smaller ("loser") is added. The order of two exponentials is
- * that of their logits, or they are equal up to rounding, and either may stay.
+ * Exponentials are computed in one loop and added up in another: together they would wait for registers and for each other.
  */
 
 /* The reference of a sum lies HEADROOM below the exponent of the largest logit, so that terms too small to matter even in
  * subnormal results vanish and all others are normal numbers: float: 2^-(126 + 32) < 2^-149; double: 2^-(1022 + 256) < 2^-1074. In a
- * row that is read once, the reference is chosen before the largest logit is known, and raised when one exceeds it by RAISE;
- * sums of terms larger by e^(ln 2 * (RAISE - HEADROOM)) still fit. */
+ * long row, of which each block is read once, it is chosen before the largest logit of the row is known, and raised when one exceeds it
+ * by RAISE; sums of terms larger by e^(ln 2 * (RAISE - HEADROOM)) still fit. */
 #if XENT_REAL == 32
 #define HEADROOM 32
 #define RAISE 96
@@ -22,7 +20,6 @@
 #define RAISE 768
 #define FAINT 0x1p-500
 #endif
-#define PREFETCH_BYTES 6144 /* ahead of the reads of a long row: between the 4 and 8 KiB that gained in a first experiment */
 
 /* The exponent of e^m, for m within LIMIT. */
 ALWAYS_INLINE T KERNEL(exponent)(T m)
@@ -43,164 +40,167 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
-/* Four vectors of a row from i on; past its end `fill`. */
-ALWAYS_INLINE void KERNEL(load_four)(V v[4], const S *x, ptrdiff_t i, ptrdiff_t n, V fill)
+/* The largest of n neighbours; NaN never gets in. */
+ALWAYS_INLINE T KERNEL(largest)(const S *x, ptrdiff_t n)
 {
-    if (i + 4 * LANES <= n)
-        for (int k = 0; k < 4; k++) v[k] = KERNEL(load)(x + i + k * LANES, LANES, fill);
-    else
-        for (int k = 0; k < 4; k++)
-            v[k] = KERNEL(load)(x + i + k * LANES, xent_least(LANES, xent_most(0, n - i - k * LANES)), fill);
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    V tops[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity};
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int k = 0; k < 4; k++) tops[k] = v_max(KERNEL(load)(x + i + k * LANES, LANES, minus_infinity), tops[k]);
+    for (; i < n; i += LANES) tops[0] = v_max(KERNEL(load)(x + i, n - i, minus_infinity), tops[0]);
+    return v_top(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])));
 }
 
-/* The bytes of four vectors, from address p on. */
-ALWAYS_INLINE void KERNEL(prefetch_four)(uintptr_t p)
+/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; what lies `ahead` is
+ * fetched meanwhile. `shifted` is a constant. */
+ALWAYS_INLINE void KERNEL(exps_of)(const S *x, ptrdiff_t n, ptrdiff_t ahead, T shift, NAME(scale) scale, T *exps, int shifted)
 {
-    for (size_t line = 0; line < 4 * LANES * sizeof(S); line += 64) __builtin_prefetch((const void *)(p + line));
+    const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
+    const uintptr_t fetched = (uintptr_t)x + (uintptr_t)ahead * sizeof(S);
+    ptrdiff_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        for (size_t line = 0; line < 2 * LANES * sizeof(S); line += 64)
+            __builtin_prefetch((const void *)(fetched + (uintptr_t)i * sizeof(S) + line));
+        for (ptrdiff_t k = i; k < i + 2 * LANES; k += LANES) {
+            const V v = KERNEL(load)(x + k, LANES, zero);
+            v_store(exps + k, NAME(exp_scaled)(shifted ? v - offset : v, scale));
+        }
+    }
+    for (; i < n; i += LANES) {
+        const V v = KERNEL(load)(x + i, n - i, minus_infinity);
+        v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
+    }
+    for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
 }
 
-/* A row that keeps its exponentials: the largest logit first, then everything relative to it, while the row after it is
- * fetched. */
-static void KERNEL(short_row)(const S *x, ptrdiff_t n, uintptr_t next, T *exps, NAME(stats) *s, ptrdiff_t p)
+/* A sum on its way through a row or down a vector of columns. */
+typedef struct {
+    NAME(sum) sum;
+    V largest;
+    T reference, limit; /* a logit above the limit raises the reference */
+} KERNEL(running);
+
+/* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
+ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r)
 {
-    const V zero = {0}, minus_infinity = NAME(set)((T)-INFINITY);
-    V tops[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity}, v[4];
-    for (ptrdiff_t i = 0; i < n; i += 4 * LANES) {
-        KERNEL(load_four)(v, x, i, n, minus_infinity);
-        for (int k = 0; k < 4; k++) tops[k] = v_max(v[k], tops[k]); /* a NaN never gets in */
-    }
-    const T m = v_top(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])));
-    if (isinf(m)) {
-        KERNEL(infinite_position)(x, 1, n, m, s, p);
-        return;
-    }
-    const T shift = m > (T)LIMIT || m < (T)-LIMIT ? m : 0, reference = KERNEL(exponent)(m - shift) - HEADROOM;
-    const V offset = NAME(set)(shift);
-    const NAME(scale) scale = NAME(scale_of)(NAME(set)(reference));
-    V largest = zero;
-    NAME(sum) sum = {{0}, {0}};
-    for (ptrdiff_t i = 0; i < n; i += 4 * LANES) {
-        KERNEL(load_four)(v, x, i, n, minus_infinity);
-        KERNEL(prefetch_four)(next + i * sizeof(S));
-        for (int k = 0; k < 4; k++) {
-            const V e = NAME(exp_scaled)(v[k] - offset, scale);
-            v_store(exps + i + k * LANES, e);
-            v[k] = v_min(largest, e); /* a NaN goes into the sum */
-            largest = v_max(e, largest);
-        }
-        NAME(sum_add)(&sum, (v[0] + v[1]) + (v[2] + v[3]));
-    }
-    s->top[p] = m, s->shift[p] = shift, s->reference[p] = reference;
-    s->peak[p] = NAME(sum_all_but_one)(&sum, largest, &s->rest[p], &s->rest_low[p]);
+    const V zero = {0};
+    r->sum.a = r->sum.b = (vf64)zero;
+    r->largest = zero, r->reference = 0, r->limit = (T)-INFINITY;
 }
 
-/* A long row is read once, with the reference raised on the way. */
-static void KERNEL(long_row)(const S *x, ptrdiff_t n, T shift, NAME(stats) *s, ptrdiff_t p)
+static void KERNEL(raise)(KERNEL(running) *r, T top)
 {
-    const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift);
-    V top = minus_infinity, limit = minus_infinity; /* the first vectors choose the reference */
-    T reference = 0;
-    NAME(scale) scale = NAME(scale_of)(NAME(set)((T)0));
-    NAME(sum) sum = {{0}, {0}};
-    for (ptrdiff_t i = 0; i < n; i += 4 * LANES) {
-        V v[4];
-        KERNEL(load_four)(v, x, i, n, minus_infinity);
-        KERNEL(prefetch_four)((uintptr_t)(x + i) + PREFETCH_BYTES);
-        for (int k = 0; k < 4; k++) {
-            if (shift != 0) v[k] = v[k] - offset;
-            const V loser = v_min(top, v[k]); /* a NaN goes into the sum, */
-            top = v_max(v[k], top);           /* never into the maximum */
-            v[k] = loser;
-        }
-        if (m_any(m_gt(top, limit))) { /* rare */
-            const T raised = KERNEL(exponent)(v_top(top)) - HEADROOM;
-            /* in two halves: the step may exceed the range of a double where the sum does not */
-            const int down = (int)(reference - raised);
-            const vf64 half = v_set_f64(ldexp(1.0, down / 2)), rest = v_set_f64(ldexp(1.0, down - down / 2));
-            sum.a = sum.a * half * rest, sum.b = sum.b * half * rest;
-            reference = raised;
-            scale = NAME(scale_of)(NAME(set)(reference));
-            limit = NAME(set)((reference + RAISE) * (T)0.6931471805599453);
-            if (reference + HEADROOM >= KERNEL(exponent)((T)LIMIT)) limit = NAME(set)((T)INFINITY);
-        }
-        for (int k = 0; k < 4; k++) v[k] = NAME(exp_scaled)(v[k], scale);
-        NAME(sum_add)(&sum, (v[0] + v[1]) + (v[2] + v[3]));
+    const T raised = KERNEL(exponent)(top) - HEADROOM;
+    /* in two halves: the step may exceed the range of a double where the sum does not */
+    const int down = (int)(r->reference - raised);
+    const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
+    r->sum.a = r->sum.a * v_set_f64(half) * v_set_f64(rest), r->sum.b = r->sum.b * v_set_f64(half) * v_set_f64(rest);
+    r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
+    r->reference = raised;
+    r->limit = raised + HEADROOM < KERNEL(exponent)((T)LIMIT) ? (raised + RAISE) * (T)0.6931471805599453 : (T)INFINITY;
+}
+
+/* One row, in blocks: the largest logit of a block, its exponentials, their sum. Where the block is the whole row, they are kept. */
+static void KERNEL(row_statistics)(const S *x, ptrdiff_t n, ptrdiff_t block, ptrdiff_t ahead, T shift, T *exps, NAME(stats) *s,
+                                   ptrdiff_t p)
+{
+    KERNEL(running) r;
+    T m = (T)-INFINITY;
+    KERNEL(start)(&r);
+    for (ptrdiff_t i = 0; i < n; i += block) {
+        const ptrdiff_t size = xent_least(block, n - i);
+        const T top = KERNEL(largest)(x + i, size);
+        m = top > m ? top : m;
+        if (i == 0 && !isinf(top)) /* nothing to scale yet */
+            r.reference = KERNEL(exponent)(top - shift) - HEADROOM, r.limit = (r.reference + RAISE) * (T)0.6931471805599453;
+        else if (top - shift > r.limit)
+            KERNEL(raise)(&r, top - shift);
+        const NAME(scale) scale = NAME(scale_of)(NAME(set)(r.reference));
+        if (shift == 0)
+            KERNEL(exps_of)(x + i, size, ahead, shift, scale, exps, 0);
+        else
+            KERNEL(exps_of)(x + i, size, ahead, shift, scale, exps, 1);
+        NAME(add_losers)(exps, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
     }
-    s->top[p] = v_top(top), s->shift[p] = shift, s->reference[p] = reference;
-    s->peak[p] = NAME(sum_all_but_one)(&sum, NAME(exp_scaled)(top, scale), &s->rest[p], &s->rest_low[p]);
+    s->top[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
+    s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
 }
 
 static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
+    const ptrdiff_t block = t->kept ? classes : BLOCK, ahead = t->kept ? t->x_step : BLOCK;
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const S *x = t->x + p * t->x_step;
-        if (t->exps) {
-            KERNEL(short_row)(x, classes, (uintptr_t)x + (uintptr_t)t->x_step * sizeof(S), t->exps + p * t->exps_step, s, p);
-            continue;
-        }
-        KERNEL(long_row)(x, classes, 0, s, p);
+        T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
+        KERNEL(row_statistics)(x, classes, block, ahead, 0, exps, s, p);
         const T m = s->top[p];
-        if (isinf(m)) {
+        if (isinf(m))
             KERNEL(infinite_position)(x, 1, classes, m, s, p);
-        } else if (m > (T)LIMIT || m < (T)-LIMIT) { /* once more, relative to m */
-            KERNEL(long_row)(x, classes, m, s, p);
-            s->top[p] = m;
-        }
+        else if (m > (T)LIMIT || m < (T)-LIMIT) /* once more, relative to m */
+            KERNEL(row_statistics)(x, classes, block, ahead, m, exps, s, p);
     }
 }
 
-/* Columns: the maxima of the whole tile first, class by class, which streams through memory; the second look finds the tile in
- * the cache. */
-static void KERNEL(columns_top)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
+/* The largest logits of the positions from p on: of four vectors of them, or of what is left. Class by class, which streams
+ * through memory; the exponentials find them in the cache. */
+ALWAYS_INLINE void KERNEL(columns_top)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, T *top)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(top + p, minus_infinity);
-    for (ptrdiff_t c = 0; c < classes; c++) {
-        const S *x = t->x + c * t->x_step;
-        for (ptrdiff_t p = 0; p < t->n; p += LANES)
-            v_store(top + p, v_max(KERNEL(load)(x + p, t->n - p, minus_infinity), v_load(top + p)));
+    V tops[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity};
+    if (t->n - p >= 4 * LANES) {
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const S *x = t->x + p + c * t->x_step;
+            __builtin_prefetch(x + 4 * LANES);
+            for (int k = 0; k < 4; k++) tops[k] = v_max(KERNEL(load)(x + k * LANES, LANES, minus_infinity), tops[k]);
+        }
+        for (int k = 0; k < 4; k++) v_store(top + p + k * LANES, tops[k]);
+        return;
+    }
+    for (; p < t->n; p += LANES) {
+        V v = minus_infinity;
+        for (ptrdiff_t c = 0; c < classes; c++) v = v_max(KERNEL(load)(t->x + p + c * t->x_step, t->n - p, minus_infinity), v);
+        v_store(top + p, v);
     }
 }
 
-/* One vector of positions. Four classes are added before they reach the wide accumulator. `exps` is NULL or not, as a constant. */
-ALWAYS_INLINE V KERNEL(column_sum)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, ptrdiff_t n, T *exps, V offset,
-                                   NAME(scale) scale, NAME(sum) *sum)
+/* One vector of positions. `whole`: it is, as a constant. */
+ALWAYS_INLINE void KERNEL(column_sum)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, V shift, NAME(scale) scale,
+                                      KERNEL(running) *r, int whole)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    V largest = {0};
-    for (ptrdiff_t c = 0; c < classes; c += 4) {
-        V group = {0};
-        for (ptrdiff_t k = c; k < xent_least(c + 4, classes); k++) {
-            const V e = NAME(exp_scaled)(KERNEL(load)(t->x + p + k * t->x_step, n, minus_infinity) - offset, scale);
-            if (exps) v_store(exps + p + k * t->exps_step, e);
-            group = group + v_min(largest, e);
-            largest = v_max(e, largest);
-        }
-        NAME(sum_add)(sum, group);
+    const ptrdiff_t n = whole ? LANES : t->n - p, block = t->kept ? classes : BLOCK / LANES;
+    const ptrdiff_t step = t->kept ? t->exps_step : LANES;
+    T *exps = t->exps + (t->kept ? p : 0);
+    for (ptrdiff_t first = 0; first < classes; first += block) {
+        const ptrdiff_t size = xent_least(block, classes - first);
+        const S *x = t->x + p + first * t->x_step;
+        for (ptrdiff_t c = 0; c < size; c++)
+            v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load)(x + c * t->x_step, n, minus_infinity) - shift, scale));
+        NAME(add_losers)(exps, step, size, &r->sum, &r->largest);
     }
-    return largest;
 }
 
 static void KERNEL(columns_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0}, magic = NAME(set)(MAGIC), limit = NAME(set)((T)LIMIT), infinity = NAME(set)((T)INFINITY);
     int infinite = 0;
-    KERNEL(columns_top)(t, classes, s->top);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        if (p % (4 * LANES) == 0) KERNEL(columns_top)(t, p, classes, s->top);
         const V m = v_load(s->top + p), size = v_abs(m);
         const VM far = m_gt(size, limit), spoiled = m_eq(size, infinity);
         const V shift = v_select(spoiled, zero, v_select(far, m, zero));
         const V reference = v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic - NAME(set)(HEADROOM);
-        const NAME(scale) scale = NAME(scale_of)(reference);
-        const ptrdiff_t n = t->n - p;
-        NAME(sum) sum = {{0}, {0}};
-        const V peak = t->exps ? n >= LANES ? KERNEL(column_sum)(t, p, classes, LANES, t->exps, shift, scale, &sum)
-                                            : KERNEL(column_sum)(t, p, classes, n, t->exps, shift, scale, &sum)
-                               : KERNEL(column_sum)(t, p, classes, n, NULL, shift, scale, &sum);
+        KERNEL(running) r;
+        KERNEL(start)(&r);
+        if (t->n - p >= LANES)
+            KERNEL(column_sum)(t, p, classes, shift, NAME(scale_of)(reference), &r, 1);
+        else
+            KERNEL(column_sum)(t, p, classes, shift, NAME(scale_of)(reference), &r, 0);
         v_store(s->shift + p, shift);
         v_store(s->reference + p, reference);
-        v_store(s->peak + p, peak);
-        NAME(sum_lanes)(&sum, s->rest + p, s->rest_low + p);
+        v_store(s->peak + p, r.largest);
+        NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
         infinite |= m_any(spoiled);
     }
     for (ptrdiff_t p = 0; infinite && p < t->n; p++)
@@ -271,7 +271,7 @@ ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(tile) *t, const KERNEL(affine) *
                                    ptrdiff_t p, ptrdiff_t classes, int kept, int dense)
 {
     const S *x = t->x + p * t->x_step, *aux = t->aux ? t->aux + p * t->aux_step : NULL;
-    const T *exps = t->exps + (kept ? p * t->exps_step : 0);
+    const T *exps = t->exps + p * t->exps_step;
     S *out = t->out + p * t->out_step;
     const V coefficient = NAME(set)(f->coefficient[p]), lift = NAME(set)(f->lift[p]), b = NAME(set)(f->dense[p]);
     const V zero = {0}, one = NAME(set)(1), shift = NAME(set)(s->shift[p]);
@@ -328,7 +328,7 @@ ALWAYS_INLINE void KERNEL(exp_map_as)(const KERNEL(tile) *t, const xent_softmax_
 static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
                             int dense)
 {
-    if (t->exps)
+    if (t->kept)
         dense ? KERNEL(exp_map_as)(t, a, f, s, 1, 1) : KERNEL(exp_map_as)(t, a, f, s, 1, 0);
     else
         dense ? KERNEL(exp_map_as)(t, a, f, s, 0, 1) : KERNEL(exp_map_as)(t, a, f, s, 0, 0);

@@ -19,6 +19,7 @@
 #define PACK_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* scratch of one operand of a packed tile */
 #define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
 #define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows, or of columns */
+#define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
 #define PACK_CLASSES 64  /* rows up to this long are transposed */
 #define LEAST_COLUMNS 32 /* fewer positions at a time would use too little of each cache line that the columns touch */
 #define ROWS_BYTES 65536 /* logits in a tile of long rows: they are read again for the gradient, from the L2 cache */
@@ -62,11 +63,11 @@ ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
 typedef struct {
     const S *x, *aux;
     S *out;
-    T *exps;                              /* room for e_c (position.h), or NULL */
+    T *exps;                              /* room for e_c (position.h) */
     ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
     ptrdiff_t first, n;                   /* the positions [first, first + n) */
-    int rows;
+    int rows, kept;                       /* kept: there is room for all of them */
 } KERNEL(tile);
 /* `losses` collects the losses of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
@@ -110,7 +111,7 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
 {
     _Alignas(64) T x[PACK_ELEMENTS], aux[PACK_ELEMENTS];
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0};
+    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1};
     KERNEL(pack)(t->x, t->x_step, x, step, t->n, a->classes);
     if (t->aux) KERNEL(pack)(t->aux, t->aux_step, aux, step, t->n, a->classes);
     function(a, &packed, losses);
@@ -135,7 +136,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
         const ptrdiff_t room = SHARE_ELEMENTS / classes / 16 * 16;
         if (room >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, room);
     } else {
-        const ptrdiff_t padded = (classes + 4 * LANES - 1) / (4 * LANES) * (4 * LANES);
+        const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
         const ptrdiff_t room = padded <= EXPS_ELEMENTS ? SHARE_ELEMENTS / padded : ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes;
         cut.most = xent_least(TILE, xent_most(1, room));
         if (padded <= EXPS_ELEMENTS) cut.exps_step = padded;
@@ -154,8 +155,9 @@ static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, KERNE
     sum_f64 losses = {{0}, {0}};
     for (ptrdiff_t p = begin; p < end;) {
         const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
-        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), cut.exps_step ? exps : NULL,
-                             x->outer, aux->outer, out->outer, cut.exps_step, p, xent_least(cut.most, end - p), !cut.columns};
+        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), exps, x->outer,
+                             aux->outer, out->outer, cut.exps_step, p, xent_least(cut.most, end - p), !cut.columns,
+                             cut.exps_step != 0};
         if (cut.columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
         tile.n = xent_least(tile.n, cut.columns ? a->inner - i : a->per - o);
         if (cut.packed)
