@@ -13,7 +13,7 @@ from numpy.exceptions import AxisError
 
 from . import _kernels
 
-F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 # Of any size of an image or a window: the product of two of them fits into 64 bits.
 _LARGEST = 2**31 - 1
 REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
@@ -22,30 +22,44 @@ REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 # ---- data ----
 
 
-def floats(value, name):
-    """Return an aligned array of native float32 or float64; integers and bools become float64."""
-    if _kernels.are_floats(value):
-        return value
-    array = np.asarray(value)
-    if _kernels.are_floats(array):
-        return array
-    return array.astype(_compute_dtype(array.dtype, name))
+def floats(value, name, half=True):
+    """Return an aligned array of native floats that the kernels know; integers and bools become float64.
+
+    Without `half`, 16-bit floats are refused: the operators on images have no kernels for them.
+    """
+    array = value
+    if not _kernels.are_floats(value):
+        array = np.asarray(value)
+        dtype = _compute_dtype(array.dtype, name)
+        if not _kernels.are_floats(array):
+            array = array.astype(dtype)
+    if not half and array.dtype.itemsize == 2:
+        raise TypeError(f"{name} has dtype {array.dtype}, which is not supported yet; convert it to float32")
+    return array
 
 
 def _compute_dtype(dtype, name):
     native = dtype.newbyteorder("=")
-    if native == F32 or native == F64:
+    if native in (F32, F64, F16):
         return native
     if dtype.kind in "iub":
         return F64
-    if dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16"):
-        raise TypeError(f"{name} has dtype {dtype}, which is not supported yet; convert it to float32")
-    raise TypeError(f"{name} must be real numbers (float32, float64, integers or bools), got dtype {dtype}")
+    if dtype.name == "bfloat16" and dtype.itemsize == 2:  # of ml_dtypes: known by its name, never imported
+        _kernels.know_bfloat16(native)
+        return native
+    raise TypeError(
+        f"{name} must be real numbers (float16, bfloat16, float32, float64, integers or bools), got dtype {dtype}"
+    )
 
 
-def common_floats(*arguments):
+def loss_dtype(dtype):
+    """Return the dtype of losses and log-sum-exps: float64 for float64, else float32."""
+    return F64 if dtype == F64 else F32
+
+
+def common_floats(*arguments, half=True):
     """Return the arrays of (value, name) pairs in their common floating dtype; a value may be None."""
-    arrays = [None if value is None else floats(value, name) for value, name in arguments]
+    arrays = [None if value is None else floats(value, name, half) for value, name in arguments]
     common = np.result_type(*[a for a in arrays if a is not None])
     return [None if a is None else a.astype(common, copy=False) for a in arrays]
 
@@ -296,7 +310,10 @@ def images(array, name):
 
 
 def target_of(target, x, axis, ignore_index):
-    """Return (labels, None), as `labels_of`; or (None, probabilities), of the logits' shape and dtype."""
+    """Return (labels, None), as `labels_of`; or (None, probabilities), of the logits' shape and dtype.
+
+    Beside 16-bit logits, probabilities of another dtype become float32 instead: they must not lose bits.
+    """
     if _kernels.are_labels(target, x, axis):
         return target, None
     array = np.asarray(target)
@@ -304,7 +321,9 @@ def target_of(target, x, axis, ignore_index):
         if x.size == 0 and x.shape[axis] == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
             raise ValueError(f"logits must have at least one class, got shape {x.shape}")
         with np.errstate(over="ignore", under="ignore"):
-            return None, floats(array, "target").astype(x.dtype, copy=False)
+            probs = floats(array, "target")
+            narrow = x.dtype if probs.dtype == x.dtype else loss_dtype(x.dtype)
+            return None, probs.astype(narrow, copy=False)
     if array.size == 0 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list is a list of no labels
     return labels_of(array, x, axis, ignore_index, "; probabilities must have the shape of the logits"), None

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 import os
@@ -23,6 +23,8 @@ cdef extern from "csrc/table.h" nogil:
     enum:
         XENT_F32
         XENT_F64
+        XENT_F16
+        XENT_BF16
         XENT_DTYPES
 
     ctypedef void (*xent_kernel)(const void *args, Py_ssize_t chunk, void *scratch) noexcept nogil
@@ -226,23 +228,41 @@ cdef inline void *data(cnp.ndarray a) noexcept:
     return NULL if a is None else cnp.PyArray_DATA(a)
 
 
+cdef int bfloat16 = -1  # NumPy's number of the dtype of ml_dtypes, once one was seen; it may be any that is registered later
+
+
+def know_bfloat16(dtype):
+    """From now on, take arrays of this dtype for bfloat16."""
+    global bfloat16
+    bfloat16 = dtype.num
+
+
+cdef inline int code_of(int kind) noexcept:
+    """The element type of NumPy's type number; -1 where there are no kernels for it."""
+    if kind == cnp.NPY_FLOAT32:
+        return XENT_F32
+    if kind == cnp.NPY_FLOAT64:
+        return XENT_F64
+    if kind == cnp.NPY_FLOAT16:
+        return XENT_F16
+    return XENT_BF16 if kind == bfloat16 else -1
+
+
 cdef inline int code(cnp.ndarray a) noexcept:
-    """The element type, of which `_check.py` has let through only those that have kernels."""
-    return XENT_F32 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 else XENT_F64
+    return code_of(cnp.PyArray_TYPE(a))
 
 
 # ---- quick answers for _check.py ----
 # "Yes" for the plain cases, at the price of some ten nanoseconds; on a "no" the checks look closer, and find the words.
 
-def are_floats(value):
-    """Whether this is an ndarray that the kernels can take as it is: aligned, native float32 or float64."""
+cpdef bint are_floats(value) noexcept:
+    """Whether this is an ndarray that the kernels can take as it is: aligned, native, of a type that they know."""
     if not cnp.PyArray_CheckExact(value):
         return False
-    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>value)
-    return (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64) and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
+    return code(<cnp.ndarray>value) >= 0 and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
 
 
-def are_labels(value, cnp.ndarray x, int axis):
+cpdef bint are_labels(value, cnp.ndarray x, int axis) noexcept:
     """Whether this is an int64 ndarray in C order with the shape of x without its class axis."""
     cdef cnp.ndarray labels
     cdef int k, ndim = cnp.PyArray_NDIM(x)
@@ -259,7 +279,7 @@ def are_labels(value, cnp.ndarray x, int axis):
     return True
 
 
-def empty_like(cnp.ndarray x):
+cpdef empty_like(cnp.ndarray x):
     """A new array of the shape, dtype and order in memory of x."""
     return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
 
@@ -272,24 +292,42 @@ cdef bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
 
 
-def fits(value, cnp.ndarray x, *others):
-    """Whether this can take a result like x: is x itself or lies apart from it, and lies apart from the others (or None)."""
+cdef bint takes(value, cnp.ndarray x) noexcept:
+    """Whether this can take a result like x: is x itself or lies apart from it."""
     cdef cnp.ndarray out
     cdef int k, ndim = cnp.PyArray_NDIM(x)
     if not cnp.PyArray_CheckExact(value):
         return False
     out = <cnp.ndarray>value
-    for other in others:
-        if other is not None and not apart(out, <cnp.ndarray>other):
-            return False
     if value is x:
-        return bool(cnp.PyArray_ISWRITEABLE(x))
+        return cnp.PyArray_ISWRITEABLE(x)
     if cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or not cnp.PyArray_ISBEHAVED(out) or cnp.PyArray_NDIM(out) != ndim:
         return False
     for k in range(ndim):
         if cnp.PyArray_DIM(out, k) != cnp.PyArray_DIM(x, k):
             return False
     return apart(out, x)
+
+
+def fits(value, cnp.ndarray x, *others):
+    """Whether this can take a result like x, and lies apart from the others (or None)."""
+    if not takes(value, x):
+        return False
+    for other in others:
+        if other is not None and not apart(<cnp.ndarray>value, <cnp.ndarray>other):
+            return False
+    return True
+
+
+cdef int plain_axis(axis, int ndim) noexcept:
+    """`axis` counted from the front; -1 where it is no int in range."""
+    cdef long k
+    if type(axis) is not int:
+        return -1
+    if not -ndim <= axis < ndim:
+        return -1
+    k = <long>axis
+    return <int>(k + ndim if k < 0 else k)
 
 
 # ---- arrays as (far, per, classes, inner) ----
@@ -371,6 +409,7 @@ cdef void fill_operand(xent_operand *operand, cnp.ndarray array, int axis, Py_ss
 # A chunk is about this many logits: large enough that handing it out costs nothing, small enough for an even load.
 cdef enum:
     CHUNK = 32768
+    FEW = 64  # partial sums that need no memory of their own
     TILE = 128  # of position.h
 
 
@@ -400,6 +439,41 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     a.per_position = per_position
     run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, 0)
     return True
+
+
+cdef enum:
+    QUICK = 4096  # elements: some microseconds of work, below which to release the GIL would cost more than it gives
+
+
+cdef int run_small(xent_kernel kernel, const xent_softmax_args *a, Py_ssize_t size) except -1:
+    """Run all chunks of a small call on this thread."""
+    cdef Py_ssize_t i, chunks = (a.positions + a.chunk - 1) // a.chunk
+    if size > QUICK:
+        return run(kernel, a, chunks, 1, 0)
+    for i in range(chunks):
+        kernel(a, i, NULL)
+    return 0
+
+
+def quick_softmax(bint logarithm, value, axis, out, Py_ssize_t most):
+    """Return softmax or log_softmax of a plain array of less than `most` elements; None: look closer."""
+    cdef xent_softmax_args a
+    cdef cnp.ndarray x
+    cdef int k
+    if not are_floats(value):
+        return None
+    x = <cnp.ndarray>value
+    k = plain_axis(axis, cnp.PyArray_NDIM(x))
+    if k < 0 or not 0 < cnp.PyArray_SIZE(x) < most:
+        return None
+    if out is None:
+        out = empty_like(x)
+    elif not takes(out, x):
+        return None
+    if not prepare(&a, x, None, <cnp.ndarray>out, k):
+        return None
+    run_small(table.log_softmax[code(x)] if logarithm else table.softmax[code(x)], &a, cnp.PyArray_SIZE(x))
+    return out
 
 
 def softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
@@ -433,6 +507,78 @@ cdef inline void add(double *total, double *error, double term) noexcept nogil:
     total[0] = new
 
 
+def quick_cross_entropy(logits, target, axis, ignore_index, label_smoothing, reduction, out, bint want_grad, Py_ssize_t most):
+    """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
+
+    Without weights and upstream gradients, for the reductions "mean" and "sum".
+    """
+    cdef xent_softmax_args a
+    cdef double partial[FEW]
+    cdef cnp.ndarray x
+    cdef Py_ssize_t size, counted = 0
+    cdef int k
+    cdef double smoothing, divisor, total
+    if not are_floats(logits):
+        return None
+    x = <cnp.ndarray>logits
+    k = plain_axis(axis, cnp.PyArray_NDIM(x))
+    size = cnp.PyArray_SIZE(x)
+    if k < 0 or not 0 < size < most or not are_labels(target, x, k):
+        return None
+    if type(ignore_index) is not int or type(label_smoothing) is not float or not -2**63 <= ignore_index < 2**63:
+        return None
+    smoothing = label_smoothing
+    if not 0 <= smoothing <= 1:
+        return None
+    if not want_grad:
+        out = None
+    elif out is None:
+        out = empty_like(x)
+    elif not takes(out, x) or not apart(<cnp.ndarray>out, <cnp.ndarray>target):
+        return None
+    if not prepare(&a, x, None, <cnp.ndarray>out, k) or (a.positions + a.chunk - 1) // a.chunk > FEW:
+        return None
+    a.label = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+    a.ignore_index = ignore_index
+    if first_bad(a.label, a.positions, a.classes, a.ignore_index, &counted) >= 0 or counted == 0:
+        return None
+    divisor = counted if reduction == "mean" else 1 if reduction == "sum" else 0
+    if divisor == 0:
+        return None
+    a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor
+    a.partial = partial
+    run_small(table.cross_entropy[code(x)], &a, size)
+    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk) / divisor
+    return loss_scalar(total, code(x) == XENT_F64), out
+
+
+cdef object float32_like = np.zeros((), np.float32), float64_like = np.zeros((), np.float64)
+
+
+cdef loss_scalar(double value, bint double_precision):
+    """A NumPy scalar."""
+    cdef float single = <float>value
+    if double_precision:
+        return cnp.PyArray_ToScalar(&value, float64_like)
+    return cnp.PyArray_ToScalar(&single, float32_like)
+
+
+cdef Py_ssize_t first_bad(const int64_t *label, Py_ssize_t n, Py_ssize_t classes, int64_t ignore_index,
+                          Py_ssize_t *counted) noexcept nogil:
+    """The index of the first bad label, or -1 and the number of those that are not ignored."""
+    cdef Py_ssize_t i, good = 0, ignored = 0
+    for i in range(n):  # without a branch: the compiler makes vectors of it
+        good += <uint64_t>label[i] < <uint64_t>classes and label[i] != ignore_index
+        ignored += label[i] == ignore_index
+    counted[0] = good
+    if good + ignored == n:
+        return -1
+    for i in range(n):
+        if label[i] != ignore_index and <uint64_t>label[i] >= <uint64_t>classes:
+            return i
+    return -1  # another thread has written to the labels meanwhile
+
+
 def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight):
     """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
 
@@ -440,18 +586,14 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
     """
     cdef int64_t *label = <int64_t *>data(labels)
     cdef double *w = <double *>data(weight)
-    cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad = -1, counted = 0
+    cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad, counted = 0
     cdef double total = 0, error = 0
     with nogil:
-        for i in range(n):
-            if label[i] == ignore_index:
-                continue
-            if label[i] < 0 or label[i] >= classes:
-                bad = i
-                break
-            counted += 1
-            if w != NULL:
-                add(&total, &error, w[label[i]])
+        bad = first_bad(label, n, classes, ignore_index, &counted)
+        if bad < 0 and w != NULL:
+            for i in range(n):
+                if label[i] != ignore_index and <uint64_t>label[i] < <uint64_t>classes:
+                    add(&total, &error, w[label[i]])
     return bad, counted, total + error if w != NULL else <double>counted
 
 
@@ -463,7 +605,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
     `weight` has the dtype of x, `label_weight` and `upstream` are float64, all three contiguous.
     """
     cdef xent_softmax_args a
-    cdef double few[64]
+    cdef double few[FEW]
     cdef double *partial = few
     cdef Py_ssize_t chunks
     cdef double total = 0
@@ -477,7 +619,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
     a.mix, a.base, a.peak, a.gradient_scale = mix, base, peak, gradient_scale
     a.upstream = <double *>data(upstream)
     a.per_position = data(losses)
-    if chunks > 64:
+    if chunks > FEW:
         partial = <double *>PyMem_Malloc(<size_t>chunks * sizeof(double))
         if partial == NULL:
             raise MemoryError(f"no memory for {chunks} partial sums")

@@ -78,7 +78,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     array([[10., 24.],
            [51., 90.]])
     """
-    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
+    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
     _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
@@ -154,7 +154,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     >>> gb
     array([4.])
     """
-    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
     _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
@@ -214,7 +214,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    x = _check.images(_check.floats(x, "x"), "x")
+    x = _check.images(_check.floats(x, "x", half=False), "x")
     kernel = _check.pair(kernel_size, "kernel_size", 1)
     window = _check.window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
@@ -261,7 +261,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    cols = _check.floats(cols, "cols")
+    cols = _check.floats(cols, "cols", half=False)
     size = _check.pair(output_size, "output_size", 1)
     kernel = _check.pair(kernel_size, "kernel_size", 1)
     window = _check.window(size, kernel, stride, padding, dilation)

@@ -7,7 +7,7 @@ import numpy as np
 from . import _check, _kernels
 from ._call import call
 from ._docs import documented
-from ._threads import threads_for
+from ._threads import WORTH_A_THREAD, threads_for
 
 _TARGET = """target : array_like
         Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
@@ -212,6 +212,12 @@ def cross_entropy_value_and_grad(
 def _solve(logits, target, options, want_grad, out, grad_output):
     """Check everything, then compute: what the three functions share. Returns (loss, gradient or None)."""
     axis, weight, ignore_index, label_smoothing, reduction = options
+    if weight is None and grad_output is None:
+        quick = _kernels.quick_cross_entropy(
+            logits, target, axis, ignore_index, label_smoothing, reduction, out, want_grad, WORTH_A_THREAD
+        )
+        if quick is not None:
+            return quick
     x = _check.floats(logits, "logits")
     axis = _check.axis_of(axis, x.ndim)
     classes = x.shape[axis]
@@ -223,7 +229,8 @@ def _solve(logits, target, options, want_grad, out, grad_output):
         weight = _check.class_weights(weight, classes)
     labels, probs = _check.target_of(target, x, axis, ignore_index)
     divisor = _divisor(reduction, x, axis, labels, ignore_index, weight)
-    losses = None if divisor is not None else np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
+    scalar = _check.loss_dtype(x.dtype)
+    losses = None if divisor is not None else np.empty(x.shape[:axis] + x.shape[axis + 1 :], scalar)
     factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
     if want_grad:
         given = target if isinstance(target, np.ndarray) else labels if probs is None else probs
@@ -232,19 +239,21 @@ def _solve(logits, target, options, want_grad, out, grad_output):
     if divisor == 0:  # a mean over nothing
         if want_grad:
             out[...] = 0
-        return x.dtype.type(0), out
+        return scalar.type(0), out
 
     # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
     base = label_smoothing / classes if classes else 0.0
     mix, peak = (0.0, 1.0 - label_smoothing) if probs is None else (1.0 - label_smoothing, 0.0)
+    mixed = probs is not None and probs.dtype != x.dtype  # 16-bit logits beside float32 probabilities
+    wide = x.astype(probs.dtype) if mixed else x
     total = call(
         _kernels.cross_entropy,
-        (x, probs),
-        out,
+        (wide, probs),
+        wide if mixed and want_grad else out,
         axis,
         labels,
         ignore_index,
-        None if weight is None else _narrowed(weight, x.dtype),
+        None if weight is None else _narrowed(weight, scalar),
         weight,
         mix,
         base,
@@ -254,7 +263,9 @@ def _solve(logits, target, options, want_grad, out, grad_output):
         losses,
         threads_for(x.size),
     )
-    return losses[()] if divisor is None else _scalar(x.dtype, total / divisor), out
+    if mixed and want_grad:
+        out[...] = _narrowed(wide, out.dtype)
+    return losses[()] if divisor is None else _scalar(scalar, total / divisor), out
 
 
 def _narrowed(array, dtype):
@@ -462,7 +473,7 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
             factor = factor if divisor is None else factor / divisor if divisor else 0.0
             out[...] = 0
             entries = 0.0 - weights * factor * (1.0 if upstream is None else upstream[valid])
-            np.moveaxis(out, axis, -1)[index] = entries
+            np.moveaxis(out, axis, -1)[index] = _narrowed(entries, out.dtype)
     if divisor is None:
-        return _narrowed(losses, x.dtype)[()], out
-    return _scalar(x.dtype, losses.sum() / divisor if divisor else 0.0), out
+        return _narrowed(losses, _check.loss_dtype(x.dtype))[()], out
+    return _scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out

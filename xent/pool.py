@@ -206,7 +206,7 @@ def avg_pool2d_backward(
 
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
     """Return the images in C order and the window."""
-    x = np.ascontiguousarray(_check.images(_check.floats(x, "x"), "x"))
+    x = np.ascontiguousarray(_check.images(_check.floats(x, "x", half=False), "x"))
     kernel = _check.pair(kernel_size, "kernel_size", 1)
     padding = _check.pair(padding, "padding", 0)
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
@@ -221,6 +221,6 @@ def _shape(x, window):
 
 def _gradient(grad, x, window):
     """Return the images and the incoming gradient in their common dtype, in C order."""
-    x, grad = _check.common_floats((x, "x"), (grad, "grad"))
+    x, grad = _check.common_floats((x, "x"), (grad, "grad"), half=False)
     _check.same_shape(grad, _shape(x, window), "grad", "the output")
     return x, np.ascontiguousarray(grad)

@@ -4,7 +4,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import call, deliver, result_array
-from ._threads import threads_for
+from ._threads import WORTH_A_THREAD, threads_for
 
 
 def softmax(x, axis=-1, *, temperature=1.0, out=None):
@@ -59,7 +59,7 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     >>> xent.softmax([1.0, 2.0, 3.0]).round(2)
     array([0.09, 0.24, 0.67])
     """
-    return _forward(_kernels.softmax, x, axis, temperature, out)
+    return _forward(False, x, axis, temperature, out)
 
 
 def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
@@ -110,10 +110,15 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     >>> xent.log_softmax([20.0, 0.0])
     array([-2.06115362e-09, -2.00000000e+01])
     """
-    return _forward(_kernels.log_softmax, x, axis, temperature, out)
+    return _forward(True, x, axis, temperature, out)
 
 
-def _forward(kernel, x, axis, temperature, out):
+def _forward(logarithm, x, axis, temperature, out):
+    if type(temperature) is float and temperature == 1.0:
+        quick = _kernels.quick_softmax(logarithm, x, axis, out, WORTH_A_THREAD)
+        if quick is not None:
+            return quick
+    kernel = _kernels.log_softmax if logarithm else _kernels.softmax
     x = _check.floats(x, "x")
     axis = _check.axis_of(axis, x.ndim)
     if type(temperature) is not float or temperature != 1.0:
@@ -127,8 +132,9 @@ def _forward(kernel, x, axis, temperature, out):
     # Relative to the largest logit and in float64, so that no temperature overflows; the quotient is rounded
     # there.
     with np.errstate(all="ignore"):
-        top = x.max(axis=axis, keepdims=True)
-        scaled = (x.astype(np.float64) - np.where(np.isfinite(top), top, 0.0)) / temperature
+        scaled = x.astype(np.float64)
+        top = scaled.max(axis=axis, keepdims=True)
+        scaled = (scaled - np.where(np.isfinite(top), top, 0.0)) / temperature
     call(kernel, (scaled,), scaled, axis, threads_for(x.size))
     with np.errstate(all="ignore"):
         out[...] = scaled
@@ -191,9 +197,10 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
         x, b = _broadcast(x, _check.floats(b, "b"))
     axes = _check.axes_of(axis, x.ndim)
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
+    dtype = _check.loss_dtype(x.dtype)
     if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (b, "b")])
-    result = result_array(out, shape, x.dtype)
+        _check.output(out, shape, dtype, [(x, "x"), (b, "b")])
+    result = result_array(out, shape, dtype)
     if b is not None:
         result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
     else:
@@ -357,5 +364,6 @@ def softmax_jacobian(y, axis=-1):
            [-0.1875,  0.1875]])
     """
     y = _check.floats(y, "y")
-    y = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1)
-    return y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+    y, dtype = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1), y.dtype
+    y = y.astype(_check.loss_dtype(dtype), copy=False)  # 16-bit floats are computed with in float32
+    return (y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])).astype(dtype, copy=False)

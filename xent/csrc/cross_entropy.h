@@ -92,9 +92,11 @@ static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *
         const int counts = given != a->ignore_index && (uint64_t)given < (uint64_t)a->classes;
         y->label[p] = counts ? (ptrdiff_t)given : -1;
         y->counted[p] = counts;
-        y->mass[p] = !counts ? 0 : a->label_weight ? a->peak * a->label_weight[given] : a->peak;
+        y->mass[p] = counts ? a->peak : 0;
         y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, (ptrdiff_t)given)) : 0;
     }
+    for (ptrdiff_t p = 0; a->label_weight && p < t->n; p++)
+        if (y->label[p] >= 0) y->mass[p] *= a->label_weight[y->label[p]];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->x[p] = 0;
 }
 
@@ -149,8 +151,10 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
 {
     double scale[TILE], factor[TILE], entry[TILE];
     KERNEL(affine) f;
+    for (ptrdiff_t p = 0; p < t->n; p++) scale[p] = y->counted[p] * a->gradient_scale;
+    for (ptrdiff_t p = 0; a->upstream && p < t->n; p++)
+        if (y->counted[p] != 0) scale[p] *= a->upstream[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        scale[p] = y->counted[p] == 0 ? 0 : a->upstream ? a->gradient_scale * a->upstream[t->first + p] : a->gradient_scale;
         factor[p] = scale[p] * y->mass[p];
         entry[p] = factor[p] * terms->p_minus_1[p];
     }
