@@ -47,9 +47,8 @@ def _compute_dtype(dtype, name):
     if dtype.name == "bfloat16" and dtype.itemsize == 2:  # of ml_dtypes: known by its name, never imported
         _kernels.know_bfloat16(native)
         return native
-    raise TypeError(
-        f"{name} must be real numbers (float16, bfloat16, float32, float64, integers or bools), got dtype {dtype}"
-    )
+    known = "float16, bfloat16, float32, float64, integers or bools"
+    raise TypeError(f"{name} must be real numbers ({known}), got dtype {dtype}")
 
 
 def loss_dtype(dtype):

@@ -366,4 +366,5 @@ def softmax_jacobian(y, axis=-1):
     y = _check.floats(y, "y")
     y, dtype = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1), y.dtype
     y = y.astype(_check.loss_dtype(dtype), copy=False)  # 16-bit floats are computed with in float32
-    return (y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])).astype(dtype, copy=False)
+    jacobian = y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+    return jacobian.astype(dtype, copy=False)

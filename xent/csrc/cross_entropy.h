@@ -123,7 +123,7 @@ static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t
 {
     double loss[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double log_p = terms->loss[p], value = y->mass[p] * log_p;
+        const double log_p = (double)terms->loss[p] + terms->loss_low[p], value = y->mass[p] * log_p;
         /* without weight an infinite loss counts as 0, but NaN stays */
         loss[p] = y->mass[p] == 0 && log_p == INFINITY ? 0 : value;
     }

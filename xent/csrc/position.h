@@ -134,7 +134,8 @@ ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
 
 /* From the target logits x_y and their exponentials e_y: -log p_y, p_y, and p_y - 1. */
 typedef struct {
-    T loss[TILE], p[TILE], p_minus_1[TILE];
+    T loss[TILE], loss_low[TILE]; /* a sum of two numbers */
+    T p[TILE], p_minus_1[TILE];
 } NAME(target);
 
 static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x_y, const T *e_y, ptrdiff_t n)
@@ -146,7 +147,10 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         const V low = NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
         T p[LANES];
         for (int k = 0; k < LANES; k++) p[k] = (T)(e_y[i + k] * s->unit[i + k] * s->inverse[i + k]);
-        v_store(t->loss + i, v_select(m_gt(infinity, v_abs(loss)), loss + low, loss));
+        const VM finite = m_gt(infinity, v_abs(loss));
+        const V rounded = v_select(finite, loss + low, loss);
+        v_store(t->loss + i, rounded);
+        v_store(t->loss_low + i, v_select(finite, low - (rounded - loss), zero));
         v_store(t->p + i, v_load(p));
         v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
     }

@@ -288,8 +288,20 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 
 typedef uint16_t vu16 __attribute__((vector_size(XENT_VBYTES / 2)));
 typedef vu16 vu16_unaligned __attribute__((aligned(2), may_alias));
+#if defined(__AVX512F__)
+ALWAYS_INLINE vu32 xent_load_16(const uint16_t *p) { return (vu32)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v)); }
+#elif defined(__AVX2__)
+ALWAYS_INLINE vu32 xent_load_16(const uint16_t *p) { return (vu32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
+ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v)
+{
+    const __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v); /* within 128-bit halves */
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+}
+#else
 ALWAYS_INLINE vu32 xent_load_16(const uint16_t *p) { return __builtin_convertvector(*(const vu16_unaligned *)p, vu32); }
 ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v) { *(vu16_unaligned *)p = __builtin_convertvector(v, vu16); }
+#endif
 ALWAYS_INLINE vu32 xent_choose(vu32 mask, vu32 a, vu32 b) { return (mask & a) | (~mask & b); }
 
 /* bfloat16 is the upper half of a float. */
@@ -298,7 +310,7 @@ ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf32 v)
 {
     const vu32 bits = (vu32)v;
     const vu32 rounded = bits + 0x7FFF + (bits >> 16 & 1);
-    xent_store_16(p, xent_choose((vu32)(v != v), bits | 0x400000, rounded) >> 16); /* rounding must not lead out of NaN */
+    xent_store_16(p, (vu32)v_select_f32(m_eq_f32(v, v), (vf32)rounded, (vf32)(bits | 0x400000)) >> 16); /* NaN stays NaN */
 }
 
 #if defined(__AVX512F__)

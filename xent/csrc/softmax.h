@@ -151,7 +151,7 @@ ALWAYS_INLINE void KERNEL(columns_top)(const KERNEL(tile) *t, ptrdiff_t p, ptrdi
     if (t->n - p >= 4 * LANES) {
         for (ptrdiff_t c = 0; c < classes; c++) {
             const S *x = t->x + p + c * t->x_step;
-            __builtin_prefetch(x + 4 * LANES);
+            for (int k = 4 * LANES; k < 8 * LANES; k += 64 / (int)sizeof(S)) __builtin_prefetch(x + k); /* the next four */
             for (int k = 0; k < 4; k++) tops[k] = v_max(KERNEL(load)(x + k * LANES, LANES, minus_infinity), tops[k]);
         }
         for (int k = 0; k < 4; k++) v_store(top + p + k * LANES, tops[k]);

@@ -84,9 +84,10 @@ static void KERNEL(pack)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_
 #ifdef STORED_AS_16
     T wide[PACK_ELEMENTS + LANES];
     const V zero = {0};
-    for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES)
-            v_store(wide + p * classes + c, KERNEL(load)(rows + p * row_step + c, classes - c, zero));
+    const int gapless = row_step == classes; /* then all rows are as good as one */
+    for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
+        for (ptrdiff_t c = 0, n = gapless ? positions * classes : classes; c < n; c += LANES)
+            v_store(wide + p * classes + c, KERNEL(load)(rows + p * row_step + c, n - c, zero));
     NAME(rows_to_columns)(wide, classes, columns, step, positions, classes);
 #else
     NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes);
@@ -97,10 +98,11 @@ static void KERNEL(unpack)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t 
 {
 #ifdef STORED_AS_16
     T wide[PACK_ELEMENTS + LANES];
+    const int gapless = row_step == classes;
     NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
-    for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES)
-            KERNEL(store)(rows + p * row_step + c, v_load(wide + p * classes + c), classes - c);
+    for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
+        for (ptrdiff_t c = 0, n = gapless ? positions * classes : classes; c < n; c += LANES)
+            KERNEL(store)(rows + p * row_step + c, v_load(wide + p * classes + c), n - c);
 #else
     NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
 #endif
