@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 
-.PHONY: help demo test test-slow lint bench clean
+BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
+RESULTS := bench/results
+
+.PHONY: help demo test test-slow lint bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,9 +36,19 @@ lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx
 	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
 
-bench: $(VENV)/bench.stamp  ## measure the operators against their peers
-	$(BIN)/pytest bench -q -o python_files='bench_*.py' -m '' --benchmark-only
+# A process and a JSON file for each benchmark, so that one alone can be run again.
+bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the machine; half an hour
+	mkdir -p $(RESULTS)
+	for file in bench/bench_*.py; do \
+	    $(BENCH) $$file --benchmark-json=$(RESULTS)/$$(basename $$file .py).json || exit 1; \
+	done
+	$(BIN)/python bench/report.py
+
+bench-quick: $(VENV)/bench.stamp  ## the same on a few shapes, in two minutes
+	mkdir -p $(RESULTS)/quick
+	$(BENCH) bench --quick --seconds 0.1 --benchmark-json=$(RESULTS)/quick/all.json
+	$(BIN)/python bench/report.py $(RESULTS)/quick
 
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
+	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
 	find . -name __pycache__ -prune -exec rm -rf {} +

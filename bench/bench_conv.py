@@ -1,7 +1,7 @@
 """Convolution and pooling on layers of well-known networks."""
 
+import conv_peers
 import numpy as np
-import peers
 import pytest
 
 # images, input channels, size, output channels, kernel, stride, padding
@@ -11,29 +11,26 @@ LAYERS = {
     "LeNet 5x5": (64, 6, 14, 16, 5, 1, 0),
     "digits 3x3": (256, 1, 8, 16, 3, 1, 1),
 }
-NAMES = ["xent", "reference", "torch"]
 
 
 def normal(*shape):
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def measure(compare, group, name, candidates):
-    if name == "torch" and not peers.torch:
-        pytest.skip("torch is not installed")
-    compare(group, name, candidates)
-
-
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", conv_peers.NAMES)
 def test_conv2d(compare, layer, name):
     n, c, size, o, k, stride, padding = LAYERS[layer]
     x, weight = normal(n, c, size, size), normal(o, c, k, k)
-    measure(compare, f"conv2d {layer}", name, lambda: peers.conv2d(x, weight, stride=stride, padding=padding))
+    group = f"conv2d {layer}"
+    compare(
+        group, name, lambda: conv_peers.conv2d(x, weight, stride=stride, padding=padding), operator="conv2d"
+    )
 
 
 @pytest.mark.parametrize("size", [112, 56])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", conv_peers.NAMES)
 def test_max_pool2d(compare, size, name):
     x = normal(8, 64, size, size)
-    measure(compare, f"max_pool2d 2x2 of {size}", name, lambda: peers.max_pool2d(x, 2))
+    group = f"max_pool2d 2x2 of {size}"
+    compare(group, name, lambda: conv_peers.max_pool2d(x, 2), operator="max_pool2d")

@@ -1,16 +1,51 @@
 """Benchmarks report through pytest-benchmark, but their times come from an interleaved run (interleave.py).
 
-A benchmark file calls `compare` once for each operator and shape, with every implementation; it times them in
-turns and hands the times to pytest-benchmark as one group.
+A test asks `compare` for one implementation of one group. The first request of a group times all of its
+implementations in turns; every test then hands the times of its own to pytest-benchmark. What could not be
+measured is skipped with its reason, named at the end of the output and written to the JSON file.
 """
 
-import os
+import libraries  # before any library that it sets up
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before any OpenMP runtime is loaded: idle threads sleep
+# isort: split
+from collections import defaultdict
 
+import cases
+import peers
 import pytest
 from interleave import interleave
-from peers import MISSING
+
+import xent
+
+_times = {}  # name -> seconds per call, of the group at hand
+_reasons = {}  # (group, name) -> why it was not measured
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("xent")
+    group.addoption("--quick", action="store_true", help="fewer shapes, torch.compile for one of them only")
+    group.addoption("--seconds", type=float, default=0.5, help="time spent on each implementation of a group")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "ignore")  # peers warn about their own business
+
+
+def pytest_generate_tests(metafunc):
+    """A test that takes `operator`, `case` and `name` runs for the OPERATORS of its file, group by group."""
+    if "case" not in metafunc.fixturenames:
+        return
+    quick = metafunc.config.option.quick
+    metafunc.parametrize(
+        "operator, case, name",
+        [
+            (operator, case, name)
+            for operator in metafunc.module.OPERATORS
+            for case in (cases.QUICK if quick else cases.FULL)
+            for name in peers.names(operator)
+        ],
+        ids=str,
+    )
 
 
 class _Replay:
@@ -23,18 +58,21 @@ class _Replay:
         return next(self.readings)
 
 
-_cache = {}
-
-
 @pytest.fixture
-def compare(benchmark):
-    """Time `name` of `candidates`; a group is timed in one run when its first is asked for."""
+def compare(benchmark, request):
+    """Time `name` of a group. `candidates()` returns its calls, or its calls and reasons (peers.prepare)."""
 
     def run(group, name, candidates, **extra):
-        if group not in _cache:
-            _cache.clear()  # one group's arrays at a time
-            _cache[group] = interleave(candidates())
-        times = _cache[group][name]
+        if group not in _times:
+            _times.clear()
+            calls = candidates()
+            calls, reasons = calls if isinstance(calls, tuple) else (calls, {})
+            _reasons.update({(group, missing): reason for missing, reason in reasons.items()})
+            _times[group] = interleave(calls, request.config.option.seconds) if calls else {}
+        if name not in _times[group]:
+            reason = _reasons.setdefault((group, name), "not installed")
+            pytest.skip(reason)
+        times = _times[group][name]
         benchmark.group = group
         benchmark.extra_info.update(extra, implementation=name, group=group)
         benchmark._timer = _Replay(times)
@@ -43,7 +81,45 @@ def compare(benchmark):
     return run
 
 
+@pytest.fixture
+def compare_case(compare, request):
+    """Time `name` of all implementations of an operator on a case; the arrays live as long as the timing."""
+    quick = request.config.option.quick
+
+    def run(operator, case, name):
+        chosen = peers.names(operator)
+        if quick and case not in cases.QUICK_COMPILED:
+            chosen.remove("torch compiled")
+            _reasons[f"{operator} {case}", "torch compiled"] = "left out by --quick"
+
+        def candidates():
+            return peers.prepare(operator, case.logits(), case.labels(), case.axis, chosen)
+
+        what = {"operator": operator, "shape": case.shape, "dtype": case.dtype, "axis": case.axis}
+        compare(f"{operator} {case}", name, candidates, **what)
+
+    return run
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    """Add what a reader needs to judge the numbers: the build of xent, its threads, the peers' versions."""
+    machine_info["xent"] = xent.show_config(mode="dicts")
+    machine_info["libraries"] = libraries.versions()
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    output_json["not_measured"] = [
+        {"group": group, "implementation": name, "reason": reason}
+        for (group, name), reason in _reasons.items()
+    ]
+
+
 def pytest_terminal_summary(terminalreporter):
-    """Name the peers that were not measured: silence would read as a comparison that was never made."""
-    for name, reason in MISSING.items():
-        terminalreporter.write_line(f"not measured: {name} ({reason})")
+    """Name what was not measured: silence would read as a comparison that was never made."""
+    for module, reason in libraries.MISSING.items():
+        terminalreporter.write_line(f"not installed: {module} ({reason})")
+    groups = defaultdict(list)
+    for (group, name), reason in _reasons.items():
+        groups[name, reason].append(group)
+    for (name, reason), where in groups.items():
+        terminalreporter.write_line(f"not measured: {name} ({reason}): {', '.join(where)}")

@@ -1,17 +1,15 @@
 """Fair timing on a noisy machine: candidates take turns, many rounds, so that a slow minute hits all alike.
 
-Before each timed call a candidate rests and runs once untimed: the threads of the one before have gone to
-sleep, and its own data are as warm in the caches as in a loop that does nothing else. Only ratios within one
-interleaved run count.
+Before each turn a candidate rests and runs untimed, as often as it is timed then: the threads of the one
+before have gone to sleep, and its own data and code are as warm as in a loop that does nothing else. Only
+ratios within one interleaved run count.
 """
 
-import statistics
 import time
 
 REST_SECONDS = 0.002  # longer than a thread pool spins when told to be passive
-MIN_BATCH_SECONDS = (
-    50e-6  # below this, the clock's own 0.1 microseconds and its jitter would show: repeat the call
-)
+# Below this, the clock's own 0.1 microseconds and its jitter would show: the call is repeated.
+MIN_BATCH_SECONDS = 50e-6
 
 
 def _repeats(call):
@@ -22,13 +20,25 @@ def _repeats(call):
     return max(1, round(MIN_BATCH_SECONDS / seconds))
 
 
-def interleave(candidates, seconds=1.0, min_rounds=7, max_rounds=200):
+def _turn(call, repeats):
+    """Return seconds per call of a batch, taken after a rest and an untimed batch."""
+    restore = getattr(call, "restore", lambda: None)  # a call in place spoils its input
+    time.sleep(REST_SECONDS)
+    for _ in ("untimed", "timed"):
+        restore()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+    return (time.perf_counter() - start) / repeats
+
+
+def interleave(candidates, seconds, min_rounds=5, max_rounds=200):
     """Time each of `candidates` (name -> callable) in turn; return name -> list of seconds per call.
 
     Rounds go on until `seconds` have passed for each candidate, at least `min_rounds`, at most `max_rounds`.
+    A slow candidate thus shortens the run for all: a list is never longer for one than for another.
     """
     for call in candidates.values():  # compile, allocate, fault pages in
-        call()
         call()
     repeats = {name: max(_repeats(call), _repeats(call)) for name, call in candidates.items()}
     times = {name: [] for name in candidates}
@@ -37,15 +47,5 @@ def interleave(candidates, seconds=1.0, min_rounds=7, max_rounds=200):
         if round_number >= min_rounds and time.perf_counter() > deadline:
             break
         for name, call in candidates.items():
-            time.sleep(REST_SECONDS)
-            call()
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            times[name].append((time.perf_counter() - start) / repeats[name])
+            times[name].append(_turn(call, repeats[name]))
     return times
-
-
-def summary(times):
-    """Return name -> (minimum, median) in seconds."""
-    return {name: (min(t), statistics.median(t)) for name, t in times.items()}

@@ -1,0 +1,39 @@
+"""Thread scaling on logits that the caches hold, so that memory is not the limit."""
+
+import numpy as np
+import pytest
+from libraries import THREADS
+
+import xent
+
+SHAPE = (1024, 1000)  # float32: 4 MB
+# All numbers up to 4, then half and whole powers of two, and what the machine has.
+COUNTS = sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128) if n < THREADS} | {THREADS})
+
+
+def on_threads(n, call):
+    def limited():
+        with xent.num_threads(n):
+            return call()
+
+    return limited
+
+
+def calls(operator):
+    """Return name -> call for each number of threads."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(SHAPE, dtype=np.float32), rng.integers(0, SHAPE[1], SHAPE[0])
+    out = np.zeros_like(x)
+    operators = {
+        "softmax": lambda: xent.softmax(x, out=out),
+        "cross_entropy": lambda: xent.cross_entropy(x, y),
+        "cross_entropy_value_and_grad": lambda: xent.cross_entropy_value_and_grad(x, y, out=out),
+    }
+    return {f"{n} threads": on_threads(n, operators[operator]) for n in COUNTS}
+
+
+@pytest.mark.parametrize("operator", ["softmax", "cross_entropy", "cross_entropy_value_and_grad"])
+@pytest.mark.parametrize("threads", COUNTS)
+def test_threads(compare, operator, threads):
+    group, name = f"threads {operator}", f"{threads} threads"
+    compare(group, name, lambda: calls(operator), operator=operator, threads=threads)

@@ -1,0 +1,15 @@
+"""The speeds that xent aims at: a peer's time divided by xent's, or a share of the machine's limit."""
+
+# operator: (times the best peer on every shape, times PyTorch eager in the geometric mean)
+PEERS = {
+    "cross_entropy": (1.5, 4),
+    "cross_entropy_value_and_grad": (2, 6),
+    "softmax": (1.2, 3),
+    "log_softmax": (1.2, 3),
+    "logsumexp": (1.2, 3),
+}
+READ_SHARE = 0.85  # of the read bandwidth, cross_entropy on logits larger than the caches
+COPY_SHARE = 0.80  # of the copy bandwidth, value and gradient, one read and one write counted
+CLASSES_SPREAD = 2  # slowest by fastest time per element from 10 to 10000 classes
+TWO_THREADS = 1.7  # times one thread, where memory is not the limit
+SMALL_CALL = {"cross_entropy": 2e-6, "cross_entropy_value_and_grad": 3e-6}  # seconds on (32, 10) float32

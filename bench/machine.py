@@ -1,0 +1,70 @@
+"""What this machine can do without xent: read and copy bandwidth, and exponentials per second.
+
+The kernels are those of NumPy, run on as many threads as xent has, and of PyTorch where it is installed; the
+fastest of each kind counts as the machine's limit. There is no compiled probe of our own, which would be one
+more thing to trust: tried once, a loop of AVX2 loads and additions under OpenMP read hardly faster than
+torch.sum (38 and 36 GB/s, NumPy's max 33).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from libraries import THREADS, torch
+
+# Where the cache sizes cannot be read: larger than the last level of every desktop processor.
+ASSUMED_CACHE = 64 * 2**20
+TIMES_THE_CACHE = 8  # so that at most an eighth of an array is found in the cache
+CACHED_ELEMENTS = 2**18  # float32: 1 MiB, which the second level of two cores holds
+
+_pool = ThreadPoolExecutor(THREADS)
+
+
+def last_level_cache():
+    """Return the bytes of the largest cache that processor 0 has."""
+    files = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    sizes = [text[:-1].isdigit() and int(text[:-1]) * units[text[-1]] for text in map(_read, files)]
+    return max(sizes, default=0) or ASSUMED_CACHE
+
+
+def _read(path):
+    return path.read_text().strip()
+
+
+def large_shape(classes=32000):
+    """Return a shape of float32 logits that is far larger than the caches."""
+    return (TIMES_THE_CACHE * last_level_cache() // (4 * classes), classes)
+
+
+def _in_parts(function, *arrays):
+    """Return a call that runs function on equal parts of the arrays, one part for each thread."""
+    parts = list(zip(*(np.array_split(a.reshape(-1), THREADS) for a in arrays), strict=True))
+    return lambda: list(_pool.map(lambda part: function(*part), parts))
+
+
+def reads(x):
+    """Return name -> call that reads x once."""
+    calls = {"numpy max": _in_parts(np.max, x)}
+    if torch:
+        tensor = torch.from_numpy(x)
+        calls["torch sum"] = lambda: torch.sum(tensor)
+    return calls
+
+
+def copies(x, out):
+    """Return name -> call that reads x and writes out once."""
+    calls = {"numpy copyto": _in_parts(np.copyto, out, x)}
+    if torch:
+        tensor, target = torch.from_numpy(x), torch.from_numpy(out)
+        calls["torch copy"] = lambda: target.copy_(tensor)
+    return calls
+
+
+def exponentials(x, out):
+    """Return name -> call that takes the exponential of x, which the caches hold."""
+    calls = {"numpy exp": _in_parts(np.exp, x, out)}
+    if torch:
+        tensor, target = torch.from_numpy(x), torch.from_numpy(out)
+        calls["torch exp"] = lambda: torch.exp(tensor, out=target)
+    return calls
