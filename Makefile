@@ -43,11 +43,13 @@ bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the
 	    $(BENCH) $$file --benchmark-json=$(RESULTS)/$$(basename $$file .py).json || exit 1; \
 	done
 	$(BIN)/python bench/report.py
+	$(BIN)/python bench/charts.py
 
 bench-quick: $(VENV)/bench.stamp  ## the same on a few shapes, in two minutes
 	mkdir -p $(RESULTS)/quick
 	$(BENCH) bench --quick --seconds 0.1 --benchmark-json=$(RESULTS)/quick/all.json
 	$(BIN)/python bench/report.py $(RESULTS)/quick
+	$(BIN)/python bench/charts.py $(RESULTS)/quick
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json

@@ -8,7 +8,7 @@ import xent
 
 READS = ["numpy max", "torch sum", "xent cross_entropy"]
 COPIES = ["numpy copyto", "torch copy", "xent cross_entropy_value_and_grad", "xent in place"]
-EXPONENTIALS = ["numpy exp", "torch exp"]
+EXPONENTIALS = ["numpy exp", "torch exp", "jax exp"]
 
 
 def large_logits():

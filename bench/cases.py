@@ -1,5 +1,6 @@
 """The shapes and dtypes that every operator of the softmax family is measured on."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,8 @@ class Case:
         return f"{self.shape} {self.dtype}" + (f" axis {self.axis}" if self.axis != -1 else "")
 
     @property
-    def itemsize(self):
-        return {"float64": 8, "float32": 4}.get(self.dtype, 2)
+    def bytes(self):
+        return math.prod(self.shape) * {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
     def logits(self):
         """Standard normal logits; the seed is fixed, so every implementation and every run sees the same."""

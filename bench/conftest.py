@@ -11,6 +11,7 @@ import libraries  # before any library that it sets up
 from collections import defaultdict
 
 import cases
+import machine
 import peers
 import pytest
 from interleave import interleave
@@ -96,7 +97,7 @@ def compare_case(compare, request):
             return peers.prepare(operator, case.logits(), case.labels(), case.axis, chosen)
 
         what = {"operator": operator, "shape": case.shape, "dtype": case.dtype, "axis": case.axis}
-        compare(f"{operator} {case}", name, candidates, **what)
+        compare(f"{operator} {case}", name, candidates, bytes=case.bytes, **what)
 
     return run
 
@@ -105,6 +106,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     """Add what a reader needs to judge the numbers: the build of xent, its threads, the peers' versions."""
     machine_info["xent"] = xent.show_config(mode="dicts")
     machine_info["libraries"] = libraries.versions()
+    machine_info["last_level_cache"] = machine.last_level_cache()
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):

@@ -1,16 +1,16 @@
 """What this machine can do without xent: read and copy bandwidth, and exponentials per second.
 
-The kernels are those of NumPy, run on as many threads as xent has, and of PyTorch where it is installed; the
+The kernels are those of NumPy, run on as many threads as xent has, of PyTorch and JAX where installed; the
 fastest of each kind counts as the machine's limit. There is no compiled probe of our own, which would be one
-more thing to trust: tried once, a loop of AVX2 loads and additions under OpenMP read hardly faster than
-torch.sum (38 and 36 GB/s, NumPy's max 33).
+more thing to trust: tried once, a loop of AVX2 loads and additions under OpenMP came out within a tenth of
+torch.sum.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from libraries import THREADS, torch
+from libraries import THREADS, jax, torch
 
 # Where the cache sizes cannot be read: larger than the last level of every desktop processor.
 ASSUMED_CACHE = 64 * 2**20
@@ -67,4 +67,7 @@ def exponentials(x, out):
     if torch:
         tensor, target = torch.from_numpy(x), torch.from_numpy(out)
         calls["torch exp"] = lambda: torch.exp(tensor, out=target)
+    if jax:
+        exp, device = jax.jit(jax.numpy.exp), jax.numpy.asarray(x)
+        calls["jax exp"] = lambda: exp(device).block_until_ready()
     return calls
