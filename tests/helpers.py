@@ -219,12 +219,14 @@ def exact_logsumexp(x):
 
 
 def exact_cross_entropy(x, labels):
-    return exact([-row.log_probability(y) for row, y in zip(exact_rows(x), labels, strict=True)], x.shape[:1])
+    rows = zip(exact_rows(x), labels, strict=True)
+    # a plain minus would round to mpmath's 53 bits
+    return exact([mp.fneg(row.log_probability(y), exact=True) for row, y in rows], x.shape[:1])
 
 
 def exact_cross_entropy_grad(x, labels):
     values = [
-        -row.complement(c) if c == y else row.probability(c)
+        mp.fneg(row.complement(c), exact=True) if c == y else row.probability(c)
         for row, y in zip(exact_rows(x), labels, strict=True)
         for c in range(x.shape[1])
     ]
