@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo test test-slow lint bench bench-quick clean
+.PHONY: help demo test test-slow lint bench bench-quick accuracy profile clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +50,12 @@ bench-quick: $(VENV)/bench.stamp  ## the same on a few shapes, in two minutes
 	$(BENCH) bench --quick --seconds 0.1 --benchmark-json=$(RESULTS)/quick/all.json
 	$(BIN)/python bench/report.py $(RESULTS)/quick
 	$(BIN)/python bench/charts.py $(RESULTS)/quick
+
+accuracy: $(VENV)/bench.stamp  ## compare the errors of all implementations; writes docs/accuracy.md
+	$(BIN)/python bench/accuracy.py
+
+profile: $(VENV)/bench.stamp  ## show in which functions the time of typical calls goes
+	$(BIN)/python bench/profile_kernels.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
