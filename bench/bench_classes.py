@@ -22,8 +22,8 @@ def calls(operator):
     return result
 
 
-@pytest.mark.parametrize("operator", ["cross_entropy", "cross_entropy_value_and_grad"])
 @pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("operator", ["cross_entropy", "cross_entropy_value_and_grad"])
 def test_classes(compare, operator, classes):
     group, elements = f"classes {operator}", ELEMENTS // classes * classes
     name = f"{classes} classes"

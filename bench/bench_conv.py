@@ -17,8 +17,8 @@ def normal(*shape):
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("name", conv_peers.NAMES)
+@pytest.mark.parametrize("layer", LAYERS)
 def test_conv2d(compare, layer, name):
     n, c, size, o, k, stride, padding = LAYERS[layer]
     x, weight = normal(n, c, size, size), normal(o, c, k, k)
@@ -28,8 +28,8 @@ def test_conv2d(compare, layer, name):
     )
 
 
-@pytest.mark.parametrize("size", [112, 56])
 @pytest.mark.parametrize("name", conv_peers.NAMES)
+@pytest.mark.parametrize("size", [112, 56])
 def test_max_pool2d(compare, size, name):
     x = normal(8, 64, size, size)
     group = f"max_pool2d 2x2 of {size}"

@@ -32,8 +32,8 @@ def calls(operator):
     return {f"{n} threads": on_threads(n, operators[operator]) for n in COUNTS}
 
 
-@pytest.mark.parametrize("operator", ["softmax", "cross_entropy", "cross_entropy_value_and_grad"])
 @pytest.mark.parametrize("threads", COUNTS)
+@pytest.mark.parametrize("operator", ["softmax", "cross_entropy", "cross_entropy_value_and_grad"])
 def test_threads(compare, operator, threads):
     group, name = f"threads {operator}", f"{threads} threads"
     compare(group, name, lambda: calls(operator), operator=operator, threads=threads)

@@ -162,10 +162,13 @@ def roofline_chart(found):
     """Exponentials per second over exponentials per byte, against what memory and arithmetic allow."""
     if not {"machine read", "machine copy", "machine exp"} <= found.groups.keys():
         return None
+    points = list(memory_points(found, found.machine["last_level_cache"]))
+    if not points:
+        return None
     figure, axes = plt.subplots(figsize=(7, 4.2))
     roof(axes, found)
     seen = set()
-    for operator, dtype, intensity, rate in memory_points(found, found.machine["last_level_cache"]):
+    for operator, dtype, intensity, rate in points:
         label = operator if operator not in seen else None
         seen.add(operator)
         nudge = 1.03 ** (list(OPERATOR_COLOURS).index(operator) - 2)  # one intensity: side by side

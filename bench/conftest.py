@@ -1,8 +1,9 @@
 """Benchmarks report through pytest-benchmark, but their times come from an interleaved run (interleave.py).
 
 A test asks `compare` for one implementation of one group. The first request of a group times all of its
-implementations in turns; every test then hands the times of its own to pytest-benchmark. What could not be
-measured is skipped with its reason, named at the end of the output and written to the JSON file.
+implementations in turns; every test then hands the times of its own to pytest-benchmark. The tests of a
+group must follow each other, so the parameter that tells them apart stands first: it varies fastest. What
+could not be measured is skipped with its reason, named at the end of the output and written to the JSON file.
 """
 
 import libraries  # before any library that it sets up
@@ -19,6 +20,7 @@ from interleave import interleave
 import xent
 
 _times = {}  # name -> seconds per call, of the group at hand
+_begun = set()  # the groups that have been timed
 _reasons = {}  # (group, name) -> why it was not measured
 
 
@@ -65,6 +67,8 @@ def compare(benchmark, request):
 
     def run(group, name, candidates, **extra):
         if group not in _times:
+            assert group not in _begun, f"the tests of {group} do not follow each other"
+            _begun.add(group)
             _times.clear()
             calls = candidates()
             calls, reasons = calls if isinstance(calls, tuple) else (calls, {})
