@@ -93,11 +93,12 @@ def ratio_chart(found, operator):
 
 def classes_chart(found):
     """Time per element over the number of classes."""
+    operators = [o for o in OPERATOR_COLOURS if f"classes {o}" in found.groups]
+    if not operators:
+        return None
     figure, axes = plt.subplots(figsize=(7, 3.6))
-    for operator in ("cross_entropy", "cross_entropy_value_and_grad"):
-        group = found.groups.get(f"classes {operator}")
-        if not group:
-            continue
+    for operator in operators:
+        group = found.groups[f"classes {operator}"]
         classes = [info["classes"] for info in group.info.values()]
         each = [1e9 * group.times[name][0] / info["elements"] for name, info in group.info.items()]
         axes.plot(classes, each, "o-", color=OPERATOR_COLOURS[operator], label=operator, markersize=5)
@@ -108,21 +109,21 @@ def classes_chart(found):
     axes.set_ylabel("nanoseconds per logit")
     axes.set_title("Time per logit over the number of classes", loc="left", fontweight="bold")
     axes.legend()
-    return figure if axes.lines else None
+    return figure
 
 
 def threads_chart(found):
     """Speed on several threads, relative to one."""
+    operators = [o for o in OPERATOR_COLOURS if f"threads {o}" in found.groups]
+    if not operators:
+        return None
     figure, axes = plt.subplots(figsize=(5, 3.6))
-    most = 1
-    for operator, colour in OPERATOR_COLOURS.items():
-        group = found.groups.get(f"threads {operator}")
-        if not group:
-            continue
+    for operator in operators:
+        group = found.groups[f"threads {operator}"]
         counts = [info["threads"] for info in group.info.values()]
         gains = [group.ratios("1 threads", name)[0] for name in group.info]
-        axes.plot(counts, gains, "o-", color=colour, label=operator, markersize=5)
-        most = max(most, *counts)
+        axes.plot(counts, gains, "o-", color=OPERATOR_COLOURS[operator], label=operator, markersize=5)
+    most = max(counts)
     axes.plot([1, most], [1, most], "--", color="#8C8C8C", linewidth=1, label="as many times as threads")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
@@ -130,7 +131,7 @@ def threads_chart(found):
     axes.set_ylabel("times the speed of one thread")
     axes.set_title("Thread scaling, (1024, 1000) float32", loc="left", fontweight="bold")
     axes.legend(loc="lower right")
-    return figure if len(axes.lines) > 1 else None
+    return figure
 
 
 def memory_points(found, least_bytes):
