@@ -411,6 +411,10 @@ cdef enum:
     CHUNK = 32768
     FEW = 64  # partial sums that need no memory of their own
     TILE = 128  # of position.h
+    EXPS_BYTES = 32768  # of tile.h: exponentials of shorter rows lie on the stack
+    MOST_EXPS_BYTES = 1 << 20  # of the size of an L2 cache: at 512 KiB, its size, a gain of 15 %
+    ROW_PADDING = 128  # GROUP of position.h times the numbers in the widest vector
+    FEW_ROWS = 8  # for fewer, fresh memory costs as much as it saves
 
 
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis) noexcept:
@@ -430,14 +434,23 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     return True
 
 
+cdef size_t exps_bytes(const xent_softmax_args *a, cnp.ndarray x) noexcept:
+    """Scratch that a thread needs to keep the exponentials of a long row; 0 where that would not pay."""
+    cdef size_t bytes = (a.classes + ROW_PADDING) * (8 if code(x) == XENT_F64 else 4)
+    return bytes if a.inner == 1 and a.positions >= FEW_ROWS and EXPS_BYTES < bytes <= MOST_EXPS_BYTES else 0
+
+
 cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
-                      void *per_position, int threads) except -1:
-    """Run one kernel of the softmax family; False if the arrays do not lie in a way that the kernels know."""
+                      void *per_position, int threads, bint exps=False) except -1:
+    """Run one kernel of the softmax family; False if the arrays do not lie in a way that the kernels know.
+
+    `exps`: it makes its result of the exponentials.
+    """
     cdef xent_softmax_args a
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, 0)
+    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, exps_bytes(&a, x) if exps else 0)
     return True
 
 
@@ -477,7 +490,7 @@ def quick_softmax(bint logarithm, value, axis, out, Py_ssize_t most):
 
 
 def softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
-    return run_softmax(table.softmax, x, None, out, axis, NULL, threads)
+    return run_softmax(table.softmax, x, None, out, axis, NULL, threads, True)
 
 
 def log_softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
@@ -625,7 +638,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
             raise MemoryError(f"no memory for {chunks} partial sums")
     a.partial = partial
     try:
-        run(table.cross_entropy[code(x)], &a, chunks, threads, 0)
+        run(table.cross_entropy[code(x)], &a, chunks, threads, exps_bytes(&a, x) if out is not None else 0)
         total = ordered_sum(partial, chunks)
     finally:
         if partial != few:

@@ -11,6 +11,7 @@
  *          v_mix_lo v_mix_hi                         within each piece, a0 b0 a1 b1 ...: the first and the second half
  *          v_mix_pairs_lo v_mix_pairs_hi             the same for pairs of floats
  *          v_sum v_top                               horizontal sum and maximum
+ *          v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_f16 v_store_f16 (bf16)             16-bit floats as floats, and back, rounded to nearest even
  * Arithmetic and integer operators are those of the compiler's vector extension: a + b, i << 23, and so on.
  */
@@ -42,6 +43,12 @@
 #define XENT_FUSED 1 /* v_fma rounds once */
 #else
 #define XENT_FUSED 0 /* v_fma rounds twice */
+#endif
+
+#if defined(__AVX2__)
+#define XENT_LOOKUP 1 /* a table of four floats is one instruction */
+#else
+#define XENT_LOOKUP 0
 #endif
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
@@ -279,6 +286,12 @@ ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
 ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi) { return (vf32){(float)lo[0], (float)lo[1], (float)hi[0], (float)hi[1]}; }
 
 #endif
+#endif
+
+#if defined(__AVX512F__) /* the table is repeated in each 16 bytes */
+ALWAYS_INLINE vf32 v_lookup(vf32 table, vi32 index) { return (vf32)_mm512_permutevar_ps((__m512)table, (__m512i)index); }
+#elif defined(__AVX2__)
+ALWAYS_INLINE vf32 v_lookup(vf32 table, vi32 index) { return (vf32)_mm256_permutevar_ps((__m256)table, (__m256i)index); }
 #endif
 
 ALWAYS_INLINE vf32 v_mix_pairs_lo(vf32 a, vf32 b) { return (vf32)v_mix_lo_f64((vf64)a, (vf64)b); }

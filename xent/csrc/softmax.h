@@ -8,11 +8,11 @@
  */
 
 /* The reference of a sum lies HEADROOM below the exponent of the largest logit, so that terms too small to matter even in
- * subnormal results vanish and all others are normal numbers: float: 2^-(126 + 32) < 2^-149; double: 2^-(1022 + 256) < 2^-1074. In a
+ * subnormal results vanish and all others are normal numbers: float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074. In a
  * long row, of which each block is read once, it is chosen before the largest logit of the row is known, and raised when one exceeds it
  * by RAISE; sums of terms larger by e^(ln 2 * (RAISE - HEADROOM)) still fit. */
 #if XENT_REAL == 32
-#define HEADROOM 32
+#define HEADROOM 40
 #define RAISE 96
 #define FAINT 0x1p-60 /* see make_affine */
 #else
@@ -52,16 +52,18 @@ ALWAYS_INLINE T KERNEL(largest)(const S *x, ptrdiff_t n)
     return v_top(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])));
 }
 
-/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; what lies `ahead` is
- * fetched meanwhile. `shifted` is a constant. */
-ALWAYS_INLINE void KERNEL(exps_of)(const S *x, ptrdiff_t n, ptrdiff_t ahead, T shift, NAME(scale) scale, T *exps, int shifted)
+/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors. What is read next, and
+ * where the result will be written, is fetched meanwhile. `shifted` is a constant. */
+ALWAYS_INLINE void KERNEL(exps_of)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, NAME(scale) scale, T *exps,
+                                   int shifted)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
-    const uintptr_t fetched = (uintptr_t)x + (uintptr_t)ahead * sizeof(S);
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        for (size_t line = 0; line < 2 * LANES * sizeof(S); line += 64)
-            __builtin_prefetch((const void *)(fetched + (uintptr_t)i * sizeof(S) + line));
+        for (size_t line = (size_t)i * sizeof(S); line < (size_t)(i + 2 * LANES) * sizeof(S); line += 64) {
+            __builtin_prefetch((const void *)(next + line));
+            __builtin_prefetch((const void *)(out + line));
+        }
         for (ptrdiff_t k = i; k < i + 2 * LANES; k += LANES) {
             const V v = KERNEL(load)(x + k, LANES, zero);
             v_store(exps + k, NAME(exp_scaled)(shifted ? v - offset : v, scale));
@@ -89,7 +91,8 @@ ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r)
     r->largest = zero, r->reference = 0, r->limit = (T)-INFINITY;
 }
 
-static void KERNEL(raise)(KERNEL(running) *r, T top)
+/* The n exponentials that were kept so far change with it. */
+static void KERNEL(raise)(KERNEL(running) *r, T top, T *exps, ptrdiff_t n)
 {
     const T raised = KERNEL(exponent)(top) - HEADROOM;
     /* in two halves: the step may exceed the range of a double where the sum does not */
@@ -97,16 +100,18 @@ static void KERNEL(raise)(KERNEL(running) *r, T top)
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
     r->sum.a = r->sum.a * v_set_f64(half) * v_set_f64(rest), r->sum.b = r->sum.b * v_set_f64(half) * v_set_f64(rest);
     r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
+    for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
     r->reference = raised;
     r->limit = raised + HEADROOM < KERNEL(exponent)((T)LIMIT) ? (raised + RAISE) * (T)0.6931471805599453 : (T)INFINITY;
 }
 
-/* One row, in blocks: the largest logit of a block, its exponentials, their sum. Where the block is the whole row, they are kept. */
-static void KERNEL(row_statistics)(const S *x, ptrdiff_t n, ptrdiff_t block, ptrdiff_t ahead, T shift, T *exps, NAME(stats) *s,
-                                   ptrdiff_t p)
+/* One row, in blocks (of which there may be one): the largest logit of a block, its exponentials, their sum. */
+static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     KERNEL(running) r;
-    T m = (T)-INFINITY;
+    const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
+    T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
+    const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     KERNEL(start)(&r);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_least(block, n - i);
@@ -115,13 +120,15 @@ static void KERNEL(row_statistics)(const S *x, ptrdiff_t n, ptrdiff_t block, ptr
         if (i == 0 && !isinf(top)) /* nothing to scale yet */
             r.reference = KERNEL(exponent)(top - shift) - HEADROOM, r.limit = (r.reference + RAISE) * (T)0.6931471805599453;
         else if (top - shift > r.limit)
-            KERNEL(raise)(&r, top - shift);
+            KERNEL(raise)(&r, top - shift, exps, t->kept ? i : 0);
         const NAME(scale) scale = NAME(scale_of)(NAME(set)(r.reference));
+        const uintptr_t next = (uintptr_t)(x + i) + (uintptr_t)ahead * sizeof(S), result = (uintptr_t)(out + i);
+        T *room = exps + (t->kept ? i : 0);
         if (shift == 0)
-            KERNEL(exps_of)(x + i, size, ahead, shift, scale, exps, 0);
+            KERNEL(exps_of)(x + i, size, next, result, shift, scale, room, 0);
         else
-            KERNEL(exps_of)(x + i, size, ahead, shift, scale, exps, 1);
-        NAME(add_losers)(exps, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
+            KERNEL(exps_of)(x + i, size, next, result, shift, scale, room, 1);
+        NAME(add_losers)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
     }
     s->top[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
     s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
@@ -129,16 +136,13 @@ static void KERNEL(row_statistics)(const S *x, ptrdiff_t n, ptrdiff_t block, ptr
 
 static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    const ptrdiff_t block = t->kept ? classes : BLOCK, ahead = t->kept ? t->x_step : BLOCK;
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const S *x = t->x + p * t->x_step;
-        T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
-        KERNEL(row_statistics)(x, classes, block, ahead, 0, exps, s, p);
+        KERNEL(row_statistics)(t, p, classes, 0, s);
         const T m = s->top[p];
         if (isinf(m))
-            KERNEL(infinite_position)(x, 1, classes, m, s, p);
+            KERNEL(infinite_position)(t->x + p * t->x_step, 1, classes, m, s, p);
         else if (m > (T)LIMIT || m < (T)-LIMIT) /* once more, relative to m */
-            KERNEL(row_statistics)(x, classes, block, ahead, m, exps, s, p);
+            KERNEL(row_statistics)(t, p, classes, m, s);
     }
 }
 
@@ -175,8 +179,16 @@ ALWAYS_INLINE void KERNEL(column_sum)(const KERNEL(tile) *t, ptrdiff_t p, ptrdif
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t size = xent_least(block, classes - first);
         const S *x = t->x + p + first * t->x_step;
-        for (ptrdiff_t c = 0; c < size; c++)
+        const uintptr_t fetched = (uintptr_t)((p / LANES * classes + first) * t->fetch);
+        for (ptrdiff_t c = 0; c < size; c++) {
+            if (t->fetch) {
+                __builtin_prefetch((const void *)(t->next + fetched + (uintptr_t)(c * t->fetch)));
+                __builtin_prefetch((const void *)(t->result + fetched + (uintptr_t)(c * t->fetch)));
+            } else if (t->out) {
+                __builtin_prefetch(t->out + p + (first + c) * t->out_step);
+            }
             v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load)(x + c * t->x_step, n, minus_infinity) - shift, scale));
+        }
         NAME(add_losers)(exps, step, size, &r->sum, &r->largest);
     }
 }
@@ -266,40 +278,69 @@ ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_softmax_ar
     return (KERNEL(dense_target)){(const T *)a->weight, NAME(set)((T)a->mix), NAME(set)((T)a->base)};
 }
 
-/* `dense` and `kept` (whether the exponentials were) are constants at every call: what is not needed costs nothing. */
-ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(tile) *t, const KERNEL(affine) *f, const NAME(stats) *s, const KERNEL(dense_target) *d,
-                                   ptrdiff_t p, ptrdiff_t classes, int kept, int dense)
+/* What makes the result of a row or column of it; `dense` and `kept` (whether the exponentials were) are constants at every
+ * call: what is not needed costs nothing. */
+typedef struct {
+    int dense, kept;
+} KERNEL(way);
+
+/* Numbers of one row. */
+typedef struct {
+    const S *x, *aux;
+    const T *exps;
+    S *out;
+    V coefficient, lift, b, shift;
+    NAME(scale) scale;
+    KERNEL(dense_target) target;
+} KERNEL(row);
+
+/* n classes from c on, at most a vector. */
+ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
 {
-    const S *x = t->x + p * t->x_step, *aux = t->aux ? t->aux + p * t->aux_step : NULL;
-    const T *exps = t->exps + p * t->exps_step;
-    S *out = t->out + p * t->out_step;
-    const V coefficient = NAME(set)(f->coefficient[p]), lift = NAME(set)(f->lift[p]), b = NAME(set)(f->dense[p]);
-    const V zero = {0}, one = NAME(set)(1), shift = NAME(set)(s->shift[p]);
-    const NAME(scale) scale = NAME(scale_of)(NAME(set)(s->reference[p]));
-    for (ptrdiff_t c = 0; c < classes; c += LANES) {
-        const ptrdiff_t n = xent_least(LANES, classes - c);
-        const V e = kept ? v_load(exps + c) : NAME(exp_scaled)(KERNEL(load)(x + c, n, zero) - shift, scale);
-        V v = e * lift * coefficient;
-        if (dense) {
-            const V weight = d->weight ? NAME(load)(d->weight + c, n, zero) : one;
-            v = v - b * KERNEL(target_value)(d, weight, aux ? KERNEL(load)(aux + c, n, zero) : zero);
-        }
-        KERNEL(store)(out + c, v, n);
+    const V zero = {0}, one = NAME(set)(1);
+    const V e = way.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
+    const V v = e * r->lift * r->coefficient;
+    if (!way.dense) return v;
+    const V weight = r->target.weight ? NAME(load)(r->target.weight + c, n, zero) : one;
+    return v - r->b * KERNEL(target_value)(&r->target, weight, r->aux ? KERNEL(load)(r->aux + c, n, zero) : zero);
+}
+
+ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(way) way)
+{
+    ptrdiff_t c = 0;
+    for (; c + LANES <= classes; c += LANES) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, LANES, way), LANES);
+    if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, way), classes - c);
+}
+
+ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
+                                    KERNEL(way) way)
+{
+    KERNEL(row) r;
+    r.target = KERNEL(dense_target_of)(a);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        r.x = t->x + p * t->x_step, r.aux = t->aux ? t->aux + p * t->aux_step : NULL, r.out = t->out + p * t->out_step;
+        r.exps = t->exps + p * t->exps_step;
+        r.coefficient = NAME(set)(f->coefficient[p]), r.lift = NAME(set)(f->lift[p]), r.b = NAME(set)(f->dense[p]);
+        r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->reference[p]));
+        if (f->coefficient[p] == 0 && f->dense[p] == 0)
+            memset(r.out, 0, (size_t)a->classes * sizeof(S));
+        else
+            KERNEL(row_map)(&r, a->classes, way);
     }
 }
 
 ALWAYS_INLINE void KERNEL(column_map)(const KERNEL(tile) *t, const KERNEL(affine) *f, const NAME(stats) *s,
-                                      const KERNEL(dense_target) *d, ptrdiff_t p, ptrdiff_t n, ptrdiff_t classes, int kept, int dense)
+                                      const KERNEL(dense_target) *d, ptrdiff_t p, ptrdiff_t n, ptrdiff_t classes, KERNEL(way) way)
 {
     const V coefficient = v_load(f->coefficient + p), lift = v_load(f->lift + p), b = v_load(f->dense + p);
     const V zero = {0}, shift = v_load(s->shift + p);
     const VM none = m_eq(coefficient, zero); /* an ignored position: 0 even of NaN */
     const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
     for (ptrdiff_t c = 0; c < classes; c++) {
-        const V e = kept ? v_load(t->exps + p + c * t->exps_step)
+        const V e = way.kept ? v_load(t->exps + p + c * t->exps_step)
                          : NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - shift, scale);
         V v = v_select(none, zero, e * lift * coefficient);
-        if (dense) {
+        if (way.dense) {
             const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
             v = v - b * KERNEL(target_value)(d, NAME(set)(d->weight ? d->weight[c] : 1), target);
         }
@@ -307,31 +348,28 @@ ALWAYS_INLINE void KERNEL(column_map)(const KERNEL(tile) *t, const KERNEL(affine
     }
 }
 
-ALWAYS_INLINE void KERNEL(exp_map_as)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
-                                      const NAME(stats) *s, int kept, int dense)
+ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
+                                       const NAME(stats) *s, KERNEL(way) way)
 {
     const KERNEL(dense_target) d = KERNEL(dense_target_of)(a);
-    if (!t->rows) {
-        ptrdiff_t p = 0;
-        for (; p + LANES <= t->n; p += LANES) KERNEL(column_map)(t, f, s, &d, p, LANES, a->classes, kept, dense);
-        if (p < t->n) KERNEL(column_map)(t, f, s, &d, p, t->n - p, a->classes, kept, dense);
-        return;
-    }
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        if (f->coefficient[p] == 0 && f->dense[p] == 0)
-            memset(t->out + p * t->out_step, 0, (size_t)a->classes * sizeof(S));
-        else
-            KERNEL(row_map)(t, f, s, &d, p, a->classes, kept, dense);
-    }
+    ptrdiff_t p = 0;
+    for (; p + LANES <= t->n; p += LANES) KERNEL(column_map)(t, f, s, &d, p, LANES, a->classes, way);
+    if (p < t->n) KERNEL(column_map)(t, f, s, &d, p, t->n - p, a->classes, way);
 }
 
 static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
                             int dense)
 {
-    if (t->kept)
-        dense ? KERNEL(exp_map_as)(t, a, f, s, 1, 1) : KERNEL(exp_map_as)(t, a, f, s, 1, 0);
+#define WAY(map, dense, kept) KERNEL(map)(t, a, f, s, (KERNEL(way)){dense, kept})
+    if (t->rows && t->kept)
+        dense ? WAY(rows_map, 1, 1) : WAY(rows_map, 0, 1);
+    else if (t->rows)
+        dense ? WAY(rows_map, 1, 0) : WAY(rows_map, 0, 0);
+    else if (t->kept)
+        dense ? WAY(columns_map, 1, 1) : WAY(columns_map, 0, 1);
     else
-        dense ? KERNEL(exp_map_as)(t, a, f, s, 0, 1) : KERNEL(exp_map_as)(t, a, f, s, 0, 0);
+        dense ? WAY(columns_map, 1, 0) : WAY(columns_map, 0, 0);
+#undef WAY
 }
 
 static void KERNEL(softmax_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
@@ -429,8 +467,7 @@ static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const 
 #define TILE_KERNEL(name)                                                                                                \
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
     {                                                                                                                    \
-        (void)scratch;                                                                                                   \
-        KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, KERNEL(name##_tile), NAME(name##_tile));                                   \
+        KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch, KERNEL(name##_tile), NAME(name##_tile));      \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)

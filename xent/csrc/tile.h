@@ -7,8 +7,9 @@
  * Rows of few classes would waste most of each vector: they are transposed into a small scratch on the stack, worked on as
  * columns, and transposed back.
  *
- * A tile has room for its exponentials wherever that fits a part of the L1 cache: then each is computed once, and probabilities
- * and gradients are made of them. Longer rows are bound by memory: their exponentials are computed twice.
+ * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, for longer rows, where the bridge gave scratch
+ * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are
+ * computed again.
  *
  * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
@@ -22,7 +23,6 @@
 #define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
 #define PACK_CLASSES 64  /* rows up to this long are transposed */
 #define LEAST_COLUMNS 32 /* fewer positions at a time would use too little of each cache line that the columns touch */
-#define ROWS_BYTES 65536 /* logits in a tile of long rows: they are read again for the gradient, from the L2 cache */
 
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
 #ifdef STORED_AS_16
@@ -67,7 +67,9 @@ typedef struct {
     ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
     ptrdiff_t first, n;                   /* the positions [first, first + n) */
-    int rows, kept;                       /* kept: there is room for all of them */
+    int rows, kept, blocks;               /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    uintptr_t next, result;               /* packed: what to fetch meanwhile, so many bytes with each vector of exponentials */
+    ptrdiff_t fetch;
 } KERNEL(tile);
 /* `losses` collects the losses of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
@@ -113,7 +115,9 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
 {
     _Alignas(64) T x[PACK_ELEMENTS], aux[PACK_ELEMENTS];
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1};
+    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 0,
+                               (uintptr_t)t->x + (uintptr_t)(t->n * t->x_step) * sizeof(S), (uintptr_t)(t->out ? t->out : t->x),
+                               LANES * sizeof(S)};
     KERNEL(pack)(t->x, t->x_step, x, step, t->n, a->classes);
     if (t->aux) KERNEL(pack)(t->aux, t->aux_step, aux, step, t->n, a->classes);
     function(a, &packed, losses);
@@ -124,13 +128,14 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
 typedef struct {
     ptrdiff_t most;      /* positions in a tile */
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
-    int columns, packed;
+    int columns, packed, blocks;
 } KERNEL(cut);
 
-static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
+/* `roomy`: there is scratch for the exponentials of a row. */
+static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a, int roomy)
 {
     const ptrdiff_t classes = xent_most(a->classes, 1);
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner <= 1 && classes <= PACK_CLASSES};
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner <= 1 && classes <= PACK_CLASSES, 0};
     if (cut.packed) {
         cut.most = xent_least(TILE, PACK_ELEMENTS / classes / 16 * 16);
         cut.exps_step = cut.most;
@@ -139,27 +144,27 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
         if (room >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, room);
     } else {
         const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
-        const ptrdiff_t room = padded <= EXPS_ELEMENTS ? SHARE_ELEMENTS / padded : ROWS_BYTES / (ptrdiff_t)sizeof(S) / classes;
-        cut.most = xent_least(TILE, xent_most(1, room));
-        if (padded <= EXPS_ELEMENTS) cut.exps_step = padded;
+        cut.blocks = padded > EXPS_ELEMENTS;
+        cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
+        if (!cut.blocks || roomy) cut.exps_step = padded;
     }
     return cut;
 }
 
 /* Run a function on the tiles of one chunk (`packed`: on those that are packed); a->partial gets the sum of the losses. */
-static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, KERNEL(tile_function) function,
+static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void *scratch, KERNEL(tile_function) function,
                               NAME(tile_function) packed)
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
     const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
-    const KERNEL(cut) cut = KERNEL(cut_of)(a);
+    const KERNEL(cut) cut = KERNEL(cut_of)(a, scratch != NULL);
     const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
     sum_f64 losses = {{0}, {0}};
     for (ptrdiff_t p = begin; p < end;) {
         const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
-        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), exps, x->outer,
-                             aux->outer, out->outer, cut.exps_step, p, xent_least(cut.most, end - p), !cut.columns,
-                             cut.exps_step != 0};
+        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i),
+                             scratch && cut.blocks ? (T *)scratch : exps, x->outer, aux->outer, out->outer, cut.exps_step, p,
+                             xent_least(cut.most, end - p), !cut.columns, cut.exps_step != 0, cut.blocks, 0, 0, 0};
         if (cut.columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
         tile.n = xent_least(tile.n, cut.columns ? a->inner - i : a->per - o);
         if (cut.packed)

@@ -3,7 +3,7 @@
  *
  *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double: millions at
  *              random; tests/test_vmath.py holds all to 1 ulp)
- *   exp        float 0.98 at -48.8659 (baseline 0.78 at -87.6464)      double 0.74 at -0x1.be3da7b069da0p+5
+ *   exp        float 0.98 at -14.98997 (baseline 0.78 at -87.646)      double 0.74 at -0x1.be3da7b069da0p+5
  *   log1p      float 0.87 at 0.406275                                  double 0.83 at 0x1.9b06ed369951cp-2
  *
  * exp: n = round(x / ln 2), r = x - n ln 2 in two parts (the head of ln 2 is short, so that n * head is exact), then
@@ -100,9 +100,37 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, VI *shifted, V *low)
 
 /* What exp_scaled needs to know of a power of two: made once per row (or per lane). */
 typedef struct {
-    V floor;  /* arguments below it give exactly 0 */
+    V floor;  /* arguments up to it give exactly 0 */
     VI bias;  /* turns the bits of n into those of 2^(n - reference) */
 } NAME(scale);
+
+#if XENT_REAL == 32 && XENT_LOOKUP
+/* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a shorter polynomial,
+ * and 2^(n / 4) is the sum of the bits of 2^(k / 4), k = n mod 4, and those of n - k; with k << 21 subtracted beforehand, n << 21 is
+ * added as it is. The root for k = 1 is 0.32 ulp too small, the largest error of the table: the polynomial's constant is a hair
+ * above 1/2 to make up for it where it shows most, at the ends of the range of r. */
+#define ROOTS 0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD
+#define STEPS 0, 1, 2, 3
+static const int32_t exp_roots[16] __attribute__((aligned(64))) = {ROOTS, ROOTS, ROOTS, ROOTS};
+static const int32_t exp_steps[16] __attribute__((aligned(64))) = {STEPS, STEPS, STEPS, STEPS};
+static const float exp_quarter_q[] = {0x1.00000c0000000p-1f, 0x1.5571ce0000000p-3f, 0x1.556b1e0000000p-5f};
+
+/* s e^r, of x = n ln 2 / 4 + r with n in the low bits of *shifted, where s = table[n mod 4] + (n << shift). */
+ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 table, int shift, vi32 *shifted)
+{
+    const vf32 magic = set_f32(MAGIC);
+    const vf32 y = v_fma(x, set_f32(4 * LOG2_E), magic);
+    const vf32 n = y - magic;
+    const vf32 r = v_fma(n, set_f32(-LN2_TAIL / 4), v_fma(n, set_f32(-LN2_HEAD / 4), x));
+    vf32 q = set_f32(exp_quarter_q[2]), s = v_lookup(table, (vi32)y);
+    q = v_fma(q, r, set_f32(exp_quarter_q[1]));
+    q = v_fma(q, r, set_f32(exp_quarter_q[0]));
+    q = v_fma(q, r, set_f32(1));
+    if (shift) s = (vf32)((vi32)s + ((vi32)y << shift));
+    *shifted = (vi32)y;
+    return v_fma(s * r, q, s);
+}
+#endif
 
 ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 {
@@ -110,6 +138,10 @@ ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
     s.floor = (reference - NAME(set)(EXPONENT_BIAS)) * NAME(set)((T)0.6931471805599453);
     /* reference + MAGIC holds the integer in its low bits, like `shifted` above. */
     s.bias = NAME(iset)(EXPONENT_BIAS) - (VI)(reference + NAME(set)(MAGIC));
+#if XENT_REAL == 32 && XENT_LOOKUP /* the table, with its quarters and 2^-reference taken off */
+    const VI down = ((VI)NAME(set)(MAGIC) - (VI)(reference + NAME(set)(MAGIC))) << MANTISSA_BITS;
+    s.bias = *(const vi32 *)exp_roots - (*(const vi32 *)exp_steps << (MANTISSA_BITS - 2)) + down;
+#endif
     return s;
 }
 
@@ -117,16 +149,25 @@ ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
 {
     VI shifted;
+#if XENT_REAL == 32 && XENT_LOOKUP
+    return exp_by_quarters(v_max(s.floor, x), (vf32)s.bias, MANTISSA_BITS - 2, &shifted);
+#else
     const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), &shifted, NULL);
     return mantissa * (V)((shifted + s.bias) << MANTISSA_BITS);
+#endif
 }
 
 /* e^x for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
 ALWAYS_INLINE V NAME(exp)(V x)
 {
+    const V clamped = v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), magic = NAME(set)(MAGIC);
     VI shifted;
-    const V mantissa = NAME(exp_mantissa)(v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), &shifted, NULL);
-    const V magic = NAME(set)(MAGIC);
+#if XENT_REAL == 32 && XENT_LOOKUP
+    const V mantissa = exp_by_quarters(clamped, (vf32)(*(const vi32 *)exp_roots), 0, &shifted);
+    shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* octaves */
+#else
+    const V mantissa = NAME(exp_mantissa)(clamped, &shifted, NULL);
+#endif
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
     const V rest = ((V)shifted - magic) - (half - magic) + magic;
