@@ -100,6 +100,15 @@ def test_last_digits_of_hard_rows(name, dtype):
     assert_exact(np.tile(row, (17, 1)))
 
 
+@pytest.mark.parametrize("positions", [1, 7, 8, 9, 16])
+def test_last_digits_of_neighbours_of_different_size(positions, dtype):
+    """Positions side by side in a vector, whose exponentials lie in different octaves and far apart."""
+    gaps = np.linspace(0, 115, 211).astype(dtype)
+    x = np.stack([gaps, np.zeros_like(gaps)], 1)
+    for first in range(0, len(x), positions):
+        assert_exact(x[first : first + positions])
+
+
 def test_last_digits_of_many_classes(dtype):
     assert_exact(random_logits((1, 20_000), dtype, seed=2, scale=1.0))
     p = xent.softmax(np.zeros((1, 20_000), dtype))

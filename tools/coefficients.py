@@ -38,12 +38,14 @@ def fit(name, function, interval, degree, real):
 
 
 def fit_weighted(function, half, degree):
-    """Least squares on Chebyshev nodes with weight r^4, by iteration close to the minimax fit of r^2 q(r)."""
+    """Coefficients of q(r) for the least error of r^2 q(r), which weighs the ends of the interval more: least
+    squares on Chebyshev nodes, repeated with heavier weights where the error is large; the constant is 1/2.
+    """
     nodes = float(half) * np.cos(np.pi * (np.arange(400) + 0.5) / 400)
     target = np.array([float(function(mp.mpf(r))) for r in nodes])
     powers = np.stack([nodes**k for k in range(1, degree + 1)], 1)
     weight = np.ones_like(nodes)
-    for _ in range(200):  # Lawson's algorithm; the constant stays 1/2
+    for _ in range(200):  # Lawson's algorithm
         scale = np.sqrt(weight) * nodes**2
         solution, *_ = np.linalg.lstsq(powers * scale[:, None], (target - 0.5) * scale, rcond=None)
         error = np.abs((powers @ solution + 0.5 - target) * nodes**2)
@@ -67,9 +69,14 @@ if __name__ == "__main__":
         fit("exp q", exp_tail, [-half, half], exp_degree, real)
         fit("log w", log_tail, [0, s_max**2], log_degree, real)
         split(real, bits)
-    print("float32 with a table of quarters of an octave")
-    # The error of e^r is that of q times r^2: a fit to r q weighs the ends of the range more. Then the constant
-    # 1/2 was raised, until the worst error over every float32 fell no further: see vmath.h.
-    weighted = [c for c in fit_weighted(exp_tail, half / 4, 2)]
-    print("   " + ", ".join(float(np.float32(c)).hex() for c in [0.5 + 3 * 2.0**-23, *weighted[1:]]))
-    print("   " + ", ".join(np.float32(mp.mpf(2) ** (mp.mpf(k) / 4)).view(np.int32).item().__format__("X") for k in range(4)))
+    print("float32 with a table of quarters of an octave: q, the roots 2^(k / 4), and what they lose")
+    print("   " + ", ".join(float(np.float32(c)).hex() for c in fit_weighted(exp_tail, half / 4, 2)))
+    roots = [2 ** (mp.mpf(k) / 4) for k in range(4)]
+    floats = np.float32(roots)
+    print("   " + ", ".join(f"0x{bits:X}" for bits in floats.view(np.int32)))
+    print(
+        "   "
+        + ", ".join(
+            float(np.float32(r / mp.mpf(float(f)) - 1)).hex() for r, f in zip(roots, floats, strict=True)
+        )
+    )

@@ -81,6 +81,7 @@
 #undef EXP_LOW
 #undef EXP_HIGH
 #undef LOG2_E
+#undef STEPS
 #undef LIMIT
 #undef PIECE
 #undef HEADROOM

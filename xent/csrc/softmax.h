@@ -14,7 +14,7 @@
 #if XENT_REAL == 32
 #define HEADROOM 40
 #define RAISE 96
-#define FAINT 0x1p-60 /* see make_affine */
+#define FAINT 0x1p-100 /* see make_affine */
 #else
 #define HEADROOM 256
 #define RAISE 768
@@ -184,8 +184,6 @@ ALWAYS_INLINE void KERNEL(column_sum)(const KERNEL(tile) *t, ptrdiff_t p, ptrdif
             if (t->fetch) {
                 __builtin_prefetch((const void *)(t->next + fetched + (uintptr_t)(c * t->fetch)));
                 __builtin_prefetch((const void *)(t->result + fetched + (uintptr_t)(c * t->fetch)));
-            } else if (t->out) {
-                __builtin_prefetch(t->out + p + (first + c) * t->out_step);
             }
             v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load)(x + c * t->x_step, n, minus_infinity) - shift, scale));
         }

@@ -17,7 +17,8 @@
 
 /* In bytes of T. Together with the logits and results that belong to them these stay within an L1 cache of 32 KiB, or a little
  * beyond it; and on the smallest stacks. */
-#define PACK_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* scratch of one operand of a packed tile */
+#define PACK_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* scratch of the operands of a packed tile */
+#define TURN_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* of it, what rows that are transposed take */
 #define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
 #define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows, or of columns */
 #define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
@@ -81,10 +82,10 @@ ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t 
 }
 
 /* Rows into the scratch as columns, and back. 16-bit floats are converted on the way, in rows that touch each other. */
-static void KERNEL(pack)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[PACK_ELEMENTS + LANES];
+    T wide[TURN_ELEMENTS + LANES];
     const V zero = {0};
     const int gapless = row_step == classes; /* then all rows are as good as one */
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
@@ -96,10 +97,10 @@ static void KERNEL(pack)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_
 #endif
 }
 
-static void KERNEL(unpack)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions, ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[PACK_ELEMENTS + LANES];
+    T wide[TURN_ELEMENTS + LANES];
     const int gapless = row_step == classes;
     NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
@@ -110,18 +111,39 @@ static void KERNEL(unpack)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t 
 #endif
 }
 
-/* Rows of few classes. In the scratch they are of the type computed with, and so is the function that works on them. */
+/* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache hold few of. */
+static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
+{
+    const V zero = {0};
+    for (ptrdiff_t c = 0; c < classes; c++)
+        for (ptrdiff_t p = 0; p < positions; p += LANES)
+            v_store(columns + c * step + p, KERNEL(load)(x + c * x_step + p, positions - p, zero));
+}
+
+static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptrdiff_t out_step, ptrdiff_t positions, ptrdiff_t classes)
+{
+    for (ptrdiff_t c = 0; c < classes; c++)
+        for (ptrdiff_t p = 0; p < positions; p += LANES)
+            KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
+}
+
+/* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
 static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
-    _Alignas(64) T x[PACK_ELEMENTS], aux[PACK_ELEMENTS];
+    _Alignas(64) T x[PACK_ELEMENTS];
+    T *aux = t->aux ? x + PACK_ELEMENTS / 2 : NULL;
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    const NAME(tile) packed = {x, t->aux ? aux : NULL, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 0,
-                               (uintptr_t)t->x + (uintptr_t)(t->n * t->x_step) * sizeof(S), (uintptr_t)(t->out ? t->out : t->x),
-                               LANES * sizeof(S)};
-    KERNEL(pack)(t->x, t->x_step, x, step, t->n, a->classes);
-    if (t->aux) KERNEL(pack)(t->aux, t->aux_step, aux, step, t->n, a->classes);
+    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 0, 0, 0, 0};
+    void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
+    pack(t->x, t->x_step, x, step, t->n, a->classes);
+    if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);
+    if (t->rows) {
+        packed.next = (uintptr_t)t->x + (uintptr_t)(t->n * t->x_step) * sizeof(S);
+        packed.result = (uintptr_t)(t->out ? t->out : t->x);
+        packed.fetch = LANES * sizeof(S);
+    }
     function(a, &packed, losses);
-    if (t->out) KERNEL(unpack)(x, step, t->out, t->out_step, t->n, a->classes);
+    if (t->out) (t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(x, step, t->out, t->out_step, t->n, a->classes);
 }
 
 /* How the positions of a chunk are cut into tiles. */
@@ -135,13 +157,14 @@ typedef struct {
 static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a, int roomy)
 {
     const ptrdiff_t classes = xent_most(a->classes, 1);
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner <= 1 && classes <= PACK_CLASSES, 0};
+    const ptrdiff_t room = PACK_ELEMENTS / (a->aux.data ? 2 : 1) / classes / 16 * 16; /* positions; 16 floats fill a cache line */
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 ? room > 0 : classes <= PACK_CLASSES, 0};
     if (cut.packed) {
-        cut.most = xent_least(TILE, PACK_ELEMENTS / classes / 16 * 16);
+        cut.most = xent_least(TILE, cut.columns ? room : TURN_ELEMENTS / classes / 16 * 16);
         cut.exps_step = cut.most;
     } else if (cut.columns) {
-        const ptrdiff_t room = SHARE_ELEMENTS / classes / 16 * 16;
-        if (room >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, room);
+        const ptrdiff_t kept = SHARE_ELEMENTS / classes / 16 * 16;
+        if (kept >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, kept);
     } else {
         const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
         cut.blocks = padded > EXPS_ELEMENTS;

@@ -3,7 +3,7 @@
  *
  *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double: millions at
  *              random; tests/test_vmath.py holds all to 1 ulp)
- *   exp        float 0.98 at -14.98997 (baseline 0.78 at -87.646)      double 0.74 at -0x1.be3da7b069da0p+5
+ *   exp        float 0.83 at -87.444 (baseline 0.78 at -87.646)        double 0.74 at -0x1.be3da7b069da0p+5
  *   log1p      float 0.87 at 0.406275                                  double 0.83 at 0x1.9b06ed369951cp-2
  *
  * exp: n = round(x / ln 2), r = x - n ln 2 in two parts (the head of ln 2 is short, so that n * head is exact), then
@@ -71,11 +71,11 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
-/* e^r of x = n ln 2 + r; *shifted has n in its low bits. |x| <= 700 (float), 2800 (double) keeps n * LN2_HEAD exact. If `low` is
- * not NULL, it receives what rounding to the result left behind. */
-ALWAYS_INLINE V NAME(exp_mantissa)(V x, VI *shifted, V *low)
+/* e^r of x = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
+ * 2800 (double) keeps n * LN2_HEAD exact. If `low` is not NULL, it receives what rounding to the result left behind. */
+ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted, V *low)
 {
-    const V magic = NAME(set)(MAGIC), one = NAME(set)(1);
+    const V one = NAME(set)(1);
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
     const V n = y - magic;
     const V head = v_fma(n, NAME(set)(-LN2_HEAD), x);
@@ -98,51 +98,50 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, VI *shifted, V *low)
 #endif
 }
 
-/* What exp_scaled needs to know of a power of two: made once per row (or per lane). */
-typedef struct {
-    V floor;  /* arguments up to it give exactly 0 */
-    VI bias;  /* turns the bits of n into those of 2^(n - reference) */
-} NAME(scale);
-
 #if XENT_REAL == 32 && XENT_LOOKUP
-/* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a shorter polynomial,
- * and 2^(n / 4) is the sum of the bits of 2^(k / 4), k = n mod 4, and those of n - k; with k << 21 subtracted beforehand, n << 21 is
- * added as it is. The root for k = 1 is 0.32 ulp too small, the largest error of the table: the polynomial's constant is a hair
- * above 1/2 to make up for it where it shows most, at the ends of the range of r. */
-#define ROOTS 0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD
-#define STEPS 0, 1, 2, 3
-static const int32_t exp_roots[16] __attribute__((aligned(64))) = {ROOTS, ROOTS, ROOTS, ROOTS};
-static const int32_t exp_steps[16] __attribute__((aligned(64))) = {STEPS, STEPS, STEPS, STEPS};
-static const float exp_quarter_q[] = {0x1.00000c0000000p-1f, 0x1.5571ce0000000p-3f, 0x1.556b1e0000000p-5f};
+/* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a shorter
+ * polynomial. What the roots 2^(k / 4) lose as floats, up to a third of an ulp, is put right by factors 1 + exp_root_errors[k]. */
+#define STEPS 4 /* of n to an octave */
+#define QUARTER_SHIFT (MANTISSA_BITS - 2)
+#define ROOTS(one, step) one, one + 0x1837F0 - step, one + 0x3504F3 - 2 * step, one + 0x5744FD - 3 * step
+#define FOUR_TIMES(...) {__VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__}
+static const int32_t exp_roots[16] __attribute__((aligned(64))) = FOUR_TIMES(ROOTS(0x3F800000, 0));
+static const int32_t exp_root_bits[16] __attribute__((aligned(64))) = FOUR_TIMES(ROOTS(0, (1 << QUARTER_SHIFT)));
+static const float exp_root_errors[16] __attribute__((aligned(64))) =
+    FOUR_TIMES(0, 0x1.1250020000000p-25f, 0x1.26055c0000000p-26f, -0x1.f9c3040000000p-27f);
+static const float exp_quarter_q[] = {0.5f, 0x1.5571ce0000000p-3f, 0x1.556b1e0000000p-5f};
 
-/* s e^r, of x = n ln 2 / 4 + r with n in the low bits of *shifted, where s = table[n mod 4] + (n << shift). */
-ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 table, int shift, vi32 *shifted)
+/* s e^r, of x = n ln 2 / 4 + r. The low bits of *shifted have n plus the integer by which `magic` exceeds MAGIC, a multiple of 4;
+ * s is 2^(n mod 4 / 4), or, if `scaled`, has the bits that *shifted and a table give: those of the number *shifted / 4, with the root of
+ * its fraction in place of the fraction. */
+ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 magic, int scaled, vi32 *shifted)
 {
-    const vf32 magic = set_f32(MAGIC);
-    const vf32 y = v_fma(x, set_f32(4 * LOG2_E), magic);
+    const vf32 y = v_fma(x, set_f32(STEPS * LOG2_E), magic);
     const vf32 n = y - magic;
-    const vf32 r = v_fma(n, set_f32(-LN2_TAIL / 4), v_fma(n, set_f32(-LN2_HEAD / 4), x));
-    vf32 q = set_f32(exp_quarter_q[2]), s = v_lookup(table, (vi32)y);
+    const vf32 r = v_fma(n, set_f32(-LN2_TAIL / STEPS), v_fma(n, set_f32(-LN2_HEAD / STEPS), x));
+    const vf32 error = v_lookup(*(const vf32 *)exp_root_errors, (vi32)y);
+    vf32 q = set_f32(exp_quarter_q[2]), s = v_lookup(*(const vf32 *)(scaled ? exp_root_bits : exp_roots), (vi32)y);
     q = v_fma(q, r, set_f32(exp_quarter_q[1]));
     q = v_fma(q, r, set_f32(exp_quarter_q[0]));
     q = v_fma(q, r, set_f32(1));
-    if (shift) s = (vf32)((vi32)s + ((vi32)y << shift));
+    if (scaled) s = (vf32)((vi32)s + ((vi32)y << QUARTER_SHIFT));
     *shifted = (vi32)y;
-    return v_fma(s * r, q, s);
+    return v_fma(s, v_fma(q, r, error), s);
 }
+#else
+#define STEPS 1
 #endif
+
+/* What exp_scaled needs to know of a power of two: made once per row (or per lane). */
+typedef struct {
+    V floor; /* arguments up to it give exactly 0 */
+    V magic; /* exceeds MAGIC by the integer that turns n into the exponent bits of 2^(n - reference) */
+} NAME(scale);
 
 ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 {
-    NAME(scale) s;
-    s.floor = (reference - NAME(set)(EXPONENT_BIAS)) * NAME(set)((T)0.6931471805599453);
-    /* reference + MAGIC holds the integer in its low bits, like `shifted` above. */
-    s.bias = NAME(iset)(EXPONENT_BIAS) - (VI)(reference + NAME(set)(MAGIC));
-#if XENT_REAL == 32 && XENT_LOOKUP /* the table, with its quarters and 2^-reference taken off */
-    const VI down = ((VI)NAME(set)(MAGIC) - (VI)(reference + NAME(set)(MAGIC))) << MANTISSA_BITS;
-    s.bias = *(const vi32 *)exp_roots - (*(const vi32 *)exp_steps << (MANTISSA_BITS - 2)) + down;
-#endif
-    return s;
+    const V above = NAME(set)(EXPONENT_BIAS) - reference;
+    return (NAME(scale)){above * NAME(set)((T)-0.6931471805599453), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
 /* e^x * 2^-reference, without a rounding of its own; 0 below 2^-bias; NaN stays. Overflows past 2^127 (2^1023). */
@@ -150,10 +149,10 @@ ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
 {
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
-    return exp_by_quarters(v_max(s.floor, x), (vf32)s.bias, MANTISSA_BITS - 2, &shifted);
+    return exp_by_quarters(v_max(s.floor, x), s.magic, 1, &shifted);
 #else
-    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), &shifted, NULL);
-    return mantissa * (V)((shifted + s.bias) << MANTISSA_BITS);
+    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), s.magic, &shifted, NULL);
+    return mantissa * (V)(shifted << MANTISSA_BITS);
 #endif
 }
 
@@ -163,10 +162,10 @@ ALWAYS_INLINE V NAME(exp)(V x)
     const V clamped = v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), magic = NAME(set)(MAGIC);
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
-    const V mantissa = exp_by_quarters(clamped, (vf32)(*(const vi32 *)exp_roots), 0, &shifted);
-    shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* octaves */
+    const V mantissa = exp_by_quarters(clamped, magic, 0, &shifted);
+    shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
 #else
-    const V mantissa = NAME(exp_mantissa)(clamped, &shifted, NULL);
+    const V mantissa = NAME(exp_mantissa)(clamped, magic, &shifted, NULL);
 #endif
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
