@@ -65,7 +65,7 @@ cdef extern from "csrc/table.h" nogil:
         Py_ssize_t far, outer, stride
 
     ctypedef struct xent_softmax_args:
-        Py_ssize_t positions, inner, per, classes, chunk
+        Py_ssize_t positions, inner, per, classes, chunk, room
         xent_operand x, aux, out
         void *per_position
         double *partial
@@ -408,10 +408,11 @@ cdef void fill_operand(xent_operand *operand, cnp.ndarray array, int axis, Py_ss
 
 # A chunk is about this many logits: large enough that handing it out costs nothing, small enough for an even load.
 cdef enum:
-    CHUNK = 32768
+    CHUNK = 16384
     FEW = 64  # partial sums that need no memory of their own
     TILE = 128  # of position.h
     EXPS_BYTES = 32768  # of tile.h: exponentials of shorter rows lie on the stack
+    LINE_COLUMNS = 16
     MOST_EXPS_BYTES = 1 << 20  # of the size of an L2 cache: at 512 KiB, its size, a gain of 15 %
     ROW_PADDING = 128  # GROUP of position.h times the numbers in the widest vector
     FEW_ROWS = 8  # for fewer, fresh memory costs as much as it saves
@@ -429,15 +430,23 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     if chunk >= TILE:
         chunk = chunk // TILE * TILE
     else:
-        chunk = max(chunk, 32 if a.inner > 1 else 1)  # columns: whole vectors
+        chunk = max(chunk // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS) if a.inner > 1 else max(chunk, 1)
     a.chunk = chunk
     return True
 
 
-cdef size_t exps_bytes(const xent_softmax_args *a, cnp.ndarray x) noexcept:
-    """Scratch that a thread needs to keep the exponentials of a long row; 0 where that would not pay."""
-    cdef size_t bytes = (a.classes + ROW_PADDING) * (8 if code(x) == XENT_F64 else 4)
-    return bytes if a.inner == 1 and a.positions >= FEW_ROWS and EXPS_BYTES < bytes <= MOST_EXPS_BYTES else 0
+cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x) noexcept:
+    """Set the exponentials of long rows, or columns, that a thread keeps in scratch memory; 0 where that would not pay.
+
+    Returns the size of that memory.
+    """
+    cdef Py_ssize_t item = 8 if code(x) == XENT_F64 else 4
+    cdef Py_ssize_t room = a.classes * TILE if a.inner > 1 else a.classes + ROW_PADDING
+    if a.inner > 1:
+        room = min(room, MOST_EXPS_BYTES // item)
+    if a.positions >= FEW_ROWS and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
+        a.room = room
+    return a.room * item
 
 
 cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
@@ -450,7 +459,7 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, exps_bytes(&a, x) if exps else 0)
+    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x) if exps else 0)
     return True
 
 
@@ -520,7 +529,8 @@ cdef inline void add(double *total, double *error, double term) noexcept nogil:
     total[0] = new
 
 
-def quick_cross_entropy(logits, target, axis, ignore_index, label_smoothing, reduction, out, bint want_grad, Py_ssize_t most):
+def quick_cross_entropy(logits, target, axis, ignore_index, label_smoothing, reduction, out, bint want_grad,
+                        Py_ssize_t most):
     """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
 
     Without weights and upstream gradients, for the reductions "mean" and "sum".
@@ -638,7 +648,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
             raise MemoryError(f"no memory for {chunks} partial sums")
     a.partial = partial
     try:
-        run(table.cross_entropy[code(x)], &a, chunks, threads, exps_bytes(&a, x) if out is not None else 0)
+        run(table.cross_entropy[code(x)], &a, chunks, threads, make_room(&a, x) if out is not None or a.inner > 1 else 0)
         total = ordered_sum(partial, chunks)
     finally:
         if partial != few:

@@ -11,7 +11,7 @@ from . import _kernels
 
 # Below this many elements (30 to 60 microseconds of work) a second thread is taken to cost as much to wake as
 # it saves: an estimate. At twice this size, (128, 1000) logits, two threads gained 1.8 times.
-WORTH_A_THREAD = 2**16
+WORTH_A_THREAD = 2**17
 
 # More than any machine has processors for one process; a mistyped number would otherwise create that many
 # threads.

@@ -109,7 +109,7 @@ static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
 static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
 {
     for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(t, t->exps_step, p, y->label[p])];
+        y->e[p] = y->label[p] < 0 ? 0 : t->exps[t->across ? p + y->label[p] * t->exps_step : p * t->exps_step + y->label[p]];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
     for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
         const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
@@ -170,7 +170,7 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; p < t->n; p++)
-        if (y->counted[p] == 0) f.coefficient[p] = 0; /* a row of exact zeros, even of NaN logits */
+        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t, t->out_step, p, y->label[p]), (T)entry[p]);

@@ -34,6 +34,22 @@ typedef struct {
     T log_low[TILE];
 } NAME(stats);
 
+/* A reference is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to matter even in
+ * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
+ * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first guess is the middle, for logits of
+ * 22 at most, up or down (double: 177). */
+#if XENT_REAL == 32
+#define HEADROOM 40
+#define RAISE 104
+#define FAINT 0x1p-126 /* see make_affine in softmax.h */
+#else
+#define HEADROOM 256
+#define RAISE 768
+#define FAINT 0x1p-1022
+#endif
+#define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
+#define LN2 ((T)0.6931471805599453)
+
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #if XENT_REAL == 32

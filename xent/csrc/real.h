@@ -87,6 +87,8 @@
 #undef HEADROOM
 #undef RAISE
 #undef FAINT
+#undef FIRST_GUESS
+#undef LN2
 #endif
 #undef XENT_REAL
 #undef XENT_STORED

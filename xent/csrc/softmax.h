@@ -4,22 +4,10 @@
  * these if the tile has room for them; exp_map() writes a p_c - b u_c with coefficients per position. softmax is a = 1, b = 0; the
  * gradient of every cross-entropy is another choice of coefficients.
  *
- * Exponentials are computed in one loop and added up in another: together they would wait for registers and for each other.
+ * The exponentials are taken relative to a power of two that is guessed before the largest logit is known, from what was right
+ * before, so that one look at the logits does for both; where it was no good, once more. They are computed in one loop and
+ * added up in another: together they would wait for registers and for each other.
  */
-
-/* The reference of a sum lies HEADROOM below the exponent of the largest logit, so that terms too small to matter even in
- * subnormal results vanish and all others are normal numbers: float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074. In a
- * long row, of which each block is read once, it is chosen before the largest logit of the row is known, and raised when one exceeds it
- * by RAISE; sums of terms larger by e^(ln 2 * (RAISE - HEADROOM)) still fit. */
-#if XENT_REAL == 32
-#define HEADROOM 40
-#define RAISE 96
-#define FAINT 0x1p-100 /* see make_affine */
-#else
-#define HEADROOM 256
-#define RAISE 768
-#define FAINT 0x1p-500
-#endif
 
 /* The exponent of e^m, for m within LIMIT. */
 ALWAYS_INLINE T KERNEL(exponent)(T m)
@@ -40,96 +28,99 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
-/* The largest of n neighbours; NaN never gets in. */
-ALWAYS_INLINE T KERNEL(largest)(const S *x, ptrdiff_t n)
-{
-    const V minus_infinity = NAME(set)((T)-INFINITY);
-    V tops[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity};
-    ptrdiff_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (int k = 0; k < 4; k++) tops[k] = v_max(KERNEL(load)(x + i + k * LANES, LANES, minus_infinity), tops[k]);
-    for (; i < n; i += LANES) tops[0] = v_max(KERNEL(load)(x + i, n - i, minus_infinity), tops[0]);
-    return v_top(v_max(v_max(tops[0], tops[1]), v_max(tops[2], tops[3])));
-}
-
-/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors. What is read next, and
- * where the result will be written, is fetched meanwhile. `shifted` is a constant. */
-ALWAYS_INLINE void KERNEL(exps_of)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, NAME(scale) scale, T *exps,
-                                   int shifted)
+/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
+ * (NaN never gets in). What is read next, and where the result will be written, is fetched meanwhile. `shifted` is a constant. */
+ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, NAME(scale) scale, T *exps,
+                                int shifted)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
+    V tops[2] = {minus_infinity, minus_infinity};
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        for (size_t line = (size_t)i * sizeof(S); line < (size_t)(i + 2 * LANES) * sizeof(S); line += 64) {
-            __builtin_prefetch((const void *)(next + line));
-            __builtin_prefetch((const void *)(out + line));
+        for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(S)) {
+            __builtin_prefetch((const S *)next + i + k);
+            __builtin_prefetch((const S *)out + i + k);
         }
-        for (ptrdiff_t k = i; k < i + 2 * LANES; k += LANES) {
-            const V v = KERNEL(load)(x + k, LANES, zero);
-            v_store(exps + k, NAME(exp_scaled)(shifted ? v - offset : v, scale));
+        for (int k = 0; k < 2; k++) {
+            const V v = KERNEL(load)(x + i + k * LANES, LANES, zero);
+            tops[k] = v_max(v, tops[k]);
+            v_store(exps + i + k * LANES, NAME(exp_scaled)(shifted ? v - offset : v, scale));
         }
     }
     for (; i < n; i += LANES) {
         const V v = KERNEL(load)(x + i, n - i, minus_infinity);
+        tops[0] = v_max(v, tops[0]);
         v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
     }
     for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
+    return v_top(v_max(tops[0], tops[1]));
 }
 
 /* A sum on its way through a row or down a vector of columns. */
 typedef struct {
     NAME(sum) sum;
     V largest;
-    T reference, limit; /* a logit above the limit raises the reference */
+    T reference;
 } KERNEL(running);
 
 /* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
-ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r)
+ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T reference)
 {
     const V zero = {0};
     r->sum.a = r->sum.b = (vf64)zero;
-    r->largest = zero, r->reference = 0, r->limit = (T)-INFINITY;
+    r->largest = zero, r->reference = reference;
 }
 
-/* The n exponentials that were kept so far change with it. */
-static void KERNEL(raise)(KERNEL(running) *r, T top, T *exps, ptrdiff_t n)
+/* Whether a reference is good for a largest logit; where others came before (`later`), only one that exceeds them matters. */
+ALWAYS_INLINE int KERNEL(good)(T reference, T top, int later)
 {
-    const T raised = KERNEL(exponent)(top) - HEADROOM;
+    return top <= (reference + RAISE) * LN2 && (later || top >= (reference + HEADROOM) * LN2);
+}
+ALWAYS_INLINE T KERNEL(guess_for)(T top) { return KERNEL(exponent)(top) + FIRST_GUESS; }
+
+/* Go on with another reference. With it change the sum and the n exponentials that were kept so far, if there were any logits but
+ * -infinity (`later`): all zeros do not. */
+static void KERNEL(rescale)(KERNEL(running) *r, T reference, T *exps, ptrdiff_t n, int later)
+{
     /* in two halves: the step may exceed the range of a double where the sum does not */
-    const int down = (int)(r->reference - raised);
+    const int down = (int)(r->reference - reference);
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
+    r->reference = reference;
+    if (!later) return;
     r->sum.a = r->sum.a * v_set_f64(half) * v_set_f64(rest), r->sum.b = r->sum.b * v_set_f64(half) * v_set_f64(rest);
     r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
-    r->reference = raised;
-    r->limit = raised + HEADROOM < KERNEL(exponent)((T)LIMIT) ? (raised + RAISE) * (T)0.6931471805599453 : (T)INFINITY;
 }
 
-/* One row, in blocks (of which there may be one): the largest logit of a block, its exponentials, their sum. */
+static T KERNEL(block_exps)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, T reference, T *exps)
+{
+    const NAME(scale) scale = NAME(scale_of)(NAME(set)(reference));
+    return shift == 0 ? KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 0)
+                      : KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 1);
+}
+
+/* One row, in blocks (of which there may be one). */
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     KERNEL(running) r;
     const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
-    KERNEL(start)(&r);
+    KERNEL(start)(&r, *t->guess);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_least(block, n - i);
-        const T top = KERNEL(largest)(x + i, size);
-        m = top > m ? top : m;
-        if (i == 0 && !isinf(top)) /* nothing to scale yet */
-            r.reference = KERNEL(exponent)(top - shift) - HEADROOM, r.limit = (r.reference + RAISE) * (T)0.6931471805599453;
-        else if (top - shift > r.limit)
-            KERNEL(raise)(&r, top - shift, exps, t->kept ? i : 0);
-        const NAME(scale) scale = NAME(scale_of)(NAME(set)(r.reference));
         const uintptr_t next = (uintptr_t)(x + i) + (uintptr_t)ahead * sizeof(S), result = (uintptr_t)(out + i);
         T *room = exps + (t->kept ? i : 0);
-        if (shift == 0)
-            KERNEL(exps_of)(x + i, size, next, result, shift, scale, room, 0);
-        else
-            KERNEL(exps_of)(x + i, size, next, result, shift, scale, room, 1);
+        const int later = m != (T)-INFINITY;
+        T top = KERNEL(block_exps)(x + i, size, next, result, shift, r.reference, room);
+        if (!isinf(top) && !KERNEL(good)(r.reference, top - shift, later)) {
+            KERNEL(rescale)(&r, KERNEL(guess_for)(top - shift), exps, t->kept ? i : 0, later);
+            top = KERNEL(block_exps)(x + i, size, next, result, shift, r.reference, room);
+        }
+        m = top > m ? top : m;
         NAME(add_losers)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
     }
+    *t->guess = r.reference;
     s->top[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
     s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
 }
@@ -146,83 +137,148 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
     }
 }
 
-/* The largest logits of the positions from p on: of four vectors of them, or of what is left. Class by class, which streams
- * through memory; the exponentials find them in the cache. */
-ALWAYS_INLINE void KERNEL(columns_top)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, T *top)
+/* ---- vectors across positions -------------------------------------------------------------------------------------------- */
+
+/* One class at n positions from p on; `fill` in the lanes after them. */
+ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
+{
+    if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
+    for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
+    return fill;
+}
+
+/* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
+ * memory. */
+static void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    V tops[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity};
-    if (t->n - p >= 4 * LANES) {
-        for (ptrdiff_t c = 0; c < classes; c++) {
-            const S *x = t->x + p + c * t->x_step;
-            for (int k = 4 * LANES; k < 8 * LANES; k += 64 / (int)sizeof(S)) __builtin_prefetch(x + k); /* the next four */
-            for (int k = 0; k < 4; k++) tops[k] = v_max(KERNEL(load)(x + k * LANES, LANES, minus_infinity), tops[k]);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(top + p, minus_infinity);
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        const S *x = t->x + c * t->x_step;
+        T *exps = t->exps + c * t->exps_step;
+        ptrdiff_t p = 0;
+        for (; p + LANES <= t->n; p += LANES) {
+            const V v = KERNEL(load)(x + p, LANES, minus_infinity);
+            __builtin_prefetch(x + t->x_step + p); /* the next class */
+            v_store(top + p, v_max(v, v_load(top + p)));
+            v_store(exps + p, NAME(exp_scaled)(v, scale));
         }
-        for (int k = 0; k < 4; k++) v_store(top + p + k * LANES, tops[k]);
-        return;
-    }
-    for (; p < t->n; p += LANES) {
-        V v = minus_infinity;
-        for (ptrdiff_t c = 0; c < classes; c++) v = v_max(KERNEL(load)(t->x + p + c * t->x_step, t->n - p, minus_infinity), v);
-        v_store(top + p, v);
+        if (p < t->n) {
+            const V v = KERNEL(load)(x + p, t->n - p, minus_infinity);
+            v_store(top + p, v_max(v, v_load(top + p)));
+            v_store(exps + p, NAME(exp_scaled)(v, scale));
+        }
     }
 }
 
-/* One vector of positions. `whole`: it is, as a constant. */
-ALWAYS_INLINE void KERNEL(column_sum)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, V shift, NAME(scale) scale,
-                                      KERNEL(running) *r, int whole)
+/* Rows: turned around in registers on the way. */
+static void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    const ptrdiff_t n = whole ? LANES : t->n - p, block = t->kept ? classes : BLOCK / LANES;
-    const ptrdiff_t step = t->kept ? t->exps_step : LANES;
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        V tops = minus_infinity;
+        T *exps = t->exps + p;
+        if (t->n - p >= LANES && classes >= PIECE) {
+            const S *x = t->x + p * t->x_step;
+            for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+                const ptrdiff_t first = xent_least(c, classes - PIECE), done = p * classes + c * LANES;
+                V v[PIECE];
+                for (int line = 0; line < PIECE * LANES; line += 64 / (int)sizeof(S)) { /* of the next tile; and for the result */
+                    __builtin_prefetch(t->x + t->n * t->x_step + done + line);
+                    if (t->out) __builtin_prefetch(t->out + done + line);
+                }
+                KERNEL(load_turned)(x + first, t->x_step, v);
+                for (int k = 0; k < PIECE; k++) {
+                    tops = v_max(v[k], tops);
+                    v_store(exps + (first + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
+                }
+            }
+            v_store(top + p, tops);
+            continue;
+        }
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V v = KERNEL(load_across)(t, p, c, t->n - p, minus_infinity);
+            tops = v_max(v, tops);
+            v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
+        }
+        v_store(top + p, tops);
+    }
+}
+
+/* A vector of positions, each with a reference of its own, for logits of all sizes; in blocks of classes where exponentials are not
+ * kept. */
+static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0}, magic = NAME(set)(MAGIC), infinity = NAME(set)((T)INFINITY), minus_infinity = zero - infinity;
+    const ptrdiff_t n = t->n - p, block = t->kept ? classes : BLOCK / LANES, step = t->kept ? t->exps_step : LANES;
     T *exps = t->exps + (t->kept ? p : 0);
+    V m = minus_infinity;
+    for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_across)(t, p, c, n, minus_infinity), m);
+    const VM far = m_gt(v_abs(m), NAME(set)((T)LIMIT)), spoiled = m_eq(v_abs(m), infinity);
+    const V shift = v_select(spoiled, zero, v_select(far, m, zero));
+    const V reference = v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic + NAME(set)(FIRST_GUESS);
+    const NAME(scale) scale = NAME(scale_of)(reference);
+    KERNEL(running) r;
+    KERNEL(start)(&r, 0);
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t size = xent_least(block, classes - first);
-        const S *x = t->x + p + first * t->x_step;
-        const uintptr_t fetched = (uintptr_t)((p / LANES * classes + first) * t->fetch);
-        for (ptrdiff_t c = 0; c < size; c++) {
-            if (t->fetch) {
-                __builtin_prefetch((const void *)(t->next + fetched + (uintptr_t)(c * t->fetch)));
-                __builtin_prefetch((const void *)(t->result + fetched + (uintptr_t)(c * t->fetch)));
-            }
-            v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load)(x + c * t->x_step, n, minus_infinity) - shift, scale));
-        }
-        NAME(add_losers)(exps, step, size, &r->sum, &r->largest);
+        for (ptrdiff_t c = 0; c < size; c++)
+            v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
+        NAME(add_losers)(exps, step, size, &r.sum, &r.largest);
     }
+    v_store(s->top + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
+    v_store(s->peak + p, r.largest);
+    NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_least(t->n, p + LANES); k++)
+        if (isinf(s->top[k]))
+            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes, s->top[k], s, k);
 }
 
-static void KERNEL(columns_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+/* The exponentials and largest logits, relative to a guess, or to a better one. Returns the reference. */
+static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
 {
-    const V zero = {0}, magic = NAME(set)(MAGIC), limit = NAME(set)((T)LIMIT), infinity = NAME(set)((T)INFINITY);
-    int infinite = 0;
+    void (*exps_of)(const KERNEL(tile) *, ptrdiff_t, NAME(scale), T *) = t->rows ? KERNEL(exps_of_turned) : KERNEL(exps_of_columns);
+    const T reference = *t->guess;
+    T largest = (T)-INFINITY, least = (T)INFINITY;
+    exps_of(t, classes, NAME(scale_of)(NAME(set)(reference)), top);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        largest = top[p] > largest ? top[p] : largest;
+        least = top[p] < least ? top[p] : least;
+    }
+    if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0))) return reference;
+    const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
+    if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;
+    exps_of(t, classes, NAME(scale_of)(NAME(set)(better)), top);
+    return *t->guess = better;
+}
+
+static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0};
+    const T reference = t->kept ? KERNEL(guessed_exps)(t, classes, s->top) : 0;
+    const V least = NAME(set)((reference + HEADROOM) * LN2), most = NAME(set)((reference + RAISE) * LN2);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        if (p % (4 * LANES) == 0) KERNEL(columns_top)(t, p, classes, s->top);
-        const V m = v_load(s->top + p), size = v_abs(m);
-        const VM far = m_gt(size, limit), spoiled = m_eq(size, infinity);
-        const V shift = v_select(spoiled, zero, v_select(far, m, zero));
-        const V reference = v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic - NAME(set)(HEADROOM);
+        for (ptrdiff_t k = t->n; k < p + LANES; k++) s->top[k] = least[0]; /* the lanes after the end are fine */
+        const V m = v_load(s->top + p);
+        if (!t->kept || m_any(m_gt(least, m)) || m_any(m_gt(m, most))) {
+            KERNEL(mixed_positions)(t, p, classes, s);
+            continue;
+        }
         KERNEL(running) r;
-        KERNEL(start)(&r);
-        if (t->n - p >= LANES)
-            KERNEL(column_sum)(t, p, classes, shift, NAME(scale_of)(reference), &r, 1);
-        else
-            KERNEL(column_sum)(t, p, classes, shift, NAME(scale_of)(reference), &r, 0);
-        v_store(s->shift + p, shift);
-        v_store(s->reference + p, reference);
+        KERNEL(start)(&r, reference);
+        NAME(add_losers)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+        v_store(s->shift + p, zero), v_store(s->reference + p, NAME(set)(reference));
         v_store(s->peak + p, r.largest);
         NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
-        infinite |= m_any(spoiled);
     }
-    for (ptrdiff_t p = 0; infinite && p < t->n; p++)
-        if (isinf(s->top[p])) KERNEL(infinite_position)(t->x + p, t->x_step, classes, s->top[p], s, p);
 }
 
 static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    if (t->rows)
-        KERNEL(rows_statistics)(t, classes, s);
+    if (t->across)
+        KERNEL(across_statistics)(t, classes, s);
     else
-        KERNEL(columns_statistics)(t, classes, s);
+        KERNEL(rows_statistics)(t, classes, s);
     NAME(finish)(s, t->n);
 }
 
@@ -234,6 +290,7 @@ static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(st
 typedef struct {
     T coefficient[TILE], lift[TILE];
     T dense[TILE]; /* b: factor of the dense target u_c = w_c (mix t_c + base) */
+    int plain;     /* whether every lift is 1 and no coefficient 0, which makes a result 0 even of NaN */
 } KERNEL(affine);
 
 static T KERNEL(split_faint)(double factor, double unit, T *lift)
@@ -253,7 +310,7 @@ static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const d
     for (ptrdiff_t p = 0; p < n; p++) {
         const double coefficient = (a ? a[p] : 1.0) * s->inverse[p] * s->unit[p];
         f->coefficient[p] = (T)coefficient, f->lift[p] = 1, f->dense[p] = b ? (T)b[p] : 0;
-        faint |= fabs(coefficient) < FAINT;
+        faint |= !(fabs(coefficient) >= FAINT);
     }
     for (ptrdiff_t p = 0; faint && p < n; p++) {
         const double factor = (a ? a[p] : 1.0) * s->inverse[p];
@@ -261,6 +318,7 @@ static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const d
             f->coefficient[p] = KERNEL(split_faint)(factor, s->unit[p], &f->lift[p]);
     }
     for (ptrdiff_t p = n; p % LANES; p++) f->coefficient[p] = f->lift[p] = f->dense[p] = 0;
+    f->plain = !faint;
 }
 
 /* The dense target of one class, at one position or a vector of them. */
@@ -276,10 +334,10 @@ ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_softmax_ar
     return (KERNEL(dense_target)){(const T *)a->weight, NAME(set)((T)a->mix), NAME(set)((T)a->base)};
 }
 
-/* What makes the result of a row or column of it; `dense` and `kept` (whether the exponentials were) are constants at every
- * call: what is not needed costs nothing. */
+/* What makes the result of a row or column of it: whether there is a dense target, exponentials were kept, and the coefficients
+ * are plain. Constants at every call: what is not needed costs nothing. */
 typedef struct {
-    int dense, kept;
+    int dense, kept, plain;
 } KERNEL(way);
 
 /* Numbers of one row. */
@@ -297,7 +355,7 @@ ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n
 {
     const V zero = {0}, one = NAME(set)(1);
     const V e = way.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
-    const V v = e * r->lift * r->coefficient;
+    const V v = (way.plain ? e : e * r->lift) * r->coefficient;
     if (!way.dense) return v;
     const V weight = r->target.weight ? NAME(load)(r->target.weight + c, n, zero) : one;
     return v - r->b * KERNEL(target_value)(&r->target, weight, r->aux ? KERNEL(load)(r->aux + c, n, zero) : zero);
@@ -327,46 +385,76 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, const xent_softmax_ar
     }
 }
 
-ALWAYS_INLINE void KERNEL(column_map)(const KERNEL(tile) *t, const KERNEL(affine) *f, const NAME(stats) *s,
-                                      const KERNEL(dense_target) *d, ptrdiff_t p, ptrdiff_t n, ptrdiff_t classes, KERNEL(way) way)
+/* Numbers of a vector of positions. */
+typedef struct {
+    V coefficient, lift, b, shift;
+    VM none; /* where the result is 0, even of NaN */
+    NAME(scale) scale;
+    KERNEL(dense_target) target;
+} KERNEL(column);
+
+/* Class c of at most n positions from p on. */
+ALWAYS_INLINE V KERNEL(column_value)(const KERNEL(column) *f, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
 {
-    const V coefficient = v_load(f->coefficient + p), lift = v_load(f->lift + p), b = v_load(f->dense + p);
-    const V zero = {0}, shift = v_load(s->shift + p);
-    const VM none = m_eq(coefficient, zero); /* an ignored position: 0 even of NaN */
-    const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
-    for (ptrdiff_t c = 0; c < classes; c++) {
-        const V e = way.kept ? v_load(t->exps + p + c * t->exps_step)
-                         : NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - shift, scale);
-        V v = v_select(none, zero, e * lift * coefficient);
-        if (way.dense) {
-            const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
-            v = v - b * KERNEL(target_value)(d, NAME(set)(d->weight ? d->weight[c] : 1), target);
+    const V zero = {0};
+    const V e = way.kept ? v_load(t->exps + p + c * t->exps_step)
+                         : NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - f->shift, f->scale);
+    const V v = way.plain ? e * f->coefficient : v_select(f->none, zero, e * f->lift * f->coefficient);
+    if (!way.dense) return v;
+    const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
+    return v - f->b * KERNEL(target_value)(&f->target, NAME(set)(f->target.weight ? f->target.weight[c] : 1), target);
+}
+
+ALWAYS_INLINE void KERNEL(column_map)(const KERNEL(column) *f, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, ptrdiff_t classes,
+                                      KERNEL(way) way)
+{
+    if (!t->rows) {
+        for (ptrdiff_t c = 0; c < classes; c++)
+            KERNEL(store)(t->out + p + c * t->out_step, KERNEL(column_value)(f, t, p, c, n, way), n);
+    } else if (n >= LANES && classes >= PIECE) {
+        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            V v[PIECE];
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(column_value)(f, t, p, first + k, LANES, way);
+            KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
         }
-        KERNEL(store)(t->out + p + c * t->out_step, v, n);
+    } else {
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V v = KERNEL(column_value)(f, t, p, c, LANES, way);
+            for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) KERNEL(put)(t->out + (p + k) * t->out_step + c, v[k]);
+        }
     }
 }
 
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
                                        const NAME(stats) *s, KERNEL(way) way)
 {
-    const KERNEL(dense_target) d = KERNEL(dense_target_of)(a);
-    ptrdiff_t p = 0;
-    for (; p + LANES <= t->n; p += LANES) KERNEL(column_map)(t, f, s, &d, p, LANES, a->classes, way);
-    if (p < t->n) KERNEL(column_map)(t, f, s, &d, p, t->n - p, a->classes, way);
+    const V zero = {0};
+    KERNEL(column) column;
+    column.target = KERNEL(dense_target_of)(a);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        column.coefficient = v_load(f->coefficient + p), column.lift = v_load(f->lift + p), column.b = v_load(f->dense + p);
+        column.shift = v_load(s->shift + p), column.scale = NAME(scale_of)(v_load(s->reference + p));
+        column.none = m_eq(column.coefficient, zero);
+        if (t->n - p >= LANES)
+            KERNEL(column_map)(&column, t, p, LANES, a->classes, way);
+        else
+            KERNEL(column_map)(&column, t, p, t->n - p, a->classes, way);
+    }
 }
 
 static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
                             int dense)
 {
-#define WAY(map, dense, kept) KERNEL(map)(t, a, f, s, (KERNEL(way)){dense, kept})
-    if (t->rows && t->kept)
-        dense ? WAY(rows_map, 1, 1) : WAY(rows_map, 0, 1);
-    else if (t->rows)
-        dense ? WAY(rows_map, 1, 0) : WAY(rows_map, 0, 0);
+#define WAY(map, ...) KERNEL(map)(t, a, f, s, (KERNEL(way)){__VA_ARGS__})
+    if (!t->across && t->kept)
+        dense ? WAY(rows_map, 1, 1, 0) : f->plain ? WAY(rows_map, 0, 1, 1) : WAY(rows_map, 0, 1, 0);
+    else if (!t->across)
+        dense ? WAY(rows_map, 1, 0, 0) : WAY(rows_map, 0, 0, 0);
     else if (t->kept)
-        dense ? WAY(columns_map, 1, 1) : WAY(columns_map, 0, 1);
+        dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
     else
-        dense ? WAY(columns_map, 1, 0) : WAY(columns_map, 0, 0);
+        dense ? WAY(columns_map, 1, 0, 0) : WAY(columns_map, 0, 0, 0);
 #undef WAY
 }
 
@@ -413,12 +501,39 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
     }
 }
 
+/* Rows of a tile whose vectors go across them. The last piece of a row may overlap the one before: it is read before that is
+ * overwritten, if the result replaces the logits. */
+static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
+{
+    ptrdiff_t p = 0;
+    for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
+        const V m = v_load(s->top + p), log_total = v_load(s->log_total + p);
+        const S *x = t->x + p * t->x_step;
+        S *out = t->out + p * t->out_step;
+        V v[PIECE], last[PIECE];
+        KERNEL(load_turned)(x + classes - PIECE, t->x_step, last);
+        for (ptrdiff_t c = 0; c + PIECE < classes; c += PIECE) {
+            KERNEL(load_turned)(x + c, t->x_step, v);
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(log_softmax_point)(v[k], v[k], m, log_total);
+            KERNEL(store_turned)(out + c, t->out_step, v);
+        }
+        for (int k = 0; k < PIECE; k++) last[k] = KERNEL(log_softmax_point)(last[k], last[k], m, log_total);
+        KERNEL(store_turned)(out + classes - PIECE, t->out_step, last);
+    }
+    for (; p < t->n; p++)
+        for (ptrdiff_t c = 0; c < classes; c++)
+            KERNEL(put)(t->out + p * t->out_step + c, (KERNEL(get)(t->x + p * t->x_step + c) - s->top[p]) - s->log_total[p]);
+}
+
 static void KERNEL(log_softmax_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
     (void)losses;
     KERNEL(statistics)(t, a->classes, &s);
-    KERNEL(point_map)(t, a->classes, s.top, s.log_total, KERNEL(log_softmax_point));
+    if (t->across && t->rows)
+        KERNEL(log_softmax_turned)(t, a->classes, &s);
+    else
+        KERNEL(point_map)(t, a->classes, s.top, s.log_total, KERNEL(log_softmax_point));
 }
 
 /* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */

@@ -49,6 +49,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t positions, inner, per, classes;
     ptrdiff_t chunk;                            /* positions per chunk */
+    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds */
     xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
     void *per_position;                         /* logsumexps or losses, of the real type; may be NULL */
     double *partial;                            /* sum of the losses of each chunk */

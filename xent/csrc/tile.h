@@ -1,15 +1,14 @@
-/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE,
- * each in one of two shapes that the kernels know:
+/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE. The
+ * classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
  *
- *   rows      the classes of a position are neighbours in memory: a kernel runs along each row
- *   columns   the positions are neighbours: a kernel runs along the positions, a vector of them at a time, over the classes
+ *   along the rows         a vector of classes at a time
+ *   across the positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most of each
+ *                          vector, which are turned around in registers
  *
- * Rows of few classes would waste most of each vector: they are transposed into a small scratch on the stack, worked on as
- * columns, and transposed back.
+ * Kernels with more than one input know only columns across: their short rows, and columns, go through a scratch on the stack.
  *
- * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, for longer rows, where the bridge gave scratch
- * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are
- * computed again.
+ * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
+ * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again.
  *
  * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
@@ -20,10 +19,10 @@
 #define PACK_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* scratch of the operands of a packed tile */
 #define TURN_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* of it, what rows that are transposed take */
 #define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
-#define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows, or of columns */
+#define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows */
 #define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
-#define PACK_CLASSES 64  /* rows up to this long are transposed */
-#define LEAST_COLUMNS 32 /* fewer positions at a time would use too little of each cache line that the columns touch */
+#define SHORT_ROW 64 /* classes of a row up to which vectors go across */
+#define LINE_COLUMNS 16 /* fewer positions at a time would waste parts of each cache line that the columns touch */
 
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
 #ifdef STORED_AS_16
@@ -48,6 +47,17 @@ ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 }
 ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
 ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
+/* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not turned. */
+ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+{
+    T turned[PIECE][LANES];
+    for (int k = 0; k < LANES * PIECE; k++) turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
+    for (int k = 0; k < PIECE; k++) classes[k] = v_load(turned[k]);
+}
+ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+{
+    for (int k = 0; k < LANES * PIECE; k++) KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
+}
 #else
 ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
 ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
@@ -59,6 +69,8 @@ ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 }
 ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
 ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
+ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE]) { NAME(load_classes)(rows, step, classes); }
+ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE]) { NAME(store_classes)(rows, step, classes); }
 #endif
 
 typedef struct {
@@ -68,9 +80,9 @@ typedef struct {
     ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
     ptrdiff_t first, n;                   /* the positions [first, first + n) */
-    int rows, kept, blocks;               /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    uintptr_t next, result;               /* packed: what to fetch meanwhile, so many bytes with each vector of exponentials */
-    ptrdiff_t fetch;
+    int rows, across;                     /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
+    int kept, blocks;                     /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
 } KERNEL(tile);
 /* `losses` collects the losses of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
@@ -133,15 +145,10 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
     _Alignas(64) T x[PACK_ELEMENTS];
     T *aux = t->aux ? x + PACK_ELEMENTS / 2 : NULL;
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 0, 0, 0, 0};
+    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess};
     void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
     pack(t->x, t->x_step, x, step, t->n, a->classes);
     if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);
-    if (t->rows) {
-        packed.next = (uintptr_t)t->x + (uintptr_t)(t->n * t->x_step) * sizeof(S);
-        packed.result = (uintptr_t)(t->out ? t->out : t->x);
-        packed.fetch = LANES * sizeof(S);
-    }
     function(a, &packed, losses);
     if (t->out) (t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(x, step, t->out, t->out_step, t->n, a->classes);
 }
@@ -150,27 +157,34 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
 typedef struct {
     ptrdiff_t most;      /* positions in a tile */
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
-    int columns, packed, blocks;
+    int columns, across, packed, blocks;
 } KERNEL(cut);
 
-/* `roomy`: there is scratch for the exponentials of a row. */
-static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a, int roomy)
+/* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
+ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
 {
-    const ptrdiff_t classes = xent_most(a->classes, 1);
-    const ptrdiff_t room = PACK_ELEMENTS / (a->aux.data ? 2 : 1) / classes / 16 * 16; /* positions; 16 floats fill a cache line */
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 ? room > 0 : classes <= PACK_CLASSES, 0};
-    if (cut.packed) {
-        cut.most = xent_least(TILE, cut.columns ? room : TURN_ELEMENTS / classes / 16 * 16);
-        cut.exps_step = cut.most;
-    } else if (cut.columns) {
-        const ptrdiff_t kept = SHARE_ELEMENTS / classes / 16 * 16;
-        if (kept >= LEAST_COLUMNS) cut.exps_step = cut.most = xent_least(TILE, kept);
+    return xent_least(TILE, elements / xent_most(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
+}
+
+static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
+{
+    const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / (a->aux.data ? 2 : 1), classes);
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0;
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
+    if (cut.columns) {
+        cut.packed = !one_input && packable > 0;
+        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room, classes);
+    } else if (cut.across) {
+        cut.packed = !one_input || sizeof(S) != sizeof(T);
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS, classes);
     } else {
         const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
         cut.blocks = padded > EXPS_ELEMENTS;
         cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
-        if (!cut.blocks || roomy) cut.exps_step = padded;
+        if (padded <= room) cut.exps_step = padded;
     }
+    if (cut.across && cut.exps_step > 0) cut.most = cut.exps_step;
     return cut;
 }
 
@@ -180,14 +194,15 @@ static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void 
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
     const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
-    const KERNEL(cut) cut = KERNEL(cut_of)(a, scratch != NULL);
+    const KERNEL(cut) cut = KERNEL(cut_of)(a);
     const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
     sum_f64 losses = {{0}, {0}};
+    T guess = FIRST_GUESS;
     for (ptrdiff_t p = begin; p < end;) {
         const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
         KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i),
-                             scratch && cut.blocks ? (T *)scratch : exps, x->outer, aux->outer, out->outer, cut.exps_step, p,
-                             xent_least(cut.most, end - p), !cut.columns, cut.exps_step != 0, cut.blocks, 0, 0, 0};
+                             a->room > EXPS_ELEMENTS ? (T *)scratch : exps, x->outer, aux->outer, out->outer, cut.exps_step, p,
+                             xent_least(cut.most, end - p), !cut.columns, cut.across, cut.exps_step != 0, cut.blocks, &guess};
         if (cut.columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
         tile.n = xent_least(tile.n, cut.columns ? a->inner - i : a->per - o);
         if (cut.packed)
