@@ -412,10 +412,15 @@ cdef enum:
     FEW = 64  # partial sums that need no memory of their own
     TILE = 128  # of position.h
     EXPS_BYTES = 32768  # of tile.h: exponentials of shorter rows lie on the stack
-    LINE_COLUMNS = 16
+    LINE_COLUMNS = 16  # of tile.h: positions of whole cache lines
     MOST_EXPS_BYTES = 1 << 20  # of the size of an L2 cache: at 512 KiB, its size, a gain of 15 %
     ROW_PADDING = 128  # GROUP of position.h times the numbers in the widest vector
-    FEW_ROWS = 8  # for fewer, fresh memory costs as much as it saves
+    FEW_ROWS = 8  # or tiles of columns: for fewer, fresh memory costs as much as it saves
+
+
+cdef Py_ssize_t tile_of_columns(Py_ssize_t positions) noexcept:
+    """A chunk of columns of many classes: a tile, for long stretches of memory, but four chunks at least."""
+    return TILE if positions >= 4 * TILE else max(positions // 4 // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS)
 
 
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis) noexcept:
@@ -430,7 +435,7 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     if chunk >= TILE:
         chunk = chunk // TILE * TILE
     else:
-        chunk = max(chunk // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS) if a.inner > 1 else max(chunk, 1)
+        chunk = tile_of_columns(a.positions) if a.inner > 1 else max(chunk, 1)
     a.chunk = chunk
     return True
 
@@ -441,10 +446,11 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x) noexcept:
     Returns the size of that memory.
     """
     cdef Py_ssize_t item = 8 if code(x) == XENT_F64 else 4
-    cdef Py_ssize_t room = a.classes * TILE if a.inner > 1 else a.classes + ROW_PADDING
+    cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1
     if a.inner > 1:
-        room = min(room, MOST_EXPS_BYTES // item)
-    if a.positions >= FEW_ROWS and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
+        share = TILE
+        room = min(a.classes * TILE, MOST_EXPS_BYTES // item)
+    if a.positions >= FEW_ROWS * share and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
         a.room = room
     return a.room * item
 
@@ -456,10 +462,12 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     `exps`: it makes its result of the exponentials.
     """
     cdef xent_softmax_args a
+    cdef size_t scratch
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x) if exps else 0)
+    scratch = make_room(&a, x) if exps or a.inner > 1 else 0  # with it, columns are looked at once
+    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, scratch)
     return True
 
 

@@ -385,61 +385,64 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, const xent_softmax_ar
     }
 }
 
-/* Numbers of a vector of positions. */
+/* What the results of a tile whose vectors go across the positions are made of. */
 typedef struct {
-    V coefficient, lift, b, shift;
-    VM none; /* where the result is 0, even of NaN */
-    NAME(scale) scale;
+    const KERNEL(tile) *t;
+    const KERNEL(affine) *f;
+    const NAME(stats) *s;
     KERNEL(dense_target) target;
-} KERNEL(column);
+} KERNEL(across);
 
-/* Class c of at most n positions from p on. */
-ALWAYS_INLINE V KERNEL(column_value)(const KERNEL(column) *f, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
+/* Class c of at most n positions from p on. Where the coefficient is 0 the result is, even of NaN. */
+ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
 {
-    const V zero = {0};
-    const V e = way.kept ? v_load(t->exps + p + c * t->exps_step)
-                         : NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - f->shift, f->scale);
-    const V v = way.plain ? e * f->coefficient : v_select(f->none, zero, e * f->lift * f->coefficient);
+    const KERNEL(tile) *t = m->t;
+    const V zero = {0}, one = NAME(set)(1), coefficient = v_load(m->f->coefficient + p);
+    V e;
+    if (way.kept)
+        e = v_load(t->exps + p + c * t->exps_step);
+    else
+        e = NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - v_load(m->s->shift + p),
+                             NAME(scale_of)(v_load(m->s->reference + p)));
+    const V v = way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
     if (!way.dense) return v;
+    const V weight = m->target.weight ? NAME(set)(m->target.weight[c]) : one;
     const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
-    return v - f->b * KERNEL(target_value)(&f->target, NAME(set)(f->target.weight ? f->target.weight[c] : 1), target);
+    return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->target, weight, target);
 }
 
-ALWAYS_INLINE void KERNEL(column_map)(const KERNEL(column) *f, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, ptrdiff_t classes,
-                                      KERNEL(way) way)
-{
-    if (!t->rows) {
-        for (ptrdiff_t c = 0; c < classes; c++)
-            KERNEL(store)(t->out + p + c * t->out_step, KERNEL(column_value)(f, t, p, c, n, way), n);
-    } else if (n >= LANES && classes >= PIECE) {
-        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
-            V v[PIECE];
-            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(column_value)(f, t, p, first + k, LANES, way);
-            KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
-        }
-    } else {
-        for (ptrdiff_t c = 0; c < classes; c++) {
-            const V v = KERNEL(column_value)(f, t, p, c, LANES, way);
-            for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) KERNEL(put)(t->out + (p + k) * t->out_step + c, v[k]);
-        }
-    }
-}
-
+/* Into columns: class by class, which streams through memory. */
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
                                        const NAME(stats) *s, KERNEL(way) way)
 {
-    const V zero = {0};
-    KERNEL(column) column;
-    column.target = KERNEL(dense_target_of)(a);
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        column.coefficient = v_load(f->coefficient + p), column.lift = v_load(f->lift + p), column.b = v_load(f->dense + p);
-        column.shift = v_load(s->shift + p), column.scale = NAME(scale_of)(v_load(s->reference + p));
-        column.none = m_eq(column.coefficient, zero);
-        if (t->n - p >= LANES)
-            KERNEL(column_map)(&column, t, p, LANES, a->classes, way);
-        else
-            KERNEL(column_map)(&column, t, p, t->n - p, a->classes, way);
+    const KERNEL(across) m = {t, f, s, KERNEL(dense_target_of)(a)};
+    for (ptrdiff_t c = 0; c < a->classes; c++) {
+        S *out = t->out + c * t->out_step;
+        ptrdiff_t p = 0;
+        for (; p + LANES <= t->n; p += LANES) KERNEL(store)(out + p, KERNEL(value_across)(&m, p, c, LANES, way), LANES);
+        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_across)(&m, p, c, t->n - p, way), t->n - p);
+    }
+}
+
+/* Into rows: the classes of a vector of positions are turned around in registers. */
+ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
+                                      const NAME(stats) *s, KERNEL(way) way)
+{
+    const KERNEL(across) m = {t, f, s, KERNEL(dense_target_of)(a)};
+    ptrdiff_t p = 0;
+    for (; p + LANES <= t->n && a->classes >= PIECE; p += LANES) {
+        for (ptrdiff_t c = 0; c < a->classes; c += PIECE) {
+            const ptrdiff_t first = xent_least(c, a->classes - PIECE);
+            V v[PIECE];
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
+            KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
+        }
+    }
+    for (; p < t->n; p += LANES) {
+        for (ptrdiff_t c = 0; c < a->classes; c++) {
+            const V v = KERNEL(value_across)(&m, p, c, LANES, way);
+            for (ptrdiff_t k = p; k < xent_least(t->n, p + LANES); k++) KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
+        }
     }
 }
 
@@ -447,14 +450,16 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, c
                             int dense)
 {
 #define WAY(map, ...) KERNEL(map)(t, a, f, s, (KERNEL(way)){__VA_ARGS__})
-    if (!t->across && t->kept)
-        dense ? WAY(rows_map, 1, 1, 0) : f->plain ? WAY(rows_map, 0, 1, 1) : WAY(rows_map, 0, 1, 0);
-    else if (!t->across)
-        dense ? WAY(rows_map, 1, 0, 0) : WAY(rows_map, 0, 0, 0);
-    else if (t->kept)
+    if (t->across && t->rows) /* of one input, and with all exponentials: see tile.h */
+        f->plain ? WAY(turned_map, 0, 1, 1) : WAY(turned_map, 0, 1, 0);
+    else if (t->across && t->kept)
         dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
-    else
+    else if (t->across)
         dense ? WAY(columns_map, 1, 0, 0) : WAY(columns_map, 0, 0, 0);
+    else if (t->kept)
+        dense ? WAY(rows_map, 1, 1, 0) : f->plain ? WAY(rows_map, 0, 1, 1) : WAY(rows_map, 0, 1, 0);
+    else
+        dense ? WAY(rows_map, 1, 0, 0) : WAY(rows_map, 0, 0, 0);
 #undef WAY
 }
 

@@ -21,8 +21,9 @@
 #define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
 #define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows */
 #define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
-#define SHORT_ROW 64 /* classes of a row up to which vectors go across */
-#define LINE_COLUMNS 16 /* fewer positions at a time would waste parts of each cache line that the columns touch */
+#define LINE_COLUMNS 16 /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
+/* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
+#define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
 
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
 #ifdef STORED_AS_16

@@ -88,10 +88,19 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted, V *low)
     return v_fma(v_fma(q, r, one), r, one);
 #else /* keep the head of r apart: 1 + head, its error, and tail + r^2 q lose less than nested products */
     const V tail = n * NAME(set)(-LN2_TAIL);
-    const V r = head + tail;
+    const V r = head + tail, square = r * r;
+#if XENT_REAL == 32
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
+#else /* even and odd powers apart: two chains of operations that wait for each other half as long */
+    V even = NAME(set)(NAME(exp_q)[EXP_DEGREE - 1]);
+    for (int k = EXP_DEGREE - 2; k > 0; k -= 2) {
+        q = v_fma(q, square, NAME(set)(NAME(exp_q)[k]));
+        even = v_fma(even, square, NAME(set)(NAME(exp_q)[k - 1]));
+    }
+    q = v_fma(q, r, even);
+#endif
     const V base = one + head;
-    const V rest = (head - (base - one)) + v_fma(r * r, q, tail);
+    const V rest = (head - (base - one)) + v_fma(square, q, tail);
     const V result = base + rest;
     if (low) *low = rest - (result - base);
     return result;
