@@ -1,5 +1,5 @@
-"""Thread scaling on logits that a last-level cache may hold, for calls of milliseconds: neither memory nor the
-time to wake a thread (some 50 microseconds where it sleeps between calls) should be the limit.
+"""Thread scaling on logits that a last-level cache may hold, for calls of milliseconds: neither memory nor
+the time to wake a thread (some 50 microseconds where it sleeps between calls) should be the limit.
 """
 
 import numpy as np

@@ -79,6 +79,7 @@ typedef struct {
     ptrdiff_t label[TILE]; /* -1: none */
     double mass[TILE];     /* peak * w_y */
     double counted[TILE];  /* 0 where the position is ignored, else 1 */
+    int ignored;           /* whether any is */
     T x[TILE];             /* x_y */
     T e[TILE];             /* e_y */
 } KERNEL(labels);
@@ -87,11 +88,12 @@ typedef struct {
  * of range now counts as ignored. */
 static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *t, KERNEL(labels) *y)
 {
+    y->ignored = 0;
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const int64_t given = a->label[t->first + p];
         const int counts = given != a->ignore_index && (uint64_t)given < (uint64_t)a->classes;
         y->label[p] = counts ? (ptrdiff_t)given : -1;
-        y->counted[p] = counts;
+        y->counted[p] = counts, y->ignored |= !counts;
         y->mass[p] = counts ? a->peak : 0;
         y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, (ptrdiff_t)given)) : 0;
     }
@@ -102,6 +104,7 @@ static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *
 
 static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
 {
+    y->ignored = 0;
     for (ptrdiff_t p = 0; p < n; p++) y->label[p] = -1, y->counted[p] = 1, y->mass[p] = 0;
 }
 
@@ -169,7 +172,7 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
         }
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
-    for (ptrdiff_t p = 0; p < t->n; p++)
+    for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
         if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
     for (ptrdiff_t p = 0; p < t->n; p++)
