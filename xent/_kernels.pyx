@@ -440,17 +440,17 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     return True
 
 
-cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x) noexcept:
+cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
     """Set the exponentials of long rows, or columns, that a thread keeps in scratch memory; 0 where that would not pay.
 
-    Returns the size of that memory.
+    `exps`: the result is made of them. Columns gain in any case: they are looked at once. Returns the size of the memory.
     """
     cdef Py_ssize_t item = 8 if code(x) == XENT_F64 else 4
     cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1
     if a.inner > 1:
         share = TILE
         room = min(a.classes * TILE, MOST_EXPS_BYTES // item)
-    if a.positions >= FEW_ROWS * share and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
+    if (exps or a.inner > 1) and a.positions >= FEW_ROWS * share and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
         a.room = room
     return a.room * item
 
@@ -462,12 +462,10 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     `exps`: it makes its result of the exponentials.
     """
     cdef xent_softmax_args a
-    cdef size_t scratch
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    scratch = make_room(&a, x) if exps or a.inner > 1 else 0  # with it, columns are looked at once
-    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, scratch)
+    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x, exps))
     return True
 
 
@@ -656,7 +654,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, c
             raise MemoryError(f"no memory for {chunks} partial sums")
     a.partial = partial
     try:
-        run(table.cross_entropy[code(x)], &a, chunks, threads, make_room(&a, x) if out is not None or a.inner > 1 else 0)
+        run(table.cross_entropy[code(x)], &a, chunks, threads, make_room(&a, x, out is not None))
         total = ordered_sum(partial, chunks)
     finally:
         if partial != few:

@@ -11,7 +11,7 @@ from . import _kernels
 
 # Below this many elements a call runs on one thread. Measured on float32 softmax with rows of 1000, on two
 # cores of a virtual machine, threads that sleep between calls (OMP_WAIT_POLICY=passive), a rest of 2 ms
-# before each call: to wake the second thread and to wait for it costs 20 to 30 microseconds, so that two
+# before each call: to wake the second thread and to wait for it costs 50 microseconds and more, so that two
 # threads took 97 microseconds for 128,000 elements where one took 75, and broke even near 500,000. Called
 # again and again, or with threads that spin, they are faster from 100,000 on (62 against 120). Here neither
 # loses much.

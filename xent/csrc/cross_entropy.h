@@ -61,16 +61,13 @@ static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *
     }
 }
 
-/* One element of a tile, by position and class. */
-ALWAYS_INLINE ptrdiff_t KERNEL(element)(const KERNEL(tile) *t, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
-{
-    return t->rows ? p * step + c : p + c * step;
-}
+/* One element of rows or columns, by position and class. */
+ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c) { return rows ? p * step + c : p + c * step; }
 
 /* u_c of one class. */
 ALWAYS_INLINE double KERNEL(dense_value)(const xent_softmax_args *a, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c)
 {
-    const double target = t->aux ? (double)KERNEL(get)(t->aux + KERNEL(element)(t, t->aux_step, p, c)) : 0.0;
+    const double target = t->aux ? (double)KERNEL(get)(t->aux + KERNEL(element)(t->rows, t->aux_step, p, c)) : 0.0;
     return (a->label_weight ? a->label_weight[c] : 1.0) * (a->mix * target + a->base);
 }
 
@@ -95,7 +92,7 @@ static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *
         y->label[p] = counts ? (ptrdiff_t)given : -1;
         y->counted[p] = counts, y->ignored |= !counts;
         y->mass[p] = counts ? a->peak : 0;
-        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, (ptrdiff_t)given)) : 0;
+        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, (ptrdiff_t)given)) : 0;
     }
     for (ptrdiff_t p = 0; a->label_weight && p < t->n; p++)
         if (y->label[p] >= 0) y->mass[p] *= a->label_weight[y->label[p]];
@@ -112,7 +109,7 @@ static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
 static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
 {
     for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[t->across ? p + y->label[p] * t->exps_step : p * t->exps_step + y->label[p]];
+        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->across, t->exps_step, p, y->label[p])];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
     for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
         const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
@@ -143,7 +140,7 @@ static ptrdiff_t KERNEL(confident_class)(const xent_softmax_args *a, const KERNE
 {
     if (!(s->others[p] < 0.25)) return -1;
     for (ptrdiff_t c = 0; c < a->classes; c++)
-        if (KERNEL(get)(t->x + KERNEL(element)(t, t->x_step, p, c)) == s->top[p]) return c;
+        if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->top[p]) return c;
     return -1;
 }
 
@@ -176,7 +173,7 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
         if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
     for (ptrdiff_t p = 0; p < t->n; p++)
-        if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t, t->out_step, p, y->label[p]), (T)entry[p]);
+        if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);
 }
 
 static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)

@@ -48,7 +48,6 @@ typedef struct {
 #define FAINT 0x1p-1022
 #endif
 #define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
-#define LN2 ((T)0.6931471805599453)
 
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */

@@ -30,7 +30,7 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
 
 /* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
  * (NaN never gets in). What is read next, and where the result will be written, is fetched meanwhile. `shifted` is a constant. */
-ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, NAME(scale) scale, T *exps,
+ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale, T *exps,
                                 int shifted)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
@@ -38,8 +38,8 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, uintptr_t next, uintptr
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
         for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(S)) {
-            __builtin_prefetch((const S *)next + i + k);
-            __builtin_prefetch((const S *)out + i + k);
+            __builtin_prefetch(next + i + k);
+            __builtin_prefetch(out + i + k);
         }
         for (int k = 0; k < 2; k++) {
             const V v = KERNEL(load)(x + i + k * LANES, LANES, zero);
@@ -92,7 +92,7 @@ static void KERNEL(rescale)(KERNEL(running) *r, T reference, T *exps, ptrdiff_t 
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
 
-static T KERNEL(block_exps)(const S *x, ptrdiff_t n, uintptr_t next, uintptr_t out, T shift, T reference, T *exps)
+static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, T reference, T *exps)
 {
     const NAME(scale) scale = NAME(scale_of)(NAME(set)(reference));
     return shift == 0 ? KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 0)
@@ -109,13 +109,12 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     KERNEL(start)(&r, *t->guess);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_least(block, n - i);
-        const uintptr_t next = (uintptr_t)(x + i) + (uintptr_t)ahead * sizeof(S), result = (uintptr_t)(out + i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY;
-        T top = KERNEL(block_exps)(x + i, size, next, result, shift, r.reference, room);
+        T top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
         if (!isinf(top) && !KERNEL(good)(r.reference, top - shift, later)) {
             KERNEL(rescale)(&r, KERNEL(guess_for)(top - shift), exps, t->kept ? i : 0, later);
-            top = KERNEL(block_exps)(x + i, size, next, result, shift, r.reference, room);
+            top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
         }
         m = top > m ? top : m;
         NAME(add_losers)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
@@ -147,6 +146,14 @@ ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     return fill;
 }
 
+/* At most a vector of neighbouring positions. */
+ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *top, T *exps)
+{
+    const V v = KERNEL(load)(x, n, NAME(set)((T)-INFINITY));
+    v_store(top, v_max(v, v_load(top)));
+    v_store(exps, NAME(exp_scaled)(v, scale));
+}
+
 /* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
  * memory. */
 static void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
@@ -158,16 +165,10 @@ static void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NA
         T *exps = t->exps + c * t->exps_step;
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES) {
-            const V v = KERNEL(load)(x + p, LANES, minus_infinity);
             __builtin_prefetch(x + t->x_step + p); /* the next class */
-            v_store(top + p, v_max(v, v_load(top + p)));
-            v_store(exps + p, NAME(exp_scaled)(v, scale));
+            KERNEL(exps_at)(x + p, LANES, scale, top + p, exps + p);
         }
-        if (p < t->n) {
-            const V v = KERNEL(load)(x + p, t->n - p, minus_infinity);
-            v_store(top + p, v_max(v, v_load(top + p)));
-            v_store(exps + p, NAME(exp_scaled)(v, scale));
-        }
+        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, top + p, exps + p);
     }
 }
 

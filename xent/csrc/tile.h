@@ -5,7 +5,8 @@
  *   across the positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most of each
  *                          vector, which are turned around in registers
  *
- * Kernels with more than one input know only columns across: their short rows, and columns, go through a scratch on the stack.
+ * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
+ * columns of the type computed with.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again.

@@ -46,6 +46,7 @@ static const T NAME(log_w)[] = {0x1.5555555555555p-1, 0x1.9999999999a38p-2, 0x1.
 #define EXP_HIGH (710.0) /* e^x > 2^1024: overflows */
 #endif
 #define LOG2_E ((T)1.4426950408889634)
+#define LN2 ((T)0.6931471805599453)
 
 ALWAYS_INLINE V NAME(set)(T s) { return s - (V){0}; }
 ALWAYS_INLINE VI NAME(iset)(I s) { return s - (VI){0}; }
@@ -72,8 +73,8 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
 }
 
 /* e^r of x = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
- * 2800 (double) keeps n * LN2_HEAD exact. If `low` is not NULL, it receives what rounding to the result left behind. */
-ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted, V *low)
+ * 2800 (double) keeps n * LN2_HEAD exact. */
+ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted)
 {
     const V one = NAME(set)(1);
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
@@ -83,7 +84,6 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted, V *low)
     *shifted = (VI)y;
 #if XENT_FUSED && XENT_REAL == 32
     const V r = v_fma(n, NAME(set)(-LN2_TAIL), head);
-    (void)low;
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
     return v_fma(v_fma(q, r, one), r, one);
 #else /* keep the head of r apart: 1 + head, its error, and tail + r^2 q lose less than nested products */
@@ -101,9 +101,7 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted, V *low)
 #endif
     const V base = one + head;
     const V rest = (head - (base - one)) + v_fma(square, q, tail);
-    const V result = base + rest;
-    if (low) *low = rest - (result - base);
-    return result;
+    return base + rest;
 #endif
 }
 
@@ -150,17 +148,18 @@ typedef struct {
 ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 {
     const V above = NAME(set)(EXPONENT_BIAS) - reference;
-    return (NAME(scale)){above * NAME(set)((T)-0.6931471805599453), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
+    return (NAME(scale)){above * NAME(set)(-LN2), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
-/* e^x * 2^-reference, without a rounding of its own; 0 below 2^-bias; NaN stays. Overflows past 2^127 (2^1023). */
+/* e^x * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of which
+ * matters (position.h); NaN stays. Overflows past 2^127 (2^1023). */
 ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
 {
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
     return exp_by_quarters(v_max(s.floor, x), s.magic, 1, &shifted);
 #else
-    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), s.magic, &shifted, NULL);
+    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), s.magic, &shifted);
     return mantissa * (V)(shifted << MANTISSA_BITS);
 #endif
 }
@@ -174,7 +173,7 @@ ALWAYS_INLINE V NAME(exp)(V x)
     const V mantissa = exp_by_quarters(clamped, magic, 0, &shifted);
     shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
 #else
-    const V mantissa = NAME(exp_mantissa)(clamped, magic, &shifted, NULL);
+    const V mantissa = NAME(exp_mantissa)(clamped, magic, &shifted);
 #endif
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
