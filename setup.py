@@ -48,7 +48,7 @@ HEADERS = [
     "softmax.h",
     "cross_entropy.h",
 ]
-HEADERS += ["elementwise.h", "window.h", "im2col.h", "conv.h", "pool.h"]
+HEADERS += ["elementwise.h", "window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -108,7 +108,7 @@ setup(
     ext_modules=[
         Extension(
             "xent._kernels",
-            ["xent/_kernels.pyx", "xent/csrc/dispatch.c", "xent/csrc/threads.c"],
+            ["xent/_kernels.pyx", "xent/csrc/dispatch.c", "xent/csrc/plan.c", "xent/csrc/threads.c"],
             depends=["xent/csrc/isa.c"] + [f"xent/csrc/{name}" for name in HEADERS],
             include_dirs=["xent"],
             define_macros=macros,

@@ -31,6 +31,7 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_table:
         const char *name
+        int strip_bytes
         xent_kernel softmax[4]
         xent_kernel log_softmax[4]
         xent_kernel logsumexp[4]
@@ -41,8 +42,8 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel log_sigmoid[4]
         xent_kernel im2col[4]
         xent_kernel col2im[4]
+        xent_kernel conv2d_pack[4]
         xent_kernel conv2d[4]
-        xent_kernel conv2d_grad_x[4]
         xent_kernel conv2d_grad_weight[4]
         xent_kernel conv2d_grad_bias[4]
         xent_kernel max_pool2d[4]
@@ -85,8 +86,10 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_window:
         Py_ssize_t height, width, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w
 
-    enum:
-        REDUCTION
+    ctypedef struct xent_im2col_args:
+        xent_window window
+        void *x
+        void *out
 
     ctypedef struct xent_conv_args:
         xent_window window
@@ -95,10 +98,18 @@ cdef extern from "csrc/table.h" nogil:
         void *weight
         void *bias
         void *grad
+        void *packed
         void *out
-        double *partial
         int relu
-        Py_ssize_t pixel_chunk, image_chunk, row_chunk
+        Py_ssize_t out_size, out_first, out_row, out_step
+        Py_ssize_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j
+        Py_ssize_t width
+
+    ctypedef struct xent_plan:
+        Py_ssize_t chunks, scratch, partials
+
+    xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
+    xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
 
     ctypedef struct xent_pool_args:
         xent_window window
@@ -722,81 +733,59 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept:
     return (a + b - 1) // b
 
 
-cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups) except -1:
-    """Fill in the geometry; `x` is (N, C, H, W), `weight` (O, C / groups, kh, kw)."""
+cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups) except -1:
+    """Fill in the geometry: `x` (N, C, H, W) is read through the window, `out` has as many outputs as `window` says."""
     memset(a, 0, sizeof(a[0]))
     fill_window(&a.window, window)
-    a.images = cnp.PyArray_DIM(x, 0)
-    a.groups = groups
-    a.in_channels = cnp.PyArray_DIM(weight, 1)
-    a.out_channels = cnp.PyArray_DIM(weight, 0) // groups
-    a.x, a.weight = data(x), data(weight)
+    a.images, a.groups = cnp.PyArray_DIM(x, 0), groups
+    a.in_channels, a.out_channels = cnp.PyArray_DIM(x, 1) // groups, cnp.PyArray_DIM(out, 1) // groups
+    a.x = data(x)
     return 0
 
 
-# Pixels of a panel (conv.h): whole vectors of any width; REDUCTION rows of 128 floats are 128 KiB.
-cdef enum:
-    PANEL_PIXELS = 128
-    DOT_PIXELS = 512   # of a panel of grad_weight, where sums stay in registers all along it
-    PANEL_ROWS = 48    # its rows: 96 KiB of floats
-    ENOUGH = 16        # chunks to share among threads; with fewer, the work is cut finer where that costs little
-
-
-cdef inline Py_ssize_t panel_pixels(const xent_conv_args *a) noexcept:
-    return min(PANEL_PIXELS, ceil_div(a.window.out_h * a.window.out_w, 16) * 16)
-
-
 def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu,
-           int threads):
+           place, order, int threads):
+    """Convolve. `place` says where output pixels lie (xent_conv_args.out_...), `order` where weights come from (weight_...)."""
     cdef xent_conv_args a
-    cdef Py_ssize_t blocks, chunks
-    conv_args(&a, x, weight, window, groups)
-    a.bias, a.out, a.relu = data(bias), data(out), relu
-    a.pixel_chunk = panel_pixels(&a)
-    blocks = a.images * groups * ceil_div(a.window.out_h * a.window.out_w, a.pixel_chunk)
-    a.row_chunk = max(a.out_channels, 1)
-    if 0 < blocks < ENOUGH:  # cut the output channels too: each part gathers its panels anew
-        a.row_chunk = max(24, ceil_div(ceil_div(a.out_channels, ceil_div(ENOUGH, blocks)), 12) * 12)
-    chunks = blocks * ceil_div(a.out_channels, a.row_chunk)
-    run(table.conv2d[code(x)], &a, chunks, threads, REDUCTION * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
-
-
-def conv2d_grad_x(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, cnp.ndarray out, window, Py_ssize_t groups,
-                  int threads):
-    cdef xent_conv_args a
-    cdef Py_ssize_t offsets, chunks
-    conv_args(&a, x, weight, window, groups)
-    a.grad, a.out = data(grad), data(out)
-    offsets = a.window.kernel_h * a.window.kernel_w
-    a.row_chunk = min(a.in_channels, max(1, 72 // offsets))  # 72: whole register blocks of 6 and 4 rows for 3x3 and 1x1
-    # A huge kernel has many rows even for one channel: take fewer pixels then.
-    a.pixel_chunk = min(panel_pixels(&a), max(16, REDUCTION * PANEL_PIXELS // (a.row_chunk * offsets) // 16 * 16))
-    chunks = a.images * groups * ceil_div(a.in_channels, a.row_chunk)
-    run(table.conv2d_grad_x[code(x)], &a, chunks, threads,
-        a.row_chunk * offsets * a.pixel_chunk * cnp.PyArray_ITEMSIZE(x))
+    cdef xent_plan plan
+    cdef Py_ssize_t strips
+    cdef size_t size = cnp.PyArray_ITEMSIZE(x)
+    cdef void *memory
+    conv_args(&a, x, out, window, groups)
+    a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
+    a.out_size = cnp.PyArray_DIM(out, 2) * cnp.PyArray_DIM(out, 3)
+    a.out_first, a.out_row, a.out_step = place
+    a.weight_first, a.weight_group, a.weight_out, a.weight_in, a.weight_i, a.weight_j = order
+    plan = xent_plan_conv2d(&a, table, code(x))
+    if plan.chunks == 0:
+        return
+    strips = groups * ceil_div(a.out_channels, a.width)
+    size *= strips * a.width * a.in_channels * a.window.kernel_h * a.window.kernel_w
+    memory = PyMem_Malloc(size + LINE)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {size} bytes of packed weights")
+    a.packed = <char *>memory + (LINE - <size_t>memory % LINE)
+    try:
+        run(table.conv2d_pack[code(x)], &a, strips, threads, 0)
+        run(table.conv2d[code(x)], &a, plan.chunks, threads, plan.scratch)
+    finally:
+        PyMem_Free(memory)
 
 
 def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups, int threads):
-    """Return the gradient in float64."""
+    """Return the gradient of the shape of `weight`."""
     cdef xent_conv_args a
-    cdef Py_ssize_t depth, chunks, ranges, block, together
-    cdef cnp.ndarray partial
-    conv_args(&a, x, weight, window, groups)
+    cdef xent_plan plan
+    cdef cnp.ndarray out
+    conv_args(&a, x, grad, window, groups)
     a.grad = data(grad)
-    depth = a.in_channels * a.window.kernel_h * a.window.kernel_w
-    a.pixel_chunk = DOT_PIXELS
-    a.row_chunk = min(depth, PANEL_ROWS)
-    chunks = groups * ceil_div(depth, a.row_chunk)
-    block = min(DOT_PIXELS, a.window.out_h * a.window.out_w)
-    together = DOT_PIXELS // block  # images in a panel
-    ranges = max(1, min(ceil_div(a.images, together), ceil_div(ENOUGH, chunks)))
-    a.image_chunk = max(1, ceil_div(ceil_div(a.images, ranges), together) * together)
-    ranges = max(1, ceil_div(a.images, a.image_chunk))
-    partial = np.empty((ranges,) + (<object>weight).shape, np.float64)
-    a.partial = <double *>data(partial)
-    run(table.conv2d_grad_weight[code(x)], &a, chunks * ranges, threads,
-        a.row_chunk * DOT_PIXELS * cnp.PyArray_ITEMSIZE(x))
-    return partial.sum(axis=0) if ranges > 1 else partial[0]
+    plan = xent_plan_grad_weight(&a, table, code(x))
+    if plan.chunks == 0:
+        return np.zeros_like(weight)
+    out = np.empty((plan.partials,) + (<object>weight).shape, x.dtype)
+    a.out = data(out)
+    run(table.conv2d_grad_weight[code(x)], &a, plan.chunks, threads, plan.scratch)
+    return out.sum(axis=0, dtype=np.float64).astype(x.dtype) if plan.partials > 1 else out[0]
 
 
 def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):
@@ -811,8 +800,7 @@ def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):
 cdef int run_im2col(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window,
                     int threads) except -1:
     """`channels` counts those of all images."""
-    cdef xent_conv_args a
-    memset(&a, 0, sizeof(a))
+    cdef xent_im2col_args a
     fill_window(&a.window, window)
     a.x, a.out = data(x), data(out)
     return run(kernels[code(x)], &a, channels, threads, 0)

@@ -1,5 +1,9 @@
 """Two-dimensional convolution (NCHW) with its backward pass, and the im2col matrix by itself."""
 
+import itertools
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 from . import _check, _kernels
@@ -97,6 +101,8 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
         window,
         groups,
         activation == "relu",
+        (0, window.out_w, 1),
+        _order(weight, groups),
         _threads(shape, weight),
     )
     return deliver(result, out)
@@ -166,10 +172,9 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     threads = _threads(shape, weight)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = np.empty(x.shape, x.dtype)
-        _kernels.conv2d_grad_x(grad, x, weight, grad_x, window, groups, threads)
+        grad_x = _transposed(grad, weight, None, x.shape, window, groups, threads)
     if needs[1]:
-        grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups, threads).astype(x.dtype)
+        grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups, threads)
     if needs[2]:
         grad_bias = np.empty(weight.shape[0], x.dtype)
         _kernels.conv2d_grad_bias(grad, grad_bias, threads_for(grad.size))
@@ -292,6 +297,89 @@ def _check_shapes(x, weight, groups):
         )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
+
+
+def _order(weight, groups):
+    """Return where the weights of a convolution lie: see xent_conv_args in table.h."""
+    outputs, channels, height, width = weight.shape
+    taps = height * width
+    return 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
+
+
+# The transpose of a convolution. An input pixel y receives weight i from the output pixel o with
+#
+#     o stride - before + i dilation = y.
+#
+# With period = stride / gcd and step = dilation / gcd, the taps that reach the pixels y = first + q stride of one phase
+# are i = start + m period, and they come from
+#
+#     o = (first + before - start dilation) / stride + q - m step,
+#
+# which is an ordinary convolution of stride 1 and dilation `step` over the outputs, with the taps in reverse order.
+
+
+class _Phase(NamedTuple):
+    """The pixels first, first + stride, ... of one axis, and the convolution that gives them."""
+
+    first: int
+    pixels: int
+    start: int
+    period: int
+    taps: int
+    before: int
+    dilation: int
+
+
+def _phases(size, kernel, stride, dilation, before):
+    """Yield the phases of an axis that any tap reaches."""
+    common = math.gcd(stride, dilation)
+    period, step = stride // common, dilation // common
+    for start in range(min(kernel, period)):
+        first = (start * dilation - before) % stride
+        if first < size:
+            taps = -(-(kernel - start) // period)
+            nearest = (first + before - start * dilation) // stride
+            yield _Phase(
+                first, -(-(size - first) // stride), start, period, taps, (taps - 1) * step - nearest, step
+            )
+
+
+def _transposed(y, weight, bias, shape, window, groups, threads):
+    """Return the transpose of a convolution that maps arrays of `shape` to arrays like y, applied to y."""
+    _, channels, kernel_h, kernel_w = weight.shape
+    taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
+    rows = list(_phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
+    columns = list(_phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
+    result = np.empty(shape, y.dtype)
+    if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
+        result[...] = 0 if bias is None else bias[:, None, None]  # no tap reaches some pixels
+    for r, c in itertools.product(rows, columns):
+        phase = window._replace(
+            height=y.shape[2],
+            width=y.shape[3],
+            kernel_h=r.taps,
+            kernel_w=c.taps,
+            stride_h=1,
+            stride_w=1,
+            dilation_h=r.dilation,
+            dilation_w=c.dilation,
+            top=r.before,
+            left=c.before,
+            out_h=r.pixels,
+            out_w=c.pixels,
+        )
+        place = r.first * window.width + c.first, window.stride_h * window.width, window.stride_w
+        last = r.start + (r.taps - 1) * r.period, c.start + (c.taps - 1) * c.period
+        order = (
+            last[0] * kernel_w + last[1],
+            outputs * channels * taps,
+            taps,
+            channels * taps,
+            -r.period * kernel_w,
+            -c.period,
+        )
+        _kernels.conv2d(y, weight, bias, result, phase, groups, False, place, order, threads)
+    return result
 
 
 def _threads(shape, weight):

@@ -1,266 +1,290 @@
-/* conv.h: convolution forward and backward as matrix products over the im2col matrix, which never exists as a whole: a panel of
- * it, some rows by one block of output pixels, is gathered into this thread's scratch and used from the cache.
+/* conv.h: convolution, forward and backward, as products over an im2col matrix that never exists (layout.h, product.h).
  *
  * For one image and group, with W (O, K), K = C kh kw, X = im2col(x) (K, P) and the output's gradient G (O, P):
  *
- *   forward       Y  = W X + bias            reduction over K, in blocks of REDUCTION rows
- *   grad_x        X' = W^T G                 then every row of X' is added to the pixels that it was gathered from
- *   grad_weight   W' = sum_images G X^T      reduction over pixels
- *   grad_bias     b' = sum_images,pixels G
+ *   forward       Y  = W X + bias
+ *   grad_weight   W' = sum over images of G X^T
+ *   grad_x        a forward convolution of G with the weights turned around, for each phase of the stride (conv.py)
+ *
+ * In both products X is the operand that is read through tables of offsets: in the first its pixels are the rows of the sums and its taps
+ * the steps, in the second the other way round. The other operand, W or G, is packed with its output channels side by side.
  *
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
 
-/* A loop over register blocks must be unrolled whole, or the sums live on the stack. */
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+/* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step, takes 16 KiB with
+ * AVX2, half of an L1 cache. */
+#define STEPS_AT_ONCE 256
 
-/* The register block of the product: ROWS x 2 vectors of sums, with room for two vectors of the panel and a broadcast. */
-#if XENT_VBYTES == 64
-#define ROWS 14
-#elif XENT_VBYTES == 32
-#define ROWS 6
-#else
-#define ROWS 4
-#endif
-#define COLUMNS (2 * LANES)
-
-/* c[r][0:n] (+)= sum_k a(r, k) b[k][0:n] for r < rows <= ROWS, n <= COLUMNS; a(r, k) = a[r * a_row + k * a_column].
- * `rows` and `whole` (n == COLUMNS) are constants at every call. */
+/* The pieces of this thread's scratch. */
 typedef struct {
-    const T *a, *b;
-    T *c;
-    ptrdiff_t a_row, a_column, b_row, c_row, depth, n;
-    int accumulate;  /* add to what is in c */
-    int relu;
-    const T *bias;   /* added last, one per row, or NULL */
-} NAME(block);
+    T *patch, *packed, *sums;
+    int32_t *rows, *steps;
+} NAME(room);
 
-ALWAYS_INLINE void NAME(product)(const NAME(block) *p, int rows, int whole)
+ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
-    const V zero = {0};
-    const ptrdiff_t n0 = whole ? LANES : xent_least(LANES, p->n), n1 = whole ? LANES : p->n - n0;
-    V sum[ROWS][2];
-    UNROLL
-    for (int r = 0; r < rows; r++) {
-        sum[r][0] = p->accumulate ? NAME(load)(p->c + r * p->c_row, n0, zero) : zero;
-        sum[r][1] = p->accumulate && n1 ? NAME(load)(p->c + r * p->c_row + LANES, n1, zero) : zero;
-    }
-    const T *a = p->a, *b = p->b;
-    for (ptrdiff_t k = 0; k < p->depth; k++) {
-        const V b0 = NAME(load)(b, n0, zero), b1 = n1 ? NAME(load)(b + LANES, n1, zero) : zero;
-        UNROLL
-        for (int r = 0; r < rows; r++) {
-            const V factor = NAME(set)(a[r * p->a_row]);
-            sum[r][0] = v_fma(factor, b0, sum[r][0]);
-            sum[r][1] = v_fma(factor, b1, sum[r][1]);
-        }
-        a += p->a_column;
-        b += p->b_row;
-    }
-    UNROLL
-    for (int r = 0; r < rows; r++) {
-        for (int half = 0; half < 2; half++) {
-            const ptrdiff_t n = half ? n1 : n0;
-            V v = sum[r][half];
-            if (p->bias) v = v + NAME(set)(p->bias[r]);
-            if (p->relu) v = v_max(zero, v); /* NaN stays */
-            if (n) NAME(store)(p->c + r * p->c_row + half * LANES, v, n);
-        }
+    T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
+    int32_t *rows = (int32_t *)(sums + a->sums_room);
+    return (NAME(room)){patch, packed, sums, rows, rows + a->row_room};
+}
+
+/* ---- weights to their packed form: a chunk is a strip of output channels of a group -------------------------------------- */
+
+static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), group = chunk / strips;
+    const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = a->in_channels * taps;
+    const T *weight = (const T *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
+    T *packed = (T *)a->packed + chunk * steps * a->width;
+    /* Weights that lie evenly are packed at once: a row of taps, all of a channel, or all channels. */
+    const int rows = a->weight_i == w->kernel_w * a->weight_j, all = rows && a->weight_in == taps * a->weight_j;
+    const ptrdiff_t run = all ? steps : rows ? taps : w->kernel_w;
+    (void)scratch;
+    for (ptrdiff_t k = 0; k < steps; k += run) {
+        const T *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
+        T *target = packed + k * a->width;
+        if (a->weight_j == -1) /* the same numbers, in the order in which they lie */
+            NAME(pack)(source - (run - 1), a->weight_out, 1, run, strip.n, a->width, target + (run - 1) * a->width, -a->width);
+        else
+            NAME(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
     }
 }
 
-/* Any number of rows up to ROWS, each a loop of its own with all sums in registers. */
-static void NAME(product_rows)(const NAME(block) *p, ptrdiff_t rows)
-{
-    const int whole = p->n >= COLUMNS;
-#define CASE(r)                                                                                                          \
-    case r:                                                                                                              \
-        if (whole)                                                                                                       \
-            NAME(product)(p, r, 1);                                                                                      \
-        else                                                                                                             \
-            NAME(product)(p, r, 0);                                                                                      \
-        break;
-    switch (rows) {
-        CASE(1)
-        CASE(2)
-        CASE(3)
-        CASE(4)
-#if ROWS > 4
-        CASE(5)
-        CASE(6)
-#endif
-#if ROWS > 6
-        CASE(7)
-        CASE(8)
-        CASE(9)
-        CASE(10)
-        CASE(11)
-        CASE(12)
-        CASE(13)
-        CASE(14)
-#endif
-    }
-#undef CASE
-}
+/* ---- forward ------------------------------------------------------------------------------------------------------------- */
 
-/* The same for any number of rows and columns. */
-static void NAME(multiply)(NAME(block) p, ptrdiff_t rows, ptrdiff_t columns)
+/* The finished sums of channels [channel, channel + n) of a group to memory, run by run of neighbouring pixels. */
+static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums, ptrdiff_t sums_step)
 {
-    const NAME(block) origin = p;
-    for (ptrdiff_t r = 0; r < rows; r += ROWS) {
-        for (ptrdiff_t n = 0; n < columns; n += COLUMNS) {
-            p.a = origin.a + r * p.a_row;
-            p.b = origin.b + n;
-            p.c = origin.c + r * p.c_row + n;
-            p.bias = origin.bias ? origin.bias + r : NULL;
-            p.n = xent_least(COLUMNS, columns - n);
-            NAME(product_rows)(&p, xent_least(ROWS, rows - r));
+    const ptrdiff_t all = a->groups * a->out_channels;
+    const T *bias = a->bias ? (const T *)a->bias + channel : NULL;
+    const int whole = a->out_step == 1 && a->out_row == t->columns.n; /* rows follow each other: one run */
+    const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
+    for (ptrdiff_t m = t->images.begin; m < t->images.begin + t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < runs; r++, sums += a->pixel_lanes ? 0 : pixels * sums_step) {
+            T *out = (T *)a->out + (m * all + channel) * a->out_size + a->out_first + (t->rows.begin + r) * a->out_row +
+                     t->columns.begin * a->out_step;
+            NAME(unpack)(sums, sums_step, pixels, n, out, a->out_size, a->out_step, bias, a->relu);
         }
     }
 }
 
-/* A chunk is (image, group, range of output channels, block of pixels), the last fastest. */
+/* The same where lanes are pixels: (channel, image, row, columns rounded up to whole vectors). */
+static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
+                                 ptrdiff_t sums_step)
+{
+    const ptrdiff_t all = a->groups * a->out_channels, pitch = xent_pieces(t->columns.n, LANES) * LANES;
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < t->rows.n; r++, sums += pitch) {
+            T *out = (T *)a->out + ((t->images.begin + m) * all + channel) * a->out_size + a->out_first +
+                     (t->rows.begin + r) * a->out_row + t->columns.begin * a->out_step;
+            for (ptrdiff_t c = 0; c < n; c++)
+                for (ptrdiff_t q = 0; q < t->columns.n; q += LANES)
+                    NAME(put_pixels)(out + c * a->out_size + q * a->out_step, v_load(sums + c * sums_step + q), t->columns.n - q,
+                                     a->out_step, a->bias ? (const T *)a->bias + channel + c : NULL, a->relu);
+        }
+    }
+}
+
+/* One block of a group, lanes are channels: strips [strips.begin, + n), each into its own sums if the block is not the only one. */
+static void NAME(conv2d_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, xent_span strips,
+                                int last, const NAME(room) *room)
+{
+    const ptrdiff_t pixels = xent_tile_pixels(t), steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    const ptrdiff_t all = xent_pieces(a->out_channels, a->width);
+    const ptrdiff_t pieces = xent_pieces(b->depth, STEPS_AT_ONCE), piece = xent_pieces(b->depth, pieces);
+    NAME(product) p = {.patch = room->patch, .rows = room->rows, .width = a->width, .sums_step = a->width};
+    for (ptrdiff_t s = strips.begin; s < strips.begin + strips.n; s++) {
+        const ptrdiff_t channel = s * a->width, n = xent_least(a->width, a->out_channels - channel);
+        p.sums = room->sums + (last && b->first == 0 ? 0 : (s - strips.begin) * pixels * a->width);
+        for (ptrdiff_t k = 0; k < b->depth; k += piece) {
+            p.packed = (const T *)a->packed + ((group * all + s) * steps + b->first + k) * a->width;
+            p.steps = room->steps + k;
+            p.depth = xent_least(piece, b->depth - k);
+            p.accumulate = b->first + k > 0;
+            NAME(multiply)(&p, pixels, xent_pieces(n, LANES));
+        }
+        if (last) NAME(deliver)(a, t, group * a->out_channels + channel, n, p.sums, a->width);
+    }
+}
+
+/* One block of a group, lanes are pixels. */
+static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int last,
+                                const NAME(room) *room)
+{
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    const ptrdiff_t runs = t->images.n * t->rows.n, pitch = xent_pieces(t->columns.n, LANES) * LANES;
+    NAME(product) p = {.patch = room->patch, .steps = room->steps, .depth = b->depth, .width = a->width,
+                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .sums_step = runs * pitch,
+                       .accumulate = b->first > 0};
+    for (ptrdiff_t r = 0; r < runs; r++)
+        NAME(multiply_pixels)(&p, room->rows[r * t->columns.n], room->sums + r * pitch, a->out_channels, t->columns.n);
+    if (last) NAME(deliver_pixels)(a, t, group * a->out_channels, a->out_channels, room->sums, p.sums_step);
+}
+
+/* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
 static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
-    const xent_window *w = &a->window;
-    const ptrdiff_t pixels = w->out_h * w->out_w, blocks = (pixels + a->pixel_chunk - 1) / a->pixel_chunk;
-    const ptrdiff_t ranges = (a->out_channels + a->row_chunk - 1) / a->row_chunk;
-    const ptrdiff_t begin = chunk % blocks * a->pixel_chunk, n = xent_least(a->pixel_chunk, pixels - begin);
-    const ptrdiff_t first = chunk / blocks % ranges * a->row_chunk, rows = xent_least(a->row_chunk, a->out_channels - first);
-    const ptrdiff_t group = chunk / blocks / ranges, g = group % a->groups; /* group counts (image, group) pairs */
-    const ptrdiff_t depth = a->in_channels * w->kernel_h * w->kernel_w;
-    const ptrdiff_t channel = g * a->out_channels + first;
-    const S *x = (const S *)a->x + group * a->in_channels * w->height * w->width;
-    NAME(block) p = {.a = (const T *)a->weight + channel * depth, .b = scratch, .a_row = depth, .a_column = 1,
-                     .b_row = a->pixel_chunk, .c_row = pixels,
-                     .c = (T *)a->out + (group * a->out_channels + first) * pixels + begin};
-    for (ptrdiff_t k = 0; k < depth; k += REDUCTION) {
-        const int last = k + REDUCTION >= depth;
-        p.depth = xent_least(REDUCTION, depth - k);
-        p.accumulate = k > 0;
-        p.relu = last && a->relu;
-        p.bias = last && a->bias ? (const T *)a->bias + channel : NULL;
-        NAME(gather_rows)(w, x, k, k + p.depth, begin, begin + n, scratch, a->pixel_chunk);
-        NAME(multiply)(p, rows, n);
-        p.a += p.depth;
+    const NAME(room) room = NAME(room_in)(a, scratch);
+    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), ranges = xent_pieces(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_pieces(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
+    const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges % several);
+    const xent_tile t = xent_tile_at(a, chunk / ranges / several);
+    for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
+        for (ptrdiff_t k = 0; k < blocks; k++) {
+            const xent_block b = xent_block_at(a, k);
+            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
+            xent_pixel_offsets(&t, &g, room.rows);
+            xent_tap_offsets(&b, &g, room.steps);
+            if (a->pixel_lanes)
+                NAME(conv2d_pixels)(a, &t, &b, group, k == blocks - 1, &room);
+            else
+                NAME(conv2d_strips)(a, &t, &b, group, some, k == blocks - 1, &room);
+        }
     }
 }
 
-/* A chunk is (image, group, range of input channels): no other chunk adds to these channels' pixels. */
-static void NAME(conv2d_grad_x)(const void *args, ptrdiff_t chunk, void *scratch)
+/* ---- grad_weight --------------------------------------------------------------------------------------------------------- */
+
+/* The gradient of channel `channel` at the tile's first pixel of image `m`. */
+ALWAYS_INLINE const T *NAME(grad_at)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t m, ptrdiff_t row)
 {
-    const xent_conv_args *a = (const xent_conv_args *)args;
     const xent_window *w = &a->window;
-    const ptrdiff_t offsets = w->kernel_h * w->kernel_w, depth = a->in_channels * offsets;
-    const ptrdiff_t pixels = w->out_h * w->out_w, size = w->height * w->width;
-    const ptrdiff_t ranges = (a->in_channels + a->row_chunk - 1) / a->row_chunk;
-    const ptrdiff_t first = chunk % ranges * a->row_chunk, channels = xent_least(a->row_chunk, a->in_channels - first);
-    const ptrdiff_t group = chunk / ranges, g = group % a->groups;
-    S *target = (S *)a->out + (group * a->in_channels + first) * size;
-    memset(target, 0, (size_t)(channels * size) * sizeof(S));
-    NAME(block) p = {.a = (const T *)a->weight + g * a->out_channels * depth + first * offsets, .a_row = 1, .a_column = depth,
-                     .c = scratch, .c_row = a->pixel_chunk, .b_row = pixels, .depth = a->out_channels};
-    for (ptrdiff_t begin = 0; begin < pixels; begin += a->pixel_chunk) {
-        const ptrdiff_t n = xent_least(a->pixel_chunk, pixels - begin);
-        p.b = (const T *)a->grad + group * a->out_channels * pixels + begin;
-        NAME(multiply)(p, channels * offsets, n);
-        NAME(scatter_rows)(w, target, 0, channels * offsets, begin, begin + n, scratch, a->pixel_chunk);
+    return (const T *)a->grad +
+           (((t->images.begin + m) * a->groups * a->out_channels + channel) * w->out_h + t->rows.begin + row) * w->out_w +
+           t->columns.begin;
+}
+
+/* The gradient of a tile, channels [channel, channel + n): (pixel, channel). */
+static void NAME(pack_grad)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, T *packed)
+{
+    const ptrdiff_t size = a->window.out_h * a->window.out_w;
+    const int whole = t->columns.n == a->window.out_w; /* rows follow each other: one run */
+    const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
+    for (ptrdiff_t m = 0; m < t->images.n; m++)
+        for (ptrdiff_t r = 0; r < runs; r++, packed += pixels * a->width)
+            NAME(pack)(NAME(grad_at)(a, t, channel, m, r), size, 1, pixels, n, a->width, packed, a->width);
+}
+
+static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
+                                     xent_span strips, int accumulate, const NAME(room) *room)
+{
+    NAME(product) p = {.patch = room->patch, .packed = room->packed, .rows = room->steps, .steps = room->rows,
+                       .depth = xent_tile_pixels(t), .width = a->width, .sums_step = a->width, .accumulate = accumulate};
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_least(a->width, a->out_channels - channel);
+        p.sums = room->sums + s * b->depth * a->width;
+        NAME(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
+        NAME(multiply)(&p, b->depth, xent_pieces(n, LANES));
     }
 }
 
-/* sums[r][q] += sum over images and pixels of a[r][p] b[q][p], for r < 4, q < 3: twelve dot products at once, so that each number
- * loaded is used several times. `rows` and `columns` are constants at every call. */
-#define DOT_ROWS 4
-#define DOT_COLUMNS 3
-typedef struct {
-    const T *a, *b;
-    ptrdiff_t a_row, a_image, b_row, b_image, images, pixels;
-    double *sums;
-    ptrdiff_t sums_row;
-} NAME(dots);
+/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[steps[k] + rows[p]], for DOT_STEPS x DOT_CHANNELS of them at once, so
+ * that each number loaded is used several times; lanes are pixels. `steps` and `channels` are constants at every call. */
+#define DOT_STEPS 5
+#define DOT_CHANNELS 2
 
-ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, int rows, int columns)
+ALWAYS_INLINE void NAME(dot_block)(const xent_conv_args *a, const xent_tile *t, const NAME(room) *room, ptrdiff_t k,
+                                   ptrdiff_t channel, T *sums, ptrdiff_t sums_step, int accumulate, int steps, int channels)
 {
     const V zero = {0};
-    V sum[DOT_ROWS][DOT_COLUMNS] = {{{0}}};
-    for (ptrdiff_t image = 0; image < d->images; image++) {
-        const T *a = d->a + image * d->a_image, *b = d->b + image * d->b_image;
-        for (ptrdiff_t p = 0; p < d->pixels; p += LANES) {
-            const ptrdiff_t n = xent_least(LANES, d->pixels - p);
-            V factor[DOT_COLUMNS];
+    const ptrdiff_t size = a->window.out_h * a->window.out_w;
+    V sum[DOT_STEPS][DOT_CHANNELS] = {{{0}}};
+    for (ptrdiff_t r = 0; r < t->images.n * t->rows.n; r++) {
+        const T *grad = NAME(grad_at)(a, t, channel, r / t->rows.n, r % t->rows.n);
+        const T *x = room->patch + room->rows[r * t->columns.n];
+        for (ptrdiff_t q = 0; q < t->columns.n; q += LANES) {
+            const ptrdiff_t n = t->columns.n - q;
+            V g[DOT_CHANNELS];
             UNROLL
-            for (int q = 0; q < columns; q++) factor[q] = NAME(load)(b + q * d->b_row + p, n, zero);
+            for (int o = 0; o < channels; o++) g[o] = NAME(load)(grad + o * size + q, n, zero);
             UNROLL
-            for (int r = 0; r < rows; r++) {
-                const V v = NAME(load)(a + r * d->a_row + p, n, zero);
+            for (int s = 0; s < steps; s++) {
+                const V v = NAME(load)(x + room->steps[k + s] + q, n, zero); /* what lies behind may be no number */
                 UNROLL
-                for (int q = 0; q < columns; q++) sum[r][q] = v_fma(v, factor[q], sum[r][q]);
+                for (int o = 0; o < channels; o++) sum[s][o] = v_fma(v, g[o], sum[s][o]);
             }
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int q = 0; q < columns; q++) d->sums[r * d->sums_row + q] += (double)v_sum(sum[r][q]);
+    for (int s = 0; s < steps; s++)
+        for (int o = 0; o < channels; o++)
+            sums[o * sums_step + s] = v_sum(sum[s][o]) + (accumulate ? sums[o * sums_step + s] : 0);
 }
 
-static void NAME(dot_products)(NAME(dots) d, ptrdiff_t rows, ptrdiff_t columns)
+static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int accumulate,
+                                   const NAME(room) *room)
 {
-    const NAME(dots) origin = d;
-    for (ptrdiff_t r = 0; r < rows; r += DOT_ROWS) {
-        for (ptrdiff_t q = 0; q < columns; q += DOT_COLUMNS) {
-            d.a = origin.a + r * d.a_row;
-            d.b = origin.b + q * d.b_row;
-            d.sums = origin.sums + r * d.sums_row + q;
-            const ptrdiff_t m = xent_least(DOT_ROWS, rows - r), n = xent_least(DOT_COLUMNS, columns - q);
-            switch (m * 4 + n) {
-#define CASE(m, n)                                                                                                       \
-    case m * 4 + n: NAME(dot_block)(&d, m, n); break;
-                CASE(1, 1) CASE(1, 2) CASE(1, 3)
-                CASE(2, 1) CASE(2, 2) CASE(2, 3)
-                CASE(3, 1) CASE(3, 2) CASE(3, 3)
-                CASE(4, 1) CASE(4, 2) CASE(4, 3)
+    for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
+        for (ptrdiff_t k = 0; k < b->depth; k += DOT_STEPS) {
+            const ptrdiff_t channels = xent_least(DOT_CHANNELS, a->out_channels - o), steps = xent_least(DOT_STEPS, b->depth - k);
+            T *sums = room->sums + o * b->depth + k;
+            switch (steps * DOT_CHANNELS + channels - 1) {
+#define CASE(s, c)                                                                                                       \
+    case s * DOT_CHANNELS + c - 1:                                                                                       \
+        NAME(dot_block)(a, t, room, k, group * a->out_channels + o, sums, b->depth, accumulate, s, c);                   \
+        break;
+                CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
+                CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
 #undef CASE
             }
         }
     }
 }
 
-/* A chunk is (range of images, group, range of rows of X), the last fastest. Several small images, or a block of one large one,
- * are gathered before the products, so that the sums stay in registers for about pixel_chunk terms. The chunk's sums go to
- * a->partial in double: (ranges of images, O, K). */
-static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
+/* The finished sums of a block to `out`, (partial, O, K). */
+static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptrdiff_t partial, ptrdiff_t group, xent_span strips,
+                               const T *sums)
 {
-    const xent_conv_args *a = (const xent_conv_args *)args;
-    const xent_window *w = &a->window;
-    const ptrdiff_t depth = a->in_channels * w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w;
-    const ptrdiff_t ranges = (depth + a->row_chunk - 1) / a->row_chunk;
-    const ptrdiff_t first = chunk % ranges * a->row_chunk, rows = xent_least(a->row_chunk, depth - first);
-    const ptrdiff_t g = chunk / ranges % a->groups, image_range = chunk / ranges / a->groups;
-    const ptrdiff_t image_begin = image_range * a->image_chunk, image_end = xent_least(image_begin + a->image_chunk, a->images);
-    const ptrdiff_t size = a->in_channels * w->height * w->width;
-    const ptrdiff_t block = xent_least(a->pixel_chunk, pixels), together = xent_most(1, a->pixel_chunk / block);
-    double *sums = a->partial + (image_range * a->groups + g) * a->out_channels * depth + first;
-    for (ptrdiff_t o = 0; o < a->out_channels; o++) memset(sums + o * depth, 0, (size_t)rows * sizeof(double));
-    NAME(dots) d = {.b = scratch, .a_row = pixels, .a_image = a->groups * a->out_channels * pixels, .b_row = block * together,
-                    .b_image = block, .sums = sums, .sums_row = depth};
-    for (ptrdiff_t image = image_begin; image < image_end; image += together) {
-        d.images = xent_least(together, image_end - image);
-        for (ptrdiff_t begin = 0; begin < pixels; begin += block) {
-            d.pixels = xent_least(block, pixels - begin);
-            for (ptrdiff_t k = 0; k < d.images; k++)
-                NAME(gather_rows)(w, (const S *)a->x + ((image + k) * a->groups + g) * size, first, first + rows, begin,
-                                  begin + d.pixels, (S *)scratch + k * block, d.b_row);
-            d.a = (const T *)a->grad + (image * a->groups + g) * a->out_channels * pixels + begin;
-            NAME(dot_products)(d, a->out_channels, rows);
-        }
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    T *out = (T *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
+    if (a->pixel_lanes) {
+        for (ptrdiff_t o = 0; o < a->out_channels; o++)
+            memcpy(out + o * steps, sums + o * b->depth, (size_t)b->depth * sizeof(T));
+        return;
+    }
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const ptrdiff_t channel = (strips.begin + s) * a->width;
+        NAME(unpack)(sums + s * b->depth * a->width, a->width, b->depth, xent_least(a->width, a->out_channels - channel),
+                     out + channel * steps, steps, 1, NULL, 0);
     }
 }
 
-/* A chunk is one output channel. */
+/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last fastest. */
+static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const NAME(room) room = NAME(room_in)(a, scratch);
+    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), ranges = xent_pieces(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_pieces(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
+    const xent_block b = xent_block_at(a, chunk / ranges % blocks);
+    const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges / blocks % several);
+    const ptrdiff_t partial = chunk / ranges / blocks / several;
+    const xent_span tiles = xent_cut(xent_tiles(a), a->tile_chunk, partial);
+    for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
+        for (ptrdiff_t k = 0; k < tiles.n; k++) {
+            const xent_tile t = xent_tile_at(a, tiles.begin + k);
+            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
+            xent_pixel_offsets(&t, &g, room.rows);
+            xent_tap_offsets(&b, &g, room.steps);
+            if (a->pixel_lanes)
+                NAME(grad_weight_dots)(a, &t, &b, group, k > 0, &room);
+            else
+                NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
+        }
+        NAME(deliver_grad)(a, &b, partial, group, some, room.sums);
+    }
+}
+
+/* ---- grad_bias: a chunk is one output channel ---------------------------------------------------------------------------- */
+
 static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
@@ -274,8 +298,3 @@ static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scra
     }
     ((T *)a->out)[chunk] = (T)NAME(sum_total)(&sum);
 }
-
-#undef ROWS
-#undef COLUMNS
-#undef DOT_ROWS
-#undef DOT_COLUMNS

@@ -58,7 +58,7 @@ static void NAME(scatter_rows)(const xent_window *w, S *channels, ptrdiff_t firs
 /* A chunk is one channel of one image. */
 static void NAME(im2col)(const void *args, ptrdiff_t chunk, void *scratch)
 {
-    const xent_conv_args *a = (const xent_conv_args *)args;
+    const xent_im2col_args *a = (const xent_im2col_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w;
     (void)scratch;
@@ -68,7 +68,7 @@ static void NAME(im2col)(const void *args, ptrdiff_t chunk, void *scratch)
 
 static void NAME(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
 {
-    const xent_conv_args *a = (const xent_conv_args *)args;
+    const xent_im2col_args *a = (const xent_im2col_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w, size = w->height * w->width;
     S *image = (S *)a->out + chunk * size;

@@ -17,8 +17,17 @@ ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
 
 #include "window.h"
 
+#include "layout.h"
+
 #define XENT_JOIN(a, b) a##_##b
 #define XENT_SUFFIXED(a, b) XENT_JOIN(a, b)
+/* Vectors of a row of sums (product.h): with ROWS of them, as many as leave registers for the operands. */
+#if defined(__aarch64__)
+#define VECTORS 4
+#else
+#define VECTORS 2
+#endif
+
 #define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
 
 #define XENT_REAL 64
@@ -46,6 +55,7 @@ ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
 
 const xent_table XENT_TABLE(XENT_ISA) = {
     .name = XENT_NAME(XENT_ISA),
+    .strip_bytes = VECTORS * XENT_VBYTES,
 #define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
 #define X16(kernel) \
     .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64, [XENT_F16] = kernel##_f16, [XENT_BF16] = kernel##_bf16},

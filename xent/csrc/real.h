@@ -52,6 +52,10 @@
 #ifndef STORED_AS_16
 #include "im2col.h"
 
+#include "patch.h"
+
+#include "product.h"
+
 #include "conv.h"
 
 #include "pool.h"

@@ -16,6 +16,7 @@ typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
 typedef struct {
     const char *name; /* of the instruction set */
+    int strip_bytes;  /* of the output channels that one product takes at a time */
 #define X(kernel) xent_kernel kernel[XENT_DTYPES];
 #define X16 X
 #include "kernels.def"
@@ -80,20 +81,43 @@ typedef struct {
     ptrdiff_t out_h, out_w;
 } xent_window;
 
-/* Convolutions and im2col. */
-enum { REDUCTION = 256 }; /* rows of the im2col matrix in a panel: with 128 pixels of floats 128 KiB, part of an L2 cache */
+/* im2col and col2im; a chunk is one channel of one image. */
+typedef struct {
+    xent_window window;
+    const void *x;
+    void *out;
+} xent_im2col_args;
+
+/* The convolution kernels. `rows` of a product are at most ROWS at a time (product.h). */
+enum { ROWS = 6, WIDEST = 4 };
 
 typedef struct {
     xent_window window;
     ptrdiff_t images, groups;
     ptrdiff_t in_channels, out_channels; /* per group */
     const void *x, *weight, *bias, *grad;
+    void *packed;      /* the weights in the order of the products: (group, strip of output channels, step, channel) */
     void *out;
-    double *partial;   /* of grad_weight */
     int relu;
-    /* How the work is cut; conv.h says for each kernel which rows these are. */
-    ptrdiff_t pixel_chunk, image_chunk, row_chunk;
+    /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size pixels. */
+    ptrdiff_t out_size, out_first, out_row, out_step;
+    /* Where weight (output channel, input channel, i, j) of a group comes from, relative to `weight`. */
+    ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
+    /* How the work is cut: xent_plan, layout.h. */
+    int pixel_lanes;   /* lanes of the products are pixels, not output channels */
+    ptrdiff_t width;   /* output channels of a strip */
+    ptrdiff_t tile_images, tile_rows, tile_columns;
+    ptrdiff_t block_channels, block_rows, block_columns;
+    ptrdiff_t group_chunk, strip_chunk, tile_chunk; /* of one chunk; tiles of grad_weight only */
+    ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room; /* scratch, in numbers */
 } xent_conv_args;
+
+/* plan.c: fill in how the work is cut, for an element type and an instruction set; the number of chunks, and bytes of scratch. */
+typedef struct {
+    ptrdiff_t chunks, scratch, partials; /* partials: sums of grad_weight over different tiles */
+} xent_plan;
+xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype);
+xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype);
 
 typedef struct {
     xent_window window;

@@ -1,0 +1,140 @@
+/* layout.h: how a convolution is cut, and where the numbers of a piece lie in scratch; for the kernels (conv.h) and for the plan
+ * (plan.c), of no type.
+ *
+ * A tile is a box of output pixels: some images, rows and columns. A block is a box of the kernel: some input channels, rows and
+ * columns of taps. The patch is what a tile sees through a block, copied with its padding to scratch. For strides it is sorted
+ * by phase, so that the input of neighbouring outputs lies side by side whatever the stride: along one axis, with period =
+ * stride / gcd(stride, dilation),
+ *
+ *   output o sees through tap i the input  o stride + i dilation - padding  =  (o + i dilation / stride) stride + phase(i)
+ *
+ * where phase(i) = i dilation mod stride depends on i mod period alone. The patch keeps the phases that occur, each as a run of
+ * `length` inputs that are `stride` apart; input columns and rows that no tap sees are left out.
+ */
+#ifndef XENT_LAYOUT_H
+#define XENT_LAYOUT_H
+
+#include "table.h"
+
+#define XENT_INLINE static inline __attribute__((always_inline, unused))
+
+enum { CACHE_LINE = 64 };
+
+typedef struct {
+    ptrdiff_t begin, n;
+} xent_span;
+
+/* Piece number `index` of [0, size), cut every `piece`. */
+XENT_INLINE xent_span xent_cut(ptrdiff_t size, ptrdiff_t piece, ptrdiff_t index)
+{
+    const ptrdiff_t begin = index * piece, rest = size - begin;
+    return (xent_span){begin, rest < piece ? rest : piece};
+}
+XENT_INLINE ptrdiff_t xent_pieces(ptrdiff_t size, ptrdiff_t piece) { return (size + piece - 1) / piece; }
+
+typedef struct {
+    xent_span images, rows, columns;
+} xent_tile;
+
+XENT_INLINE ptrdiff_t xent_tiles(const xent_conv_args *a)
+{
+    return xent_pieces(a->images, a->tile_images) * xent_pieces(a->window.out_h, a->tile_rows) *
+           xent_pieces(a->window.out_w, a->tile_columns);
+}
+
+XENT_INLINE xent_tile xent_tile_at(const xent_conv_args *a, ptrdiff_t index)
+{
+    const ptrdiff_t columns = xent_pieces(a->window.out_w, a->tile_columns), rows = xent_pieces(a->window.out_h, a->tile_rows);
+    return (xent_tile){xent_cut(a->images, a->tile_images, index / columns / rows),
+                       xent_cut(a->window.out_h, a->tile_rows, index / columns % rows),
+                       xent_cut(a->window.out_w, a->tile_columns, index % columns)};
+}
+XENT_INLINE ptrdiff_t xent_tile_pixels(const xent_tile *t) { return t->images.n * t->rows.n * t->columns.n; }
+
+typedef struct {
+    xent_span channels;
+    xent_window window;       /* with the block's taps only */
+    ptrdiff_t first, depth;   /* its steps [first, first + depth) of all channels * taps: they follow each other */
+} xent_block;
+
+XENT_INLINE ptrdiff_t xent_blocks(const xent_conv_args *a)
+{
+    return xent_pieces(a->in_channels, a->block_channels) * xent_pieces(a->window.kernel_h, a->block_rows) *
+           xent_pieces(a->window.kernel_w, a->block_columns);
+}
+
+XENT_INLINE xent_block xent_block_at(const xent_conv_args *a, ptrdiff_t index)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t columns = xent_pieces(w->kernel_w, a->block_columns), rows = xent_pieces(w->kernel_h, a->block_rows);
+    const xent_span i = xent_cut(w->kernel_h, a->block_rows, index / columns % rows);
+    const xent_span j = xent_cut(w->kernel_w, a->block_columns, index % columns);
+    xent_block b = {.channels = xent_cut(a->in_channels, a->block_channels, index / columns / rows), .window = *w};
+    b.window.top -= i.begin * w->dilation_h;
+    b.window.left -= j.begin * w->dilation_w;
+    b.window.kernel_h = i.n;
+    b.window.kernel_w = j.n;
+    b.first = (b.channels.begin * w->kernel_h + i.begin) * w->kernel_w + j.begin;
+    b.depth = b.channels.n * i.n * j.n;
+    return b;
+}
+
+/* The inputs of one axis of a patch. */
+typedef struct {
+    ptrdiff_t stride, dilation, period, phases, length;
+} xent_axis;
+
+XENT_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation)
+{
+    ptrdiff_t a = stride, b = dilation;
+    while (b) {
+        const ptrdiff_t rest = a % b;
+        a = b, b = rest;
+    }
+    const ptrdiff_t period = stride / a;
+    return (xent_axis){stride, dilation, period, taps < period ? taps : period,
+                       taps ? outputs + (taps - 1) * dilation / stride : 0};
+}
+XENT_INLINE ptrdiff_t xent_axis_size(const xent_axis *x) { return x->phases * x->length; }
+
+/* Where the input of output 0 through tap i lies; that of output o is o further. */
+XENT_INLINE ptrdiff_t xent_axis_offset(const xent_axis *x, ptrdiff_t i)
+{
+    return i % x->period * x->length + i * x->dilation / x->stride;
+}
+
+typedef struct {
+    xent_axis rows, columns;
+    ptrdiff_t image_step, channel_step;
+} xent_patch;
+
+XENT_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t item_size)
+{
+    xent_patch p = {xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
+                    xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w), 0, 0};
+    const ptrdiff_t line = CACHE_LINE / item_size;
+    p.image_step = xent_axis_size(&p.rows) * xent_axis_size(&p.columns);
+    /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches. */
+    p.channel_step = (xent_pieces(images * p.image_step, line) | 1) * line;
+    return p;
+}
+
+/* The offsets of all pixels of a tile, and of all taps of a block, in a patch. */
+XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *g, int32_t *at)
+{
+    for (ptrdiff_t m = 0; m < t->images.n; m++)
+        for (ptrdiff_t r = 0; r < t->rows.n; r++)
+            for (ptrdiff_t q = 0; q < t->columns.n; q++)
+                *at++ = (int32_t)(m * g->image_step + r * xent_axis_size(&g->columns) + q);
+}
+
+XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *g, int32_t *at)
+{
+    for (ptrdiff_t c = 0; c < b->channels.n; c++)
+        for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
+            for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
+                *at++ = (int32_t)(c * g->channel_step + xent_axis_offset(&g->rows, i) * xent_axis_size(&g->columns) +
+                                  xent_axis_offset(&g->columns, j));
+}
+
+#endif

@@ -1,0 +1,160 @@
+/* plan.c: how a convolution is cut into chunks, tiles and blocks (layout.h). Everything depends on shapes, the element type and the
+ * instruction set alone, never on the number of threads.
+ *
+ * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for some of
+ * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
+ */
+#include "layout.h"
+
+#include <stdint.h>
+
+enum {
+    PATCH_BYTES = 256 * 1024,
+    SUMS_BYTES = 192 * 1024,
+    TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
+    FEW_PIXELS = 96,      /* a smaller tile would read the weights too often: rather take fewer channels at a time */
+    GRAD_PIXELS = 256,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
+    GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
+    GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */
+    ENOUGH = 16,          /* chunks to share among threads; with fewer the work is cut finer where that costs little */
+    CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
+    PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
+    FEW_STEPS = 32,       /* grad_weight: so few taps do not pay for packing the gradient */
+    SLACK = 64            /* numbers read or written behind the last: at most WIDEST vectors of 16 */
+};
+
+static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+static ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* The length of pieces of `size` that are nearly equal and at most `piece`. */
+static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
+{
+    return size == 0 ? 1 : xent_pieces(size, xent_pieces(size, most(piece, 1)));
+}
+
+/* a * b, or `limit` where that is larger: a patch through a dilated kernel may be of any size before it is cut. */
+#define HUGE_NUMBER (PTRDIFF_MAX / 2)
+static ptrdiff_t product(ptrdiff_t a, ptrdiff_t b, ptrdiff_t limit) { return b != 0 && a > limit / b ? limit : a * b; }
+
+/* Numbers of the patch of the largest tile through kernel rows x columns of one channel, at most `limit`. */
+static ptrdiff_t patch_numbers(const xent_conv_args *a, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t limit)
+{
+    const xent_window *w = &a->window;
+    const xent_axis y = xent_axis_of(a->tile_rows, rows, w->stride_h, w->dilation_h);
+    const xent_axis x = xent_axis_of(a->tile_columns, columns, w->stride_w, w->dilation_w);
+    const ptrdiff_t plane = product(product(y.phases, y.length, limit), product(x.phases, x.length, limit), limit);
+    return product(a->tile_images, plane, limit) + CACHE_LINE; /* the channels are a little apart */
+}
+
+/* The box of output pixels: whole images, or rows of one, or a piece of a row. */
+static void cut_tiles(xent_conv_args *a, ptrdiff_t pixels, ptrdiff_t budget)
+{
+    const xent_window *w = &a->window;
+    a->tile_images = a->tile_rows = 1;
+    a->tile_columns = even(w->out_w, pixels);
+    a->tile_rows = even(w->out_h, pixels / a->tile_columns);
+    if (a->tile_rows == w->out_h && a->tile_columns == w->out_w)
+        a->tile_images = even(a->images, pixels / (w->out_h * w->out_w));
+    /* Smaller while not all channels fit. */
+    while (product(a->in_channels, patch_numbers(a, w->kernel_h, w->kernel_w, budget), budget) >= budget &&
+           a->tile_images * a->tile_rows * a->tile_columns >= 2 * FEW_PIXELS) {
+        if (a->tile_images > 1)
+            a->tile_images = even(a->images, a->tile_images / 2);
+        else if (a->tile_rows > 1)
+            a->tile_rows = even(w->out_h, a->tile_rows / 2);
+        else
+            a->tile_columns = even(w->out_w, a->tile_columns / 2);
+    }
+}
+
+/* The box of the kernel: as many channels as fit, else rows of taps of one, else a piece of a row. */
+static void cut_blocks(xent_conv_args *a, ptrdiff_t budget)
+{
+    const xent_window *w = &a->window;
+    a->block_channels = a->block_rows = 1;
+    a->block_columns = w->kernel_w;
+    while (a->block_columns > 1 && patch_numbers(a, 1, a->block_columns, budget) >= budget)
+        a->block_columns = xent_pieces(a->block_columns, 2);
+    if (a->block_columns < w->kernel_w) return;
+    a->block_rows = w->kernel_h;
+    while (a->block_rows > 1 && patch_numbers(a, a->block_rows, w->kernel_w, budget) >= budget)
+        a->block_rows = xent_pieces(a->block_rows, 2);
+    if (a->block_rows < w->kernel_h) return;
+    a->block_channels = even(a->in_channels, budget / patch_numbers(a, w->kernel_h, w->kernel_w, budget));
+}
+
+static ptrdiff_t tile_pixels(const xent_conv_args *a) { return a->tile_images * a->tile_rows * a->tile_columns; }
+static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels * a->block_rows * a->block_columns; }
+
+/* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
+static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
+{
+    const ptrdiff_t worth = CHUNK_PRODUCTS / most(products, 1), spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
+    a->group_chunk = most(1, least(least(worth, spare), a->groups));
+}
+
+static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
+{
+    return (a->patch_room + a->packed_room + a->sums_room) * size + (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t);
+}
+
+static ptrdiff_t item_size(int dtype) { return dtype == XENT_F64 ? 8 : 4; }
+
+/* Room for `patch` and the tables of the tiles and blocks that were chosen. */
+static void make_room(xent_conv_args *a)
+{
+    a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
+    a->patch_room = xent_pieces(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
+    a->packed_room = xent_pieces(a->packed_room, CACHE_LINE) * CACHE_LINE;
+    a->sums_room = xent_pieces(a->sums_room, CACHE_LINE) * CACHE_LINE;
+    a->row_room = tile_pixels(a);
+    a->step_room = block_steps(a);
+}
+
+xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
+{
+    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
+    a->pixel_lanes = a->out_channels <= ROWS;
+    a->width = a->pixel_lanes ? a->out_channels : lanes;
+    cut_tiles(a, TILE_PIXELS, budget);
+    cut_blocks(a, budget);
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    cut_groups(a, pixels * a->in_channels * a->window.kernel_h * a->window.kernel_w * a->out_channels, tiles);
+    const ptrdiff_t found = tiles * xent_pieces(a->groups, a->group_chunk);
+    a->strip_chunk = even(strips, strips / most(1, xent_pieces(ENOUGH, most(found, 1))));
+    if (a->pixel_lanes) {
+        a->sums_room = a->out_channels * (tile_pixels(a) + a->tile_images * a->tile_rows * lanes);
+    } else if (xent_blocks(a) > 1) { /* all strips keep their sums from block to block */
+        a->strip_chunk = most(1, least(a->strip_chunk, SUMS_BYTES / size / (pixels * a->width)));
+        a->sums_room = a->strip_chunk * pixels * a->width;
+    } else {
+        a->sums_room = pixels * a->width;
+    }
+    a->sums_room += SLACK * a->width;
+    make_room(a);
+    return (xent_plan){found * xent_pieces(strips, a->strip_chunk), scratch_bytes(a, size), 0};
+}
+
+xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
+{
+    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / 2 / size, lanes = table->strip_bytes / size;
+    const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
+    a->pixel_lanes = a->out_channels <= ROWS || steps <= FEW_STEPS;
+    a->width = a->pixel_lanes ? a->out_channels : lanes;
+    cut_tiles(a, GRAD_PIXELS, HUGE_NUMBER);
+    cut_blocks(a, budget);
+    a->block_channels = even(a->in_channels, least(a->block_channels, GRAD_STEPS / taps));
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
+    a->strip_chunk = even(strips, least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
+    const ptrdiff_t ranges = blocks * xent_pieces(strips, a->strip_chunk);
+    cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
+    const ptrdiff_t found = ranges * xent_pieces(a->groups, a->group_chunk);
+    const ptrdiff_t room = PARTIAL_BYTES / most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    a->tile_chunk = even(tiles, tiles / most(1, least(xent_pieces(ENOUGH, found), room)));
+    a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
+    a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
+    make_room(a);
+    const ptrdiff_t partials = xent_pieces(tiles, a->tile_chunk);
+    return (xent_plan){found * partials, scratch_bytes(a, size), partials};
+}
