@@ -14,7 +14,7 @@
 
 /* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step, takes 16 KiB with
  * AVX2, half of an L1 cache. */
-#define STEPS_AT_ONCE 256
+#define STEPS_AT_ONCE 384
 
 /* The pieces of this thread's scratch. */
 typedef struct {
@@ -27,6 +27,14 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
     T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
     int32_t *rows = (int32_t *)(sums + a->sums_room);
     return (NAME(room)){patch, packed, sums, rows, rows + a->row_room};
+}
+
+/* Lanes that are pixels need no table of them: they lie side by side. */
+ALWAYS_INLINE void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                                     const NAME(room) *room)
+{
+    if (!a->pixel_lanes) xent_pixel_offsets(t, g, room->rows);
+    xent_tap_offsets(b, g, room->steps);
 }
 
 /* ---- weights to their packed form: a chunk is a strip of output channels of a group -------------------------------------- */
@@ -83,8 +91,10 @@ static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, pt
                      (t->rows.begin + r) * a->out_row + t->columns.begin * a->out_step;
             for (ptrdiff_t c = 0; c < n; c++)
                 for (ptrdiff_t q = 0; q < t->columns.n; q += LANES)
-                    NAME(put_pixels)(out + c * a->out_size + q * a->out_step, v_load(sums + c * sums_step + q), t->columns.n - q,
-                                     a->out_step, a->bias ? (const T *)a->bias + channel + c : NULL, a->relu);
+                    NAME(put_pixels)(out + c * a->out_size + q * a->out_step,
+                                     NAME(finished)(v_load(sums + c * sums_step + q),
+                                                    a->bias ? (const T *)a->bias + channel + c : NULL, a->relu),
+                                     t->columns.n - q, a->out_step);
         }
     }
 }
@@ -112,16 +122,17 @@ static void NAME(conv2d_strips)(const xent_conv_args *a, const xent_tile *t, con
 }
 
 /* One block of a group, lanes are pixels. */
-static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int last,
-                                const NAME(room) *room)
+static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g, ptrdiff_t group,
+                                int last, const NAME(room) *room)
 {
     const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
     const ptrdiff_t runs = t->images.n * t->rows.n, pitch = xent_pieces(t->columns.n, LANES) * LANES;
     NAME(product) p = {.patch = room->patch, .steps = room->steps, .depth = b->depth, .width = a->width,
-                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .sums_step = runs * pitch,
+                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .sums = room->sums, .sums_step = runs * pitch,
                        .accumulate = b->first > 0};
-    for (ptrdiff_t r = 0; r < runs; r++)
-        NAME(multiply_pixels)(&p, room->rows[r * t->columns.n], room->sums + r * pitch, a->out_channels, t->columns.n);
+    for (ptrdiff_t m = 0; m < t->images.n; m++)
+        for (ptrdiff_t r = 0; r < t->rows.n; r++, p.sums += pitch)
+            NAME(multiply_pixels)(&p, xent_pixel_offset(g, m, r), a->out_channels, t->columns.n);
     if (last) NAME(deliver_pixels)(a, t, group * a->out_channels, a->out_channels, room->sums, p.sums_step);
 }
 
@@ -139,11 +150,10 @@ static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            if (blocks > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            xent_pixel_offsets(&t, &g, room.rows);
-            xent_tap_offsets(&b, &g, room.steps);
             if (a->pixel_lanes)
-                NAME(conv2d_pixels)(a, &t, &b, group, k == blocks - 1, &room);
+                NAME(conv2d_pixels)(a, &t, &b, &g, group, k == blocks - 1, &room);
             else
                 NAME(conv2d_strips)(a, &t, &b, group, some, k == blocks - 1, &room);
         }
@@ -185,50 +195,59 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
     }
 }
 
-/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[steps[k] + rows[p]], for DOT_STEPS x DOT_CHANNELS of them at once, so
- * that each number loaded is used several times; lanes are pixels. `steps` and `channels` are constants at every call. */
-#define DOT_STEPS 5
+/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at once, so that
+ * each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at every call. */
+#define DOT_TAPS 5
 #define DOT_CHANNELS 2
 
-ALWAYS_INLINE void NAME(dot_block)(const xent_conv_args *a, const xent_tile *t, const NAME(room) *room, ptrdiff_t k,
-                                   ptrdiff_t channel, T *sums, ptrdiff_t sums_step, int accumulate, int steps, int channels)
+typedef struct {
+    const xent_conv_args *a;
+    const xent_tile *t;
+    const xent_patch *g;
+    const T *patch;
+    ptrdiff_t sums_step;
+    int accumulate;
+} NAME(dots);
+
+ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps, int channels)
 {
     const V zero = {0};
-    const ptrdiff_t size = a->window.out_h * a->window.out_w;
-    V sum[DOT_STEPS][DOT_CHANNELS] = {{{0}}};
-    for (ptrdiff_t r = 0; r < t->images.n * t->rows.n; r++) {
-        const T *grad = NAME(grad_at)(a, t, channel, r / t->rows.n, r % t->rows.n);
-        const T *x = room->patch + room->rows[r * t->columns.n];
-        for (ptrdiff_t q = 0; q < t->columns.n; q += LANES) {
-            const ptrdiff_t n = t->columns.n - q;
-            V g[DOT_CHANNELS];
-            UNROLL
-            for (int o = 0; o < channels; o++) g[o] = NAME(load)(grad + o * size + q, n, zero);
-            UNROLL
-            for (int s = 0; s < steps; s++) {
-                const V v = NAME(load)(x + room->steps[k + s] + q, n, zero); /* what lies behind may be no number */
+    const xent_tile *t = d->t;
+    const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
+    V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < t->rows.n; r++) {
+            const T *grad = NAME(grad_at)(d->a, t, channel, m, r), *x = d->patch + xent_pixel_offset(d->g, m, r);
+            for (ptrdiff_t q = 0; q < t->columns.n; q += LANES) {
+                const ptrdiff_t n = t->columns.n - q;
+                V factor[DOT_CHANNELS];
                 UNROLL
-                for (int o = 0; o < channels; o++) sum[s][o] = v_fma(v, g[o], sum[s][o]);
+                for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * size + q, n, zero);
+                UNROLL
+                for (int k = 0; k < taps; k++) {
+                    const V v = NAME(load)(x + at[k] + q, n, zero); /* what lies behind may be no number */
+                    UNROLL
+                    for (int o = 0; o < channels; o++) sum[k][o] = v_fma(v, factor[o], sum[k][o]);
+                }
             }
         }
     }
-    for (int s = 0; s < steps; s++)
+    for (int k = 0; k < taps; k++)
         for (int o = 0; o < channels; o++)
-            sums[o * sums_step + s] = v_sum(sum[s][o]) + (accumulate ? sums[o * sums_step + s] : 0);
+            sums[o * d->sums_step + k] = v_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
 }
 
-static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int accumulate,
-                                   const NAME(room) *room)
+static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                                   ptrdiff_t group, int accumulate, const NAME(room) *room)
 {
+    const NAME(dots) d = {a, t, g, room->patch, b->depth, accumulate};
     for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
-        for (ptrdiff_t k = 0; k < b->depth; k += DOT_STEPS) {
-            const ptrdiff_t channels = xent_least(DOT_CHANNELS, a->out_channels - o), steps = xent_least(DOT_STEPS, b->depth - k);
+        for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
+            const ptrdiff_t channel = group * a->out_channels + o;
+            const ptrdiff_t channels = xent_least(DOT_CHANNELS, a->out_channels - o), taps = xent_least(DOT_TAPS, b->depth - k);
             T *sums = room->sums + o * b->depth + k;
-            switch (steps * DOT_CHANNELS + channels - 1) {
-#define CASE(s, c)                                                                                                       \
-    case s * DOT_CHANNELS + c - 1:                                                                                       \
-        NAME(dot_block)(a, t, room, k, group * a->out_channels + o, sums, b->depth, accumulate, s, c);                   \
-        break;
+            switch (taps * DOT_CHANNELS + channels - 1) {
+#define CASE(t, c)                                                                                                           case t * DOT_CHANNELS + c - 1: NAME(dot_block)(&d, channel, room->steps + k, sums, t, c); break;
                 CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
                 CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
 #undef CASE
@@ -271,11 +290,10 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
         for (ptrdiff_t k = 0; k < tiles.n; k++) {
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            if (tiles.n > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            xent_pixel_offsets(&t, &g, room.rows);
-            xent_tap_offsets(&b, &g, room.steps);
             if (a->pixel_lanes)
-                NAME(grad_weight_dots)(a, &t, &b, group, k > 0, &room);
+                NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else
                 NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
         }

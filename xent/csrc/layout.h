@@ -8,8 +8,8 @@
  *
  *   output o sees through tap i the input  o stride + i dilation - padding  =  (o + i dilation / stride) stride + phase(i)
  *
- * where phase(i) = i dilation mod stride depends on i mod period alone. The patch keeps the phases that occur, each as a run of
- * `length` inputs that are `stride` apart; input columns and rows that no tap sees are left out.
+ * where phase(i) = i dilation mod stride depends on i mod period alone. The patch keeps the phases that occur, `length` inputs
+ * each that are `stride` apart: (channel, image, phase of rows, phase of columns, row, column). Inputs that no tap sees are left out.
  */
 #ifndef XENT_LAYOUT_H
 #define XENT_LAYOUT_H
@@ -95,13 +95,6 @@ XENT_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t 
     return (xent_axis){stride, dilation, period, taps < period ? taps : period,
                        taps ? outputs + (taps - 1) * dilation / stride : 0};
 }
-XENT_INLINE ptrdiff_t xent_axis_size(const xent_axis *x) { return x->phases * x->length; }
-
-/* Where the input of output 0 through tap i lies; that of output o is o further. */
-XENT_INLINE ptrdiff_t xent_axis_offset(const xent_axis *x, ptrdiff_t i)
-{
-    return i % x->period * x->length + i * x->dilation / x->stride;
-}
 
 typedef struct {
     xent_axis rows, columns;
@@ -113,28 +106,36 @@ XENT_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptr
     xent_patch p = {xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
                     xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w), 0, 0};
     const ptrdiff_t line = CACHE_LINE / item_size;
-    p.image_step = xent_axis_size(&p.rows) * xent_axis_size(&p.columns);
+    p.image_step = p.rows.phases * p.columns.phases * p.rows.length * p.columns.length;
     /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches. */
     p.channel_step = (xent_pieces(images * p.image_step, line) | 1) * line;
     return p;
 }
 
+/* Where the first tap's input of a tile's pixel lies; the next column's is one further. */
+XENT_INLINE ptrdiff_t xent_pixel_offset(const xent_patch *p, ptrdiff_t image, ptrdiff_t row)
+{
+    return image * p->image_step + row * p->columns.length;
+}
+
 /* The offsets of all pixels of a tile, and of all taps of a block, in a patch. */
-XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *g, int32_t *at)
+XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int32_t *at)
 {
     for (ptrdiff_t m = 0; m < t->images.n; m++)
         for (ptrdiff_t r = 0; r < t->rows.n; r++)
-            for (ptrdiff_t q = 0; q < t->columns.n; q++)
-                *at++ = (int32_t)(m * g->image_step + r * xent_axis_size(&g->columns) + q);
+            for (ptrdiff_t q = 0; q < t->columns.n; q++) *at++ = (int32_t)(xent_pixel_offset(p, m, r) + q);
 }
 
-XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *g, int32_t *at)
+XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
-    for (ptrdiff_t c = 0; c < b->channels.n; c++)
-        for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
-            for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
-                *at++ = (int32_t)(c * g->channel_step + xent_axis_offset(&g->rows, i) * xent_axis_size(&g->columns) +
-                                  xent_axis_offset(&g->columns, j));
+    const xent_axis *y = &p->rows, *x = &p->columns;
+    const ptrdiff_t taps = b->window.kernel_h * b->window.kernel_w, phase = y->length * x->length;
+    int32_t *first = at;
+    for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
+        for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
+            *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase + i * y->dilation / y->stride * x->length +
+                              j * x->dilation / x->stride);
+    for (ptrdiff_t k = taps; k < b->depth; k++) first[k] = first[k - taps] + (int32_t)p->channel_step;
 }
 
 #endif

@@ -1,40 +1,51 @@
 /* patch.h: fills the patches of layout.h, and the tables of offsets that go with them. Included once per real type. */
 
-/* to[k] = row[start + k * step] for k < n, 0 where that is outside [0, width) or there is no row. Vectors may be written behind
- * the end of `to`, and read up to `end`. */
-ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t width, ptrdiff_t start, ptrdiff_t step, ptrdiff_t n)
+/* Channels of an image that are fetched ahead: their rows are too short and too far apart for the processor to see a stream.
+ * Measured: a pointwise convolution of 256 channels of 12 KiB gains an eighth. */
+#define CHANNELS_AHEAD 4
+
+/* to[k] = row[k * step] for low <= k < high, else 0, for k < n. Vectors may be written behind the end of `to`, and read up to `end`.
+ * `plane` numbers further lies the next channel. */
+ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t step, ptrdiff_t low, ptrdiff_t high, ptrdiff_t n,
+                                  ptrdiff_t plane)
 {
     const V zero = {0};
-    const ptrdiff_t low = row ? xent_least(n, xent_count_below(start, step, 0)) : n;
-    const ptrdiff_t high = row ? xent_least(n, xent_count_below(start, step, width)) : n;
-    for (ptrdiff_t k = 0; k < low; k += LANES) v_store(to + k, zero);
+    ptrdiff_t k = 0;
+    for (; k < low; k += LANES) v_store(to + k, zero);
     if (step == 1) {
-        for (ptrdiff_t k = low; k < high; k += LANES) {
-            const T *from = row + start + k;
-            v_store(to + k, from + LANES <= end ? v_load(from) : v_load_n(from, end - from, zero));
+        const ptrdiff_t whole = xent_least(high, end - row - LANES + 1);
+        for (k = low; k < whole; k += LANES) {
+            __builtin_prefetch(row + k + CHANNELS_AHEAD * plane);
+            v_store(to + k, v_load(row + k));
         }
+        for (; k < high; k += LANES) v_store(to + k, v_load_n(row + k, end - row - k, zero)); /* the array's last row */
     } else {
-        for (ptrdiff_t k = low; k < high; k++) to[k] = row[start + k * step];
+        for (k = low; k < high; k++) to[k] = row[k * step];
     }
-    for (ptrdiff_t k = high; k < n; k += LANES) v_store(to + k, zero);
+    for (k = high; k < n; k += LANES) v_store(to + k, zero);
 }
 
 /* One image and channel of a patch. */
 ALWAYS_INLINE void NAME(fill_plane)(const xent_window *w, const xent_tile *t, const xent_patch *g, const T *plane, const T *end, T *to)
 {
     const ptrdiff_t y0 = t->rows.begin * w->stride_h - w->top, x0 = t->columns.begin * w->stride_w - w->left;
-    if (w->stride_h == 1 && w->stride_w == 1 && x0 == 0 && g->columns.length == w->width && y0 >= 0 &&
-        y0 + g->rows.length <= w->height) { /* whole rows without padding: one run */
-        const ptrdiff_t n = g->rows.length * w->width;
-        NAME(copy_run)(to, plane + y0 * w->width, end, n, 0, 1, n);
+    const ptrdiff_t n = g->columns.length, size = w->height * w->width;
+    if (w->stride_h == 1 && w->stride_w == 1 && x0 == 0 && n == w->width && y0 >= 0 && y0 + g->rows.length <= w->height) {
+        NAME(copy_run)(to, plane + y0 * w->width, end, 1, 0, g->rows.length * n, g->rows.length * n, size); /* whole rows */
         return;
     }
     for (ptrdiff_t f = 0; f < g->rows.phases; f++) {
-        for (ptrdiff_t r = 0; r < g->rows.length; r++) {
-            const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
-            const T *row = y >= 0 && y < w->height ? plane + y * w->width : NULL;
-            for (ptrdiff_t e = 0; e < g->columns.phases; e++, to += g->columns.length)
-                NAME(copy_run)(to, row, end, w->width, x0 + e * w->dilation_w % w->stride_w, w->stride_w, g->columns.length);
+        for (ptrdiff_t e = 0; e < g->columns.phases; e++) {
+            const ptrdiff_t x = x0 + e * w->dilation_w % w->stride_w;
+            const ptrdiff_t low = xent_least(n, xent_count_below(x, w->stride_w, 0));
+            const ptrdiff_t high = xent_least(n, xent_count_below(x, w->stride_w, w->width));
+            for (ptrdiff_t r = 0; r < g->rows.length; r++, to += n) {
+                const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
+                if (y >= 0 && y < w->height)
+                    NAME(copy_run)(to, plane + y * w->width + x, end, w->stride_w, low, high, n, size);
+                else
+                    NAME(copy_run)(to, plane, end, 1, n, n, n, size);
+            }
         }
     }
 }

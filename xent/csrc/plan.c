@@ -12,7 +12,7 @@ enum {
     PATCH_BYTES = 256 * 1024,
     SUMS_BYTES = 192 * 1024,
     TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
-    FEW_PIXELS = 96,      /* a smaller tile would read the weights too often: rather take fewer channels at a time */
+    FEW_PIXELS = 120,     /* a smaller tile would read the weights too often: rather take fewer channels at a time */
     GRAD_PIXELS = 256,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
     GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */

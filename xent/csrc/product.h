@@ -94,8 +94,9 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
 #define PIXEL_BLOCK(rows, vectors)                                                                                       \
     case rows * 4 + vectors - 1: NAME(block_product)(p, first, sums, rows, vectors, 1); break;
 
-static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t first, T *sums, ptrdiff_t rows, ptrdiff_t n)
+static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t n)
 {
+    T *sums = p->sums;
     const ptrdiff_t most = rows <= ROWS / 2 ? WIDEST : 2;
     for (ptrdiff_t vectors = (n + LANES - 1) / LANES; vectors > 0;) {
         const ptrdiff_t now = xent_least(vectors, most);
@@ -140,16 +141,20 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
     }
 }
 
-/* out[pixel * step] = v, for n pixels: all lanes if n >= LANES. */
-ALWAYS_INLINE void NAME(put_pixels)(T *out, V v, ptrdiff_t n, ptrdiff_t step, const T *bias, int relu)
+/* What is done to a channel's sums on their way to memory. */
+ALWAYS_INLINE V NAME(finished)(V v, const T *bias, int relu)
 {
     if (bias) v = v + NAME(set)(*bias);
-    if (relu) v = v_max((V){0}, v); /* NaN stays */
-    if (step == 1) {
+    return relu ? v_max((V){0}, v) : v; /* NaN stays */
+}
+
+/* out[pixel * step] = v for n pixels: all lanes if n >= LANES. */
+ALWAYS_INLINE void NAME(put_pixels)(T *out, V v, ptrdiff_t n, ptrdiff_t step)
+{
+    if (step == 1)
         NAME(store)(out, v, n);
-        return;
-    }
-    for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) out[k * step] = v[k];
+    else
+        for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) out[k * step] = v[k];
 }
 
 /* sums (pixel, lane) to out (channel, pixel): n pixels and `channels` lanes. Reads whole vectors of rows. */
@@ -157,11 +162,20 @@ static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdif
                          ptrdiff_t step, const T *bias, int relu)
 {
     for (ptrdiff_t c = 0; c < channels; c += PIECE) {
-        for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const ptrdiff_t some = xent_least(PIECE, channels - c);
+        ptrdiff_t p = 0;
+        for (; step == 1 && some == PIECE && p + LANES <= n; p += LANES) { /* nearly all of them */
             V v[PIECE];
             NAME(load_classes)(sums + p * sums_step + c, sums_step, v);
-            for (int i = 0; i < PIECE && c + i < channels; i++)
-                NAME(put_pixels)(out + (c + i) * channel_step + p * step, v[i], n - p, step, bias ? bias + c + i : NULL, relu);
+            for (int i = 0; i < PIECE; i++)
+                v_store(out + (c + i) * channel_step + p, NAME(finished)(v[i], bias ? bias + c + i : NULL, relu));
+        }
+        for (; p < n; p += LANES) {
+            V v[PIECE];
+            NAME(load_classes)(sums + p * sums_step + c, sums_step, v);
+            for (int i = 0; i < some; i++)
+                NAME(put_pixels)(out + (c + i) * channel_step + p * step, NAME(finished)(v[i], bias ? bias + c + i : NULL, relu),
+                                 n - p, step);
         }
     }
 }
