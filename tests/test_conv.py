@@ -426,6 +426,33 @@ def test_infinities_meet_only_what_lies_under_the_kernel(dtype):
     assert_ulp(xent.conv2d(x, weight, padding=1), reference("conv2d", x, weight, padding=1), 0, dtype=dtype)
 
 
+@pytest.mark.parametrize("far", [2**10, 2**16 + 1, 2**30])
+def test_steps_and_padding_far_beyond_the_image(far, dtype, threads):
+    # the output is small, so neither time nor memory may grow with the padding; the reference would pad
+    x, weight, _ = arrays((2, 3, 2, 4), (5, 3, 3, 3), dtype, whole=True)
+    corner = weight[:, :, :1, :1]
+    grad = integers((2, 5, 3, 3), dtype, 18)
+    options = {"stride": far, "padding": far}
+    y = np.zeros((2, 5, 3, 3))
+    y[:, :, 1:2, 1:2] = reference("conv2d", x[:, :, :1, :1], corner)  # the only window that meets the image
+    assert_ulp(xent.conv2d(x, corner, **options), y, 0, dtype=dtype)
+    one = grad[:, :, 1:2, 1:2]
+    expected = [np.zeros(x.shape), None, grad.sum((0, 2, 3))]
+    expected[0][:, :, :1, :1], expected[1], _ = reference("conv2d_backward", one, x[:, :, :1, :1], corner)
+    for result, value in zip(xent.conv2d_backward(grad, x, corner, **options), expected, strict=True):
+        assert_ulp(result, np.asarray(value), 0, dtype=dtype)
+
+    options = {"dilation": far, "padding": far}
+    middle = weight[:, :, 1:2, 1:2]  # the only cell that meets it
+    assert_ulp(xent.conv2d(x, weight, **options), reference("conv2d", x, middle), 0, dtype=dtype)
+    grad = integers((2, 5, 2, 4), dtype, 19)
+    grad_x, grad_w, grad_b = reference("conv2d_backward", grad, x, middle)
+    grad_w = np.pad(grad_w, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    results = xent.conv2d_backward(grad, x, weight, **options)
+    for result, value in zip(results, (grad_x, grad_w, grad_b), strict=True):
+        assert_ulp(result, value, 0, dtype=dtype)
+
+
 def test_a_part_of_the_gradients_has_the_same_bits(dtype):
     for name in SAMPLE:
         x_shape, w_shape, options = PATHS[name]

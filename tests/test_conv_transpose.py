@@ -167,6 +167,18 @@ def test_size_of_the_output(size, kernel, stride, dilation, dtype):
         assert_ulp(result, reference("conv_transpose2d", x, weight, **options), 0, dtype=dtype)
 
 
+@pytest.mark.parametrize("far", [2**10, 2**16 + 1, 2**29])
+def test_steps_and_padding_far_beyond_the_output(far, dtype, threads):
+    x, weight, bias = arrays((2, 3, 3, 3), (3, 5, 1, 1), {}, dtype, whole=True)
+    result = xent.conv_transpose2d(x, weight, bias, stride=far, padding=far)
+    expected = reference("conv_transpose2d", x[:, :, 1:2, 1:2], weight, bias)
+    assert_ulp(result, expected, 0, dtype=dtype)
+    x, weight, bias = arrays((2, 3, 2, 4), (3, 5, 3, 3), {}, dtype, whole=True)
+    result = xent.conv_transpose2d(x, weight, bias, dilation=far, padding=far)
+    expected = reference("conv_transpose2d", x, weight[:, :, 1:2, 1:2], bias)
+    assert_ulp(result, expected, 0, dtype=dtype)
+
+
 @pytest.mark.parametrize("variant", ZOO)
 def test_every_memory_layout(variant, dtype):
     for name in SIMPLE:
