@@ -18,7 +18,7 @@ LOSSES = [
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
     "sigmoid", "log_sigmoid", *LOSSES,
-    "conv2d", "conv2d_backward", "im2col", "col2im",
+    "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
 ]  # fmt: skip
 CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "show_config"]
@@ -34,6 +34,7 @@ sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
+conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
 im2col(x, kernel_size, *, stride=1, padding=0, dilation=1)
 col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1)
 max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)

@@ -1,11 +1,12 @@
 """conv2d, conv2d_backward, im2col and col2im, against the reference, whole numbers and differences."""
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
-from helpers import ZOO, assert_ulp, differences, of_zoo, reference
-from hypothesis import given
+from helpers import ZOO, assert_same_bits, assert_ulp, differences, of_zoo, reference
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import DIFFERENCES, convolution
 
@@ -43,6 +44,151 @@ CASES = {
                      {"stride": (2, 1), "padding": ((2, 1), (0, 3)), "dilation": (3, 2), "groups": 2}),
     "deep sum": ((1, 300, 6, 6), (3, 300, 3, 3), {"padding": 1}),
 }  # fmt: skip
+
+# Around the multiples of every vector and of every block of output channels that a kernel may have.
+OUTPUTS = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 23, 24, 25, 27, 28, 29, 31, 32, 33, 35,
+    36, 39, 40, 41, 47, 48, 49, 55, 56, 57, 63, 64, 65, 67, 70,
+]  # fmt: skip
+CHANNELS = [1, 2, 3, 31, 33, 129, 300]
+SIZES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 28, 31, 32, 33, 48, 56, 63, 64, 65, 70]
+BATCHES = range(1, 10)
+MULTIPLIERS = [1, 2, 3, 4, 5]
+
+
+def sweeps():
+    """Yield (name, case): one size at a time through everything that blocks, packs and tiles may get wrong.
+
+    Sizes that do not matter are small, so that every case takes milliseconds.
+    """
+    for o in OUTPUTS:
+        yield f"{o} outputs, 1x1", ((3, 17, 7, 7), (o, 17, 1, 1), {})
+        yield f"{o} outputs, 3x3", ((2, 5, 9, 10), (o, 5, 3, 3), {"padding": 1})
+        yield f"{o} outputs, stride 2", ((2, 3, 13, 12), (o, 3, 3, 3), {"padding": 1, "stride": 2})
+        yield f"{o} outputs, one pixel", ((1, 6, 3, 4), (o, 6, 3, 4), {})
+    for c in CHANNELS:
+        yield f"{c} channels, 1x1", ((2, c, 9, 8), (10, c, 1, 1), {})
+        yield f"{c} channels, 1x1, stride 2", ((2, c, 9, 8), (18, c, 1, 1), {"stride": 2})
+        yield f"{c} channels, 3x3", ((1, c, 8, 9), (19, c, 3, 3), {"padding": 1})
+        yield f"{c} channels, 5x5", ((1, c, 10, 9), (6, c, 5, 5), {"padding": 2, "stride": 2})
+    for n in SIZES:
+        wide, padded = 71 - n, {"padding": 1}
+        yield f"{n} x {n}, 1x1", ((2, 3, n, n), (5, 3, 1, 1), {})
+        yield f"{n} x {n}, 3x3", ((1, 3, n, n), (17, 3, 3, 3), padded)
+        yield f"{n} x {wide}, 3x3", ((1, 2, n, wide), (3, 2, 3, 3), padded)
+        yield f"{n} x {wide}, stride 2", ((1, 2, n, wide), (9, 2, 3, 3), padded | {"stride": 2})
+        yield f"{n} x {n}, depthwise", ((1, 3, n, n), (3, 1, 3, 3), padded | {"groups": 3})
+    for n in BATCHES:
+        yield f"{n} images of 1 x 1", ((n, 9, 1, 1), (17, 9, 1, 1), {})
+        yield f"{n} images of 2 x 3", ((n, 4, 2, 3), (6, 4, 3, 3), {"padding": 1})
+        yield f"{n} images of 7 x 7, 1x1", ((n, 9, 7, 7), (33, 9, 1, 1), {})
+        yield f"{n} images of 7 x 7, 3x3", ((n, 6, 7, 7), (18, 6, 3, 3), {"padding": 1})
+        yield f"{n} images of 7 x 7, stride 2", ((n, 6, 7, 7), (18, 6, 3, 3), {"padding": 1, "stride": 2})
+        yield f"{n} images of 14 x 14, 1x1", ((n, 5, 14, 14), (9, 5, 1, 1), {})
+        yield f"{n} images of 14 x 14, 3x3", ((n, 3, 14, 14), (34, 3, 3, 3), {"padding": 1})
+        yield f"{n} images of 14 x 14, depthwise", ((n, 5, 14, 14), (5, 1, 3, 3), {"padding": 1, "groups": 5})
+    for k in range(1, 12):
+        yield f"{k}x{k}", ((1, 3, 13, 14), (9, 3, k, k), {"padding": k // 2})
+        yield f"1x{k}", ((2, 3, 4, 18), (9, 3, 1, k), {"padding": (0, k // 2)})
+        yield f"{k}x1", ((2, 3, 18, 4), (9, 3, k, 1), {"padding": (k // 2, 0)})
+        yield f"{k}x{k}, depthwise", ((1, 4, 13, 14), (4, 1, k, k), {"padding": k // 2, "groups": 4})
+        yield f"{k}x{k}, stride 3", ((1, 3, 16, 15), (9, 3, k, k), {"padding": k // 2, "stride": 3})
+    for s in [2, 3]:
+        for padding in [0, 1, 2]:
+            options = {"stride": s, "padding": padding}
+            yield f"1x1, stride {s}, padding {padding}", ((2, 19, 14, 13), (33, 19, 1, 1), options)
+            yield f"2x2, stride {s}, padding {padding}", ((2, 5, 14, 13), (18, 5, 2, 2), options)
+            yield (
+                f"1x1, stride {s} down, padding {padding}",
+                ((1, 19, 14, 13), (9, 19, 1, 1), {"stride": (s, 1), "padding": padding}),
+            )
+    for m in MULTIPLIERS:
+        yield f"groups of {m} outputs", ((2, 12, 11, 10), (4 * m, 3, 3, 3), {"groups": 4, "padding": 1})
+        yield f"groups of {m} outputs, 1x1", ((2, 12, 7, 7), (3 * m, 4, 1, 1), {"groups": 3})
+        yield (
+            f"groups of {m} outputs, stride 2",
+            ((2, 12, 11, 10), (2 * m, 6, 5, 3), {"groups": 2, "padding": 1, "stride": 2}),
+        )
+        for s, d in itertools.product([1, 2, 3], [1, 2, 3]):
+            yield (
+                f"depthwise times {m}, stride {s}, dilation {d}",
+                ((2, 7, 14, 13), (7 * m, 1, 3, 3), {"groups": 7, "padding": d, "stride": s, "dilation": d}),
+            )
+
+
+SWEEPS = dict(sweeps())
+
+# Everything that one number at a time does not reach: cache blocks in each direction, reductions of many
+# blocks, and shapes far from those that kernels are made for.
+LARGE = {
+    "70 x 70": ((2, 16, 70, 70), (24, 16, 3, 3), {"padding": 1}),
+    "224 x 223, stride 2": ((1, 3, 224, 223), (8, 3, 3, 3), {"padding": 1, "stride": 2}),
+    "300 x 301, one channel": ((1, 1, 300, 301), (1, 1, 3, 3), {}),
+    "1 x 5000": ((1, 3, 1, 5000), (9, 3, 1, 9), {"padding": (0, 4)}),
+    "1 x 5000, 1x1": ((1, 5, 1, 5000), (17, 5, 1, 1), {}),
+    "3 x 5000": ((1, 2, 3, 5000), (7, 2, 3, 3), {"padding": 1}),
+    "3 x 5000, stride 2": ((1, 2, 3, 5000), (7, 2, 3, 3), {"padding": 1, "stride": (1, 2)}),
+    "2 x 5000, depthwise": ((1, 3, 2, 5000), (3, 1, 3, 3), {"padding": 1, "groups": 3}),
+    "5000 x 1": ((1, 3, 5000, 1), (9, 3, 9, 1), {"padding": (4, 0)}),
+    "5000 x 3": ((1, 2, 5000, 3), (7, 2, 3, 3), {"padding": 1}),
+    "5000 x 2, depthwise, stride 2": ((1, 3, 5000, 2), (3, 1, 3, 3),
+                                      {"padding": 1, "groups": 3, "stride": 2}),
+    "7x7, stride 2": ((2, 3, 70, 69), (33, 3, 7, 7), {"padding": 3, "stride": 2}),
+    "11x11, stride 4": ((2, 3, 67, 70), (20, 3, 11, 11), {"padding": 2, "stride": 4}),
+    "31x31": ((1, 2, 40, 40), (3, 2, 31, 31), {}),
+    "31x31, padded": ((1, 1, 40, 40), (2, 1, 31, 31), {"padding": 15}),
+    "31x31, depthwise": ((1, 2, 40, 40), (2, 1, 31, 31), {"padding": 3, "groups": 2}),
+    "1x300": ((1, 2, 3, 400), (5, 2, 1, 300), {}),
+    "300x1": ((1, 2, 400, 3), (5, 2, 300, 1), {"padding": ((7, 300), (0, 0))}),
+    "dilation 50, wide": ((1, 2, 2, 3000), (5, 2, 1, 31), {"dilation": (1, 50)}),
+    "dilation 50, tall": ((1, 2, 3000, 2), (5, 2, 31, 1), {"dilation": (50, 1)}),
+    "dilation 50, depthwise": ((1, 3, 1, 2000), (6, 1, 1, 7),
+                               {"dilation": (1, 50), "groups": 3, "padding": (0, 150)}),
+    "dilation in both directions": ((1, 3, 70, 66), (17, 3, 3, 3),
+                                    {"dilation": (30, 20), "padding": (25, 7)}),
+    "stride 40": ((1, 3, 200, 300), (9, 3, 3, 3), {"stride": 40}),
+    "stride 40, 1x1": ((2, 3, 200, 300), (9, 3, 1, 1), {"stride": 40}),
+    "stride 40, wide": ((2, 3, 2, 3000), (9, 3, 2, 5), {"stride": (1, 40), "padding": (1, 7)}),
+    "stride 40, depthwise": ((1, 3, 200, 300), (3, 1, 3, 3), {"stride": (40, 7), "groups": 3}),
+    "300 channels": ((1, 300, 14, 14), (35, 300, 3, 3), {"padding": 1}),
+    "300 channels, 1x1": ((2, 300, 28, 27), (33, 300, 1, 1), {}),
+    "129 channels, stride 2": ((2, 129, 14, 15), (65, 129, 3, 3), {"padding": 1, "stride": 2}),
+    "700 channels": ((1, 700, 7, 7), (9, 700, 3, 3), {"padding": 1}),
+    "700 channels, one pixel": ((2, 700, 3, 3), (18, 700, 3, 3), {}),
+    "700 channels, 1x1": ((3, 700, 7, 7), (70, 700, 1, 1), {}),
+    "600 outputs": ((1, 9, 6, 5), (600, 9, 3, 3), {"padding": 1}),
+    "600 outputs, 1x1": ((2, 20, 7, 7), (600, 20, 1, 1), {}),
+    "9 images of 14 x 14": ((9, 16, 14, 14), (70, 16, 3, 3), {"padding": 1}),
+    "9 images of 7 x 7": ((9, 65, 7, 7), (49, 65, 3, 3), {"padding": 1}),
+    "70 images of 3 x 3": ((70, 3, 3, 3), (5, 3, 3, 3), {"padding": 1}),
+    "300 images of one pixel": ((300, 33, 1, 1), (34, 33, 1, 1), {}),
+    "300 images, one output each": ((300, 2, 3, 4), (17, 2, 3, 4), {}),
+    "kernel of one image": ((9, 6, 8, 8), (70, 6, 8, 8), {}),
+    "padding of one pixel": ((2, 3, 1, 1), (9, 3, 3, 3), {"padding": 20}),
+    "padding of 7": ((2, 3, 5, 6), (9, 3, 3, 2), {"padding": 7}),
+    "padding beyond the kernel, stride": ((2, 3, 5, 6), (9, 3, 3, 2),
+                                          {"padding": ((9, 0), (1, 11)), "stride": 3}),
+    "padding beyond the kernel, depthwise": ((2, 3, 5, 6), (3, 1, 3, 3),
+                                             {"padding": ((9, 1), (0, 11)), "groups": 3, "stride": (1, 2)}),
+    "padding of 1x1": ((2, 3, 5, 6), (17, 3, 1, 1), {"padding": ((3, 0), (0, 4))}),
+    "padding of a dilated kernel": ((1, 2, 3, 4), (9, 2, 3, 3), {"padding": 19, "dilation": 9, "stride": 2}),
+    "groups of 17 outputs": ((2, 9, 20, 21), (51, 3, 3, 3), {"groups": 3, "padding": 1}),
+    "groups of 33 channels": ((1, 99, 12, 13), (12, 33, 3, 3), {"groups": 3, "padding": 1}),
+    "many groups": ((2, 64, 15, 14), (64, 2, 3, 3), {"groups": 32, "padding": 1}),
+    "depthwise, 33 channels": ((3, 33, 30, 31), (33, 1, 3, 3), {"groups": 33, "padding": 1}),
+    "depthwise, 56 x 56": ((2, 20, 56, 56), (20, 1, 3, 3), {"groups": 20, "padding": 1, "stride": 2}),
+    "depthwise, 7x7": ((2, 17, 28, 27), (17, 1, 7, 7), {"groups": 17, "padding": 3}),
+    "depthwise, 1x1": ((2, 17, 28, 27), (17, 1, 1, 1), {"groups": 17}),
+}  # fmt: skip
+# Cases of every path that a kernel may take, for tests of one property.
+PATHS = CASES | LARGE
+SAMPLE = [
+    "1x1", "3x3, padded", "7x7, stride 2", "dilation", "groups", "depthwise", "depthwise, two each",
+    "stride longer than kernel", "padding of 7", "all together", "9 images of 7 x 7",
+    "1 x 5000", "stride 40", "31x31", "129 channels, stride 2", "padding of 1x1", "kernel of one image",
+]  # fmt: skip
+# dtype and number of threads: test_threads.py shows that their number changes no bit
+FEW = [("float32", 2), ("float64", 1)]
 
 
 def arrays(x_shape, w_shape, dtype, *, whole=False, seed=0):
@@ -112,6 +258,47 @@ def test_whole_numbers_are_exact(name, dtype, threads):
         assert_ulp(result, value, 0, dtype=dtype)
 
 
+def integers(shape, dtype, seed):
+    return np.random.default_rng([seed, *shape]).integers(-4, 5, shape).astype(dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def in_whole_numbers(name):
+    """x, weight, bias, grad, the output, and the three gradients of a case, all in float64."""
+    x_shape, w_shape, options = (SWEEPS | LARGE)[name]
+    x, weight, bias = arrays(x_shape, w_shape, np.float64, whole=True)
+    y = reference("conv2d", x, weight, bias, **options)
+    grad = integers(y.shape, np.float64, 9)
+    return x, weight, bias, grad, y, reference("conv2d_backward", grad, x, weight, **options)
+
+
+@pytest.mark.parametrize("kind, n_threads", FEW)
+@pytest.mark.parametrize("name", [*SWEEPS, *LARGE])
+def test_shapes_in_whole_numbers(name, kind, n_threads):
+    dtype, options = np.dtype(kind), (SWEEPS | LARGE)[name][2]
+    *inputs, y, gradients = in_whole_numbers(name)
+    x, weight, bias, grad = (a.astype(dtype) for a in inputs)
+    with xent.num_threads(n_threads):
+        for activation, expected in [(None, y), ("relu", np.maximum(y, 0))]:
+            result = xent.conv2d(x, weight, bias, activation=activation, **options)
+            assert_ulp(result, expected, 0, dtype=dtype, what=f"conv2d, {activation}")
+        results = xent.conv2d_backward(grad, x, weight, **options)
+    for argument, result, expected in zip(["x", "weight", "bias"], results, gradients, strict=True):
+        assert_ulp(result, expected, 0, dtype=dtype, what=f"grad_{argument}")
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_shapes_in_normal_numbers(name):
+    x_shape, w_shape, options = LARGE[name]
+    for dtype, n_threads in [(np.float32, 2), (np.float64, 1)]:
+        x, weight, bias = arrays(x_shape, w_shape, dtype)
+        with xent.num_threads(n_threads):
+            y = xent.conv2d(x, weight, bias, **options)
+            assert_conv2d(y, x, weight, bias, **options)
+            grad = np.random.default_rng(10).standard_normal(y.shape).astype(dtype)
+            assert_backward(xent.conv2d_backward(grad, x, weight, **options), grad, x, weight, **options)
+
+
 @pytest.mark.parametrize("name", [name for name, (x, w, _) in CASES.items() if np.prod(x) + np.prod(w) < 700])
 def test_backward_is_the_derivative(name):
     x_shape, w_shape, options = CASES[name]
@@ -162,7 +349,7 @@ def test_same_padding(size, kernel, stride, dilation, dtype):
 
 @pytest.mark.parametrize("variant", ZOO)
 def test_every_memory_layout(variant, dtype):
-    for name in ["3x3, padded", "1x1", "groups", "all together"]:
+    for name in ["3x3, padded", "1x1", "7x7, stride 2", "groups", "depthwise", "all together"]:
         x_shape, w_shape, options = CASES[name]
         x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
         layouts = [of_zoo(variant, a) for a in (x, weight, bias)]
@@ -239,6 +426,246 @@ def test_infinities_meet_only_what_lies_under_the_kernel(dtype):
     assert_ulp(xent.conv2d(x, weight, padding=1), reference("conv2d", x, weight, padding=1), 0, dtype=dtype)
 
 
+@pytest.mark.parametrize("far", [2**10, 2**16 + 1, 2**30])
+def test_steps_and_padding_far_beyond_the_image(far, dtype, threads):
+    # the output is small, so neither time nor memory may grow with the padding; the reference would pad
+    x, weight, _ = arrays((2, 3, 2, 4), (5, 3, 3, 3), dtype, whole=True)
+    corner = weight[:, :, :1, :1]
+    grad = integers((2, 5, 3, 3), dtype, 18)
+    options = {"stride": far, "padding": far}
+    y = np.zeros((2, 5, 3, 3))
+    y[:, :, 1:2, 1:2] = reference("conv2d", x[:, :, :1, :1], corner)  # the only window that meets the image
+    assert_ulp(xent.conv2d(x, corner, **options), y, 0, dtype=dtype)
+    one = grad[:, :, 1:2, 1:2]
+    expected = [np.zeros(x.shape), None, grad.sum((0, 2, 3))]
+    expected[0][:, :, :1, :1], expected[1], _ = reference("conv2d_backward", one, x[:, :, :1, :1], corner)
+    for result, value in zip(xent.conv2d_backward(grad, x, corner, **options), expected, strict=True):
+        assert_ulp(result, np.asarray(value), 0, dtype=dtype)
+
+    options = {"dilation": far, "padding": far}
+    middle = weight[:, :, 1:2, 1:2]  # the only cell that meets it
+    assert_ulp(xent.conv2d(x, weight, **options), reference("conv2d", x, middle), 0, dtype=dtype)
+    grad = integers((2, 5, 2, 4), dtype, 19)
+    grad_x, grad_w, grad_b = reference("conv2d_backward", grad, x, middle)
+    grad_w = np.pad(grad_w, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    results = xent.conv2d_backward(grad, x, weight, **options)
+    for result, value in zip(results, (grad_x, grad_w, grad_b), strict=True):
+        assert_ulp(result, value, 0, dtype=dtype)
+
+
+def test_a_part_of_the_gradients_has_the_same_bits(dtype):
+    for name in SAMPLE:
+        x_shape, w_shape, options = PATHS[name]
+        x, weight, bias = arrays(x_shape, w_shape, dtype)
+        grad = (
+            np.random.default_rng(11).standard_normal(xent.conv2d(x, weight, **options).shape).astype(dtype)
+        )
+        everything = xent.conv2d_backward(grad, x, weight, **options)
+        for which in range(3):
+            needs = tuple(k == which for k in range(3))
+            results = xent.conv2d_backward(grad, x, weight, needs=needs, **options)
+            assert_same_bits(results[which], everything[which], f"{name}, {needs}")
+
+
+# Memory -----------------------------------------------------------------------------------------------------
+
+
+def guarded(array, poison, offset):
+    """A contiguous copy of array in the middle of a buffer full of poison; and that buffer and its middle."""
+    buffer = np.full(array.size + 2 * 4096, poison, array.dtype)
+    middle = slice(4096 + offset, 4096 + offset + array.size)
+    buffer[middle] = array.ravel()
+    return buffer[middle].reshape(array.shape), buffer, middle
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_nothing_but_the_arrays_is_read_or_written(name, dtype, threads):
+    # and where in memory they start does not matter to a single bit
+    x_shape, w_shape, options = PATHS[name]
+    inputs = arrays(x_shape, w_shape, dtype)
+    y = xent.conv2d(*inputs, **options)
+    inputs.append(np.random.default_rng(12).standard_normal(y.shape).astype(dtype))
+    gradients = xent.conv2d_backward(inputs[3], *inputs[:2], **options)
+    for offset in [0, 1, 3]:
+        copies = [guarded(a, np.nan, offset) for a in inputs]
+        out, buffer, middle = guarded(np.full(y.shape, np.nan, dtype), 7, offset)
+        x, weight, bias, grad = (copy for copy, _, _ in copies)
+        assert xent.conv2d(x, weight, bias, out=out, **options) is out
+        assert_same_bits(out, y, "conv2d")
+        buffer[middle] = 7
+        assert (buffer == 7).all(), "written beside out"
+        assert_same_bits(xent.conv2d_backward(grad, x, weight, **options), gradients, "conv2d_backward")
+        assert_same_bits(tuple(copy for copy, _, _ in copies), tuple(inputs), "the inputs")
+        for _, around, inside in copies:
+            around[inside] = np.nan
+            assert np.isnan(around).all(), "written beside an input"
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_read_only_inputs(name, dtype):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = (of_zoo("read-only", a) for a in arrays(x_shape, w_shape, dtype))
+    y = xent.conv2d(x, weight, bias, **options)
+    xent.conv2d_backward(of_zoo("read-only", y), x, weight, **options)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_out_in_the_middle_of_an_array(name, dtype, threads):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    expected = reference("conv2d", x, weight, bias, **options)
+    around = np.full([n + 4 for n in expected.shape], 7, dtype)
+    out = around[2:-2, 2:-2, 2:-2, 2:-2]
+    assert xent.conv2d(x, weight, bias, out=out, **options) is out
+    assert_ulp(out, expected, 0, dtype=dtype)
+    out[...] = 7
+    assert (around == 7).all()
+
+
+def test_nothing_stays_from_the_call_before(dtype, threads):
+    # scratch that is used again must not show: first NaN through every path, then whole numbers
+    for name, after in itertools.product(SAMPLE, ["1x1", "3x3", "depthwise", "stride leaves a rest"]):
+        x_shape, w_shape, options = PATHS[name]
+        x, weight, bias = (np.full(shape, np.nan, dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+        y = xent.conv2d(x, weight, bias, **options)
+        assert np.isnan(y).all()
+        xent.conv2d_backward(y, x, weight, **options)
+        x_shape, w_shape, options = CASES[after]
+        x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+        expected = reference("conv2d", x, weight, bias, **options)
+        result = xent.conv2d(x, weight, bias, **options)
+        assert_ulp(result, expected, 0, dtype=dtype, what=f"{after} after {name}")
+        results = xent.conv2d_backward(result, x, weight, **options)
+        values = reference("conv2d_backward", expected, x, weight, **options)
+        for result, value in zip(results, values, strict=True):
+            assert_ulp(result, value, 0, dtype=dtype, what=f"{after} after {name}")
+
+
+# Special values ---------------------------------------------------------------------------------------------
+
+
+def never_padding(x_shape, w_shape, options):
+    """A pixel of the output whose window lies in the image, and an element of the kernel that always does.
+
+    Where there is none, None. The product of inf with a zero of the padding is outside these tests.
+    """
+    ones = np.ones((1, w_shape[1] * options.get("groups", 1), *x_shape[2:])), np.ones(w_shape)
+    inside = reference("conv2d", *ones, **options)[0, 0]
+    pixels = np.argwhere(inside == ones[1][0].size)
+    grad = np.ones((1, len(ones[1]), *inside.shape))
+    counts = reference("conv2d_backward", grad, *ones, **options)[1][0, 0]
+    cells = np.argwhere(counts == inside.size)
+    return [tuple(found[len(found) // 2].tolist()) if len(found) else None for found in (pixels, cells)]
+
+
+# beside SAMPLE
+TOUCHED = ["3x3, odd tiles", "5x3", "same, stride", "valid", "dilation in both directions", "depthwise, 1x1"]
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("which", ["x", "weight", "grad"])
+@pytest.mark.parametrize("name", [*SAMPLE, *TOUCHED, "groups of 17 outputs"])
+def test_special_values_reach_what_they_touch(name, which, value, dtype):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    grad = integers(reference("conv2d", x, weight, **options).shape, dtype, 13)
+    for a in (x, weight, grad):
+        a[a == 0] = 1
+    pixel, cell = never_padding(x_shape, w_shape, options)
+    if (which == "weight" and cell is None) or (which == "grad" and pixel is None):
+        pytest.skip("every window meets the padding")
+    places = {
+        "x": [tuple(n // 2 for n in x.shape), (-1, -1, -1, -1)],
+        "weight": [(k, k, *(cell or ())) for k in (0, -1)],
+        "grad": [(k, k, *(pixel or ())) for k in (0, -1)],
+    }
+    for place in places[which]:
+        values = {"x": x.copy(), "weight": weight.copy(), "grad": grad.copy()}
+        values[which][place] = value
+        what = f"{value} at {place} of {which}"
+        if which != "grad":
+            y = reference("conv2d", values["x"], values["weight"], bias, **options)
+            result = xent.conv2d(values["x"], values["weight"], bias, **options)
+            assert_ulp(result, y, 0, dtype=dtype, what=what)
+        expected = reference("conv2d_backward", values["grad"], values["x"], values["weight"], **options)
+        results = xent.conv2d_backward(values["grad"], values["x"], values["weight"], **options)
+        for argument, result, wanted in zip(["x", "weight", "bias"], results, expected, strict=True):
+            assert_ulp(result, wanted, 0, dtype=dtype, what=f"grad_{argument}, {what}")
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_an_image_full_of_nan_leaves_the_others_alone(name, dtype, threads):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = arrays((5, *x_shape[1:]), w_shape, dtype, whole=True)
+    y = reference("conv2d", x, weight, bias, **options)
+    grad = integers(y.shape, dtype, 14)
+    grad_x, _, _ = reference("conv2d_backward", grad, x, weight, **options)
+    x[[0, 3]] = grad[[0, 3]] = np.nan
+    result = xent.conv2d(x, weight, bias, **options)
+    results = xent.conv2d_backward(grad, x, weight, **options)
+    others = [1, 2, 4]
+    assert_ulp(result[others], y[others], 0, dtype=dtype)
+    assert_ulp(results[0][others], grad_x[others], 0, dtype=dtype)
+    assert np.isnan(results[1]).all()
+    assert np.isnan(results[2]).all()
+
+
+@pytest.mark.parametrize("name", ["1x1", "3x3, padded", "depthwise", "groups", "7x7, stride 2"])
+def test_a_channel_full_of_nan_leaves_other_groups_alone(name, dtype):
+    x_shape, w_shape, options = CASES[name]
+    for groups in [2, 5]:
+        shape, options = (groups * 3, 2, *w_shape[2:]), options | {"groups": groups}
+        x, weight, bias = arrays((2, 2 * groups, *x_shape[2:]), shape, dtype, whole=True)
+        y = reference("conv2d", x, weight, bias, **options)
+        x[:, 2:4] = np.nan  # of the second group
+        weight[3:6] = np.nan
+        result = xent.conv2d(x, weight, bias, **options)
+        others = np.delete(np.arange(groups * 3), [3, 4, 5])
+        assert_ulp(result[:, others], y[:, others], 0, dtype=dtype)
+        assert np.isnan(result[:, 3:6]).all()
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_subnormal_numbers(name, dtype, threads):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    tiny = np.finfo(dtype).smallest_subnormal
+    small_x, small_bias = x * tiny, bias * tiny
+    y = reference("conv2d", small_x, weight, small_bias, **options)
+    assert_ulp(xent.conv2d(small_x, weight, small_bias, **options), y, 0, dtype=dtype)
+    grad = integers(y.shape, dtype, 15)
+    for values in [(grad * tiny, x, weight), (grad, small_x, weight), (grad, x, weight * tiny)]:
+        expected = reference("conv2d_backward", *values, **options)
+        for result, wanted in zip(xent.conv2d_backward(*values, **options), expected, strict=True):
+            assert_ulp(result, wanted, 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_negative_zeros_are_zeros(name, dtype):
+    x_shape, w_shape, options = PATHS[name]
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    y = reference("conv2d", x, weight, bias, **options)
+    grad = integers(y.shape, dtype, 16)
+    expected = reference("conv2d_backward", grad, x, weight, **options)
+    for a in (x, weight, bias, grad):
+        a[a == 0] = -0.0
+    assert_ulp(xent.conv2d(x, weight, bias, **options), y, 0, dtype=dtype)
+    for result, wanted in zip(xent.conv2d_backward(grad, x, weight, **options), expected, strict=True):
+        assert_ulp(result, wanted, 0, dtype=dtype)
+    nothing = xent.conv2d(np.full_like(x, -0.0), weight, activation="relu", **options)
+    assert (nothing == 0).all()
+
+
+def test_results_beyond_the_range_are_infinite(dtype):
+    largest = np.finfo(dtype).max
+    for name in ["1x1", "3x3, padded", "depthwise"]:
+        x_shape, w_shape, options = CASES[name]
+        x, weight = np.full(x_shape, largest, dtype), np.full(w_shape, 2, dtype)
+        assert (xent.conv2d(x, weight, **options) == np.inf).all()
+        assert (xent.conv2d(-x, weight, **options) == -np.inf).all()
+        assert (xent.conv2d(-x, weight, activation="relu", **options) == 0).all()
+
+
 WINDOWS = [
     ((2, 3, 6, 7), 2, {}),
     ((1, 1, 1, 1), 1, {}),
@@ -299,3 +726,29 @@ def test_any_shape_and_options(data):
     values = reference("conv2d_backward", grad, x, weight, **options)
     for result, value in zip(xent.conv2d_backward(grad, x, weight, **options), values, strict=True):
         assert_ulp(result, value, 0, dtype=dtype)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_larger_shapes_and_options(data):
+    dtype = np.dtype(data.draw(st.sampled_from(["f4", "f8"])))
+    groups = data.draw(st.sampled_from([1, 1, 2, 5]))
+    n, c, o = (data.draw(st.integers(1, largest)) for largest in (9, 40 // groups, 70 // groups))
+    kernel, dilation, stride = (
+        tuple(data.draw(st.integers(1, largest)) for _ in range(2)) for largest in (6, 5, 7)
+    )
+    padding = tuple(tuple(data.draw(st.integers(0, 9)) for _ in range(2)) for _ in range(2))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = [
+        data.draw(st.integers(max(1, e - low - high), max(1, e - low - high) + 30 // n))
+        for e, (low, high) in zip(extent, padding, strict=True)
+    ]
+    x, weight, bias = arrays((n, c * groups, *size), (o * groups, c, *kernel), dtype, whole=True)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    expected = reference("conv2d", x, weight, bias, **options)
+    grad = integers(expected.shape, dtype, 17)
+    values = reference("conv2d_backward", grad, x, weight, **options)
+    with xent.num_threads(data.draw(st.integers(1, 2))):
+        assert_ulp(xent.conv2d(x, weight, bias, **options), expected, 0, dtype=dtype)
+        for result, value in zip(xent.conv2d_backward(grad, x, weight, **options), values, strict=True):
+            assert_ulp(result, value, 0, dtype=dtype)

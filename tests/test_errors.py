@@ -1,11 +1,18 @@
 """Every error a user can make: its type, what its message names, and that nothing was written before it."""
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import raises
+from helpers import peak_bytes, raises
 
 import xent
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
 
 X = np.zeros((3, 5))
 LABELS = np.array([0, 4, 2])
@@ -35,6 +42,7 @@ LOSSES |= {name: ([X, LABELS], ["log_probs"]) for name in NLL}
 IMAGES = {
     "conv2d": ([IMAGE, KERNEL], ["x", "weight"]),
     "conv2d_backward": ([FORWARD, IMAGE, KERNEL], ["grad", "x", "weight"]),
+    "conv_transpose2d": ([FORWARD, KERNEL], ["x", "weight"]),
     "im2col": ([IMAGE, 3], ["x"]),
     "col2im": ([COLUMNS, (6, 7), 3], ["cols"]),
     "max_pool2d": ([IMAGE, 2], ["x"]),
@@ -502,6 +510,7 @@ def test_images_have_four_axes(name):
     [
         "conv2d",
         "conv2d_backward",
+        "conv_transpose2d",
         "im2col",
         "col2im",
         "max_pool2d",
@@ -534,7 +543,7 @@ def test_kernel_size(name):
 
 
 @pytest.mark.parametrize("padding", ["full", "SAME", ""])
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "im2col", "col2im"])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im"])
 def test_name_of_padding(name, padding):
     with raises(ValueError, "padding", repr(padding)):
         call(name, *IMAGES[name][0], padding=padding)
@@ -605,10 +614,165 @@ def test_shape_of_gradients():
                 call(name, grad, IMAGE, 2)
 
 
-@pytest.mark.parametrize("needs", [(True, True), (True,) * 4, ()])
+@pytest.mark.parametrize("needs", [(True, True), (True,) * 4, (), [True], {}, "", "all", None, True, 3])
 def test_needs(needs):
-    with raises(ValueError, "needs"):
+    with pytest.raises((ValueError, TypeError), match="needs"):
         xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs)
+
+
+# Shapes that cannot exist -----------------------------------------------------------------------------------
+
+PIXEL = np.zeros((1, 1, 1, 1), np.float32)
+
+
+def repeated(*shape):
+    """An array of any size that takes four bytes."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def resident_bytes():
+    """The most memory that this process has had so far; 0 where that cannot be told."""
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# name of the function, positional arguments, options: neither their results, nor the copies of the inputs
+# that the kernels might take, fit into any memory; many of the products do not even fit into 64 bits
+ABSURD = {
+    "padding of 2^30": ("conv2d", (PIXEL, PIXEL), {"padding": 2**30}),
+    "padding of 2^29": ("conv2d", (PIXEL, PIXEL), {"padding": 2**29}),
+    "padding of 2^62": ("conv2d", (PIXEL, PIXEL), {"padding": 2**62}),
+    "padding of 2^63": ("conv2d", (PIXEL, PIXEL), {"padding": 2**63}),
+    "padding of 2^100": ("conv2d", (PIXEL, PIXEL), {"padding": 2**100}),
+    "padding on one side": ("conv2d", (PIXEL, PIXEL), {"padding": ((0, 2**63 - 1), (0, 0))}),
+    "padding on two sides": ("conv2d", (PIXEL, PIXEL), {"padding": ((0, 2**30), (2**30, 0))}),
+    "many outputs": ("conv2d", (PIXEL, repeated(2**40, 1, 1, 1)), {"padding": 2**10}),
+    "many images": ("conv2d", (repeated(2**50, 1, 1, 1), PIXEL), {}),
+    "large everywhere": ("conv2d", (repeated(2**20, 2**20, 2**10, 2**10), repeated(2**20, 2**20, 1, 1)), {}),
+    "large, one output": ("conv2d", (repeated(2**20, 2**20, 2**10, 2**10), repeated(1, 2**20, 1, 1)), {}),
+    "large, one pixel": ("conv2d", (repeated(2**20, 2**20, 2**10, 2**10),
+                                    repeated(1, 2**20, 2**10, 2**10)), {}),
+    "large, strides": ("conv2d", (repeated(1, 2**20, 2**20, 2**20), repeated(1, 2**20, 1, 1)),
+                       {"stride": 2**20}),
+    "large kernel": ("conv2d", (repeated(1, 1, 2**30, 2**30), repeated(1, 1, 2**30, 2**30)), {}),
+    "large kernel under padding": ("conv2d", (PIXEL, repeated(1, 1, 2**30, 2**30)), {"padding": 2**29}),
+    "large kernel, depthwise": ("conv2d", (repeated(1, 2**20, 2**15, 2**15),
+                                           repeated(2**20, 1, 2**15, 2**15)), {"groups": 2**20}),
+    "large bias": ("conv2d", (PIXEL, repeated(2**60, 1, 1, 1), repeated(2**60)), {}),
+    "backward, padding": ("conv2d_backward", (repeated(1, 1, 2**30 + 1, 2**30 + 1), PIXEL, PIXEL),
+                          {"padding": 2**29}),
+    "backward, padding of 2^62": ("conv2d_backward", (PIXEL, PIXEL, PIXEL), {"padding": 2**62}),
+    "backward, large x": ("conv2d_backward", (repeated(2**20, 1, 2**10, 2**10),
+                                              repeated(2**20, 2**20, 2**10, 2**10),
+                                              repeated(1, 2**20, 1, 1)), {}),
+    "backward, large weight": ("conv2d_backward",
+                               (repeated(1, 2**50, 1, 1), PIXEL, repeated(2**50, 1, 1, 1)), {}),
+    "backward, large grad": ("conv2d_backward",
+                             (repeated(2**50, 1, 1, 1), repeated(2**50, 1, 1, 1), PIXEL), {}),
+    "transposed, stride": ("conv_transpose2d", (repeated(1, 1, 3, 3), PIXEL), {"stride": 2**30}),
+    "transposed, stride of 2^29": ("conv_transpose2d", (repeated(1, 1, 3, 3), PIXEL), {"stride": 2**29}),
+    "transposed, stride of 2^62": ("conv_transpose2d", (repeated(1, 1, 9, 9), PIXEL), {"stride": 2**62}),
+    "transposed, dilation": ("conv_transpose2d", (PIXEL, repeated(1, 1, 3, 3)), {"dilation": 2**29}),
+    "transposed, dilation of 2^62": ("conv_transpose2d", (PIXEL, repeated(1, 1, 9, 9)), {"dilation": 2**62}),
+    "transposed, output_padding": ("conv_transpose2d", (PIXEL, PIXEL),
+                                   {"output_padding": 2**30, "stride": 2**30 + 1}),
+    "transposed, output_padding of 2^62": ("conv_transpose2d", (PIXEL, PIXEL),
+                                           {"output_padding": 2**62, "stride": 2**62 + 1}),
+    "transposed, output_padding of 2^100": ("conv_transpose2d", (PIXEL, PIXEL),
+                                            {"output_padding": 2**100, "dilation": 2**101}),
+    "transposed, padding": ("conv_transpose2d", (PIXEL, PIXEL), {"padding": 2**62}),
+    "transposed, all": ("conv_transpose2d", (repeated(2**20, 2**20, 2**10, 2**10),
+                                             repeated(2**20, 2**20, 1, 1)), {"stride": 2}),
+    "transposed, large x": ("conv_transpose2d", (repeated(2**20, 2**20, 2**10, 2**10),
+                                                 repeated(2**20, 1, 1, 1)), {}),
+    "transposed, large weight": ("conv_transpose2d", (PIXEL, repeated(1, 2**40, 2**10, 2**10)), {}),
+    "im2col, padding": ("im2col", (PIXEL, 1), {"padding": 2**29}),
+    "im2col, large x": ("im2col", (repeated(2**20, 2**20, 2**10, 2**10), 3), {}),
+    "im2col, kernel": ("im2col", (repeated(1, 1, 2**25, 2**25), 2**24), {}),
+    "col2im, image": ("col2im", (repeated(1, 1, 1), 2**30, 1), {"stride": 2**30}),
+    "col2im, columns": ("col2im", (repeated(2**40, 2**10, 1), 1, 1), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_shapes(name):
+    function, args, options = ABSURD[name]
+
+    def refused():
+        with pytest.raises((ValueError, MemoryError)) as error:
+            call(function, *args, **options)
+        assert str(error.value)
+
+    # tracemalloc would count what malloc refused, too
+    before = resident_bytes()
+    refused()
+    assert resident_bytes() - before < 2**24
+
+
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_absurd_shapes_of_an_empty_batch(function):
+    # nothing to compute, nothing to allocate
+    x, weight = repeated(0, 2**10, 2**10, 2**10), repeated(2, 2**10, 1, 1)
+    weight = weight if function == "conv2d" else repeated(2**10, 2, 1, 1)
+    assert call(function, x, weight).shape == (0, 2, 2**10, 2**10)
+    assert peak_bytes(lambda: call(function, x, weight)) < 2**20
+
+
+@pytest.mark.parametrize("option", ["stride", "dilation"])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+def test_steps_are_positive(name, option):
+    for value in [0, -1, (1, 0), (0, 1), (-1, 1), (1, -(2**63)), -(2**100)]:
+        with raises(ValueError, option):
+            call(name, *IMAGES[name][0], **{option: value})
+
+
+@pytest.mark.parametrize("value", [2**31, 2**62, 2**63, 2**100])
+def test_steps_beyond_the_image(value):
+    # one window fits whatever the stride is; beyond 31 bits an error may say that it is too much
+    x = np.arange(4.0).reshape(1, 1, 2, 2)
+    for options in [{"stride": value}, {"dilation": value}]:
+        try:
+            result = xent.conv2d(x, np.ones((1, 1, 1, 1)), **options)
+        except ValueError as error:
+            assert next(iter(options)) in str(error)
+        else:
+            assert result.ravel().tolist() == ([0] if "stride" in options else [0, 1, 2, 3])
+    with raises(ValueError, "kernel"):
+        xent.conv2d(x, np.ones((1, 1, 2, 2)), dilation=value)
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (4, 3), (8, 4, 3), (8, 4, 3, 3, 1), (1, 8, 4, 3, 3)])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+def test_rank_of_the_weights(name, shape):
+    *others, _ = IMAGES[name][0]
+    with raises(ValueError, "weight", shape):
+        call(name, *others, np.zeros(shape))
+
+
+@pytest.mark.parametrize("groups", [3, 5, 8, 16, 2**31, 2**63, 2**100])
+def test_groups_that_do_not_divide(groups):
+    for name in ["conv2d", "conv2d_backward", "conv_transpose2d"]:
+        if name == "conv_transpose2d" and groups == 8:
+            continue  # eight channels, eight groups
+        with raises(ValueError, "groups", groups):
+            call(name, *IMAGES[name][0], groups=groups)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward"])
+def test_one_pixel_too_few(name):
+    for size, options in [
+        ((2, 7), {}),
+        ((6, 2), {}),
+        ((4, 7), {"dilation": (2, 1)}),
+        ((6, 8), {"dilation": (1, 4)}),
+        ((1, 7), {"padding": ((1, 0), (0, 0))}),
+        ((6, 1), {"padding": (0, 0)}),
+    ]:
+        x, grad = np.zeros((2, 4, *size)), np.zeros((2, 8, 1, 1))
+        args = (x, KERNEL) if name == "conv2d" else (grad, x, KERNEL)
+        with raises(ValueError, "kernel", "larger"):
+            call(name, *args, **options)
 
 
 def test_columns():

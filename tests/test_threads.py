@@ -57,25 +57,57 @@ def loss_calls(shape, axis, dtype):
         yield function.__name__, lambda f=function: f(-np.abs(x), labels, axis=axis, weight=weight)
 
 
+# (x shape, weight shape, options) that are cut in different ways: over images, rows, tiles or channels
+CONVOLUTIONS = [
+    ((5, 12, 61, 59), (20, 12, 3, 3), {"padding": 1}),
+    ((5, 12, 61, 59), (33, 12, 1, 1), {}),
+    ((5, 12, 61, 59), (8, 12, 7, 7), {"stride": 2, "padding": 3}),
+    ((5, 12, 61, 59), (12, 1, 3, 3), {"groups": 12}),
+    ((1, 3, 224, 223), (17, 3, 3, 3), {"stride": 2, "padding": 1}),
+    ((9, 65, 7, 7), (70, 65, 3, 3), {"padding": 1}),
+    ((4, 33, 14, 14), (129, 33, 1, 1), {"stride": 2}),
+    ((2, 500, 7, 7), (40, 500, 3, 3), {"padding": 1}),
+    ((64, 300, 1, 1), (257, 300, 1, 1), {}),
+    ((1, 4, 2, 5000), (9, 4, 2, 31), {"dilation": (1, 50)}),
+    ((2, 40, 57, 55), (80, 1, 5, 5), {"groups": 40, "stride": 2, "padding": 2}),
+    ((1, 20, 90, 91), (20, 1, 3, 3), {"groups": 20, "padding": 2, "dilation": 2}),
+    ((3, 24, 31, 33), (30, 4, 3, 3), {"groups": 6, "stride": (2, 3), "padding": ((0, 2), (1, 3))}),
+    ((2, 6, 200, 300), (16, 6, 5, 5), {"stride": 20}),
+]
+
+
+def convolution_calls(dtype, shapes=CONVOLUTIONS):
+    for x_shape, w_shape, options in shapes:
+        x = random_logits(x_shape, dtype)
+        weight = random_logits(w_shape, dtype, seed=2)
+        grad = random_logits(xent.conv2d(x, weight, **options).shape, dtype, seed=3)
+        bias, name = weight[:, 0, 0, 0], f"{x_shape} {w_shape} {options}"
+        yield (
+            f"conv2d {name}",
+            lambda x=x, w=weight, b=bias, o=options: xent.conv2d(x, w, b, activation="relu", **o),
+        )
+        yield (
+            f"conv2d_backward {name}",
+            lambda g=grad, x=x, w=weight, o=options: xent.conv2d_backward(g, x, w, **o),
+        )
+
+
+def transposed_calls(dtype):
+    """The transposes of the same: from their outputs back to their images."""
+    for x_shape, w_shape, options in CONVOLUTIONS:
+        weight = random_logits(w_shape, dtype, seed=2)
+        shape = xent.conv2d(np.zeros(x_shape, dtype), weight, **options).shape
+        y = random_logits(shape, dtype, seed=3)
+        bias = random_logits(x_shape[1:2], dtype, seed=4)
+        yield (
+            f"conv_transpose2d {shape} {w_shape} {options}",
+            lambda y=y, w=weight, b=bias, o=options: xent.conv_transpose2d(y, w, b, **o),
+        )
+
+
 def image_calls(dtype):
+    yield from convolution_calls(dtype, CONVOLUTIONS[:4])
     x = random_logits((5, 12, 61, 59), dtype)
-    for options, shape in [
-        ({"padding": 1}, (20, 12, 3, 3)),
-        ({}, (33, 12, 1, 1)),
-        ({"stride": 2, "padding": 3}, (8, 12, 7, 7)),
-        ({"groups": 12}, (12, 1, 3, 3)),
-    ]:
-        weight = random_logits(shape, dtype, seed=2)
-        y = xent.conv2d(x, weight, **options)
-        grad = random_logits(y.shape, dtype, seed=3)
-        yield (
-            f"conv2d {options}",
-            lambda w=weight, o=options: xent.conv2d(x, w, w[:, 0, 0, 0], activation="relu", **o),
-        )
-        yield (
-            f"conv2d_backward {options}",
-            lambda g=grad, w=weight, o=options: xent.conv2d_backward(g, x, w, **o),
-        )
     columns = xent.im2col(x, 3)
     yield "im2col", lambda: xent.im2col(x, 3)
     yield "col2im", lambda: xent.col2im(columns, (61, 59), 3)
@@ -114,6 +146,14 @@ def test_sixteen_bits_have_the_same_bits(shape, axis, name):
 
 def test_images_have_the_same_bits(dtype):
     assert_reproducible(image_calls(dtype))
+
+
+def test_convolutions_have_the_same_bits(dtype):
+    assert_reproducible(convolution_calls(dtype, CONVOLUTIONS[4:]))
+
+
+def test_transposed_convolutions_have_the_same_bits(dtype):
+    assert_reproducible(transposed_calls(dtype))
 
 
 def test_calls_from_several_python_threads(dtype):

@@ -15,6 +15,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",
@@ -155,6 +156,17 @@ def conv2d_backward(
     groups: int = 1,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[_Array | None, _Array | None, _Array | None]: ...
+def conv_transpose2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: _Ints = 1,
+    padding: _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid"] = 0,
+    output_padding: _Ints = 0,
+    dilation: _Ints = 1,
+    groups: int = 1,
+) -> _Array: ...
 def im2col(
     x: ArrayLike, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0, dilation: _Ints = 1
 ) -> _Array: ...

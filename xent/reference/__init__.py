@@ -4,7 +4,7 @@ Names, parameters and defaults are those of the compiled functions, which are te
 It is written to be read and trusted, not to be fast, and checks only what the formulas themselves need.
 """
 
-from .conv import col2im, conv2d, conv2d_backward, im2col
+from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
 from .cross_entropy import (
     cross_entropy,
     cross_entropy_grad,
@@ -30,6 +30,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",

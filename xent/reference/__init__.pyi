@@ -5,6 +5,7 @@ from xent import avg_pool2d_backward as avg_pool2d_backward
 from xent import col2im as col2im
 from xent import conv2d as conv2d
 from xent import conv2d_backward as conv2d_backward
+from xent import conv_transpose2d as conv_transpose2d
 from xent import cross_entropy as cross_entropy
 from xent import cross_entropy_grad as cross_entropy_grad
 from xent import cross_entropy_value_and_grad as cross_entropy_value_and_grad
@@ -29,6 +30,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",

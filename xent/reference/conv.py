@@ -1,4 +1,4 @@
-"""Two-dimensional convolution (cross-correlation, NCHW), its gradients, and im2col / col2im.
+"""Two-dimensional convolution (cross-correlation, NCHW), its gradients, its transpose, im2col and col2im.
 
 Each is a sum over the offsets (i, j) of the kernel; at one offset all output pixels see a strided slice of
 the padded image.
@@ -61,6 +61,39 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
         grad_x = _crop(grad_padded.reshape(padded.shape), border)
         results = grad_x, grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
     return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
+
+
+# With a weight of shape (C, O / groups, kh, kw) that same grad_x, for any x instead of a gradient, is the
+# transposed convolution: each pixel of x adds its multiple of the kernel to the image. An output that no
+# window of conv2d reaches (its windows leave a rest where the stride does not divide) stays at the bias;
+# output_padding says how many such rows and columns there are at the end, before the padding is cut off.
+
+
+def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    """y[n,o,p,q] = bias[o] + sum of x[n,c,r,s] weight[c,o,i,j] where r*stride + i*dil = p + top, and so on.
+
+    c runs over the channels of o's group. The adjoint of `conv2d` in its images.
+    """
+    x, weight = as_float64(x), as_float64(weight)
+    stride, dilation, extra = pair(stride), pair(dilation), pair(output_padding)
+    kernel, size = weight.shape[2:], x.shape[2:]
+    if x.shape[1] == 0 or x.shape[1] != len(weight) or x.shape[1] % groups:
+        raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError("padding is 'same', from which the size of the output cannot be told")
+    if any(not 0 <= extra[k] < max(stride[k], dilation[k]) for k in (0, 1)):
+        raise ValueError(f"output_padding is {output_padding!r}, expected less than stride or dilation")
+    border = [_border(padding, k, size[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+    full = [(size[k] - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1 + extra[k] for k in (0, 1)]
+    if any(full[k] <= sum(border[k]) for k in (0, 1)):
+        raise ValueError(f"padding is {padding!r}, which leaves nothing of an output of {full}")
+    by_group, w = _split_channels(x, groups), _split_outputs(weight, groups)
+    result = np.zeros((len(x), groups, weight.shape[1], *full))
+    with np.errstate(all="ignore"):
+        for i, j, cells in window_offsets(kernel, stride, dilation, size):
+            result[cells] += np.einsum("ngchw,gco->ngohw", by_group, w[..., i, j])
+        result = _crop(result.reshape(len(x), groups * weight.shape[1], *full), border)
+        return result if bias is None else result + as_float64(bias)[:, None, None]
 
 
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
@@ -128,5 +161,5 @@ def _split_channels(x, groups):
 
 
 def _split_outputs(weight, groups):
-    """Return (O, C / groups, kh, kw) as (groups, O / groups, C / groups, kh, kw)."""
+    """Return a weight (A, B, kh, kw) as (groups, A / groups, B, kh, kw)."""
     return weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
