@@ -3,7 +3,7 @@
 from . import reference
 from ._config import __version__, show_config
 from ._threads import get_num_threads, num_threads, set_num_threads
-from .conv import col2im, conv2d, conv2d_backward, im2col
+from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
 from .cross_entropy import (
     cross_entropy,
     cross_entropy_grad,
@@ -30,6 +30,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",

@@ -291,11 +291,40 @@ def window(size, kernel, stride, padding, dilation, ceil_mode=False):
             )
         out.append(n)
     (top, bottom), (left, right) = padding
-    result = Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right)
-    for field, value in result._asdict().items():
+    return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right))
+
+
+def _bounded(window):
+    """Return a Window; raise if one of its numbers could overflow in the kernels."""
+    for field, value in window._asdict().items():
         if value > _LARGEST:
             raise ValueError(f"{field} is {value}, more than the largest that is supported, {_LARGEST}")
-    return result
+    return window
+
+
+def transposed_window(outputs, kernel, stride, padding, output_padding, dilation):
+    """Return the Window of the convolution that has `outputs` (height, width) and is transposed."""
+    stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+    extra = pair(output_padding, "output_padding", 0)
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError('padding must not be "same": the size of the output cannot be told from it')
+    padding = _padding(padding, outputs, kernel, stride, dilation)
+    size = []
+    for axis, name in enumerate(("height", "width")):
+        before, after = padding[axis]
+        if extra[axis] >= max(stride[axis], dilation[axis]):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation, got {extra[axis]} with stride "
+                f"{stride[axis]} and dilation {dilation[axis]}"
+            )
+        whole = (outputs[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 + extra[axis]
+        if whole <= before + after or outputs[axis] < 1:
+            raise ValueError(
+                f"padding must leave some of the output: {name} {max(whole, 0)}, padding {before} + {after}"
+            )
+        size.append(whole - before - after)
+    (top, bottom), (left, right) = padding
+    return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *outputs, bottom, right))
 
 
 def images(array, name):

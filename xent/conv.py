@@ -172,13 +172,84 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     threads = _threads(shape, weight)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
-        grad_x = _transposed(grad, weight, None, x.shape, window, groups, threads)
+        grad_x = _transposed(grad, weight, None, window, groups)
     if needs[1]:
         grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups, threads)
     if needs[2]:
         grad_bias = np.empty(weight.shape[0], x.dtype)
         _kernels.conv2d_grad_bias(grad, grad_bias, threads_for(grad.size))
     return grad_x, grad_weight, grad_bias
+
+
+def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    """
+    Transposed convolution: what `conv2d_backward` gives for the images, as a layer of its own.
+
+    .. math::
+        y_{n,o,p,q} = b_o + \\sum_{c,i,j} W_{c,o,i,j} \\, x_{n,c,h,w} \\quad\\text{over all } h s_h - p_t + i d_h
+        = p, \\; w s_w - p_l + j d_w = q
+
+    Parameters
+    ----------
+    x : array_like of float, shape (N, C, H, W)
+        Images. Integers and bools become float64.
+    weight : array_like of float, shape (C, O / groups, kh, kw)
+        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
+    bias : array_like of float, shape (O,), optional
+        Added to each output channel.
+    stride, dilation, groups
+        Of the convolution whose transpose this is, as in `conv2d`.
+    padding : int, (int, int), ((int, int), (int, int)) or "valid", optional
+        Of that convolution: so many pixels are cut off the output.
+    output_padding : int or (int, int), optional
+        Pixels that the output has more at the bottom and right: a convolution with a stride gives the same
+        size for several sizes of its input. Less than `stride` or `dilation`.
+
+    Returns
+    -------
+    ndarray, shape (N, O, OH, OW)
+        With ``OH = (H - 1) * stride - top - bottom + (kh - 1) * dilation + output_padding + 1``.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not hold real numbers or a size is no integer.
+    ValueError
+        If shapes do not fit, `groups` does not divide the channels, nothing of the output is left, or an
+        option is outside its range.
+
+    See Also
+    --------
+    conv2d, conv2d_backward
+
+    Notes
+    -----
+    Computed as one ordinary convolution for each phase of the stride, without zeros between the pixels [1]_.
+
+    References
+    ----------
+    .. [1] W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016,
+       arXiv:1609.07009.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> xent.conv_transpose2d(np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 2, 2)), stride=2)[0, 0]
+    array([[0., 0., 1., 1.],
+           [0., 0., 1., 1.],
+           [2., 2., 3., 3.],
+           [2., 2., 3., 3.]])
+    """
+    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
+    groups = _check_transposed_shapes(x, weight, groups)
+    window = _check.transposed_window(
+        x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation
+    )
+    if bias is not None:
+        _check.same_shape(bias, (groups * weight.shape[1],), "bias", "the output channels")
+        bias = np.ascontiguousarray(bias)
+    return _transposed(np.ascontiguousarray(x), np.ascontiguousarray(weight), bias, window, groups)
 
 
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
@@ -299,6 +370,21 @@ def _check_shapes(x, weight, groups):
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
 
 
+def _check_transposed_shapes(x, weight, groups):
+    """Return `groups`; raise unless images, kernels and groups of a transposed convolution fit each other."""
+    _check.images(x, "x")
+    if weight.ndim != 4:
+        raise ValueError(f"weight must have 4 dimensions, (C, O / groups, kh, kw), got shape {weight.shape}")
+    groups = _check.integer(groups, "groups", 1)
+    if 0 in weight.shape:
+        raise ValueError(f"weight must not be empty, got shape {weight.shape}")
+    if weight.shape[0] != x.shape[1]:
+        raise ValueError(f"weight must have C = {x.shape[1]} input channels, got shape {weight.shape}")
+    if x.shape[1] % groups:
+        raise ValueError(f"groups must divide the channels of x, {x.shape[1]}, got {groups}")
+    return groups
+
+
 def _order(weight, groups):
     """Return where the weights of a convolution lie: see xent_conv_args in table.h."""
     outputs, channels, height, width = weight.shape
@@ -344,30 +430,20 @@ def _phases(size, kernel, stride, dilation, before):
             )
 
 
-def _transposed(y, weight, bias, shape, window, groups, threads):
-    """Return the transpose of a convolution that maps arrays of `shape` to arrays like y, applied to y."""
+def _transposed(y, weight, bias, window, groups):
+    """Return the transpose of a convolution, whose outputs are like y, applied to y."""
+    shape = (len(y), groups * weight.shape[1], window.height, window.width)
+    result = np.empty(shape, y.dtype)
+    if not math.isfinite(weight.sum()):
+        return _transposed_by_columns(y, weight, bias, window, groups, result)
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
     rows = list(_phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
     columns = list(_phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
-    result = np.empty(shape, y.dtype)
     if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
         result[...] = 0 if bias is None else bias[:, None, None]  # no tap reaches some pixels
     for r, c in itertools.product(rows, columns):
-        phase = window._replace(
-            height=y.shape[2],
-            width=y.shape[3],
-            kernel_h=r.taps,
-            kernel_w=c.taps,
-            stride_h=1,
-            stride_w=1,
-            dilation_h=r.dilation,
-            dilation_w=c.dilation,
-            top=r.before,
-            left=c.before,
-            out_h=r.pixels,
-            out_w=c.pixels,
-        )
+        phase = (y.shape[2], y.shape[3], r.taps, c.taps, 1, 1, r.dilation, c.dilation, r.before, c.before)
         place = r.first * window.width + c.first, window.stride_h * window.width, window.stride_w
         last = r.start + (r.taps - 1) * r.period, c.start + (c.taps - 1) * c.period
         order = (
@@ -378,7 +454,27 @@ def _transposed(y, weight, bias, shape, window, groups, threads):
             -r.period * kernel_w,
             -c.period,
         )
-        _kernels.conv2d(y, weight, bias, result, phase, groups, False, place, order, threads)
+        products = len(y) * r.pixels * c.pixels * r.taps * c.taps * weight.shape[0] * channels
+        threads = threads_for(products // _PRODUCTS_PER_ELEMENT)
+        outs = r.pixels, c.pixels
+        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order, threads)
+    return result
+
+
+def _transposed_by_columns(y, weight, bias, window, groups, result):
+    """The same through the im2col matrix, where no zero of the padding meets an infinite weight."""
+    _, channels, kernel_h, kernel_w = weight.shape
+    taps, pixels = kernel_h * kernel_w, window.out_h * window.out_w
+    outputs = weight.shape[0] // groups
+    by_tap = weight.reshape(groups, outputs, channels * taps)
+    for n, g in itertools.product(range(len(y)), range(groups)):
+        source = y[n, g * outputs : (g + 1) * outputs].reshape(1, outputs, window.out_h, window.out_w)
+        columns = conv2d(source, by_tap[g].T[:, :, None, None]).reshape(channels, taps, pixels)
+        for c in range(channels):
+            target = result[n : n + 1, g * channels + c : g * channels + c + 1]
+            _kernels.col2im(columns[c : c + 1], target, 1, window, 1)
+    if bias is not None:
+        result += bias[:, None, None]
     return result
 
 
