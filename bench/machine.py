@@ -1,4 +1,4 @@
-"""What this machine can do without xent: read and copy bandwidth, and exponentials per second.
+"""What this machine can do without xent: bandwidth, exponentials and products of matrices.
 
 The kernels are those of NumPy, run on as many threads as xent has, of PyTorch and JAX where installed; the
 fastest of each kind counts as the machine's limit. There is no compiled probe of our own, which would be one
@@ -16,6 +16,8 @@ from libraries import THREADS, jax, torch
 ASSUMED_CACHE = 64 * 2**20
 TIMES_THE_CACHE = 8  # so that at most an eighth of an array is found in the cache
 CACHED_ELEMENTS = 2**18  # float32: 1 MiB, which the second level of two cores holds
+
+PRODUCT_SIZES = (512, 768, 1024, 2048)
 
 _pool = ThreadPoolExecutor(THREADS)
 
@@ -71,3 +73,26 @@ def exponentials(x, out):
         exp, device = jax.jit(jax.numpy.exp), jax.numpy.asarray(x)
         calls["jax exp"] = lambda: exp(device).block_until_ready()
     return calls
+
+
+def products():
+    """Return name -> call that multiplies square float32 matrices.
+
+    The best rate that a BLAS reaches in this counts as the peak of fused multiplications and additions. It is
+    a lower bound: the true peak follows from the clock under load, which not every machine lets one read.
+    """
+    calls = {}
+    for size in PRODUCT_SIZES:
+        rng = np.random.default_rng(0)
+        a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in "ab")
+        out = np.empty_like(a)
+        calls[f"numpy {size}"] = lambda a=a, b=b, out=out: np.matmul(a, b, out=out)
+        if torch:
+            tensors = [torch.from_numpy(array) for array in (a, b, out)]
+            calls[f"torch {size}"] = lambda t=tensors: torch.mm(t[0], t[1], out=t[2])
+    return calls
+
+
+def flops(name):
+    """Return the operations of one product: a multiplication and an addition count as two."""
+    return 2 * int(name.split()[1]) ** 3
