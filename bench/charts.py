@@ -106,8 +106,8 @@ def peak_chart(found):
             groups = [g for g in found.of_operator(operator) if name in g.times and g.case in rows]
             shares = [100 * found.peak_share(g.name, name) for g in groups]
             axes.plot(shares, [rows[g.case] for g in groups], "o", color=colour, label=name, alpha=0.9)
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("% of the best matrix product's rate")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("% of the best float32 matrix product's rate")
         axes.set_title(operator, loc="left", fontweight="bold")
     panels[0].axvline(100 * goals.PEAK_SHARE, color="black", linewidth=1, linestyle=":")
     panels[0].set_yticks(list(rows.values()), rows)
