@@ -9,7 +9,6 @@ import xent
 READS = ["numpy max", "torch sum", "xent cross_entropy"]
 COPIES = ["numpy copyto", "torch copy", "xent cross_entropy_value_and_grad", "xent in place"]
 EXPONENTIALS = ["numpy exp", "torch exp", "jax exp"]
-PRODUCTS = [f"{library} {size}" for size in machine.PRODUCT_SIZES for library in ("numpy", "torch")]
 
 
 def large_logits():
@@ -57,8 +56,3 @@ def test_copy(compare, name):
 @pytest.mark.parametrize("name", EXPONENTIALS)
 def test_exp(compare, name):
     compare("machine exp", name, exp_calls, elements=machine.CACHED_ELEMENTS)
-
-
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_product(compare, name):
-    compare("machine product", name, machine.products, flops=machine.flops(name))

@@ -107,7 +107,8 @@ def compare_case(compare, request):
                 return {}, dict.fromkeys(chosen, str(error))
             return peers.prepare(table, operator, data, chosen)
 
-        compare(f"{operator} {case}", name, candidates, operator=operator, **case.about(operator), **extra)
+        about = {"operator": operator, **case.about(operator), **extra}
+        compare(f"{operator} {case}", name, candidates, **about)
 
     return run
 

@@ -13,6 +13,7 @@ How each is at its best:
 - NumPy is the idiom of its users: a view of all windows, one copy of it, one matrix product.
 """
 
+import machine
 import numpy as np
 from libraries import onnx, onnxruntime, torch
 from peers import Peer, bound_call
@@ -219,4 +220,28 @@ class NumPy(Images):
         return add
 
 
-PEERS = [Xent, Torch, TorchAten, OnnxRuntime, NumPy]
+class NumPyProduct(Images):
+    """No peer: the machine's peak, measured in turns with the convolutions that are judged by it."""
+
+    name = "numpy product"
+
+    def conv2d(self):
+        return machine.numpy_product()
+
+    conv2d_forward_backward = conv2d
+
+
+class TorchProduct(Images):
+    """The same by PyTorch's BLAS: the faster of the two counts."""
+
+    name = "torch product"
+    library = torch
+
+    def conv2d(self):
+        return machine.torch_product()
+
+    conv2d_forward_backward = conv2d
+
+
+PRODUCTS = [NumPyProduct, TorchProduct]
+PEERS = [Xent, Torch, TorchAten, OnnxRuntime, NumPy, *PRODUCTS]

@@ -55,11 +55,14 @@ class Results:
         group = self.groups[group]
         return group.info[name][quantity] / group.times[name][0]
 
+    def peak(self, group):
+        """The rate of the fastest matrix product that took turns with a convolution."""
+        products = [name for name in self.groups[group].times if name.endswith(" product")]
+        return max(self.rate(group, name, "flops") for name in products)
+
     def peak_share(self, group, name="xent"):
-        """The rate of a convolution as a share of the best matrix product's, None if not there."""
-        if "machine product" in self.groups:
-            return self.rate(group, name, "flops") / self.limit("machine product", "flops")
-        return None
+        """The rate of a convolution as a share of that."""
+        return self.rate(group, name, "flops") / self.peak(group)
 
     def limit(self, group, quantity):
         """The rate of the fastest member that is not xent: what the machine can do."""
