@@ -9,8 +9,18 @@ enlarged four times, each drawn in one random colour on another. Only the digit 
 find shapes whatever their colours are. The comparison takes a synthetic batch of the same shape.
 """
 
+from convnet import (
+    SEED,
+    Conv,
+    Dense,
+    Network,
+    enlarged_digits,
+    main,
+    split,
+)  # before NumPy, whose threads it sets up
+
+# isort: split
 import numpy as np
-from convnet import SEED, Conv, Dense, Network, enlarged_digits, main, split
 
 
 def network():

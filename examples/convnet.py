@@ -9,11 +9,12 @@ import os
 import statistics
 import time
 
-# Two pools of threads share the processors: OpenMP's in xent (and in PyTorch), OpenBLAS's in NumPy's matrix
-# products. By default a thread without work spins for a while and takes a processor from the other pool; so
-# told, it sleeps. The libraries read this when they are loaded.
+# Two pools of threads would share the processors: OpenMP's in xent and OpenBLAS's in NumPy's matrix products,
+# whose threads spin for milliseconds after each and slow down the convolution that follows; on a busy machine
+# a step took ten times as long. The dense layers are small: one thread is enough for them. OpenMP's threads
+# sleep when they have nothing to do. The libraries read this when they are loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2**4 clock cycles
 
 import numpy as np
 from sklearn.datasets import load_digits

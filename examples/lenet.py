@@ -8,8 +8,17 @@ The digits are scikit-learn's, each of their 8 x 8 pixels made 3 x 3 and a frame
 comparison takes a synthetic batch of the same shape.
 """
 
+from convnet import (
+    Conv,
+    Dense,
+    Network,
+    enlarged_digits,
+    main,
+    split,
+)  # before NumPy, whose threads it sets up
+
+# isort: split
 import numpy as np
-from convnet import Conv, Dense, Network, enlarged_digits, main, split
 
 
 def lenet():
