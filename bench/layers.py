@@ -64,17 +64,15 @@ class Layer(Window):
         return (self.outputs, self.shape[1] // self.groups, self.kernel, self.kernel)
 
     def data(self):
-        weight = normal(self.weight_shape, self.dtype, 1) / np.sqrt(np.prod(self.weight_shape[1:])).astype(
-            self.dtype
-        )
+        weight = normal(self.weight_shape, self.dtype, 1)
+        weight /= np.sqrt(np.prod(self.weight_shape[1:]))
         return self, self.images(), weight, normal(self.outputs, self.dtype, 2)
 
     def about(self, operator):
         """Multiplications and additions count as one operation each, padding included, the bias left out."""
         products = self.shape[0] * np.prod(self.out_size) * np.prod(self.weight_shape)
-        passes = (
-            3 if operator == "conv2d forward+backward" else 1
-        )  # two gradients, each as much as the output
+        # Two gradients, each as much work as the output.
+        passes = 3 if operator == "conv2d forward+backward" else 1
         size = np.dtype(self.dtype).itemsize
         return {
             **super().about(operator),

@@ -9,15 +9,8 @@ enlarged four times, each drawn in one random colour on another. Only the digit 
 find shapes whatever their colours are. The comparison takes a synthetic batch of the same shape.
 """
 
-from convnet import (
-    SEED,
-    Conv,
-    Dense,
-    Network,
-    enlarged_digits,
-    main,
-    split,
-)  # before NumPy, whose threads it sets up
+# Before NumPy, whose threads it sets up.
+from convnet import SEED, Conv, Dense, Network, enlarged_digits, main, split
 
 # isort: split
 import numpy as np
@@ -42,11 +35,4 @@ def coloured_digits():
 
 
 if __name__ == "__main__":
-    main(
-        "A CIFAR-size network on coloured digits, with xent.",
-        network(),
-        (3, 32, 32),
-        coloured_digits,
-        steps=300,
-        rate=0.05,
-    )
+    main("CIFAR's size, with xent.", network(), (3, 32, 32), coloured_digits, steps=300, rate=0.05)

@@ -8,14 +8,8 @@ The digits are scikit-learn's, each of their 8 x 8 pixels made 3 x 3 and a frame
 comparison takes a synthetic batch of the same shape.
 """
 
-from convnet import (
-    Conv,
-    Dense,
-    Network,
-    enlarged_digits,
-    main,
-    split,
-)  # before NumPy, whose threads it sets up
+# Before NumPy, whose threads it sets up.
+from convnet import Conv, Dense, Network, enlarged_digits, main, split
 
 # isort: split
 import numpy as np
