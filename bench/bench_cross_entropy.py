@@ -1,5 +1,9 @@
 """Mean cross-entropy of labels, alone and with its gradient."""
 
+import cases
+import peers
+
+CASES, PEERS = cases.LOGITS, peers.PEERS
 OPERATORS = ["cross_entropy", "cross_entropy_value_and_grad"]
 
 

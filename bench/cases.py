@@ -35,6 +35,14 @@ class Case:
         classes = positions.pop(self.axis)
         return np.random.default_rng(1).integers(0, classes, positions)
 
+    def data(self):
+        """Return what an implementation is made from."""
+        return self.logits(), self.labels(), self.axis
+
+    def about(self, operator):
+        """What the results say of this case."""
+        return {"shape": self.shape, "dtype": self.dtype, "axis": self.axis, "bytes": self.bytes}
+
 
 # From a batch of digits (10 classes) over ImageNet (1000) to vocabularies (32000: Llama 2, 128256: Llama 3).
 ROWS = [(32, 10), (256, 10), (4096, 10), (65536, 64), (128, 1000), (4096, 1000), (512, 32000), (256, 128256)]
@@ -48,5 +56,6 @@ FULL += [Case(shape, axis=1) for shape in IMAGES]
 
 # One small call, one that fills the threads, one in 16 bits and one with the classes on axis 1.
 QUICK = [Case((32, 10)), Case((4096, 1000)), Case((4096, 1000), "bfloat16"), Case((2, 150, 128, 128), axis=1)]
+LOGITS = FULL, QUICK
 # Each compilation takes seconds.
 QUICK_COMPILED = [Case((4096, 1000))]

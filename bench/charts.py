@@ -1,8 +1,9 @@
-"""Draws bench/results/*.svg and *.png: ratios per shape, classes, threads and the roofline.
+"""Draws bench/results/*.svg and *.png: ratios per shape, classes, threads, the roofline, convolution's peak.
 
 Run it as `python bench/charts.py [folder]`.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,12 +14,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import results
-from results import case_label
 
 # Okabe and Ito's palette: told apart by colour-blind readers too. xent is black in every chart.
 COLOURS = {
     "xent": "black",
     "torch": "#D55E00",
+    "torch aten": "#F0E442",
     "torch compiled": "#E69F00",
     "jax": "#0072B2",
     "onnxruntime": "#009E73",
@@ -83,11 +84,40 @@ def ratio_chart(found, operator):
     axes.axvline(goal, color="black", linewidth=1, linestyle=":", label=f"goal: {goal}")
     axes.set_xscale("log")
     plain_log(axes.xaxis, [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t < 2 * largest])
-    axes.set_yticks(rows, [case_label(g).replace(" float32", "") for g in groups])
+    axes.set_yticks(rows, [g.case.replace(" float32", "") for g in groups])
     axes.set_ylim(-0.6, len(groups) - 0.4)
     axes.set_xlabel("time divided by xent's, fastest rounds; right of 1, xent is faster")
     axes.set_title(operator, loc="left", fontweight="bold")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def peak_chart(found):
+    """One row per layer, one dot per library: its rate as a share of the best matrix product's."""
+    layers = [g.case for g in found.of_operator("conv2d") if "xent" in g.times]
+    if not layers:
+        return None
+    figure, panels = plt.subplots(
+        1, 2, sharey=True, figsize=(9, 1.4 + 0.34 * len(layers)), layout="constrained"
+    )
+    rows = dict(zip(layers, reversed(range(len(layers))), strict=True))
+    for axes, operator in zip(panels, ["conv2d", "conv2d forward+backward"], strict=True):
+        for name, colour in COLOURS.items():
+            groups = [g for g in found.of_operator(operator) if name in g.times and g.case in rows]
+            shares = [100 * found.peak_share(g.name, name) for g in groups]
+            axes.plot(shares, [rows[g.case] for g in groups], "o", color=colour, label=name, alpha=0.9)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("% of a float32 matrix product's rate")
+        axes.set_title(operator, loc="left", fontweight="bold")
+    panels[0].axvline(100 * goals.PEAK_SHARE, color="black", linewidth=1, linestyle=":")
+    panels[0].set_yticks(list(rows.values()), rows)
+    handles = {
+        h.get_label(): h
+        for axes in panels
+        for h in axes.lines
+        if len(h.get_xdata()) and h.get_label() in COLOURS
+    }
+    figure.legend(handles=list(handles.values()), loc="outside right center")
     return figure
 
 
@@ -129,7 +159,7 @@ def threads_chart(found):
     axes.set_ylim(bottom=0)
     axes.set_xlabel("threads")
     axes.set_ylabel("times the speed of one thread")
-    axes.set_title("Thread scaling, (1024, 1000) float32", loc="left", fontweight="bold")
+    axes.set_title("Thread scaling, (4096, 1000) float32", loc="left", fontweight="bold")
     axes.legend(loc="lower right")
     return figure
 
@@ -195,9 +225,9 @@ def roofline_chart(found):
 def draw(folder):
     """Draw every chart for which there are results; return their names."""
     found = results.load(folder)
-    charts = {f"ratios_{operator}": ratio_chart(found, operator) for operator in goals.PEERS}
+    charts = {f"ratios_{re.sub('[^a-z0-9]+', '_', o)}": ratio_chart(found, o) for o in goals.PEERS}
     charts |= {"classes": classes_chart(found), "threads": threads_chart(found)}
-    charts["roofline"] = roofline_chart(found)
+    charts |= {"roofline": roofline_chart(found), "conv2d_peak": peak_chart(found)}
     for name, figure in charts.items():
         if figure:
             save(figure, folder, name)

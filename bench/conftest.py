@@ -35,17 +35,20 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    """A test that takes `operator`, `case` and `name` runs for the OPERATORS of its file, group by group."""
+    """A test that takes `operator`, `case` and `name` runs for what its file says, group by group.
+
+    The file has OPERATORS, CASES (all of them, and those of --quick) and PEERS.
+    """
     if "case" not in metafunc.fixturenames:
         return
-    quick = metafunc.config.option.quick
+    file, quick = metafunc.module, metafunc.config.option.quick
     metafunc.parametrize(
         "operator, case, name",
         [
             (operator, case, name)
-            for operator in metafunc.module.OPERATORS
-            for case in (cases.QUICK if quick else cases.FULL)
-            for name in peers.names(operator)
+            for operator in file.OPERATORS
+            for case in file.CASES[quick]
+            for name in peers.names(file.PEERS, operator)
         ],
         ids=str,
     )
@@ -89,23 +92,23 @@ def compare(benchmark, request):
 @pytest.fixture
 def compare_case(compare, request):
     """Time `name` of all implementations of an operator on a case; the arrays live as long as the timing."""
-    quick = request.config.option.quick
+    quick, table = request.config.option.quick, request.module.PEERS
 
-    def run(operator, case, name):
-        chosen = peers.names(operator)
-        if quick and case not in cases.QUICK_COMPILED:
+    def run(operator, case, name, **extra):
+        chosen = peers.names(table, operator)
+        if quick and "torch compiled" in chosen and case not in cases.QUICK_COMPILED:
             chosen.remove("torch compiled")
             _reasons[f"{operator} {case}", "torch compiled"] = "left out by --quick"
 
         def candidates():
             try:
-                logits = case.logits()
+                data = case.data()
             except ImportError as error:  # a dtype that NumPy alone does not have
                 return {}, dict.fromkeys(chosen, str(error))
-            return peers.prepare(operator, logits, case.labels(), case.axis, chosen)
+            return peers.prepare(table, operator, data, chosen)
 
-        what = {"operator": operator, "shape": case.shape, "dtype": case.dtype, "axis": case.axis}
-        compare(f"{operator} {case}", name, candidates, bytes=case.bytes, **what)
+        about = {"operator": operator, **case.about(operator), **extra}
+        compare(f"{operator} {case}", name, candidates, **about)
 
     return run
 

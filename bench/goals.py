@@ -7,9 +7,21 @@ PEERS = {
     "softmax": (1.2, 3),
     "log_softmax": (1.2, 3),
     "logsumexp": (1.2, 3),
+    "conv2d": (1.0, 1.25),
+    "conv2d forward+backward": (1.2, 1.75),
+    "max_pool2d": (2, 2),
+    "max_pool2d_backward": (2, 2),
+    "avg_pool2d": (2, 2),
+    "avg_pool2d_backward": (2, 2),
+    "im2col": (2, 2),
+    "col2im": (2, 2),
 }
 READ_SHARE = 0.85  # of the read bandwidth, cross_entropy on logits larger than the caches
 COPY_SHARE = 0.80  # of the copy bandwidth, value and gradient, one read and one write counted
 CLASSES_SPREAD = 2  # slowest by fastest time per element from 10 to 10000 classes
 TWO_THREADS = 1.7  # times one thread, where memory is not the limit
 SMALL_CALL = {"cross_entropy": 2e-6, "cross_entropy_value_and_grad": 3e-6}  # seconds on (32, 10) float32
+CONV_IDIOM = 5  # times the NumPy idiom, convolution forward
+PEAK_SHARE = 0.80  # of the best matrix product's rate, convolution forward on the layers that can be so busy:
+BUSY_LAYERS = ("resnet", "downsampling", "pointwise")  # how their names begin
+EXTRA_MEMORY = 4 * 2**20  # bytes a thread beside a convolution's results and one packed copy of its weights

@@ -8,6 +8,9 @@ import importlib
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle OpenMP threads sleep instead of spinning
+# OpenBLAS, which multiplies matrices for NumPy, has threads of its own: these too sleep, after 2**4 clock
+# cycles instead of 2**26. While they spun, the call after a product took twice as long.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import xent

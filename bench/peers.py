@@ -2,7 +2,7 @@
 
 A class is made from logits, labels and the class axis, which it converts once to what its library likes best.
 A method prepares one operator and returns the call that is timed. `PEERS` is the table of all; `prepare`
-returns the calls of one operator.
+returns the calls of one operator, from this table or another (conv_peers.py).
 
 How each is at its best:
 
@@ -11,6 +11,8 @@ How each is at its best:
 - SciPy and scikit-learn have no full set of losses; what is composed here is what their users compose.
 - PyTorch's forward operators run in inference mode, without a record for a gradient.
 """
+
+import re
 
 import numpy as np
 from libraries import THREADS, jax, onnx, onnxruntime, sklearn_loss, special, torch
@@ -285,77 +287,80 @@ class Jax(Peer):
         return self._jitted(jax.value_and_grad(self._loss), self.x, self.y)
 
 
+def bound_call(operator, x, out, constants=None, **attributes):
+    """Return a call of an ONNX Runtime model of one node, bound to x and out: nothing is copied."""
+    helper, constants = onnx.helper, constants or {}
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    node = helper.make_node(operator, ["x", *constants], ["out"], **attributes)
+    x_info, out_info = (
+        helper.make_tensor_value_info(*i) for i in [("x", kind, x.shape), ("out", kind, out.shape)]
+    )
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    # Opset 13 is the first whose Softmax works on one axis; format 10 is old enough for every runtime.
+    model = helper.make_model(
+        helper.make_graph([node], operator, [x_info], [out_info], weights),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=10,
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # an operator that it lacks is reported once, as our own exception
+    options.intra_op_num_threads = THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, kind, x.shape, x.ctypes.data)
+    binding.bind_output("out", "cpu", 0, kind, out.shape, out.ctypes.data)
+
+    def call(x=x):  # the model holds addresses only: keep the input alive
+        session.run_with_iobinding(binding)
+        return out
+
+    return call
+
+
 class OnnxRuntime(Peer):
     """ONNX Runtime: a model of one node, bound to the arrays themselves, so that nothing is copied."""
 
     name = "onnxruntime"
     library = onnxruntime and onnx
 
-    def _session(self, operator):
-        helper = onnx.helper
-        kind = helper.np_dtype_to_tensor_dtype(self.x.dtype)
-        node = helper.make_node(operator, ["x"], ["out"], axis=self.axis)
-        ends = [[helper.make_tensor_value_info(name, kind, self.x.shape)] for name in ("x", "out")]
-        # Opset 13 is the first whose Softmax works on one axis; format 10 is old enough for every runtime.
-        model = helper.make_model(
-            helper.make_graph([node], operator, *ends),
-            opset_imports=[helper.make_opsetid("", 13)],
-            ir_version=10,
-        )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # an operator that it lacks is reported once, as our own exception
-        options.intra_op_num_threads = THREADS
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def _bound(self, operator):
-        session = self._session(operator)
-        binding = session.io_binding()
-        out = np.empty_like(self.x)
-        kind = onnx.helper.np_dtype_to_tensor_dtype(self.x.dtype)
-        for bind, name, array in [
-            (binding.bind_input, "x", self.x),
-            (binding.bind_output, "out", out),
-        ]:
-            bind(name, "cpu", 0, kind, array.shape, array.ctypes.data)
-
-        def call():
-            session.run_with_iobinding(binding)
-            return out
-
-        return call
-
     def softmax(self):
-        return self._bound("Softmax")
+        return bound_call("Softmax", self.x, np.empty_like(self.x), axis=self.axis)
 
     def log_softmax(self):
-        return self._bound("LogSoftmax")
+        return bound_call("LogSoftmax", self.x, np.empty_like(self.x), axis=self.axis)
 
 
 PEERS = [Xent, XentInPlace, Torch, TorchCompiled, Jax, OnnxRuntime, SciPy, ScikitLearn, NumPy]
 
 
-def names(operator):
+def method(peer, operator):
+    """Return the method of an implementation that prepares an operator, or None."""
+    return getattr(peer, re.sub(r"\W+", "_", operator), None)
+
+
+def names(peers, operator):
     """Return the names of the implementations that have an operator."""
-    return [peer.name for peer in PEERS if hasattr(peer, operator)]
+    return [peer.name for peer in peers if method(peer, operator)]
 
 
-def prepare(operator, x, y, axis, chosen):
+def prepare(peers, operator, data, chosen):
     """Return name -> call for the `chosen` names, and name -> reason for those that cannot do it here.
 
-    Each call has run once: a library may refuse a dtype, or fail to compile, only then.
+    `data` is what each implementation is made from. Each call has run once: a library may refuse a dtype, or
+    fail to compile, only then.
     """
     calls, reasons = {}, {}
-    for peer in PEERS:
+    for peer in peers:
         if peer.name not in chosen:
             continue
         if not peer.library:
             reasons[peer.name] = "not installed"
             continue
         try:
-            call = getattr(peer(x, y, axis), operator)()
+            call = method(peer(*data), operator)()
             call()
             calls[peer.name] = call
         except Exception as error:  # whatever a library raises is its reason

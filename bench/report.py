@@ -10,10 +10,13 @@ from pathlib import Path
 
 import goals
 import results
-from results import case_label, seconds
+from results import seconds
 
 XENT = ["xent", "xent in place"]
-PEERS = ["torch", "torch compiled", "jax", "onnxruntime", "scipy", "scikit-learn", "numpy"]
+PEERS = ["torch", "torch aten", "torch compiled", "jax", "onnxruntime", "scipy", "scikit-learn", "numpy"]
+EAGER = {"torch", "torch aten"}
+LOGIT_KINDS = {"32 and 64 bit": ("float32", "float64"), "16 bit": ("float16", "bfloat16")}
+IMAGE_KINDS = {"float32": ("float32",)}
 MISSED = "**missed**"
 
 
@@ -40,8 +43,8 @@ def pair(ratios):
 
 
 def case_row(group, baseline, peers, goal):
-    """The row of one shape."""
-    label = case_label(group)
+    """The row of one shape or layer."""
+    label = group.case
     if baseline not in group.times:
         return [label, f"not measured: {group.missing.get(baseline, 'no result')}"] + [""] * (len(peers) + 2)
     cells = [pair(group.ratios(p, baseline)) if p in group.times else "-" for p in peers]
@@ -50,14 +53,25 @@ def case_row(group, baseline, peers, goal):
     return [label, " / ".join(map(seconds, group.times[baseline])), *cells, *end]
 
 
-def geometric_means(groups, baseline):
-    """Return kind of dtype -> geometric mean of torch's ratios, by minimum and by median."""
+def work_cells(found, group):
+    """What a convolution reaches: operations per second, the share of the peak, and its extra memory."""
+    if "xent" not in group.times:
+        return ["", "", ""]
+    return [
+        f"{found.rate(group.name, 'xent', 'flops') / 1e9:.1f}",
+        f"{found.peak_share(group.name):.0%}",
+        f"{group.info['xent']['extra_memory'] / 2**20:.2f} MiB",
+    ]
+
+
+def geometric_means(groups, baseline, kinds):
+    """Return kind of dtype -> geometric mean of eager PyTorch's ratios, by minimum and by median."""
     means = {}
-    for kind, dtypes in [("32 and 64 bit", ("float32", "float64")), ("16 bit", ("float16", "bfloat16"))]:
+    for kind, dtypes in kinds.items():
         pairs = [
-            g.ratios("torch", baseline)
+            min(g.ratios(name, baseline) for name in EAGER & g.times.keys())
             for g in groups
-            if g.about.get("dtype") in dtypes and {"torch", baseline} <= g.times.keys()
+            if g.about.get("dtype") in dtypes and baseline in g.times and EAGER & g.times.keys()
         ]
         if pairs:
             means[kind] = tuple(math.exp(sum(map(math.log, r)) / len(r)) for r in zip(*pairs, strict=True))
@@ -73,9 +87,14 @@ def operator_section(found, operator, baseline):
     peers = [p for p in PEERS if any(p in g.times for g in groups)]
     title = operator if baseline == "xent" else f"{operator}, {baseline.removeprefix('xent ')}"
     rows = [case_row(g, baseline, peers, each) for g in groups]
+    header = ["case", "xent", *peers, "best peer", "goal"]
+    if operator.startswith("conv2d"):
+        rows = [row + work_cells(found, group) for row, group in zip(rows, groups, strict=True)]
+        header += ["GFLOP/s", "of peak", "extra memory"]
     lines = [f"## {title}", "", f"Goal: {each} times the best peer.", ""]
-    lines += table(["logits", "xent", *peers, "best peer", "goal"], rows)
-    for kind, mean in geometric_means(groups, baseline).items():
+    lines += table(header, rows)
+    kinds = LOGIT_KINDS if any("axis" in g.about for g in groups) else IMAGE_KINDS
+    for kind, mean in geometric_means(groups, baseline, kinds).items():
         judged = f"goal {mean_goal}: {verdict(mean, mean_goal)}"
         lines += [f"Geometric mean against torch, {kind}: {pair(mean)}; {judged}.", ""]
     return lines
@@ -102,6 +121,73 @@ def share_lines(found):
             "",
             "",
         ]
+
+
+def conv_groups(found, operator, dtype="float32"):
+    """The groups of a convolution in which xent was measured."""
+    groups = found.of_operator(operator)
+    return [g for g in groups if "xent" in g.times and g.about["dtype"] == dtype]
+
+
+def peak_lines(found):
+    """The layers that many products make busy, against the rate of the best matrix product."""
+    groups = conv_groups(found, "conv2d")
+    if groups:
+        limit = max(found.peak(group.name) for group in groups)
+        yield ["float32 matrix product by the fastest peer", f"{limit / 1e9:.1f} GFLOP/s", "", ""]
+    for group in groups:
+        if group.case.startswith(goals.BUSY_LAYERS):
+            share = found.peak_share(group.name)
+            state = "met" if share >= goals.PEAK_SHARE else MISSED
+            yield [group.name, f"{share:.0%} of the product beside it", f">= {goals.PEAK_SHARE:.0%}", state]
+
+
+def conv_lines(found):
+    """The slowest against the NumPy idiom, the hungriest, and what float64 costs."""
+    idiom = [
+        (g.ratios("numpy", "xent")[0], g.name) for g in conv_groups(found, "conv2d") if "numpy" in g.times
+    ]
+    if idiom:
+        least, name = min(idiom)
+        state = "met" if least >= goals.CONV_IDIOM else MISSED
+        yield [
+            f"the NumPy idiom at its best: {name}",
+            f"{least:.2f} times xent",
+            f">= {goals.CONV_IDIOM}",
+            state,
+        ]
+    for operator in ("conv2d", "conv2d forward+backward"):
+        groups = conv_groups(found, operator)
+        if groups:
+            yield memory_line(found, operator, groups)
+        single = {g.case: g.times["xent"][0] for g in groups}
+        for group in conv_groups(found, operator, "float64"):
+            time = single.get(group.case.removesuffix(" float64"))
+            if time:
+                yield [
+                    group.name,
+                    f"{group.times['xent'][0] / time:.2f} times float32",
+                    "about 2; from two groups",
+                    "",
+                ]
+
+
+def memory_line(found, operator, groups):
+    """The largest share of the memory that a layer may use beside its results."""
+    threads = found.machine["xent"]["threads"]
+    shares = {}
+    for group in groups:
+        info = group.info["xent"]
+        allowed = threads * goals.EXTRA_MEMORY + info["weight_bytes"]
+        shares[info["extra_memory"] / allowed] = info["extra_memory"], allowed, group.case
+    used, allowed, case = shares[max(shares)]
+    state = "met" if used <= allowed else MISSED
+    return [
+        f"{operator}: extra memory, most of what is allowed by {case}",
+        f"{used / 2**20:.2f} MiB",
+        f"<= {allowed / 2**20:.2f} MiB",
+        state,
+    ]
 
 
 def classes_lines(found):
@@ -141,22 +227,9 @@ def thread_lines(found):
 
 
 def machine_section(found):
-    parts = (share_lines, classes_lines, small_call_lines, thread_lines)
+    parts = (share_lines, peak_lines, conv_lines, classes_lines, small_call_lines, thread_lines)
     rows = [row for part in parts for row in part(found)]
     return ["## Against the machine", "", *table(["what", "by minimum", "goal", ""], rows)] if rows else []
-
-
-def conv_section(found):
-    """Convolution and pooling: no goals here, ratios alone."""
-    names = ["reference", "torch"]
-    groups = [g for n, g in found.groups.items() if n.startswith(("conv2d ", "max_pool2d "))]
-    rows = [
-        [g.name, " / ".join(map(seconds, g.times["xent"]))]
-        + [pair(g.ratios(n, "xent")) if n in g.times else "-" for n in names]
-        for g in groups
-        if "xent" in g.times
-    ]
-    return ["## Convolution and pooling", "", *table(["layer", "xent", *names], rows)] if rows else []
 
 
 def missing_section(found):
@@ -190,7 +263,7 @@ def write(folder):
     for operator in goals.PEERS:
         for baseline in XENT:
             lines += operator_section(found, operator, baseline)
-    for section in (machine_section, conv_section, missing_section):
+    for section in (machine_section, missing_section):
         lines += section(found)
     text = "\n".join(lines)
     (folder / "ratios.md").write_text(text)

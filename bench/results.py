@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import goals
+
 FOLDER = Path(__file__).resolve().parent / "results"
 
 
@@ -22,6 +24,16 @@ class Group:
         """What all members have in common: operator, shape, dtype, axis."""
         return next(iter(self.info.values()), {})
 
+    @property
+    def operator(self):
+        """The operator that the group compares implementations of, with which its name begins, or None."""
+        return max((o for o in goals.PEERS if self.name.startswith(f"{o} ")), key=len, default=None)
+
+    @property
+    def case(self):
+        """The shape and dtype, or the layer: the name without the operator."""
+        return self.name.removeprefix(f"{self.operator} ")
+
     def ratios(self, name, baseline):
         """Return how many times the baseline's time `name` took, by minimum and by median."""
         return tuple(t / b for t, b in zip(self.times[name], self.times[baseline], strict=True))
@@ -36,12 +48,21 @@ class Results:
 
     def of_operator(self, operator):
         """Groups that compare implementations of one operator on a shape."""
-        return [g for name, g in self.groups.items() if name.startswith(f"{operator} (")]
+        return [group for group in self.groups.values() if group.operator == operator]
 
     def rate(self, group, name, quantity):
         """Bytes or elements per second of one member, by its minimum."""
         group = self.groups[group]
         return group.info[name][quantity] / group.times[name][0]
+
+    def peak(self, group):
+        """The rate of the fastest matrix product that took turns with a convolution."""
+        products = [name for name in self.groups[group].times if name.endswith(" product")]
+        return max(self.rate(group, name, "flops") for name in products)
+
+    def peak_share(self, group, name="xent"):
+        """The rate of a convolution as a share of that."""
+        return self.rate(group, name, "flops") / self.peak(group)
 
     def limit(self, group, quantity):
         """The rate of the fastest member that is not xent: what the machine can do."""
@@ -76,8 +97,3 @@ def seconds(value):
     """Format a time with three digits."""
     unit, scale = ("s", 1) if value >= 1 else ("ms", 1e3) if value >= 1e-3 else ("us", 1e6)
     return f"{value * scale:.3g} {unit}"
-
-
-def case_label(group):
-    """The shape and dtype of a group: its name without the operator."""
-    return group.name.split(" ", 1)[1]
