@@ -19,22 +19,16 @@
 /* The pieces of this thread's scratch. */
 typedef struct {
     T *patch, *packed, *sums;
+    ptrdiff_t *places;
     int32_t *rows, *steps;
 } NAME(room);
 
 ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
     T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
-    int32_t *rows = (int32_t *)(sums + a->sums_room);
-    return (NAME(room)){patch, packed, sums, rows, rows + a->row_room};
-}
-
-/* Lanes that are pixels need no table of them: they lie side by side. */
-ALWAYS_INLINE void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                                     const NAME(room) *room)
-{
-    if (!a->pixel_lanes) xent_pixel_offsets(t, g, room->rows);
-    xent_tap_offsets(b, g, room->steps);
+    ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
+    int32_t *rows = (int32_t *)(places + (a->pixel_lanes ? a->row_room : 0));
+    return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
 }
 
 /* ---- weights to their packed form: a chunk is a strip of output channels of a group -------------------------------------- */
@@ -64,6 +58,13 @@ static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------- */
 
+/* Where output pixel 0 of a tile goes, for a channel of a group. */
+ALWAYS_INLINE T *NAME(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
+{
+    return (T *)a->out + (t->images.begin * a->groups * a->out_channels + channel) * a->out_size + a->out_first +
+           t->rows.begin * a->out_row + t->columns.begin * a->out_step;
+}
+
 /* The finished sums of channels [channel, channel + n) of a group to memory, run by run of neighbouring pixels. */
 static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums, ptrdiff_t sums_step)
 {
@@ -71,32 +72,37 @@ static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t
     const T *bias = a->bias ? (const T *)a->bias + channel : NULL;
     const int whole = a->out_step == 1 && a->out_row == t->columns.n; /* rows follow each other: one run */
     const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
-    for (ptrdiff_t m = t->images.begin; m < t->images.begin + t->images.n; m++) {
-        for (ptrdiff_t r = 0; r < runs; r++, sums += a->pixel_lanes ? 0 : pixels * sums_step) {
-            T *out = (T *)a->out + (m * all + channel) * a->out_size + a->out_first + (t->rows.begin + r) * a->out_row +
-                     t->columns.begin * a->out_step;
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < runs; r++, sums += pixels * sums_step) {
+            T *out = NAME(place_of)(a, t, channel) + (m * all) * a->out_size + r * a->out_row;
             NAME(unpack)(sums, sums_step, pixels, n, out, a->out_size, a->out_step, bias, a->relu);
         }
     }
 }
 
-/* The same where lanes are pixels: (channel, image, row, columns rounded up to whole vectors). */
-static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
-                                 ptrdiff_t sums_step)
+/* The same where lanes are pixels: sums (channel, vector). */
+static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, const T *sums, ptrdiff_t sums_step)
 {
-    const ptrdiff_t all = a->groups * a->out_channels, pitch = xent_pieces(t->columns.n, LANES) * LANES;
-    for (ptrdiff_t m = 0; m < t->images.n; m++) {
-        for (ptrdiff_t r = 0; r < t->rows.n; r++, sums += pitch) {
-            T *out = (T *)a->out + ((t->images.begin + m) * all + channel) * a->out_size + a->out_first +
-                     (t->rows.begin + r) * a->out_row + t->columns.begin * a->out_step;
-            for (ptrdiff_t c = 0; c < n; c++)
-                for (ptrdiff_t q = 0; q < t->columns.n; q += LANES)
-                    NAME(put_pixels)(out + c * a->out_size + q * a->out_step,
-                                     NAME(finished)(v_load(sums + c * sums_step + q),
-                                                    a->bias ? (const T *)a->bias + channel + c : NULL, a->relu),
+    for (ptrdiff_t c = 0; c < a->out_channels; c++) {
+        const T *from = sums + c * sums_step, *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
+        T *plane = NAME(place_of)(a, t, channel + c);
+        for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
+            for (ptrdiff_t r = 0; r < t->rows.n; r++)
+                for (ptrdiff_t q = 0; q < t->columns.n; q += LANES, from += LANES)
+                    NAME(put_pixels)(plane + r * a->out_row + q * a->out_step, NAME(finished)(v_load(from), bias, a->relu),
                                      t->columns.n - q, a->out_step);
-        }
     }
+}
+
+/* Whether sums are complete when they leave the registers, and whole vectors of them can go to the output. */
+ALWAYS_INLINE int NAME(is_direct)(const xent_conv_args *a, const xent_tile *t)
+{
+    return a->out_step == 1 && t->columns.n >= LANES && xent_blocks(a) == 1;
+}
+
+ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
+{
+    return t->images.n * t->rows.n * xent_pieces(t->columns.n, LANES);
 }
 
 /* One block of a group, lanes are channels: strips [strips.begin, + n), each into its own sums if the block is not the only one. */
@@ -122,18 +128,33 @@ static void NAME(conv2d_strips)(const xent_conv_args *a, const xent_tile *t, con
 }
 
 /* One block of a group, lanes are pixels. */
-static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g, ptrdiff_t group,
-                                int last, const NAME(room) *room)
+static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int last,
+                                const NAME(room) *room)
 {
-    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    const ptrdiff_t runs = t->images.n * t->rows.n, pitch = xent_pieces(t->columns.n, LANES) * LANES;
-    NAME(product) p = {.patch = room->patch, .steps = room->steps, .depth = b->depth, .width = a->width,
-                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .sums = room->sums, .sums_step = runs * pitch,
-                       .accumulate = b->first > 0};
-    for (ptrdiff_t m = 0; m < t->images.n; m++)
-        for (ptrdiff_t r = 0; r < t->rows.n; r++, p.sums += pitch)
-            NAME(multiply_pixels)(&p, xent_pixel_offset(g, m, r), a->out_channels, t->columns.n);
-    if (last) NAME(deliver_pixels)(a, t, group * a->out_channels, a->out_channels, room->sums, p.sums_step);
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w, vectors = NAME(vectors_of)(t);
+    const ptrdiff_t channel = group * a->out_channels;
+    NAME(product) p = {.patch = room->patch, .rows = room->rows, .steps = room->steps, .depth = b->depth, .width = a->width,
+                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .places = room->places,
+                       .sums = room->sums, .sums_step = vectors * LANES, .accumulate = b->first > 0};
+    if (NAME(is_direct)(a, t)) {
+        p.sums = NAME(place_of)(a, t, channel), p.sums_step = a->out_size;
+        p.bias = a->bias ? (const T *)a->bias + channel : NULL, p.relu = a->relu;
+        NAME(multiply_pixels)(&p, a->out_channels, vectors);
+    } else {
+        NAME(multiply_pixels)(&p, a->out_channels, vectors);
+        if (last) NAME(deliver_pixels)(a, t, channel, room->sums, p.sums_step);
+    }
+}
+
+/* The tables of a tile and a block. */
+static void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                              const NAME(room) *room)
+{
+    if (a->pixel_lanes)
+        xent_vector_offsets(a, t, g, LANES, NAME(is_direct)(a, t), room->rows, room->places);
+    else
+        xent_pixel_offsets(t, g, room->rows);
+    xent_tap_offsets(b, g, room->steps);
 }
 
 /* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
@@ -153,7 +174,7 @@ static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
             if (blocks > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
             if (a->pixel_lanes)
-                NAME(conv2d_pixels)(a, &t, &b, &g, group, k == blocks - 1, &room);
+                NAME(conv2d_pixels)(a, &t, &b, group, k == blocks - 1, &room);
             else
                 NAME(conv2d_strips)(a, &t, &b, group, some, k == blocks - 1, &room);
         }
@@ -290,7 +311,10 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
         for (ptrdiff_t k = 0; k < tiles.n; k++) {
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
-            if (tiles.n > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
+            if (tiles.n > 1 || group == groups.begin) {
+                xent_pixel_offsets(&t, &g, room.rows);
+                xent_tap_offsets(&b, &g, room.steps);
+            }
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
             if (a->pixel_lanes)
                 NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);

@@ -126,6 +126,23 @@ XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int
             for (ptrdiff_t q = 0; q < t->columns.n; q++) *at++ = (int32_t)(xent_pixel_offset(p, m, r) + q);
 }
 
+/* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct` these lie in the
+ * output itself, and the last vector of a row ends with it: it may overlap the one before, which gives the same numbers again. */
+XENT_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p, ptrdiff_t lanes, int direct,
+                                     int32_t *at, ptrdiff_t *places)
+{
+    ptrdiff_t v = 0;
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < t->rows.n; r++) {
+            for (ptrdiff_t q = 0; q < t->columns.n; q += lanes, v++) {
+                const ptrdiff_t last = t->columns.n - lanes, first = direct && q > last ? last : q;
+                at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
+                places[v] = direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
+            }
+        }
+    }
+}
+
 XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;

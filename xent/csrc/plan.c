@@ -12,6 +12,7 @@ enum {
     PATCH_BYTES = 256 * 1024,
     SUMS_BYTES = 192 * 1024,
     TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
+    LANE_PIXELS = 4096,   /* of one whose lanes are pixels: they share few weights, but rows of the patch */
     FEW_PIXELS = 120,     /* a smaller tile would read the weights too often: rather take fewer channels at a time */
     GRAD_PIXELS = 256,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
     GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
@@ -20,7 +21,7 @@ enum {
     CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     FEW_STEPS = 32,       /* grad_weight: so few taps do not pay for packing the gradient */
-    SLACK = 64            /* numbers read or written behind the last: at most WIDEST vectors of 16 */
+    SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
@@ -95,7 +96,8 @@ static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 
 static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
 {
-    return (a->patch_room + a->packed_room + a->sums_room) * size + (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t);
+    return (a->patch_room + a->packed_room + a->sums_room) * size + (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
+           (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
 static ptrdiff_t item_size(int dtype) { return dtype == XENT_F64 ? 8 : 4; }
@@ -116,7 +118,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     a->pixel_lanes = a->out_channels <= ROWS;
     a->width = a->pixel_lanes ? a->out_channels : lanes;
-    cut_tiles(a, TILE_PIXELS, budget);
+    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * a->in_channels * a->window.kernel_h * a->window.kernel_w * a->out_channels, tiles);

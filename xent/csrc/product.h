@@ -6,7 +6,7 @@
  * vectors and broadcasts ROWS numbers: measured on Zen 3, 98 % of the peak of its two units for fused multiplication.
  *
  *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[k][lane]     the patch is broadcast
- *   lanes are pixels     sums[row][lane] += packed[k][row] patch[rows[0] + steps[k] + lane] the weights are broadcast
+ *   lanes are pixels     sums[row][lane] += packed[k][row] patch[a vector's offset + steps[k] + lane] the weights are broadcast
  *
  * The second is for at most ROWS output channels, which would leave lanes of the first empty.
  */
@@ -20,31 +20,39 @@
 
 typedef struct {
     const T *patch, *packed;
-    const int32_t *rows, *steps; /* offsets in the patch */
+    const int32_t *rows, *steps; /* offsets in the patch: of rows, or of vectors of pixels; of steps */
     ptrdiff_t depth;             /* steps */
     ptrdiff_t width;             /* numbers of `packed` for each step */
     T *sums;
     ptrdiff_t sums_step;         /* from row to row */
     int accumulate;              /* add to what is in sums, at the end: blocks of a long sum are summed apart */
+    /* Where lanes are pixels: */
+    const ptrdiff_t *places;     /* of the vectors, in a row of sums */
+    const T *bias;               /* one per row, added at the end, or NULL */
+    int relu;
 } NAME(product);
 
-/* `rows`, `vectors` and `pixels` (lanes are pixels) are constants at every call. */
-ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, T *sums, int rows, int vectors, int pixels)
+/* What is done to a channel's sums on their way to memory. */
+ALWAYS_INLINE V NAME(finished)(V v, const T *bias, int relu)
 {
-    const T *x[ROWS], *packed = p->packed, *patch = p->patch + (pixels ? first : 0);
+    if (bias) v = v + NAME(set)(*bias);
+    return relu ? v_max((V){0}, v) : v; /* NaN stays */
+}
+
+/* From row `first` on, or from vector `first` on. `rows`, `vectors` and `pixels` (lanes are pixels) are constants at every call. */
+ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, int rows, int vectors, int pixels)
+{
+    const T *x[WIDEST], *packed = p->packed;
     const int32_t *steps = p->steps;
-    V sum[ROWS][WIDEST];
+    const int pointers = pixels ? vectors : rows;
+    V sum[ROWS][WIDEST] = {{{0}}};
     UNROLL
-    for (int r = 0; r < rows; r++) {
-        x[r] = pixels ? NULL : patch + p->rows[first + r];
-        UNROLL
-        for (int v = 0; v < vectors; v++) sum[r][v] = (V){0};
-    }
+    for (int i = 0; i < pointers; i++) x[i] = p->patch + p->rows[first + i];
     for (ptrdiff_t k = 0; k < p->depth; k++, packed += p->width) {
         const ptrdiff_t step = steps[k];
         V lanes[WIDEST];
         UNROLL
-        for (int v = 0; v < vectors; v++) lanes[v] = v_load((pixels ? patch + step : packed) + v * LANES);
+        for (int v = 0; v < vectors; v++) lanes[v] = v_load(pixels ? x[v] + step : packed + v * LANES);
         UNROLL
         for (int r = 0; r < rows; r++) {
             const V factor = NAME(set)(pixels ? packed[r] : x[r][step]);
@@ -56,22 +64,22 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
     for (int r = 0; r < rows; r++) {
         UNROLL
         for (int v = 0; v < vectors; v++) {
-            T *to = sums + r * p->sums_step + v * LANES;
-            v_store(to, p->accumulate ? v_load(to) + sum[r][v] : sum[r][v]);
+            T *to = p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
+            if (p->accumulate) sum[r][v] = v_load(to) + sum[r][v];
+            v_store(to, pixels ? NAME(finished)(sum[r][v], p->bias ? p->bias + r : NULL, p->relu) : sum[r][v]);
         }
     }
 }
 
 /* `blocks` blocks of `rows` rows, from row `first` on; lanes are channels. */
 #define ROW_BLOCKS(rows, vectors)                                                                                        \
-    case rows * 4 + vectors - 1:                                                                                         \
-        for (; blocks > 0; blocks--, first += rows)                                                                      \
-            NAME(block_product)(p, first, p->sums + first * p->sums_step, rows, vectors, 0);                             \
+    case rows * WIDEST + vectors - 1:                                                                                    \
+        for (; blocks > 0; blocks--, first += rows) NAME(block_product)(p, first, rows, vectors, 0);                     \
         break;
 
 static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t blocks, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    switch (rows * 4 + vectors - 1) {
+    switch (rows * WIDEST + vectors - 1) {
         ROW_BLOCKS(1, 1) ROW_BLOCKS(2, 1) ROW_BLOCKS(3, 1) ROW_BLOCKS(4, 1) ROW_BLOCKS(5, 1) ROW_BLOCKS(6, 1)
         ROW_BLOCKS(1, 2) ROW_BLOCKS(2, 2) ROW_BLOCKS(3, 2) ROW_BLOCKS(4, 2) ROW_BLOCKS(5, 2) ROW_BLOCKS(6, 2)
 #if VECTORS > 2
@@ -90,25 +98,21 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
     NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
 }
 
-/* A run of pixels that follow each other in the patch from offset `first` on; lanes are pixels. Rounded up to whole vectors. */
+/* All vectors of pixels, for `rows` <= ROWS output channels: the fewer rows, the more vectors at once keep both units busy. */
 #define PIXEL_BLOCK(rows, vectors)                                                                                       \
-    case rows * 4 + vectors - 1: NAME(block_product)(p, first, sums, rows, vectors, 1); break;
+    case rows * WIDEST + vectors - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
 
-static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t n)
+static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    T *sums = p->sums;
-    const ptrdiff_t most = rows <= ROWS / 2 ? WIDEST : 2;
-    for (ptrdiff_t vectors = (n + LANES - 1) / LANES; vectors > 0;) {
-        const ptrdiff_t now = xent_least(vectors, most);
-        switch (rows * 4 + now - 1) {
+    const ptrdiff_t most = rows == 1 ? WIDEST : rows <= 3 ? 4 : 2;
+    for (ptrdiff_t first = 0; first < vectors; first += most) {
+        switch (rows * WIDEST + xent_least(most, vectors - first) - 1) {
             PIXEL_BLOCK(1, 1) PIXEL_BLOCK(1, 2) PIXEL_BLOCK(1, 3) PIXEL_BLOCK(1, 4)
+            PIXEL_BLOCK(1, 5) PIXEL_BLOCK(1, 6) PIXEL_BLOCK(1, 7) PIXEL_BLOCK(1, 8)
             PIXEL_BLOCK(2, 1) PIXEL_BLOCK(2, 2) PIXEL_BLOCK(2, 3) PIXEL_BLOCK(2, 4)
             PIXEL_BLOCK(3, 1) PIXEL_BLOCK(3, 2) PIXEL_BLOCK(3, 3) PIXEL_BLOCK(3, 4)
             PIXEL_BLOCK(4, 1) PIXEL_BLOCK(4, 2) PIXEL_BLOCK(5, 1) PIXEL_BLOCK(5, 2) PIXEL_BLOCK(6, 1) PIXEL_BLOCK(6, 2)
         }
-        vectors -= now;
-        first += now * LANES;
-        sums += now * LANES;
     }
 }
 #undef PIXEL_BLOCK
@@ -139,13 +143,6 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
         for (ptrdiff_t l = lane; l < lanes; l++) row[l] = source[l * lane_step + k * step];
         for (ptrdiff_t l = xent_most(lane, lanes); l < width; l++) row[l] = 0;
     }
-}
-
-/* What is done to a channel's sums on their way to memory. */
-ALWAYS_INLINE V NAME(finished)(V v, const T *bias, int relu)
-{
-    if (bias) v = v + NAME(set)(*bias);
-    return relu ? v_max((V){0}, v) : v; /* NaN stays */
 }
 
 /* out[pixel * step] = v for n pixels: all lanes if n >= LANES. */

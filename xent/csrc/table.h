@@ -88,8 +88,8 @@ typedef struct {
     void *out;
 } xent_im2col_args;
 
-/* The convolution kernels. `rows` of a product are at most ROWS at a time (product.h). */
-enum { ROWS = 6, WIDEST = 4 };
+/* The convolution kernels. A product has at most ROWS rows and WIDEST vectors of sums in registers (product.h). */
+enum { ROWS = 6, WIDEST = 8 };
 
 typedef struct {
     xent_window window;
