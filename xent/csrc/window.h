@@ -43,3 +43,6 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
     const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
     return include ? end - start : xent_least(end, size) - xent_most(start, 0);
 }
+
+/* Floor of a / b, for b > 0. */
+ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
