@@ -30,11 +30,6 @@ typedef struct {
 } NAME(pool);
 #define NOWHERE (-1)
 
-ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
-ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
-{
-    if (n > 0) NAME(store)(p, v, n);
-}
 ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p); }
 
 /* The larger of both; NaN if one is: the comparison is false for a NaN in b, and a NaN in a is asked for. */
