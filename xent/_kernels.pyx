@@ -113,6 +113,9 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_tap:
         pass
 
+    enum:
+        HELD
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
 
@@ -846,7 +849,7 @@ cdef size_t lay_out(xent_pool_args *a, size_t itemsize) except 0:
     a.after = max(0, ((a.first_tap + a.taps) * w.dilation_w - w.left) // w.stride_w + 1)
     a.span = a.before + a.after + ceil_div(max(w.out_w, ceil_div(w.width, w.stride_w)), VECTOR) * VECTOR
     a.line = ceil_div(w.width, 2 * VECTOR) * 2 * VECTOR
-    return a.taps * sizeof(xent_tap) + (a.line + (a.phases + 4) * a.span) * itemsize
+    return 2 * a.taps * sizeof(xent_tap) + (a.line + (HELD * a.phases + 4) * a.span) * itemsize
 
 
 cdef int run_pool(xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad,

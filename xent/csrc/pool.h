@@ -9,8 +9,8 @@
  * the other way: what each phase of an input row receives is added up in registers, and the phases are interleaved into the row.
  *
  *   forward        combine the input rows of an output row, split the result, combine its taps
- *   max backward   split the input rows one after the other, remember for each output its first maximum so far and where that is;
- *                  then each input row takes the gradients of the outputs whose maximum it holds
+ *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where that is; then
+ *                  each input row takes the gradients of the outputs whose maximum it holds
  *   avg backward   spread gradient / count over the columns once, and add that to each input row of the output row
  *
  * An input row is written when the first output row reaches it, and added to by later ones.
@@ -19,9 +19,13 @@
 typedef struct {
     const xent_pool_args *a;
     const xent_tap *taps;
+    const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
+    ptrdiff_t even;
     T identity;           /* of padding */
     T *line;              /* an input row */
-    T *phases;
+    T *phases;            /* of up to HELD rows */
+    ptrdiff_t held[HELD]; /* which rows these are */
+    int nan[HELD];        /* and whether there may be a NaN in them */
     T *counts;            /* avg: cells in the divisor, along the width */
     I *first;             /* max: where the first cell of a window inside the image is, from the window's first column; or none */
     T *best;              /* max backward: the largest so far of every output's window */
@@ -36,7 +40,7 @@ ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p);
 ALWAYS_INLINE V NAME(max_point)(V a, V b) { return v_select(m_eq(a, a), v_max(a, b), a); }
 ALWAYS_INLINE V NAME(add_point)(V a, V b) { return a + b; }
 
-static void NAME(pool_taps)(const xent_pool_args *a, xent_tap *taps)
+static void NAME(set_taps)(const xent_pool_args *a, xent_tap *taps)
 {
     const xent_window *w = &a->window;
     for (ptrdiff_t k = 0; k < a->taps; k++) {
@@ -51,12 +55,17 @@ static void NAME(pool_taps)(const xent_pool_args *a, xent_tap *taps)
 /* Lay out the scratch. The padding around the phases stays as it is set here. */
 static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch, T identity)
 {
-    xent_tap *taps = scratch;
-    T *rest = (T *)(taps + a->taps), *rows = rest + a->line + a->phases * a->span;
-    const NAME(pool) p = {.a = a, .taps = taps, .identity = identity, .line = rest, .phases = rest + a->line + a->before,
-                          .counts = rows, .first = (I *)rows, .best = rows + a->span, .place = (I *)rows + 2 * a->span,
-                          .grad = rows + 3 * a->span + a->after};
-    NAME(pool_taps)(a, taps);
+    xent_tap *taps = scratch, *sorted = taps + a->taps;
+    T *rest = (T *)(sorted + a->taps), *rows = rest + a->line + HELD * a->phases * a->span;
+    NAME(pool) p = {.a = a, .taps = taps, .by_residue = sorted, .identity = identity, .line = rest,
+                    .phases = rest + a->line + a->before, .counts = rows, .first = (I *)rows, .best = rows + a->span,
+                    .place = (I *)rows + 2 * a->span, .grad = rows + 3 * a->span + a->after};
+    NAME(set_taps)(a, taps);
+    for (const xent_tap *tap = taps; tap < taps + a->taps; tap++)
+        if (!tap->residue) sorted[p.even++] = *tap;
+    ptrdiff_t k = p.even;
+    for (const xent_tap *tap = taps; tap < taps + a->taps; tap++)
+        if (tap->residue) sorted[k++] = *tap;
     for (T *t = rest; t < rows; t++) *t = identity;
     memset(rows, 0, (size_t)(4 * a->span) * sizeof(T));
     return p;
@@ -95,26 +104,35 @@ ALWAYS_INLINE T NAME(count_rows)(const xent_pool_args *a, ptrdiff_t oh)
     return (T)xent_pool_extent(oh * w->stride_h - w->top, w->kernel_h, w->height, a->bottom, a->count_include_pad);
 }
 
-static void NAME(split_row)(const NAME(pool) *p, const T *row)
+/* Split a row into `phases`; return whether there may be a NaN in it. */
+static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
 {
     const xent_pool_args *a = p->a;
     const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
     const V fill = NAME(set)(p->identity);
-    T *even = p->phases, *odd = even + a->span;
+    T *even = phases, *odd = even + a->span;
+    VM nan = m_gt(fill, fill);
     if (stride == 1) {
-        for (ptrdiff_t x = 0; x < width; x += LANES) v_store(even + x, NAME(load)(row + x, width - x, fill));
+        for (ptrdiff_t x = 0; x < width; x += LANES) {
+            const V v = NAME(load)(row + x, width - x, fill);
+            v_store(even + x, v);
+            nan |= (VM)~m_eq(v, v);
+        }
     } else if (stride == 2) {
         for (ptrdiff_t x = 0; x < width; x += 2 * LANES) {
             const V v = NAME(load)(row + x, width - x, fill), next = NAME(load_part)(row + x + LANES, width - x - LANES, fill);
             v_store(even + x / 2, v_evens(v, next));
             v_store(odd + x / 2, v_odds(v, next));
+            nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
         }
     } else {
         for (ptrdiff_t k = 0; k < a->phases; k++) {
-            T *phase = p->phases + k * a->span;
+            T *phase = phases + k * a->span;
             for (ptrdiff_t x = a->phases == stride ? k : p->taps[k].residue; x < width; x += stride) *phase++ = row[x];
         }
+        return 1;
     }
+    return m_any(nan);
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------- */
@@ -160,7 +178,7 @@ ALWAYS_INLINE void NAME(pool_forward)(const xent_pool_args *a, ptrdiff_t chunk, 
         S *out = (S *)a->out + plane * w->out_h * w->out_w;
         for (ptrdiff_t oh = 0; oh < w->out_h; oh++, out += w->out_w) {
             NAME(combine_rows)(&p, x, NAME(rows_of)(w, oh), row, average ? NAME(add_point) : NAME(max_point));
-            if (row == p.line) NAME(split_row)(&p, row);
+            if (row == p.line) NAME(split_row)(&p, row, p.phases);
             switch (a->taps) {
             case 2: NAME(combine_taps)(&p, oh, out, 2, average); break;
             case 3: NAME(combine_taps)(&p, oh, out, 3, average); break;
@@ -184,92 +202,143 @@ ALWAYS_INLINE int NAME(reached)(const xent_window *w, S *out, ptrdiff_t *done, p
     return 0;
 }
 
-/* Send the gradients of an output row to an input row: those whose place in the window's row is `start` + the tap's offset, or (avg)
- * all. For strides 1 and 2. */
-ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, T *row, I start, int add, ptrdiff_t taps, int average)
+/* What LANES pixels from element q of a phase on receive through `n` taps from the outputs whose place is `start` and the tap, or (avg)
+ * from all. */
+ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I start, const xent_tap *tap, ptrdiff_t n, int average)
+{
+    V sum = {0};
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const VI place = NAME(iset)(start + (I)tap[j].offset);
+        const V g = v_load(grad + q - tap[j].shift);
+        sum = sum + (average ? g : (V)((VI)g & (NAME(load_index)(places + q - tap[j].shift) == place)));
+    }
+    return sum;
+}
+
+/* Send the gradients of an output row to `n` input rows, `step` apart, of which the first `add` were reached before. The place of the
+ * first is `start`. For strides 1 and 2; `n`, `taps`, `even` and `average` are constants at most calls, and the taps in registers. */
+ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t step, ptrdiff_t n,
+                                    ptrdiff_t add, ptrdiff_t taps, ptrdiff_t even, int average)
 {
     const ptrdiff_t stride = p->a->window.stride_w, width = p->a->window.width;
+    const T *grad = p->grad;
+    const I *places = p->place;
     const V zero = {0};
     for (ptrdiff_t q = 0, x = 0; x < width; q += LANES, x += stride * LANES) {
-        V sum[2] = {{0}, {0}};
-        for (ptrdiff_t j = 0; j < taps; j++) {
-            const xent_tap *tap = p->taps + j;
-            V g = v_load(p->grad + q - tap->shift);
-            if (!average) g = (V)((VI)g & (NAME(load_index)(p->place + q - tap->shift) == NAME(iset)(start + (I)tap->offset)));
-            if (tap->residue)
-                sum[1] = sum[1] + g;
-            else
-                sum[0] = sum[0] + g;
+        const ptrdiff_t here = width - x, there = here - LANES;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            T *target = row + i * step + x;
+            const V evens = NAME(merge_at)(grad, places, q, start + (I)(i * step), tap, even, average);
+            const V odds = NAME(merge_at)(grad, places, q, start + (I)(i * step), tap + even, taps - even, average);
+            const V low = stride == 2 ? v_zip_lo(evens, odds) : evens, high = v_zip_hi(evens, odds);
+            NAME(store)(target, i < add ? low + NAME(load)(target, here, zero) : low, here);
+            if (stride == 1) continue;
+            target += LANES;
+            NAME(store_part)(target, i < add ? high + NAME(load_part)(target, there, zero) : high, there);
         }
-        const V low = stride == 2 ? v_zip_lo(sum[0], sum[1]) : sum[0], high = v_zip_hi(sum[0], sum[1]);
-        NAME(store)(row + x, add ? low + NAME(load)(row + x, width - x, zero) : low, width - x);
-        if (stride == 1) continue;
-        const ptrdiff_t n = width - x - LANES;
-        T *next = row + x + LANES;
-        NAME(store_part)(next, add ? high + NAME(load_part)(next, n, zero) : high, n);
     }
 }
 
-static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
+static void NAME(merge_rows)(const NAME(pool) *p, T *row, I start, ptrdiff_t step, ptrdiff_t n, ptrdiff_t add)
 {
-    switch (p->a->taps) {
-    case 2: NAME(merge_taps)(p, row, start, add, 2, 0); break;
-    case 3: NAME(merge_taps)(p, row, start, add, 3, 0); break;
-    default: NAME(merge_taps)(p, row, start, add, p->a->taps, 0);
+#define CASE(rows, columns, even_columns)                                                                                \
+    if (n == rows && p->a->taps == columns && p->even == even_columns) {                                                 \
+        const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                         \
+        NAME(merge_taps)(p, few, row, start, step, rows, add, columns, even_columns, 0);                                 \
+        return;                                                                                                          \
     }
+    CASE(2, 2, 1)
+    CASE(3, 3, 1)
+    CASE(3, 3, 2)
+    CASE(3, 3, 3)
+#undef CASE
+    NAME(merge_taps)(p, p->by_residue, row, start, step, n, add, p->a->taps, p->even, 0);
 }
 
-/* What is not larger than the best so far, or comes after a NaN, stays behind it: the first maximum in scan order wins. `taps` is a
- * constant at most calls. */
-ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, I start, int begin, ptrdiff_t taps)
+/* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger than the best so
+ * far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf, never replaces the first cell inside
+ * the image, where the search begins. `n`, `taps` and `nan` are constants at most calls. */
+ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin, ptrdiff_t n,
+                                   ptrdiff_t taps, int nan)
 {
-    const V lowest = NAME(set)((T)-INFINITY);
-    const VI first_row = NAME(iset)(start);
-    for (ptrdiff_t ow = 0; ow < p->a->window.out_w; ow += LANES) {
-        V best = begin ? lowest : v_load(p->best + ow);
-        VI place = begin ? first_row + NAME(load_index)(p->first + ow) : NAME(load_index)(p->place + ow);
-        for (ptrdiff_t j = 0; j < taps; j++) {
-            const V x = v_load(p->phases + p->taps[j].at + ow);
-            const VM keep = m_ge(best, x) | ~m_eq(best, best);
-            best = v_select(keep, best, x);
-            place = (VI)v_select(keep, (V)place, (V)NAME(iset)(start + (I)p->taps[j].offset));
+    const ptrdiff_t out_w = p->a->window.out_w, step = p->a->window.dilation_h * p->a->window.width;
+    const I *first = p->first;
+    T *bests = p->best;
+    I *places = p->place;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        V best = begin ? NAME(set)((T)-INFINITY) : v_load(bests + ow);
+        VI place = begin ? NAME(iset)(start) + NAME(load_index)(first + ow) : NAME(load_index)(places + ow);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            for (ptrdiff_t j = 0; j < taps; j++) {
+                const V x = v_load(phases[i] + tap[j].at + ow);
+                const V here = (V)NAME(iset)(start + (I)(i * step + tap[j].offset));
+                const VM larger = nan ? (VM)~(m_ge(best, x) | ~m_eq(best, best)) : m_gt(x, best);
+                place = (VI)v_select(larger, here, (V)place);
+                best = nan ? v_select(larger, x, best) : v_max(x, best);
+            }
         }
-        v_store(p->best + ow, best);
-        v_store((T *)(p->place + ow), (V)place);
+        v_store(bests + ow, best);
+        v_store((T *)(places + ow), (V)place);
     }
 }
 
-/* Find the first maximum of every window of an output row. Padding, -inf, never replaces the first cell inside the image. */
-static void NAME(find_places)(const NAME(pool) *p, const S *x, NAME(rows) rows)
+static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I start, int begin, ptrdiff_t n, int nan)
+{
+#define CASE(rows, columns)                                                                                              \
+    if (n == rows && p->a->taps == columns && !nan) {                                                                    \
+        const xent_tap few[] = {p->taps[0], p->taps[1], p->taps[columns - 1]};                                           \
+        T *const some[] = {phases[0], phases[1], phases[rows - 1]};                                                      \
+        NAME(find_best)(p, few, some, start, begin, rows, columns, 0);                                                   \
+        return;                                                                                                          \
+    }
+    CASE(2, 2)
+    CASE(3, 3)
+#undef CASE
+    NAME(find_best)(p, p->taps, phases, start, begin, n, p->a->taps, 1);
+}
+
+/* Find the first maximum of every window of an output row. Rows that the output row before has split already are still there. */
+static void NAME(find_places)(NAME(pool) *p, const S *x, NAME(rows) rows)
 {
     const xent_window *w = &p->a->window;
-    for (ptrdiff_t i = rows.low; i < rows.high; i++) {
+    for (ptrdiff_t i = rows.low; i < rows.high; i += HELD) {
+        const ptrdiff_t n = xent_least(HELD, rows.high - i);
         const I start = (I)(i * w->dilation_h * w->width);
-        NAME(split_row)(p, x + (rows.y + (i - rows.low) * w->dilation_h) * w->width);
-        switch (p->a->taps) {
-        case 2: NAME(find_best)(p, start, i == rows.low, 2); break;
-        case 3: NAME(find_best)(p, start, i == rows.low, 3); break;
-        default: NAME(find_best)(p, start, i == rows.low, p->a->taps);
+        T *phases[HELD];
+        int nan = 0;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            const ptrdiff_t y = rows.y + (i - rows.low + k) * w->dilation_h, slot = w->dilation_h == 1 ? y % HELD : k;
+            phases[k] = p->phases + slot * p->a->phases * p->a->span;
+            if (p->held[slot] != y) p->nan[slot] = NAME(split_row)(p, x + y * w->width, phases[k]);
+            p->held[slot] = y;
+            nan |= p->nan[slot];
         }
+        NAME(find_in_rows)(p, phases, start, i == rows.low, n, nan);
     }
 }
 
-static void NAME(route_max)(const NAME(pool) *p, const S *x, const S *grad, S *out, ptrdiff_t oh, ptrdiff_t *done)
+static void NAME(route_max)(NAME(pool) *p, const S *x, const S *grad, S *out, ptrdiff_t oh, ptrdiff_t *done)
 {
     const xent_window *w = &p->a->window;
     const NAME(rows) rows = NAME(rows_of)(w, oh);
+    const ptrdiff_t n = rows.high - rows.low;
     const V zero = {0};
-    if (rows.low >= rows.high) return; /* a window of padding only has no maximum */
+    ptrdiff_t add = 0;
+    if (n <= 0) return; /* a window of padding only has no maximum */
     NAME(find_places)(p, x, rows);
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
-    for (ptrdiff_t i = rows.low, y = rows.y; i < rows.high; i++, y += w->dilation_h) {
-        const int add = NAME(reached)(w, out, done, y);
-        if (w->stride_w <= 2)
-            NAME(merge_row)(p, out + y * w->width, (I)(i * w->dilation_h * w->width), add);
-        else if (!add)
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const ptrdiff_t y = rows.y + i * w->dilation_h;
+        if (NAME(reached)(w, out, done, y))
+            add++;
+        else if (w->stride_w > 2)
             memset(out + y * w->width, 0, (size_t)w->width * sizeof(S));
     }
-    if (w->stride_w <= 2) return;
+    if (w->stride_w <= 2) {
+        const ptrdiff_t step = w->dilation_h * w->width;
+        for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
+        NAME(merge_rows)(p, out + rows.y * w->width, (I)(rows.low * step), step, n, add);
+        return;
+    }
     S *origin = out + (oh * w->stride_h - w->top) * w->width - w->left;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
         if (p->first[ow] != NOWHERE) origin[ow * w->stride_w + (ptrdiff_t)p->place[ow]] += grad[ow];
@@ -281,7 +350,7 @@ static void NAME(spread_columns)(const NAME(pool) *p)
     const xent_pool_args *a = p->a;
     const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
     if (stride <= 2) {
-        NAME(merge_taps)(p, p->line, 0, 0, a->taps, 1);
+        NAME(merge_taps)(p, p->by_residue, p->line, 0, 0, 1, 0, a->taps, p->even, 1);
         return;
     }
     memset(p->line, 0, (size_t)width * sizeof(T));
@@ -317,7 +386,7 @@ ALWAYS_INLINE void NAME(pool_backward)(const xent_pool_args *a, ptrdiff_t chunk,
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->planes);
-    const NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
+    NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
     if (average)
         NAME(set_counts)(&p);
     else
@@ -326,6 +395,7 @@ ALWAYS_INLINE void NAME(pool_backward)(const xent_pool_args *a, ptrdiff_t chunk,
         const S *grad = (const S *)a->grad + plane * pixels;
         S *out = (S *)a->out + plane * size;
         ptrdiff_t done = 0;
+        for (int k = 0; k < HELD; k++) p.held[k] = -1;
         for (ptrdiff_t oh = 0; oh < w->out_h; oh++, grad += w->out_w) {
             if (average)
                 NAME(spread_mean)(&p, grad, out, oh, &done);

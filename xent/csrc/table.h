@@ -95,6 +95,9 @@ typedef struct {
     ptrdiff_t pixel_chunk, image_chunk, row_chunk;
 } xent_conv_args;
 
+/* Pooling. */
+enum { HELD = 4 }; /* rows of the image that are held in phases (pool.h) */
+
 /* A column of the pooling windows: that of output ow is column (ow + shift) * stride_w + residue of the image. */
 typedef struct {
     ptrdiff_t shift, residue;

@@ -41,6 +41,7 @@ ALWAYS_INLINE xent_piece xent_piece_at(const xent_window *w, const xent_view *v,
 ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { return xent_count_below(start, step, 0); }
 ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
 {
+    if (start + (kernel - 1) * step < size) return kernel; /* as most do: no division */
     return xent_least(kernel, xent_count_below(start, step, size));
 }
 
