@@ -215,44 +215,51 @@ ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I st
     return sum;
 }
 
-/* Send the gradients of an output row to `n` input rows, `step` apart, of which the first `add` were reached before. The place of the
- * first is `start`. For strides 1 and 2; `n`, `taps`, `even` and `average` are constants at most calls, and the taps in registers. */
-ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t step, ptrdiff_t n,
-                                    ptrdiff_t add, ptrdiff_t taps, ptrdiff_t even, int average)
+/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached before. For strides
+ * 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps in registers. */
+ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride, ptrdiff_t taps,
+                                    ptrdiff_t even, int add, int average)
 {
-    const ptrdiff_t stride = p->a->window.stride_w, width = p->a->window.width;
+    const ptrdiff_t width = p->a->window.width;
     const T *grad = p->grad;
     const I *places = p->place;
     const V zero = {0};
-    for (ptrdiff_t q = 0, x = 0; x < width; q += LANES, x += stride * LANES) {
-        const ptrdiff_t here = width - x, there = here - LANES;
-        for (ptrdiff_t i = 0; i < n; i++) {
-            T *target = row + i * step + x;
-            const V evens = NAME(merge_at)(grad, places, q, start + (I)(i * step), tap, even, average);
-            const V odds = NAME(merge_at)(grad, places, q, start + (I)(i * step), tap + even, taps - even, average);
-            const V low = stride == 2 ? v_zip_lo(evens, odds) : evens, high = v_zip_hi(evens, odds);
-            NAME(store)(target, i < add ? low + NAME(load)(target, here, zero) : low, here);
-            if (stride == 1) continue;
-            target += LANES;
-            NAME(store_part)(target, i < add ? high + NAME(load_part)(target, there, zero) : high, there);
+    for (ptrdiff_t q = 0, here = width; here > 0; q += LANES, row += stride * LANES, here -= stride * LANES) {
+        const ptrdiff_t there = here - LANES;
+        V low = NAME(merge_at)(grad, places, q, start, tap, even, average), high = low;
+        if (stride == 2) {
+            const V odds = NAME(merge_at)(grad, places, q, start, tap + even, taps - even, average);
+            high = v_zip_hi(low, odds);
+            low = v_zip_lo(low, odds);
+        }
+        if (here >= stride * LANES) {
+            v_store(row, add ? low + v_load(row) : low);
+            if (stride == 2) v_store(row + LANES, add ? high + v_load(row + LANES) : high);
+        } else {
+            NAME(store)(row, add ? low + NAME(load)(row, here, zero) : low, here);
+            if (stride == 2) NAME(store_part)(row + LANES, add ? high + NAME(load_part)(row + LANES, there, zero) : high, there);
         }
     }
 }
 
-static void NAME(merge_rows)(const NAME(pool) *p, T *row, I start, ptrdiff_t step, ptrdiff_t n, ptrdiff_t add)
+static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
 {
-#define CASE(rows, columns, even_columns)                                                                                \
-    if (n == rows && p->a->taps == columns && p->even == even_columns) {                                                 \
+    const ptrdiff_t stride = p->a->window.stride_w;
+#define CASE(step, columns, even_columns)                                                                                \
+    if (stride == step && p->a->taps == columns && p->even == even_columns) {                                            \
         const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                         \
-        NAME(merge_taps)(p, few, row, start, step, rows, add, columns, even_columns, 0);                                 \
+        if (add)                                                                                                         \
+            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 1, 0);                                     \
+        else                                                                                                             \
+            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 0, 0);                                     \
         return;                                                                                                          \
     }
     CASE(2, 2, 1)
-    CASE(3, 3, 1)
-    CASE(3, 3, 2)
-    CASE(3, 3, 3)
+    CASE(2, 3, 1)
+    CASE(2, 3, 2)
+    CASE(1, 3, 3)
 #undef CASE
-    NAME(merge_taps)(p, p->by_residue, row, start, step, n, add, p->a->taps, p->even, 0);
+    NAME(merge_taps)(p, p->by_residue, row, start, stride, p->a->taps, p->even, add, 0);
 }
 
 /* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger than the best so
@@ -321,24 +328,18 @@ static void NAME(route_max)(NAME(pool) *p, const S *x, const S *grad, S *out, pt
 {
     const xent_window *w = &p->a->window;
     const NAME(rows) rows = NAME(rows_of)(w, oh);
-    const ptrdiff_t n = rows.high - rows.low;
     const V zero = {0};
-    ptrdiff_t add = 0;
-    if (n <= 0) return; /* a window of padding only has no maximum */
+    if (rows.low >= rows.high) return; /* a window of padding only has no maximum */
     NAME(find_places)(p, x, rows);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const ptrdiff_t y = rows.y + i * w->dilation_h;
-        if (NAME(reached)(w, out, done, y))
-            add++;
-        else if (w->stride_w > 2)
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
+    for (ptrdiff_t i = rows.low, y = rows.y; i < rows.high; i++, y += w->dilation_h) {
+        const int add = NAME(reached)(w, out, done, y);
+        if (w->stride_w <= 2)
+            NAME(merge_row)(p, out + y * w->width, (I)(i * w->dilation_h * w->width), add);
+        else if (!add)
             memset(out + y * w->width, 0, (size_t)w->width * sizeof(S));
     }
-    if (w->stride_w <= 2) {
-        const ptrdiff_t step = w->dilation_h * w->width;
-        for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
-        NAME(merge_rows)(p, out + rows.y * w->width, (I)(rows.low * step), step, n, add);
-        return;
-    }
+    if (w->stride_w <= 2) return;
     S *origin = out + (oh * w->stride_h - w->top) * w->width - w->left;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
         if (p->first[ow] != NOWHERE) origin[ow * w->stride_w + (ptrdiff_t)p->place[ow]] += grad[ow];
@@ -350,7 +351,7 @@ static void NAME(spread_columns)(const NAME(pool) *p)
     const xent_pool_args *a = p->a;
     const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
     if (stride <= 2) {
-        NAME(merge_taps)(p, p->by_residue, p->line, 0, 0, 1, 0, a->taps, p->even, 1);
+        NAME(merge_taps)(p, p->by_residue, p->line, 0, stride, a->taps, p->even, 0, 1);
         return;
     }
     memset(p->line, 0, (size_t)width * sizeof(T));
