@@ -1,5 +1,5 @@
-/* im2col.h: rows of the im2col matrix, gathered and scattered, a piece of an output row at a time. Pieces are short: whatever is left
- * over after whole vectors is one more vector that ends with the piece, and overlaps the one before. */
+/* im2col.h: rows of the im2col matrix, gathered and scattered, a piece of an output row at a time. Pieces are short: what is
+ * left over after whole vectors is copied as one more vector, which ends with the piece and overlaps the one before. */
 
 ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
 ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
@@ -62,8 +62,8 @@ ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
 }
 
 /* row[k] = the input under offset (i, j) at output pixel begin + k, 0 outside the image. */
-ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end, S *row,
-                                       ptrdiff_t stride)
+ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
+                                       S *row, ptrdiff_t stride)
 {
     ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
     for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
@@ -76,8 +76,8 @@ ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xen
 }
 
 /* The transpose: add row[k] to the input pixel that it came from. */
-ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end, const S *row,
-                                        ptrdiff_t stride)
+ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
+                                        const S *row, ptrdiff_t stride)
 {
     ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
     for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
@@ -88,7 +88,8 @@ ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_vie
     }
 }
 
-static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end, S *row)
+static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
+                             S *row)
 {
     const xent_view view = xent_view_of(w, i, j);
     switch (w->stride_w) {
@@ -98,7 +99,8 @@ static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, 
     }
 }
 
-static void NAME(scatter_row)(const xent_window *w, S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end, const S *row)
+static void NAME(scatter_row)(const xent_window *w, S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
+                              const S *row)
 {
     const xent_view view = xent_view_of(w, i, j);
     switch (w->stride_w) {

@@ -4,13 +4,13 @@
  *
  *   phase c of a row:  row[c], row[c + stride], row[c + 2 stride], ...    with the padding's value before and behind
  *
- * so that neighbouring windows find what they see in their column j (a "tap") at neighbouring places of one phase: a plain load, and
- * no edges to care for. Columns of the kernel that see no part of the image from any window are left out. The backward passes go
- * the other way: what each phase of an input row receives is added up in registers, and the phases are interleaved into the row.
+ * so that neighbouring windows find what they see in their column j (a "tap") at neighbouring places of one phase: a plain load,
+ * and no edges to care for. Columns of the kernel that see no part of the image from any window are left out. The backward
+ * passes go the other way: what each phase of an input row receives is added up in registers, and the phases are interleaved.
  *
  *   forward        combine the input rows of an output row, split the result, combine its taps
- *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where that is; then
- *                  each input row takes the gradients of the outputs whose maximum it holds
+ *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where that is;
+ *                  then each input row takes the gradients of the outputs whose maximum it holds
  *   avg backward   spread gradient / count over the columns once, and add that to each input row of the output row
  *
  * An input row is written when the first output row reaches it, and added to by later ones.
@@ -73,9 +73,10 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch, T iden
 
 static void NAME(set_counts)(const NAME(pool) *p)
 {
-    const xent_window *w = &p->a->window;
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
-        p->counts[ow] = (T)xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, p->a->right, p->a->count_include_pad);
+        p->counts[ow] = (T)xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, a->right, a->count_include_pad);
 }
 
 static void NAME(set_first)(const NAME(pool) *p)
@@ -202,9 +203,10 @@ ALWAYS_INLINE int NAME(reached)(const xent_window *w, S *out, ptrdiff_t *done, p
     return 0;
 }
 
-/* What LANES pixels from element q of a phase on receive through `n` taps from the outputs whose place is `start` and the tap, or (avg)
- * from all. */
-ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I start, const xent_tap *tap, ptrdiff_t n, int average)
+/* What LANES pixels from element q of a phase on receive through `n` taps: from the outputs whose place is `start` and the
+ * tap, or (avg) from all. */
+ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I start, const xent_tap *tap, ptrdiff_t n,
+                               int average)
 {
     V sum = {0};
     for (ptrdiff_t j = 0; j < n; j++) {
@@ -215,8 +217,8 @@ ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I st
     return sum;
 }
 
-/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached before. For strides
- * 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps in registers. */
+/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached before. For
+ * strides 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps in registers. */
 ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride, ptrdiff_t taps,
                                     ptrdiff_t even, int add, int average)
 {
@@ -263,8 +265,8 @@ static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
 }
 
 /* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger than the best so
- * far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf, never replaces the first cell inside
- * the image, where the search begins. `n`, `taps` and `nan` are constants at most calls. */
+ * far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf, never replaces the first cell
+ * inside the image, where the search begins. `n`, `taps` and `nan` are constants at most calls. */
 ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin, ptrdiff_t n,
                                    ptrdiff_t taps, int nan)
 {
@@ -341,8 +343,11 @@ static void NAME(route_max)(NAME(pool) *p, const S *x, const S *grad, S *out, pt
     }
     if (w->stride_w <= 2) return;
     S *origin = out + (oh * w->stride_h - w->top) * w->width - w->left;
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
-        if (p->first[ow] != NOWHERE) origin[ow * w->stride_w + (ptrdiff_t)p->place[ow]] += grad[ow];
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
+        /* never negative: a plane may have more than 2^31 floats */
+        const size_t place = (size_t)p->place[ow] & (size_t)(sizeof(I) == 4 ? UINT32_MAX : UINT64_MAX);
+        if (p->first[ow] != NOWHERE) origin[ow * w->stride_w + (ptrdiff_t)place] += grad[ow];
+    }
 }
 
 /* The shares of an output row, added up in the columns of the image. */

@@ -10,8 +10,8 @@ ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff
     return x0 >= limit ? 0 : (limit - x0 + stride - 1) / stride;
 }
 
-/* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside the
- * image for ow in [low, high). */
+/* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside
+ * the image for ow in [low, high). */
 typedef struct {
     ptrdiff_t y, x, low, high;
 } xent_view;
