@@ -65,7 +65,7 @@ ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
 ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
                                        S *row, ptrdiff_t stride)
 {
-    ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
+    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
     for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
         const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
         if (piece.low > 0 || piece.high < piece.n) NAME(clear_edges)(row, piece);
@@ -79,7 +79,7 @@ ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xen
 ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
                                         const S *row, ptrdiff_t stride)
 {
-    ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
+    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
     for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
         const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
         NAME(give)(image + piece.source, row + piece.low, piece.high - piece.low, stride);
