@@ -678,6 +678,9 @@ WINDOWS = [
     ((1, 2, 7, 6), 3, {"padding": "valid"}),
     ((0, 2, 7, 6), 3, {}),
     ((2, 2, 40, 50), 5, {"padding": 2}),
+    ((1, 2, 9, 83), 3, {"padding": 1, "stride": 2}),
+    *(((1, 1, 3, width), (2, 3), {"padding": (0, 1), "stride": (1, 2)}) for width in range(30, 35)),
+    *(((1, 1, 3, width), 2, {}) for width in range(15, 35)),
 ]
 
 

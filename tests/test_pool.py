@@ -73,6 +73,73 @@ def test_avg_pool2d(shape, kernel_size, options, count_include_pad, dtype, threa
     assert_average("avg_pool2d_backward", result, grad, x, kernel_size, **options)
 
 
+# Every length of what is left of a row after whole vectors, for the kernels that have loops of their own and
+# for some that do not.
+KERNELS = [
+    (2, {}),
+    (2, {"stride": 1}),
+    (2, {"stride": 2, "padding": 1}),
+    (3, {"stride": 2}),
+    (3, {"stride": 2, "padding": 1}),
+    (3, {"stride": 1, "padding": 1}),
+    (3, {"stride": 2, "padding": 1, "ceil_mode": True}),
+    (3, {}),
+    ((2, 3), {"stride": (1, 3), "padding": 1}),
+    (5, {"stride": 2, "padding": 2}),
+    ((6, 3), {"stride": (1, 2), "padding": (3, 0)}),
+]
+
+
+@pytest.mark.parametrize("kernel_size, options", KERNELS)
+def test_every_width(kernel_size, options, dtype):
+    for width in [*range(5, 41), 79, 129]:
+        for kind in ["ties", "specials"]:
+            x = image((2, 1, 6, width), dtype, "ties", seed=width)
+            if kind == "specials":  # rows with and without NaN
+                x[0, 0, 2, width // 2 :: 7] = np.nan
+                x[0, 0, 4, ::3] = [-np.inf, np.inf][width % 2]
+                x[1] = -np.inf
+                x[1, 0, 3, -1] = np.nan
+            y = reference("max_pool2d", x, kernel_size, **options)
+            assert_ulp(xent.max_pool2d(x, kernel_size, **options), y, 0, dtype=dtype)
+            grad = image(y.shape, dtype, "whole", seed=8)
+            expected = reference("max_pool2d_backward", grad, x, kernel_size, **options)
+            assert_ulp(xent.max_pool2d_backward(grad, x, kernel_size, **options), expected, 0, dtype=dtype)
+        x = image((2, 1, 6, width), dtype, "ties", seed=width)
+        assert_average("avg_pool2d", xent.avg_pool2d(x, kernel_size, **options), x, kernel_size, **options)
+        result = xent.avg_pool2d_backward(grad, x, kernel_size, **options)
+        assert_average("avg_pool2d_backward", result, grad, x, kernel_size, **options)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8])
+def test_many_tiny_planes(size, dtype, threads):
+    x = image((3, 300, size, size), dtype)
+    for kernel_size, options in [(1, {}), (2, {"ceil_mode": True, "padding": 1}), (size, {})]:
+        y = reference("max_pool2d", x, kernel_size, **options)
+        assert_ulp(xent.max_pool2d(x, kernel_size, **options), y, 0, dtype=dtype)
+        grad = image(y.shape, dtype, "whole", seed=9)
+        expected = reference("max_pool2d_backward", grad, x, kernel_size, **options)
+        assert_ulp(xent.max_pool2d_backward(grad, x, kernel_size, **options), expected, 0, dtype=dtype)
+        assert_average("avg_pool2d", xent.avg_pool2d(x, kernel_size, **options), x, kernel_size, **options)
+
+
+def test_kernels_far_larger_than_the_image(dtype):
+    x = image((1, 2, 3, 5), dtype)
+    options = {"stride": (20, 1), "padding": (1000, 50000)}
+    y = xent.max_pool2d(x, (2000, 100001), **options)
+    assert (y == x.max((2, 3), keepdims=True)).all()
+    grad = xent.max_pool2d_backward(np.ones_like(y), x, (2000, 100001), **options)
+    assert_ulp(grad, np.where(x == x.max((2, 3), keepdims=True), y[0, 0].size, 0), 0, dtype=dtype)
+    # of windows that step over the image, those without a cell of it
+    x = -np.ones((1, 1, 1, 3), dtype)
+    dilated = {"stride": 1, "padding": (0, 1), "dilation": (1, 4)}
+    expected = reference("max_pool2d", x, (1, 2), **dilated)
+    assert_ulp(xent.max_pool2d(x, (1, 2), **dilated), expected, 0, dtype=dtype)
+    grad = np.ones_like(expected, dtype)
+    expected = reference("max_pool2d_backward", grad, x, (1, 2), **dilated)
+    assert_ulp(xent.max_pool2d_backward(grad, x, (1, 2), **dilated), expected, 0, dtype=dtype)
+
+
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
 @pytest.mark.parametrize("shape, kernel_size, options", [case for case in CASES if np.prod(case[0]) < 300])
 def test_backward_is_the_derivative(name, shape, kernel_size, options):

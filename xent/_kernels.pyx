@@ -119,6 +119,13 @@ cdef extern from "csrc/table.h" nogil:
         void *out
         int count_include_pad
         Py_ssize_t bottom, right, chunk
+        Py_ssize_t first_tap, taps, phases, before, after, span, line
+
+    ctypedef struct xent_tap:
+        pass
+
+    enum:
+        HELD
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
@@ -814,20 +821,37 @@ def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t channels, window, int t
     run_im2col(table.col2im, cols, out, channels, window, threads)
 
 
+cdef enum:
+    VECTOR = 16  # numbers: no instruction set has longer vectors
+
+
+cdef size_t lay_out(xent_pool_args *a, size_t itemsize) except 0:
+    """Lay out the rows of pool.h in scratch. Return its size in bytes."""
+    cdef xent_window *w = &a.window
+    cdef Py_ssize_t last = (w.out_w - 1) * w.stride_w - w.left  # where the last window begins
+    cdef Py_ssize_t end = min(w.kernel_w, ceil_div(w.width + w.left, w.dilation_w))
+    a.first_tap = ceil_div(-last, w.dilation_w) if last < 0 else 0
+    a.taps = max(end - a.first_tap, 0)
+    a.phases = w.stride_w if w.stride_w <= max(a.taps, 2) else a.taps
+    a.before = max(0, ceil_div(w.left - a.first_tap * w.dilation_w, w.stride_w))
+    a.after = max(0, ((a.first_tap + a.taps) * w.dilation_w - w.left) // w.stride_w + 1)
+    a.span = a.before + a.after + ceil_div(max(w.out_w, ceil_div(w.width, w.stride_w)), VECTOR) * VECTOR
+    a.line = ceil_div(w.width, 2 * VECTOR) * 2 * VECTOR
+    return 2 * a.taps * sizeof(xent_tap) + (a.line + (HELD * a.phases + 4) * a.span) * itemsize
+
+
 cdef int run_pool(xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad,
                   int threads) except -1:
     """`x` gives the planes (N, C, H, W), of which avg_pool2d_backward needs only the shape."""
     cdef xent_pool_args a
-    cdef Py_ssize_t size
     memset(&a, 0, sizeof(a))
     fill_window(&a.window, window)
     a.bottom, a.right = window.bottom, window.right
     a.planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1)
     a.x, a.grad, a.out = data(x), data(grad), data(out)
     a.count_include_pad = count_include_pad
-    size = a.window.height * a.window.width
-    a.chunk = max(1, CHUNK // 4 // size)
-    return run(kernels[code(out)], &a, ceil_div(a.planes, a.chunk), threads, a.window.width * cnp.PyArray_ITEMSIZE(out))
+    a.chunk = max(1, CHUNK // (a.window.height * a.window.width))
+    return run(kernels[code(out)], &a, ceil_div(a.planes, a.chunk), threads, lay_out(&a, cnp.PyArray_ITEMSIZE(out)))
 
 
 def max_pool2d(cnp.ndarray x, cnp.ndarray out, window, int threads):

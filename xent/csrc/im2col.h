@@ -1,34 +1,112 @@
-/* im2col.h: rows of the im2col matrix, gathered and scattered. */
+/* im2col.h: rows of the im2col matrix, gathered and scattered, a piece of an output row at a time. Pieces are short: what is
+ * left over after whole vectors is copied as one more vector, which ends with the piece and overlaps the one before. */
+
+ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
+ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
+{
+    if (n > 0) NAME(store)(p, v, n);
+}
+
+/* to[k] = from[k * stride] for k < n. `stride` is a constant where it is 1 or 2. */
+ALWAYS_INLINE void NAME(take)(T *to, const T *from, ptrdiff_t n, ptrdiff_t stride)
+{
+    const V zero = {0};
+    ptrdiff_t k = 0;
+    if (stride == 1 && n >= LANES) {
+        for (; k + LANES < n; k += LANES) v_store(to + k, v_load(from + k));
+        v_store(to + n - LANES, v_load(from + n - LANES));
+    } else if (stride == 1) {
+        NAME(store_part)(to, NAME(load_part)(from, n, zero), n);
+    } else if (stride == 2 && n > LANES) {
+        for (; k + LANES < n; k += LANES) v_store(to + k, v_evens(v_load(from + 2 * k), v_load(from + 2 * k + LANES)));
+        from += 2 * (n - LANES) - 1; /* nothing after the last number is read */
+        v_store(to + n - LANES, v_odds(v_load(from), v_load(from + LANES)));
+    } else if (stride == 2) {
+        const V low = NAME(load_part)(from, 2 * n - 1, zero), high = NAME(load_part)(from + LANES, 2 * n - 1 - LANES, zero);
+        NAME(store_part)(to, v_evens(low, high), n);
+    } else {
+        for (; k < n; k++) to[k] = from[k * stride];
+    }
+}
+
+/* to[k * stride] += from[k] for k < n. With stride 2, 0 is added to the numbers between; no sum that began with 0 is -0. */
+ALWAYS_INLINE void NAME(give)(T *to, const T *from, ptrdiff_t n, ptrdiff_t stride)
+{
+    const V zero = {0};
+    if (stride == 1) {
+        for (ptrdiff_t k = 0; k < n; k += LANES)
+            NAME(store)(to + k, NAME(load)(to + k, n - k, zero) + NAME(load)(from + k, n - k, zero), n - k);
+    } else if (stride == 2) {
+        for (ptrdiff_t k = 0; k < n; k += LANES) {
+            const ptrdiff_t low = 2 * (n - k) - 1, high = low - LANES;
+            const V v = NAME(load)(from + k, n - k, zero);
+            T *target = to + 2 * k;
+            NAME(store)(target, NAME(load)(target, low, zero) + v_zip_lo(v, zero), low);
+            NAME(store_part)(target + LANES, NAME(load_part)(target + LANES, high, zero) + v_zip_hi(v, zero), high);
+        }
+    } else {
+        for (ptrdiff_t k = 0; k < n; k++) to[k * stride] += from[k];
+    }
+}
+
+/* Zeros where a piece does not see the image, or a little further. */
+ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
+{
+    const V zero = {0};
+    if (piece.n < LANES) {
+        NAME(store_part)(row, zero, piece.n);
+        return;
+    }
+    for (ptrdiff_t k = 0; k < piece.low; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
+    for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
+}
 
 /* row[k] = the input under offset (i, j) at output pixel begin + k, 0 outside the image. */
-static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end, S *row)
+ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
+                                       S *row, ptrdiff_t stride)
 {
-    while (begin < end) {
-        const xent_piece piece = xent_next_piece(w, i, j, begin, end);
-        const S *source = image + piece.source;
-        for (ptrdiff_t k = 0; k < piece.low; k++) row[k] = 0;
-        if (w->stride_w == 1)
-            for (ptrdiff_t k = piece.low; k < piece.high; k++) row[k] = source[k - piece.low];
-        else
-            for (ptrdiff_t k = piece.low; k < piece.high; k++) row[k] = source[(k - piece.low) * w->stride_w];
-        for (ptrdiff_t k = piece.high; k < piece.n; k++) row[k] = 0;
+    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
+    for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
+        const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
+        if (piece.low > 0 || piece.high < piece.n) NAME(clear_edges)(row, piece);
+        NAME(take)(row + piece.low, image + piece.source, piece.high - piece.low, stride);
         row += piece.n;
-        begin += piece.n;
+        left -= piece.n;
     }
 }
 
 /* The transpose: add row[k] to the input pixel that it came from. */
-static void NAME(scatter_row)(const xent_window *w, S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end, const S *row)
+ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
+                                        const S *row, ptrdiff_t stride)
 {
-    while (begin < end) {
-        const xent_piece piece = xent_next_piece(w, i, j, begin, end);
-        S *target = image + piece.source;
-        if (w->stride_w == 1)
-            for (ptrdiff_t k = piece.low; k < piece.high; k++) target[k - piece.low] += row[k];
-        else
-            for (ptrdiff_t k = piece.low; k < piece.high; k++) target[(k - piece.low) * w->stride_w] += row[k];
+    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
+    for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
+        const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
+        NAME(give)(image + piece.source, row + piece.low, piece.high - piece.low, stride);
         row += piece.n;
-        begin += piece.n;
+        left -= piece.n;
+    }
+}
+
+static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
+                             S *row)
+{
+    const xent_view view = xent_view_of(w, i, j);
+    switch (w->stride_w) {
+    case 1: NAME(gather_pieces)(w, image, view, begin, end, row, 1); break;
+    case 2: NAME(gather_pieces)(w, image, view, begin, end, row, 2); break;
+    default: NAME(gather_pieces)(w, image, view, begin, end, row, w->stride_w);
+    }
+}
+
+static void NAME(scatter_row)(const xent_window *w, S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
+                              const S *row)
+{
+    const xent_view view = xent_view_of(w, i, j);
+    switch (w->stride_w) {
+    case 1: NAME(scatter_pieces)(w, image, view, begin, end, row, 1); break;
+    case 2: NAME(scatter_pieces)(w, image, view, begin, end, row, 2); break;
+    default: NAME(scatter_pieces)(w, image, view, begin, end, row, w->stride_w);
     }
 }
 

@@ -20,7 +20,10 @@ ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t s
         }
         for (; k < high; k += LANES) v_store(to + k, v_load_n(row + k, end - row - k, zero)); /* the array's last row */
     } else {
-        for (k = low; k < high; k++) to[k] = row[k * step];
+        k = low;
+        if (step == 2) /* two vectors hold one of every second number; the last may need less than both hold */
+            for (; k + LANES < high; k += LANES) v_store(to + k, v_evens(v_load(row + 2 * k), v_load(row + 2 * k + LANES)));
+        for (; k < high; k++) to[k] = row[k * step];
     }
     for (k = high; k < n; k += LANES) v_store(to + k, zero);
 }

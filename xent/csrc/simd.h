@@ -10,6 +10,8 @@
  *          v_load_pieces v_store_pieces              a vector as pieces of 16 bytes, `step` elements apart in memory
  *          v_mix_lo v_mix_hi                         within each piece, a0 b0 a1 b1 ...: the first and the second half
  *          v_mix_pairs_lo v_mix_pairs_hi             the same for pairs of floats
+ *          v_evens v_odds                            a0 a2 ... b0 b2 ... and a1 a3 ... b1 b3 ...
+ *          v_zip_lo v_zip_hi                         back: a0 b0 a1 b1 ..., the first and the second half
  *          v_sum v_top                               horizontal sum and maximum
  *          v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_f16 v_store_f16 (bf16)             16-bit floats as floats, and back, rounded to nearest even
@@ -125,6 +127,19 @@ ALWAYS_INLINE double v_top_f64(vf64 a) { return _mm512_reduce_max_pd((__m512d)a)
 XENT_PIECE_WORDS(f32, float, vf32, ps)
 XENT_PIECE_WORDS(f64, double, vf64, pd)
 
+/* Lanes of two vectors; those of the second are counted on from the N of the first. */
+#define XENT_PICK_WORDS(NAME, V, VI, P, N, ...)                                                                          \
+    static const VI xent_count_##NAME = {__VA_ARGS__};                                                                   \
+    ALWAYS_INLINE V xent_pick_##NAME(V a, V b, VI lanes) { return (V)_mm512_permutex2var_##P(a, (__m512i)lanes, b); }    \
+    ALWAYS_INLINE VI xent_zipped_##NAME(void) { return (xent_count_##NAME >> 1) + (xent_count_##NAME & 1) * N; }         \
+    ALWAYS_INLINE V v_evens_##NAME(V a, V b) { return xent_pick_##NAME(a, b, 2 * xent_count_##NAME); }                   \
+    ALWAYS_INLINE V v_odds_##NAME(V a, V b) { return xent_pick_##NAME(a, b, 2 * xent_count_##NAME + 1); }                \
+    ALWAYS_INLINE V v_zip_lo_##NAME(V a, V b) { return xent_pick_##NAME(a, b, xent_zipped_##NAME()); }                   \
+    ALWAYS_INLINE V v_zip_hi_##NAME(V a, V b) { return xent_pick_##NAME(a, b, xent_zipped_##NAME() + N / 2); }
+
+XENT_PICK_WORDS(f32, vf32, vi32, ps, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+XENT_PICK_WORDS(f64, vf64, vi64, pd, 8, 0, 1, 2, 3, 4, 5, 6, 7)
+
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
 ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi)
@@ -177,6 +192,23 @@ ALWAYS_INLINE __m256i xent_first_pd(ptrdiff_t n) { return _mm256_loadu_si256((co
 
 XENT_WORDS(f32, float, vf32, vm32, ps)
 XENT_WORDS(f64, double, vf64, vm64, pd)
+
+/* The shuffles work within 16 bytes; a permutation of 8-byte quarters or 16-byte halves sets that right. */
+#define XENT_SHUFFLE_WORDS(NAME, V, P, EVENS, ODDS)                                                                      \
+    ALWAYS_INLINE V xent_in_order_##NAME(V v) { return (V)_mm256_permute4x64_pd((__m256d)v, 0xD8); }                     \
+    ALWAYS_INLINE V v_evens_##NAME(V a, V b) { return xent_in_order_##NAME((V)_mm256_shuffle_##P(a, b, EVENS)); }        \
+    ALWAYS_INLINE V v_odds_##NAME(V a, V b) { return xent_in_order_##NAME((V)_mm256_shuffle_##P(a, b, ODDS)); }          \
+    ALWAYS_INLINE V v_zip_lo_##NAME(V a, V b)                                                                            \
+    {                                                                                                                    \
+        return (V)_mm256_permute2f128_##P(_mm256_unpacklo_##P(a, b), _mm256_unpackhi_##P(a, b), 0x20);                   \
+    }                                                                                                                    \
+    ALWAYS_INLINE V v_zip_hi_##NAME(V a, V b)                                                                            \
+    {                                                                                                                    \
+        return (V)_mm256_permute2f128_##P(_mm256_unpacklo_##P(a, b), _mm256_unpackhi_##P(a, b), 0x31);                   \
+    }
+
+XENT_SHUFFLE_WORDS(f32, vf32, ps, 0x88, 0xDD)
+XENT_SHUFFLE_WORDS(f64, vf64, pd, 0x0, 0xF)
 
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
@@ -281,6 +313,14 @@ ALWAYS_INLINE vf32 v_mix_lo_f32(vf32 a, vf32 b) { return (vf32){a[0], b[0], a[1]
 ALWAYS_INLINE vf32 v_mix_hi_f32(vf32 a, vf32 b) { return (vf32){a[2], b[2], a[3], b[3]}; }
 ALWAYS_INLINE vf64 v_mix_lo_f64(vf64 a, vf64 b) { return (vf64){a[0], b[0]}; }
 ALWAYS_INLINE vf64 v_mix_hi_f64(vf64 a, vf64 b) { return (vf64){a[1], b[1]}; }
+ALWAYS_INLINE vf32 v_evens_f32(vf32 a, vf32 b) { return (vf32){a[0], a[2], b[0], b[2]}; }
+ALWAYS_INLINE vf32 v_odds_f32(vf32 a, vf32 b) { return (vf32){a[1], a[3], b[1], b[3]}; }
+ALWAYS_INLINE vf64 v_evens_f64(vf64 a, vf64 b) { return (vf64){a[0], b[0]}; }
+ALWAYS_INLINE vf64 v_odds_f64(vf64 a, vf64 b) { return (vf64){a[1], b[1]}; }
+ALWAYS_INLINE vf32 v_zip_lo_f32(vf32 a, vf32 b) { return v_mix_lo_f32(a, b); }
+ALWAYS_INLINE vf32 v_zip_hi_f32(vf32 a, vf32 b) { return v_mix_hi_f32(a, b); }
+ALWAYS_INLINE vf64 v_zip_lo_f64(vf64 a, vf64 b) { return v_mix_lo_f64(a, b); }
+ALWAYS_INLINE vf64 v_zip_hi_f64(vf64 a, vf64 b) { return v_mix_hi_f64(a, b); }
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64){v[0], v[1]}; }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
 ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi) { return (vf32){(float)lo[0], (float)lo[1], (float)hi[0], (float)hi[1]}; }
@@ -376,6 +416,10 @@ ALWAYS_INLINE void v_store_f16(uint16_t *p, vf32 v)
 #define v_min(a, b) _Generic((a), vf32: v_min_f32, vf64: v_min_f64)(a, b)
 #define v_mix_lo(a, b) _Generic((a), vf32: v_mix_lo_f32, vf64: v_mix_lo_f64)(a, b)
 #define v_mix_hi(a, b) _Generic((a), vf32: v_mix_hi_f32, vf64: v_mix_hi_f64)(a, b)
+#define v_evens(a, b) _Generic((a), vf32: v_evens_f32, vf64: v_evens_f64)(a, b)
+#define v_odds(a, b) _Generic((a), vf32: v_odds_f32, vf64: v_odds_f64)(a, b)
+#define v_zip_lo(a, b) _Generic((a), vf32: v_zip_lo_f32, vf64: v_zip_lo_f64)(a, b)
+#define v_zip_hi(a, b) _Generic((a), vf32: v_zip_hi_f32, vf64: v_zip_hi_f64)(a, b)
 #define v_abs(a) _Generic((a), vf32: v_abs_f32, vf64: v_abs_f64)(a)
 #define v_sum(a) _Generic((a), vf32: v_sum_f32, vf64: v_sum_f64)(a)
 #define v_top(a) _Generic((a), vf32: v_top_f32, vf64: v_top_f64)(a)

@@ -119,6 +119,16 @@ typedef struct {
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype);
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype);
 
+/* Pooling. */
+enum { HELD = 4 }; /* rows of the image that are held in phases (pool.h) */
+
+/* A column of the pooling windows: that of output ow is column (ow + shift) * stride_w + residue of the image. */
+typedef struct {
+    ptrdiff_t shift, residue;
+    ptrdiff_t offset; /* from the first column of the window */
+    ptrdiff_t at;     /* where output 0 finds it among the phases (pool.h) */
+} xent_tap;
+
 typedef struct {
     xent_window window;
     ptrdiff_t planes;        /* N * C */
@@ -127,6 +137,8 @@ typedef struct {
     int count_include_pad;
     ptrdiff_t bottom, right; /* padding there, for the divisor of avg_pool2d */
     ptrdiff_t chunk;         /* planes per chunk */
+    /* How a row of an image lies in scratch; pool.h says what these are. */
+    ptrdiff_t first_tap, taps, phases, before, after, span, line;
 } xent_pool_args;
 
 #endif

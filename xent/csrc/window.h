@@ -4,35 +4,44 @@
  * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
  */
 
-/* One piece of an output row: pixels [begin, begin + n) lie in one output row; those in [low, high) of them see the input, the
- * first of these at `source`, the next ones `stride_w` apart. */
+/* How many of the numbers x0, x0 + stride, ... are below `limit`. */
+ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
+{
+    return x0 >= limit ? 0 : stride == 1 ? limit - x0 : (limit - x0 + stride - 1) / stride; /* a division takes its time */
+}
+
+/* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside
+ * the image for ow in [low, high). */
+typedef struct {
+    ptrdiff_t y, x, low, high;
+} xent_view;
+
+ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_t j)
+{
+    const ptrdiff_t y = i * w->dilation_h - w->top, x = j * w->dilation_w - w->left;
+    return (xent_view){y, x, xent_least(w->out_w, xent_count_below(x, w->stride_w, 0)),
+                       xent_least(w->out_w, xent_count_below(x, w->stride_w, w->width))};
+}
+
+/* `n` output pixels from (oh, ow) on, all of one row: those in [low, high) of them see the input, the first of these at `source`,
+ * the next ones `stride_w` apart. */
 typedef struct {
     ptrdiff_t n, low, high, source;
 } xent_piece;
 
-/* How many of the numbers x0, x0 + stride, ... are below `limit`. */
-ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
+ALWAYS_INLINE xent_piece xent_piece_at(const xent_window *w, const xent_view *v, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t n)
 {
-    return x0 >= limit ? 0 : (limit - x0 + stride - 1) / stride;
-}
-
-ALWAYS_INLINE xent_piece xent_next_piece(const xent_window *w, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end)
-{
-    const ptrdiff_t oh = begin / w->out_w, ow = begin % w->out_w;
-    const ptrdiff_t y = oh * w->stride_h - w->top + i * w->dilation_h;
-    const ptrdiff_t x0 = ow * w->stride_w - w->left + j * w->dilation_w;
-    xent_piece piece = {xent_least(end - begin, w->out_w - ow), 0, 0, 0};
-    if (y < 0 || y >= w->height) return piece;
-    piece.low = xent_least(piece.n, xent_count_below(x0, w->stride_w, 0));
-    piece.high = xent_least(piece.n, xent_count_below(x0, w->stride_w, w->width));
-    piece.source = y * w->width + x0 + piece.low * w->stride_w;
-    return piece;
+    const ptrdiff_t y = oh * w->stride_h + v->y;
+    if (y < 0 || y >= w->height) return (xent_piece){n, 0, 0, 0};
+    const ptrdiff_t low = xent_least(xent_most(v->low - ow, 0), n), high = xent_least(xent_most(v->high - ow, low), n);
+    return (xent_piece){n, low, high, y * w->width + (ow + low) * w->stride_w + v->x};
 }
 
 /* The kernel offsets that are inside [0, size) for a window that starts at `start`, along one axis: from first to end. */
 ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { return xent_count_below(start, step, 0); }
 ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
 {
+    if (start + (kernel - 1) * step < size) return kernel; /* as most do: no division */
     return xent_least(kernel, xent_count_below(start, step, size));
 }
 
@@ -43,3 +52,6 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
     const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
     return include ? end - start : xent_least(end, size) - xent_most(start, 0);
 }
+
+/* Floor of a / b, for b > 0. */
+ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
