@@ -31,7 +31,7 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_table:
         const char *name
-        int strip_bytes
+        int vector_bytes, strip_bytes
         xent_kernel softmax[4]
         xent_kernel log_softmax[4]
         xent_kernel logsumexp[4]

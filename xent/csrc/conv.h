@@ -81,9 +81,10 @@ static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t
 }
 
 /* The same where lanes are pixels: sums (channel, vector). */
-static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, const T *sums, ptrdiff_t sums_step)
+static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
+                                 ptrdiff_t sums_step)
 {
-    for (ptrdiff_t c = 0; c < a->out_channels; c++) {
+    for (ptrdiff_t c = 0; c < n; c++) {
         const T *from = sums + c * sums_step, *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
         T *plane = NAME(place_of)(a, t, channel + c);
         for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
@@ -105,44 +106,56 @@ ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
     return t->images.n * t->rows.n * xent_pieces(t->columns.n, LANES);
 }
 
-/* One block of a group, lanes are channels: strips [strips.begin, + n), each into its own sums if the block is not the only one. */
-static void NAME(conv2d_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, xent_span strips,
-                                int last, const NAME(room) *room)
+/* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the last. */
+static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel, ptrdiff_t n,
+                                  int last, NAME(product) *p)
 {
-    const ptrdiff_t pixels = xent_tile_pixels(t), steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    const ptrdiff_t all = xent_pieces(a->out_channels, a->width);
     const ptrdiff_t pieces = xent_pieces(b->depth, STEPS_AT_ONCE), piece = xent_pieces(b->depth, pieces);
-    NAME(product) p = {.patch = room->patch, .rows = room->rows, .width = a->width, .sums_step = a->width};
-    for (ptrdiff_t s = strips.begin; s < strips.begin + strips.n; s++) {
-        const ptrdiff_t channel = s * a->width, n = xent_least(a->width, a->out_channels - channel);
-        p.sums = room->sums + (last && b->first == 0 ? 0 : (s - strips.begin) * pixels * a->width);
-        for (ptrdiff_t k = 0; k < b->depth; k += piece) {
-            p.packed = (const T *)a->packed + ((group * all + s) * steps + b->first + k) * a->width;
-            p.steps = room->steps + k;
-            p.depth = xent_least(piece, b->depth - k);
-            p.accumulate = b->first + k > 0;
-            NAME(multiply)(&p, pixels, xent_pieces(n, LANES));
-        }
-        if (last) NAME(deliver)(a, t, group * a->out_channels + channel, n, p.sums, a->width);
+    const T *packed = p->packed;
+    const int32_t *steps = p->steps;
+    p->sums_step = a->width;
+    for (ptrdiff_t k = 0; k < b->depth; k += piece) {
+        p->packed = packed + k * a->width;
+        p->steps = steps + k;
+        p->depth = xent_least(piece, b->depth - k);
+        p->accumulate = b->first + k > 0;
+        NAME(multiply)(p, xent_tile_pixels(t), xent_pieces(n, LANES));
     }
+    if (last) NAME(deliver)(a, t, channel, n, p->sums, a->width);
 }
 
-/* One block of a group, lanes are pixels. */
-static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, int last,
-                                const NAME(room) *room)
+static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel, ptrdiff_t n,
+                                int last, NAME(product) *p)
 {
-    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w, vectors = NAME(vectors_of)(t);
-    const ptrdiff_t channel = group * a->out_channels;
-    NAME(product) p = {.patch = room->patch, .rows = room->rows, .steps = room->steps, .depth = b->depth, .width = a->width,
-                       .packed = (const T *)a->packed + (group * steps + b->first) * a->width, .places = room->places,
-                       .sums = room->sums, .sums_step = vectors * LANES, .accumulate = b->first > 0};
-    if (NAME(is_direct)(a, t)) {
-        p.sums = NAME(place_of)(a, t, channel), p.sums_step = a->out_size;
-        p.bias = a->bias ? (const T *)a->bias + channel : NULL, p.relu = a->relu;
-        NAME(multiply_pixels)(&p, a->out_channels, vectors);
-    } else {
-        NAME(multiply_pixels)(&p, a->out_channels, vectors);
-        if (last) NAME(deliver_pixels)(a, t, channel, room->sums, p.sums_step);
+    const ptrdiff_t vectors = NAME(vectors_of)(t);
+    const int direct = NAME(is_direct)(a, t);
+    p->depth = b->depth;
+    p->accumulate = b->first > 0;
+    p->sums_step = direct ? a->out_size : vectors * LANES;
+    if (direct) {
+        p->sums = NAME(place_of)(a, t, channel);
+        p->bias = a->bias ? (const T *)a->bias + channel : NULL;
+        p->relu = a->relu;
+    }
+    NAME(multiply_pixels)(p, n, vectors);
+    if (last && !direct) NAME(deliver_pixels)(a, t, channel, n, p->sums, p->sums_step);
+}
+
+/* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
+static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, xent_span strips,
+                               int last, const NAME(room) *room)
+{
+    const ptrdiff_t all = xent_pieces(a->out_channels, a->width), steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    const ptrdiff_t sums = a->width * (a->pixel_lanes ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
+        NAME(product) p = {.patch = room->patch, .rows = room->rows, .steps = room->steps, .places = room->places, .width = a->width,
+                           .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
+                           .packed = (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
+        if (a->pixel_lanes)
+            NAME(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+        else
+            NAME(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
     }
 }
 
@@ -173,10 +186,7 @@ static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
             if (blocks > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            if (a->pixel_lanes)
-                NAME(conv2d_pixels)(a, &t, &b, group, k == blocks - 1, &room);
-            else
-                NAME(conv2d_strips)(a, &t, &b, group, some, k == blocks - 1, &room);
+            NAME(conv2d_block)(a, &t, &b, group, some, k == blocks - 1, &room);
         }
     }
 }
@@ -230,27 +240,33 @@ typedef struct {
     int accumulate;
 } NAME(dots);
 
-ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps, int channels)
+/* n pixels of one vector. */
+ALWAYS_INLINE void NAME(dot_vector)(const T *grad, ptrdiff_t size, const T *x, const int32_t *at, ptrdiff_t n,
+                                    V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
 {
     const V zero = {0};
+    V factor[DOT_CHANNELS];
+    UNROLL
+    for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * size, n, zero);
+    UNROLL
+    for (int k = 0; k < taps; k++) {
+        const V v = NAME(load)(x + at[k], n, zero); /* what lies behind may be no number */
+        UNROLL
+        for (int o = 0; o < channels; o++) sum[k][o] = v_fma(v, factor[o], sum[k][o]);
+    }
+}
+
+ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps, int channels)
+{
     const xent_tile *t = d->t;
     const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
     V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
         for (ptrdiff_t r = 0; r < t->rows.n; r++) {
             const T *grad = NAME(grad_at)(d->a, t, channel, m, r), *x = d->patch + xent_pixel_offset(d->g, m, r);
-            for (ptrdiff_t q = 0; q < t->columns.n; q += LANES) {
-                const ptrdiff_t n = t->columns.n - q;
-                V factor[DOT_CHANNELS];
-                UNROLL
-                for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * size + q, n, zero);
-                UNROLL
-                for (int k = 0; k < taps; k++) {
-                    const V v = NAME(load)(x + at[k] + q, n, zero); /* what lies behind may be no number */
-                    UNROLL
-                    for (int o = 0; o < channels; o++) sum[k][o] = v_fma(v, factor[o], sum[k][o]);
-                }
-            }
+            ptrdiff_t q = 0;
+            for (; q + LANES <= t->columns.n; q += LANES) NAME(dot_vector)(grad + q, size, x + q, at, LANES, sum, taps, channels);
+            if (q < t->columns.n) NAME(dot_vector)(grad + q, size, x + q, at, t->columns.n - q, sum, taps, channels);
         }
     }
     for (int k = 0; k < taps; k++)

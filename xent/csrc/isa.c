@@ -55,6 +55,7 @@ ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
 
 const xent_table XENT_TABLE(XENT_ISA) = {
     .name = XENT_NAME(XENT_ISA),
+    .vector_bytes = XENT_VBYTES,
     .strip_bytes = VECTORS * XENT_VBYTES,
 #define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
 #define X16(kernel) \

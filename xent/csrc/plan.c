@@ -18,6 +18,8 @@ enum {
     GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */
     ENOUGH = 16,          /* chunks to share among threads; with fewer the work is cut finer where that costs little */
+    SHORT_SUM = 200,      /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
+    WIDE_ROW = 4,         /* vectors of a row of outputs, so that little of the last one is wasted */
     CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     FEW_STEPS = 32,       /* grad_weight: so few taps do not pay for packing the gradient */
@@ -116,22 +118,19 @@ static void make_room(xent_conv_args *a)
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
-    a->pixel_lanes = a->out_channels <= ROWS;
-    a->width = a->pixel_lanes ? a->out_channels : lanes;
+    const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
+    a->pixel_lanes = a->out_channels <= ROWS ||
+                     (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
+    a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : lanes;
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
-    cut_groups(a, pixels * a->in_channels * a->window.kernel_h * a->window.kernel_w * a->out_channels, tiles);
+    cut_groups(a, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_pieces(a->groups, a->group_chunk);
     a->strip_chunk = even(strips, strips / most(1, xent_pieces(ENOUGH, most(found, 1))));
-    if (a->pixel_lanes) {
-        a->sums_room = a->out_channels * (tile_pixels(a) + a->tile_images * a->tile_rows * lanes);
-    } else if (xent_blocks(a) > 1) { /* all strips keep their sums from block to block */
-        a->strip_chunk = most(1, least(a->strip_chunk, SUMS_BYTES / size / (pixels * a->width)));
-        a->sums_room = a->strip_chunk * pixels * a->width;
-    } else {
-        a->sums_room = pixels * a->width;
-    }
+    const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
+    if (xent_blocks(a) > 1) a->strip_chunk = most(1, least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
     return (xent_plan){found * xent_pieces(strips, a->strip_chunk), scratch_bytes(a, size), 0};

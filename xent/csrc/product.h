@@ -98,20 +98,22 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
     NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
 }
 
-/* All vectors of pixels, for `rows` <= ROWS output channels: the fewer rows, the more vectors at once keep both units busy. */
+/* All vectors of pixels, for `rows` <= ROWS output channels. The fewer rows, the more vectors at once: eight sums keep both units
+ * busy, and twelve with their operands fill sixteen registers. */
 #define PIXEL_BLOCK(rows, vectors)                                                                                       \
     case rows * WIDEST + vectors - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
 
 static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    const ptrdiff_t most = rows == 1 ? WIDEST : rows <= 3 ? 4 : 2;
-    for (ptrdiff_t first = 0; first < vectors; first += most) {
-        switch (rows * WIDEST + xent_least(most, vectors - first) - 1) {
+    static const int8_t most[ROWS + 1] = {0, 8, 4, 3, 3, 2, 2};
+    for (ptrdiff_t first = 0; first < vectors; first += most[rows]) {
+        switch (rows * WIDEST + xent_least(most[rows], vectors - first) - 1) {
             PIXEL_BLOCK(1, 1) PIXEL_BLOCK(1, 2) PIXEL_BLOCK(1, 3) PIXEL_BLOCK(1, 4)
             PIXEL_BLOCK(1, 5) PIXEL_BLOCK(1, 6) PIXEL_BLOCK(1, 7) PIXEL_BLOCK(1, 8)
             PIXEL_BLOCK(2, 1) PIXEL_BLOCK(2, 2) PIXEL_BLOCK(2, 3) PIXEL_BLOCK(2, 4)
-            PIXEL_BLOCK(3, 1) PIXEL_BLOCK(3, 2) PIXEL_BLOCK(3, 3) PIXEL_BLOCK(3, 4)
-            PIXEL_BLOCK(4, 1) PIXEL_BLOCK(4, 2) PIXEL_BLOCK(5, 1) PIXEL_BLOCK(5, 2) PIXEL_BLOCK(6, 1) PIXEL_BLOCK(6, 2)
+            PIXEL_BLOCK(3, 1) PIXEL_BLOCK(3, 2) PIXEL_BLOCK(3, 3)
+            PIXEL_BLOCK(4, 1) PIXEL_BLOCK(4, 2) PIXEL_BLOCK(4, 3)
+            PIXEL_BLOCK(5, 1) PIXEL_BLOCK(5, 2) PIXEL_BLOCK(6, 1) PIXEL_BLOCK(6, 2)
         }
     }
 }

@@ -16,7 +16,7 @@ typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
 typedef struct {
     const char *name; /* of the instruction set */
-    int strip_bytes;  /* of the output channels that one product takes at a time */
+    int vector_bytes, strip_bytes; /* of the output channels that one product takes at a time: some vectors */
 #define X(kernel) xent_kernel kernel[XENT_DTYPES];
 #define X16 X
 #include "kernels.def"
