@@ -14,7 +14,7 @@ enum {
     TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
     LANE_PIXELS = 4096,   /* of one whose lanes are pixels: they share few weights, but rows of the patch */
     FEW_PIXELS = 120,     /* a smaller tile would read the weights too often: rather take fewer channels at a time */
-    GRAD_PIXELS = 256,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
+    GRAD_PIXELS = 384,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
     GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */
     ENOUGH = 16,          /* chunks to share among threads; with fewer the work is cut finer where that costs little */
@@ -22,7 +22,6 @@ enum {
     WIDE_ROW = 4,         /* vectors of a row of outputs, so that little of the last one is wasted */
     CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
-    FEW_STEPS = 32,       /* grad_weight: so few taps do not pay for packing the gradient */
     SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
 };
 
@@ -140,9 +139,9 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
 {
     const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / 2 / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = a->out_channels <= ROWS || steps <= FEW_STEPS;
+    a->pixel_lanes = a->out_channels <= ROWS;
     a->width = a->pixel_lanes ? a->out_channels : lanes;
-    cut_tiles(a, GRAD_PIXELS, HUGE_NUMBER);
+    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
     a->block_channels = even(a->in_channels, least(a->block_channels, GRAD_STEPS / taps));
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
