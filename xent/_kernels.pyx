@@ -752,7 +752,7 @@ cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py
 
 def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu,
            place, order, int threads):
-    """Convolve. `place` says where output pixels lie (xent_conv_args.out_...), `order` where weights come from (weight_...)."""
+    """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...)."""
     cdef xent_conv_args a
     cdef xent_plan plan
     cdef Py_ssize_t strips

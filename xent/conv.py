@@ -186,8 +186,8 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     Transposed convolution: what `conv2d_backward` gives for the images, as a layer of its own.
 
     .. math::
-        y_{n,o,p,q} = b_o + \\sum_{c,i,j} W_{c,o,i,j} \\, x_{n,c,h,w} \\quad\\text{over all } h s_h - p_t + i d_h
-        = p, \\; w s_w - p_l + j d_w = q
+        y_{n,o,p,q} = b_o + \\sum_{c,i,j} W_{c,o,i,j} \\, x_{n,c,h,w}
+        \\quad\\text{over all } h s_h - p_t + i d_h = p, \\; w s_w - p_l + j d_w = q
 
     Parameters
     ----------
@@ -396,12 +396,13 @@ def _order(weight, groups):
 #
 #     o stride - before + i dilation = y.
 #
-# With period = stride / gcd and step = dilation / gcd, the taps that reach the pixels y = first + q stride of one phase
-# are i = start + m period, and they come from
+# With period = stride / gcd and step = dilation / gcd, the taps that reach the pixels y = first + q stride of
+# one phase are i = start + m period, and they come from
 #
 #     o = (first + before - start dilation) / stride + q - m step,
 #
-# which is an ordinary convolution of stride 1 and dilation `step` over the outputs, with the taps in reverse order.
+# which is an ordinary convolution of stride 1 and dilation `step` over the outputs, with the taps in reverse
+# order.
 
 
 class _Phase(NamedTuple):
