@@ -45,6 +45,7 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel conv2d_pack[4]
         xent_kernel conv2d[4]
         xent_kernel conv2d_grad_weight[4]
+        xent_kernel conv2d_merge[4]
         xent_kernel conv2d_grad_bias[4]
         xent_kernel max_pool2d[4]
         xent_kernel max_pool2d_backward[4]
@@ -107,6 +108,11 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch, partials
+
+    ctypedef struct xent_merge_args:
+        Py_ssize_t size, partials, chunk
+        void *x
+        void *out
 
     xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
     xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
@@ -736,6 +742,10 @@ cdef int fill_window(xent_window *w, window) except -1:
     return 0
 
 
+cdef enum:
+    MERGE = 262144  # additions that are worth a thread: some 100 us
+
+
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept:
     return (a + b - 1) // b
 
@@ -751,7 +761,7 @@ cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py
 
 
 def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu,
-           place, order, int threads):
+           place, order, int threads, int pack_threads):
     """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...)."""
     cdef xent_conv_args a
     cdef xent_plan plan
@@ -773,7 +783,7 @@ def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out,
         raise MemoryError(f"no memory for {size} bytes of packed weights")
     a.packed = <char *>memory + (LINE - <size_t>memory % LINE)
     try:
-        run(table.conv2d_pack[code(x)], &a, strips, threads, 0)
+        run(table.conv2d_pack[code(x)], &a, strips, pack_threads, 0)
         run(table.conv2d[code(x)], &a, plan.chunks, threads, plan.scratch)
     finally:
         PyMem_Free(memory)
@@ -783,7 +793,7 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, wind
     """Return the gradient of the shape of `weight`."""
     cdef xent_conv_args a
     cdef xent_plan plan
-    cdef cnp.ndarray out
+    cdef cnp.ndarray out, result
     conv_args(&a, x, grad, window, groups)
     a.grad = data(grad)
     plan = xent_plan_grad_weight(&a, table, code(x))
@@ -792,7 +802,18 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, wind
     out = np.empty((plan.partials,) + (<object>weight).shape, x.dtype)
     a.out = data(out)
     run(table.conv2d_grad_weight[code(x)], &a, plan.chunks, threads, plan.scratch)
-    return out.sum(axis=0, dtype=np.float64).astype(x.dtype) if plan.partials > 1 else out[0]
+    if plan.partials == 1:
+        return out[0]
+    result = np.empty_like(weight)
+    merge(out, result, threads)
+    return result
+
+
+cdef int merge(cnp.ndarray partials, cnp.ndarray out, int threads) except -1:
+    cdef xent_merge_args a
+    a.size, a.partials, a.chunk = cnp.PyArray_SIZE(out), cnp.PyArray_DIM(partials, 0), CHUNK
+    a.x, a.out = data(partials), data(out)
+    return run(table.conv2d_merge[code(out)], &a, ceil_div(a.size, CHUNK), min(threads, <int>(a.size * a.partials // MERGE)), 0)
 
 
 def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):

@@ -104,6 +104,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
         (0, window.out_w, 1),
         _order(weight, groups),
         _threads(shape, weight),
+        threads_for(weight.size),
     )
     return deliver(result, out)
 
@@ -435,7 +436,9 @@ def _transposed(y, weight, bias, window, groups):
     """Return the transpose of a convolution, whose outputs are like y, applied to y."""
     shape = (len(y), groups * weight.shape[1], window.height, window.width)
     result = np.empty(shape, y.dtype)
-    if not math.isfinite(weight.sum()):
+    with np.errstate(all="ignore"):
+        finite = math.isfinite(weight.sum())
+    if not finite:
         return _transposed_by_columns(y, weight, bias, window, groups, result)
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
@@ -456,9 +459,9 @@ def _transposed(y, weight, bias, window, groups):
             -c.period,
         )
         products = len(y) * r.pixels * c.pixels * r.taps * c.taps * weight.shape[0] * channels
-        threads = threads_for(products // _PRODUCTS_PER_ELEMENT)
+        threads = threads_for(products // _PRODUCTS_PER_ELEMENT), threads_for(weight.size)
         outs = r.pixels, c.pixels
-        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order, threads)
+        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order, *threads)
     return result
 
 

@@ -343,6 +343,21 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
     }
 }
 
+/* out[i] = sum of x[partial][i] over the partial sums of grad_weight, in double; a chunk is a range of i. */
+static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_merge_args *a = (const xent_merge_args *)args;
+    const xent_span some = xent_cut(a->size, a->chunk, chunk);
+    const T *x = (const T *)a->x + some.begin;
+    T *out = (T *)a->out + some.begin;
+    (void)scratch;
+    for (ptrdiff_t i = 0; i < some.n; i++) {
+        double sum = 0;
+        for (ptrdiff_t k = 0; k < a->partials; k++) sum += (double)x[k * a->size + i];
+        out[i] = (T)sum;
+    }
+}
+
 /* ---- grad_bias: a chunk is one output channel ---------------------------------------------------------------------------- */
 
 static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)

@@ -112,6 +112,13 @@ typedef struct {
     ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room; /* scratch, in numbers */
 } xent_conv_args;
 
+/* Sums in index order of `partials` arrays of `size` numbers that follow each other. */
+typedef struct {
+    ptrdiff_t size, partials, chunk;
+    const void *x;
+    void *out;
+} xent_merge_args;
+
 /* plan.c: fill in how the work is cut, for an element type and an instruction set; the number of chunks, and bytes of scratch. */
 typedef struct {
     ptrdiff_t chunks, scratch, partials; /* partials: sums of grad_weight over different tiles */
