@@ -755,3 +755,33 @@ def test_larger_shapes_and_options(data):
         assert_ulp(xent.conv2d(x, weight, bias, **options), expected, 0, dtype=dtype)
         for result, value in zip(xent.conv2d_backward(grad, x, weight, **options), values, strict=True):
             assert_ulp(result, value, 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64])
+def test_groups_of_any_integer_type(kind):
+    # products of sizes must not be computed in the type of `groups`
+    x, weight, _ = arrays((2, 64, 6, 6), (64, 32, 3, 3), np.float32, whole=True)
+    expected = xent.conv2d(x, weight, groups=2, padding=1)
+    assert_same_bits(xent.conv2d(x, weight, groups=kind(2), padding=1), expected)
+    for result, value in zip(
+        xent.conv2d_backward(expected, x, weight, groups=kind(2), padding=1),
+        xent.conv2d_backward(expected, x, weight, groups=2, padding=1),
+        strict=True,
+    ):
+        assert_same_bits(result, value)
+
+
+def test_infinite_weights_with_bias_give_no_warning():
+    weight = np.zeros((2, 3, 3, 3), np.float32)
+    weight[0, 0, 0, :2] = np.inf, -np.inf
+    bias = np.array([-np.inf, 0, 0], np.float32)
+    x = np.ones((1, 2, 4, 4), np.float32)
+    result = xent.conv_transpose2d(x, weight, bias, padding=1)
+    assert_ulp(result, reference("conv_transpose2d", x, weight, bias, padding=1), 0, dtype=np.float32)
+
+
+def test_large_weights_whose_sum_overflows():
+    weight = np.full((2, 3, 3, 3), 2.0**125, np.float32)
+    x = np.full((1, 2, 5, 5), 2.0**-120, np.float32)
+    result = xent.conv_transpose2d(x, weight, padding=1)
+    assert_ulp(result, reference("conv_transpose2d", x, weight, padding=1), 0, dtype=np.float32)

@@ -64,8 +64,10 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 
     Notes
     -----
-    A matrix product over the im2col matrix [1]_, of which only a panel that fits the cache exists at any
-    time. The terms of an output are always added in the same order, whatever the number of threads.
+    A matrix product over the im2col matrix [1]_, which never exists: its elements are read where they lie, in
+    a padded copy of a part of the images that fits the cache. Beside the result there are at most 4 MiB a
+    thread and one packed copy of the weights. The terms of an output are always added in the same order,
+    whatever the number of threads.
 
     References
     ----------
@@ -83,7 +85,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
            [51., 90.]])
     """
     x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
-    _check_shapes(x, weight, groups)
+    groups = _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
@@ -162,7 +164,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     array([4.])
     """
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
-    _check_shapes(x, weight, groups)
+    groups = _check_shapes(x, weight, groups)
     window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     _check.same_shape(grad, shape, "grad", "the output")
@@ -352,7 +354,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
 
 
 def _check_shapes(x, weight, groups):
-    """Raise unless images, kernels and groups fit each other."""
+    """Return `groups` as an int; raise unless images, kernels and groups fit each other."""
     _check.images(x, "x")
     if weight.ndim != 4:
         raise ValueError(f"weight must have 4 dimensions, (O, C / groups, kh, kw), got shape {weight.shape}")
@@ -369,10 +371,11 @@ def _check_shapes(x, weight, groups):
         )
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
+    return groups
 
 
 def _check_transposed_shapes(x, weight, groups):
-    """Return `groups`; raise unless images, kernels and groups of a transposed convolution fit each other."""
+    """Return `groups` as an int; raise unless the shapes of a transposed convolution fit each other."""
     _check.images(x, "x")
     if weight.ndim != 4:
         raise ValueError(f"weight must have 4 dimensions, (C, O / groups, kh, kw), got shape {weight.shape}")
@@ -437,8 +440,8 @@ def _transposed(y, weight, bias, window, groups):
     shape = (len(y), groups * weight.shape[1], window.height, window.width)
     result = np.empty(shape, y.dtype)
     with np.errstate(all="ignore"):
-        finite = math.isfinite(weight.sum())
-    if not finite:
+        finite = math.isfinite(weight.sum())  # a sum may overflow though all terms are finite
+    if not finite and not np.isfinite(weight).all():
         return _transposed_by_columns(y, weight, bias, window, groups, result)
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
@@ -466,19 +469,19 @@ def _transposed(y, weight, bias, window, groups):
 
 
 def _transposed_by_columns(y, weight, bias, window, groups, result):
-    """The same through the im2col matrix, where no zero of the padding meets an infinite weight."""
+    """The same through the im2col matrix, a channel at a time: no zero of the padding meets an infinite
+    weight there."""
     _, channels, kernel_h, kernel_w = weight.shape
     taps, pixels = kernel_h * kernel_w, window.out_h * window.out_w
-    outputs = weight.shape[0] // groups
-    by_tap = weight.reshape(groups, outputs, channels * taps)
-    for n, g in itertools.product(range(len(y)), range(groups)):
-        source = y[n, g * outputs : (g + 1) * outputs].reshape(1, outputs, window.out_h, window.out_w)
-        columns = conv2d(source, by_tap[g].T[:, :, None, None]).reshape(channels, taps, pixels)
-        for c in range(channels):
-            target = result[n : n + 1, g * channels + c : g * channels + c + 1]
-            _kernels.col2im(columns[c : c + 1], target, 1, window, 1)
-    if bias is not None:
-        result += bias[:, None, None]
+    by_group = y.reshape(len(y), groups, y.shape[1] // groups, window.out_h, window.out_w)
+    by_tap = weight.reshape(groups, -1, channels, taps)
+    for n, g, c in itertools.product(range(len(y)), range(groups), range(channels)):
+        columns = conv2d(by_group[n : n + 1, g], by_tap[g, :, c].T[:, :, None, None]).reshape(taps, pixels)
+        target = result[n, g * channels + c]
+        _kernels.col2im(columns, target, 1, window, 1)
+        if bias is not None:
+            with np.errstate(all="ignore"):
+                target += bias[g * channels + c]
     return result
 
 

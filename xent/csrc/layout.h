@@ -118,7 +118,7 @@ XENT_INLINE ptrdiff_t xent_pixel_offset(const xent_patch *p, ptrdiff_t image, pt
     return image * p->image_step + row * p->columns.length;
 }
 
-/* The offsets of all pixels of a tile, and of all taps of a block, in a patch. */
+/* The offsets of all pixels of a tile in a patch. */
 XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int32_t *at)
 {
     for (ptrdiff_t m = 0; m < t->images.n; m++)
@@ -143,6 +143,7 @@ XENT_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t
     }
 }
 
+/* Those of all taps of a block. */
 XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;

@@ -114,13 +114,34 @@ static void make_room(xent_conv_args *a)
     a->step_room = block_steps(a);
 }
 
+/* Whether vectors of output channels would be emptier than vectors of pixels of a row. */
+static int few_channels(const xent_conv_args *a) { return a->out_channels <= ROWS && a->window.out_w >= a->out_channels; }
+
+/* Output channels of a strip: as many as a product takes, or all, rounded up to whole vectors. */
+static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+{
+    const ptrdiff_t lanes = table->vector_bytes / size;
+    return least(table->strip_bytes / size, xent_pieces(a->out_channels, lanes) * lanes);
+}
+
+/* Make a block of grad_weight smaller until it has at most `steps` taps, and no more than are of use. */
+static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
+{
+    const xent_window *w = &a->window;
+    a->block_columns = least(a->block_columns, steps);
+    a->block_rows = a->block_columns < w->kernel_w ? 1 : least(a->block_rows, most(1, steps / w->kernel_w));
+    a->block_channels = a->block_columns < w->kernel_w || a->block_rows < w->kernel_h
+                            ? 1
+                            : even(a->in_channels, least(a->block_channels, least(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
+}
+
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = a->out_channels <= ROWS ||
+    a->pixel_lanes = few_channels(a) ||
                      (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
-    a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : lanes;
+    a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
@@ -137,13 +158,13 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
 {
-    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / 2 / size, lanes = table->strip_bytes / size;
+    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / 2 / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = a->out_channels <= ROWS;
-    a->width = a->pixel_lanes ? a->out_channels : lanes;
+    a->pixel_lanes = few_channels(a);
+    a->width = a->pixel_lanes ? a->out_channels : strip_width(a, table, size);
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
-    a->block_channels = even(a->in_channels, least(a->block_channels, GRAD_STEPS / taps));
+    cut_steps(a, SUMS_BYTES / size / a->width);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
     const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
     a->strip_chunk = even(strips, least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
@@ -151,7 +172,7 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
     const ptrdiff_t found = ranges * xent_pieces(a->groups, a->group_chunk);
     const ptrdiff_t room = PARTIAL_BYTES / most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
-    a->tile_chunk = even(tiles, tiles / most(1, least(xent_pieces(ENOUGH, found), room)));
+    a->tile_chunk = even(tiles, xent_pieces(tiles, most(1, least(xent_pieces(ENOUGH, found), room))));
     a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);

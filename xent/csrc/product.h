@@ -8,7 +8,8 @@
  *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[k][lane]     the patch is broadcast
  *   lanes are pixels     sums[row][lane] += packed[k][row] patch[a vector's offset + steps[k] + lane] the weights are broadcast
  *
- * The second is for at most ROWS output channels, which would leave lanes of the first empty.
+ * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first empty, and
+ * for short sums, which it does not have to turn around.
  */
 
 /* A loop over register blocks must be unrolled whole, or the sums live on the stack. */
