@@ -813,7 +813,8 @@ cdef int merge(cnp.ndarray partials, cnp.ndarray out, int threads) except -1:
     cdef xent_merge_args a
     a.size, a.partials, a.chunk = cnp.PyArray_SIZE(out), cnp.PyArray_DIM(partials, 0), CHUNK
     a.x, a.out = data(partials), data(out)
-    return run(table.conv2d_merge[code(out)], &a, ceil_div(a.size, CHUNK), min(threads, <int>(a.size * a.partials // MERGE)), 0)
+    threads = min(threads, <int>(a.size * a.partials // MERGE))
+    return run(table.conv2d_merge[code(out)], &a, ceil_div(a.size, CHUNK), threads, 0)
 
 
 def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out, int threads):
