@@ -228,6 +228,8 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     Notes
     -----
     Computed as one ordinary convolution for each phase of the stride, without zeros between the pixels [1]_.
+    Weights with infinities or NaNs take a slower way through the im2col matrix of one image and channel, so
+    that no zero of the padding meets them.
 
     References
     ----------
@@ -353,12 +355,17 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     return out
 
 
-def _check_shapes(x, weight, groups):
-    """Return `groups` as an int; raise unless images, kernels and groups fit each other."""
+def _check_ranks(x, weight, groups, axes):
+    """Return `groups` as an int; raise unless images and weights, of these `axes`, have 4 dimensions."""
     _check.images(x, "x")
     if weight.ndim != 4:
-        raise ValueError(f"weight must have 4 dimensions, (O, C / groups, kh, kw), got shape {weight.shape}")
-    groups = _check.integer(groups, "groups", 1)
+        raise ValueError(f"weight must have 4 dimensions, {axes}, got shape {weight.shape}")
+    return _check.integer(groups, "groups", 1)
+
+
+def _check_shapes(x, weight, groups):
+    """Return `groups` as an int; raise unless images, kernels and groups fit each other."""
+    groups = _check_ranks(x, weight, groups, "(O, C / groups, kh, kw)")
     if x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
             f"groups must divide the channels of x, {x.shape[1]}, and of the output, {weight.shape[0]}, "
@@ -376,10 +383,7 @@ def _check_shapes(x, weight, groups):
 
 def _check_transposed_shapes(x, weight, groups):
     """Return `groups` as an int; raise unless the shapes of a transposed convolution fit each other."""
-    _check.images(x, "x")
-    if weight.ndim != 4:
-        raise ValueError(f"weight must have 4 dimensions, (C, O / groups, kh, kw), got shape {weight.shape}")
-    groups = _check.integer(groups, "groups", 1)
+    groups = _check_ranks(x, weight, groups, "(C, O / groups, kh, kw)")
     if 0 in weight.shape:
         raise ValueError(f"weight must not be empty, got shape {weight.shape}")
     if weight.shape[0] != x.shape[1]:

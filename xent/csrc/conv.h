@@ -330,7 +330,7 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
             if (tiles.n > 1 || group == groups.begin) {
-                xent_pixel_offsets(&t, &g, room.rows);
+                if (!a->pixel_lanes) xent_pixel_offsets(&t, &g, room.rows);
                 xent_tap_offsets(&b, &g, room.steps);
             }
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);

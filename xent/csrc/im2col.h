@@ -1,4 +1,4 @@
-/* im2col.h: rows of the im2col matrix, gathered and scattered, a piece of an output row at a time. Pieces are short: what is
+/* im2col.h: rows of the im2col matrix, gathered and scattered, an output row at a time. These pieces are short: what is
  * left over after whole vectors is copied as one more vector, which ends with the piece and overlaps the one before. */
 
 ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
@@ -61,75 +61,22 @@ ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
     for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
 }
 
-/* row[k] = the input under offset (i, j) at output pixel begin + k, 0 outside the image. */
-ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
-                                       S *row, ptrdiff_t stride)
+/* row[k] = the input under offset (i, j) at output pixel k, 0 outside the image. */
+ALWAYS_INLINE void NAME(gather_pieces)(const xent_window *w, const S *image, xent_view view, S *row, ptrdiff_t stride)
 {
-    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
-    for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
-        const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
+    for (ptrdiff_t oh = 0; oh < w->out_h; oh++, row += w->out_w) {
+        const xent_piece piece = xent_piece_at(w, &view, oh);
         if (piece.low > 0 || piece.high < piece.n) NAME(clear_edges)(row, piece);
         NAME(take)(row + piece.low, image + piece.source, piece.high - piece.low, stride);
-        row += piece.n;
-        left -= piece.n;
     }
 }
 
 /* The transpose: add row[k] to the input pixel that it came from. */
-ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, ptrdiff_t begin, ptrdiff_t end,
-                                        const S *row, ptrdiff_t stride)
+ALWAYS_INLINE void NAME(scatter_pieces)(const xent_window *w, S *image, xent_view view, const S *row, ptrdiff_t stride)
 {
-    ptrdiff_t oh = begin ? begin / w->out_w : 0, ow = begin - oh * w->out_w;
-    for (ptrdiff_t left = end - begin; left > 0; oh++, ow = 0) {
-        const xent_piece piece = xent_piece_at(w, &view, oh, ow, xent_least(left, w->out_w - ow));
+    for (ptrdiff_t oh = 0; oh < w->out_h; oh++, row += w->out_w) {
+        const xent_piece piece = xent_piece_at(w, &view, oh);
         NAME(give)(image + piece.source, row + piece.low, piece.high - piece.low, stride);
-        row += piece.n;
-        left -= piece.n;
-    }
-}
-
-static void NAME(gather_row)(const xent_window *w, const S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
-                             S *row)
-{
-    const xent_view view = xent_view_of(w, i, j);
-    switch (w->stride_w) {
-    case 1: NAME(gather_pieces)(w, image, view, begin, end, row, 1); break;
-    case 2: NAME(gather_pieces)(w, image, view, begin, end, row, 2); break;
-    default: NAME(gather_pieces)(w, image, view, begin, end, row, w->stride_w);
-    }
-}
-
-static void NAME(scatter_row)(const xent_window *w, S *image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t begin, ptrdiff_t end,
-                              const S *row)
-{
-    const xent_view view = xent_view_of(w, i, j);
-    switch (w->stride_w) {
-    case 1: NAME(scatter_pieces)(w, image, view, begin, end, row, 1); break;
-    case 2: NAME(scatter_pieces)(w, image, view, begin, end, row, 2); break;
-    default: NAME(scatter_pieces)(w, image, view, begin, end, row, w->stride_w);
-    }
-}
-
-/* Rows [first, last) of the matrix of some channels, pixels [begin, end), into rows of `step` numbers. */
-static void NAME(gather_rows)(const xent_window *w, const S *channels, ptrdiff_t first, ptrdiff_t last, ptrdiff_t begin,
-                              ptrdiff_t end, S *rows, ptrdiff_t step)
-{
-    const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->height * w->width;
-    for (ptrdiff_t k = first; k < last; k++) {
-        const ptrdiff_t offset = k % offsets;
-        NAME(gather_row)(w, channels + k / offsets * pixels, offset / w->kernel_w, offset % w->kernel_w, begin, end,
-                         rows + (k - first) * step);
-    }
-}
-
-static void NAME(scatter_rows)(const xent_window *w, S *channels, ptrdiff_t first, ptrdiff_t last, ptrdiff_t begin, ptrdiff_t end,
-                               const S *rows, ptrdiff_t step)
-{
-    const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->height * w->width;
-    for (ptrdiff_t k = first; k < last; k++) {
-        const ptrdiff_t offset = k % offsets;
-        NAME(scatter_row)(w, channels + k / offsets * pixels, offset / w->kernel_w, offset % w->kernel_w, begin, end,
-                          rows + (k - first) * step);
     }
 }
 
@@ -139,9 +86,17 @@ static void NAME(im2col)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_im2col_args *a = (const xent_im2col_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w;
+    const S *image = (const S *)a->x + chunk * w->height * w->width;
+    S *row = (S *)a->out + chunk * offsets * pixels;
     (void)scratch;
-    NAME(gather_rows)(w, (const S *)a->x + chunk * w->height * w->width, 0, offsets, 0, pixels,
-                      (S *)a->out + chunk * offsets * pixels, pixels);
+    for (ptrdiff_t k = 0; k < offsets; k++, row += pixels) {
+        const xent_view view = xent_view_of(w, k / w->kernel_w, k % w->kernel_w);
+        switch (w->stride_w) {
+        case 1: NAME(gather_pieces)(w, image, view, row, 1); break;
+        case 2: NAME(gather_pieces)(w, image, view, row, 2); break;
+        default: NAME(gather_pieces)(w, image, view, row, w->stride_w);
+        }
+    }
 }
 
 static void NAME(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
@@ -149,8 +104,16 @@ static void NAME(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_im2col_args *a = (const xent_im2col_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w, size = w->height * w->width;
+    const S *row = (const S *)a->x + chunk * offsets * pixels;
     S *image = (S *)a->out + chunk * size;
     (void)scratch;
     memset(image, 0, (size_t)size * sizeof(S));
-    NAME(scatter_rows)(w, image, 0, offsets, 0, pixels, (const S *)a->x + chunk * offsets * pixels, pixels);
+    for (ptrdiff_t k = 0; k < offsets; k++, row += pixels) {
+        const xent_view view = xent_view_of(w, k / w->kernel_w, k % w->kernel_w);
+        switch (w->stride_w) {
+        case 1: NAME(scatter_pieces)(w, image, view, row, 1); break;
+        case 2: NAME(scatter_pieces)(w, image, view, row, 2); break;
+        default: NAME(scatter_pieces)(w, image, view, row, w->stride_w);
+        }
+    }
 }

@@ -20,10 +20,7 @@ ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t s
         }
         for (; k < high; k += LANES) v_store(to + k, v_load_n(row + k, end - row - k, zero)); /* the array's last row */
     } else {
-        k = low;
-        if (step == 2) /* two vectors hold one of every second number; the last may need less than both hold */
-            for (; k + LANES < high; k += LANES) v_store(to + k, v_evens(v_load(row + 2 * k), v_load(row + 2 * k + LANES)));
-        for (; k < high; k++) to[k] = row[k * step];
+        NAME(take)(to + low, row + low * step, high - low, step);
     }
     for (k = high; k < n; k += LANES) v_store(to + k, zero);
 }

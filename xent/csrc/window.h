@@ -23,18 +23,17 @@ ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_
                        xent_least(w->out_w, xent_count_below(x, w->stride_w, w->width))};
 }
 
-/* `n` output pixels from (oh, ow) on, all of one row: those in [low, high) of them see the input, the first of these at `source`,
- * the next ones `stride_w` apart. */
+/* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next ones
+ * `stride_w` apart. */
 typedef struct {
     ptrdiff_t n, low, high, source;
 } xent_piece;
 
-ALWAYS_INLINE xent_piece xent_piece_at(const xent_window *w, const xent_view *v, ptrdiff_t oh, ptrdiff_t ow, ptrdiff_t n)
+ALWAYS_INLINE xent_piece xent_piece_at(const xent_window *w, const xent_view *v, ptrdiff_t oh)
 {
     const ptrdiff_t y = oh * w->stride_h + v->y;
-    if (y < 0 || y >= w->height) return (xent_piece){n, 0, 0, 0};
-    const ptrdiff_t low = xent_least(xent_most(v->low - ow, 0), n), high = xent_least(xent_most(v->high - ow, low), n);
-    return (xent_piece){n, low, high, y * w->width + (ow + low) * w->stride_w + v->x};
+    if (y < 0 || y >= w->height) return (xent_piece){w->out_w, 0, 0, 0};
+    return (xent_piece){w->out_w, v->low, v->high, y * w->width + v->low * w->stride_w + v->x};
 }
 
 /* The kernel offsets that are inside [0, size) for a window that starts at `start`, along one axis: from first to end. */
