@@ -45,8 +45,11 @@ HEADERS = [
     "position.h",
     "transpose.h",
     "tile.h",
+    "wide.h",
+    "cut.h",
     "softmax.h",
     "cross_entropy.h",
+    "evaluate.h",
 ]
 HEADERS += ["elementwise.h", "window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
 

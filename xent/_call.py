@@ -17,23 +17,24 @@ def deliver(result, out):
     return out
 
 
-def call(kernel, arrays, out, *rest):
-    """Call ``kernel(*arrays, out, *rest)``; if it does not know the layouts (a false result), call it on
+def call(kernel, arrays, outs, *rest):
+    """Call ``kernel(*arrays, *outs, *rest)``; if it does not know the layouts (a false result), call it on
     copies in C order.
 
-    Returns what the kernel returns. `arrays` and `out` may contain None.
+    Returns what the kernel returns. `arrays` and `outs` are tuples that may contain None.
     """
-    result = kernel(*arrays, out, *rest)
+    result = kernel(*arrays, *outs, *rest)
     if result is not None and result is not False:
         return result
     arrays = [None if a is None else np.asarray(a, order="C") for a in arrays]
-    result = kernel(*arrays, out, *rest)  # it may have been the inputs alone
+    result = kernel(*arrays, *outs, *rest)  # it may have been the inputs alone
     if result is not None and result is not False:
         return result
-    dense = None if out is None else np.empty(out.shape, out.dtype)
-    result = kernel(*arrays, dense, *rest)
+    dense = [None if out is None else np.empty(out.shape, out.dtype) for out in outs]
+    result = kernel(*arrays, *dense, *rest)
     if result is None or result is False:
         raise RuntimeError(f"{kernel.__name__} refused arrays in C order: a bug in xent, please report it")
-    if out is not None:
-        out[...] = dense
+    for out, copy in zip(outs, dense, strict=True):
+        if out is not None:
+            out[...] = copy
     return result

@@ -191,16 +191,32 @@ def reduction_name(reduction):
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
 
 
-def class_weights(weight, classes):
-    """Return the weights as a contiguous float64 array of one non-negative number per class."""
-    weight = np.asarray(floats(weight, "weight"), dtype=F64, order="C")
-    if weight.shape != (classes,):
-        raise ValueError(f"weight must have one number per class, shape ({classes},), got {weight.shape}")
-    bad = ~(np.isfinite(weight) & (weight >= 0))
+def per_class(value, classes, name, positive=False):
+    """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
+    array = np.asarray(floats(value, name), dtype=F64, order="C")
+    if array.shape != (classes,):
+        raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
+    return _in_range(array, name, positive)
+
+
+def sample_weights(value, positions):
+    """Return a contiguous float64 array of one finite number per position, not negative."""
+    array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
+    if array.shape != positions:
+        raise ValueError(
+            f"sample_weight must have the shape of the positions, {positions}, got {array.shape}"
+        )
+    return _in_range(array, "sample_weight")
+
+
+def _in_range(array, name, positive=False):
+    bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
     if bad.any():
-        index = int(bad.argmax())
-        raise ValueError(f"weight must be finite and not negative, got weight[{index}] = {weight[index]}")
-    return weight
+        where = int(bad.argmax())
+        expected = "finite and positive" if positive else "finite and not negative"
+        at, value = _at(where, array.shape), array.reshape(-1)[where]
+        raise ValueError(f"{name} must be {expected}, got {name}{at} = {value}")
+    return array
 
 
 def upstream(grad_output, shape):

@@ -38,6 +38,7 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel softmax_backward[4]
         xent_kernel log_softmax_backward[4]
         xent_kernel cross_entropy[4]
+        xent_kernel evaluate[4]
         xent_kernel sigmoid[4]
         xent_kernel log_sigmoid[4]
         xent_kernel im2col[4]
@@ -56,6 +57,9 @@ cdef extern from "csrc/table.h" nogil:
         void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
 
+    enum:
+        SUMS
+
     const xent_table *xent_find(const char *name)
     const char *xent_isa_name(int index, int *usable)
     int xent_max_threads()
@@ -68,16 +72,25 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_softmax_args:
         Py_ssize_t positions, inner, per, classes, chunk, room
-        xent_operand x, aux, out
+        xent_operand x, aux, out, second
         void *per_position
+        int single
         double *partial
+        int wide
+        double temperature, cap
+        double *offset
         int64_t *label
         int64_t ignore_index
         void *weight
         double *label_weight
         double mix, base, peak
+        double z_loss, gamma
+        double *sample
         double gradient_scale
         double *upstream
+        double curvature
+        int64_t *rank
+        int64_t most
 
     ctypedef struct xent_map_args:
         Py_ssize_t size, chunk
@@ -357,12 +370,12 @@ cdef int plain_axis(axis, int ndim) noexcept:
 # ---- arrays as (far, per, classes, inner) ----
 
 cdef enum:
-    OPERANDS = 3
+    OPERANDS = 4
     MOST_AXES = 64  # of a NumPy array
 
 
 cdef bint describe(xent_softmax_args *a, PyObject **arrays, int axis) noexcept:
-    """See up to three arrays of one shape (None where there is none) as xent_operand does, all in the same way; False where
+    """See up to four arrays of one shape (None where there is none) as xent_operand does, all in the same way; False where
     they do not lie so. Neighbouring axes that are evenly spaced in all arrays count as one.
     """
     cdef cnp.ndarray first = <cnp.ndarray>arrays[0]
@@ -415,6 +428,7 @@ cdef bint describe(xent_softmax_args *a, PyObject **arrays, int axis) noexcept:
     fill_operand(&a.x, <cnp.ndarray>arrays[0], axis, step[0], groups)
     fill_operand(&a.aux, <cnp.ndarray>arrays[1], axis, step[1], groups)
     fill_operand(&a.out, <cnp.ndarray>arrays[2], axis, step[2], groups)
+    fill_operand(&a.second, <cnp.ndarray>arrays[3], axis, step[3], groups)
     return True
 
 
@@ -440,6 +454,8 @@ cdef enum:
     MOST_EXPS_BYTES = 1 << 20  # of the size of an L2 cache: at 512 KiB, its size, a gain of 15 %
     ROW_PADDING = 128  # GROUP of position.h times the numbers in the widest vector
     FEW_ROWS = 8  # or tiles of columns: for fewer, fresh memory costs as much as it saves
+    WIDE_BYTES = 32768  # of each array of a tile of doubles: together within an L2 cache
+    WIDE_PADDING = 64  # of wide.h
 
 
 cdef Py_ssize_t tile_of_columns(Py_ssize_t positions) noexcept:
@@ -447,12 +463,15 @@ cdef Py_ssize_t tile_of_columns(Py_ssize_t positions) noexcept:
     return TILE if positions >= 4 * TILE else max(positions // 4 // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS)
 
 
-cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis) noexcept:
+cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
+                  cnp.ndarray second=None) noexcept:
     """Describe the arrays and cut the positions into chunks, by shapes alone."""
     cdef PyObject *arrays[OPERANDS]
     cdef Py_ssize_t chunk
     memset(a, 0, sizeof(a[0]))
-    arrays[0], arrays[1], arrays[2] = <PyObject *>x, <PyObject *>aux, <PyObject *>out
+    arrays[0], arrays[1], arrays[2], arrays[3] = <PyObject *>x, <PyObject *>aux, <PyObject *>out, <PyObject *>second
+    a.temperature = 1
+    a.single = code(x) != XENT_F64
     if not describe(a, arrays, axis):
         return False
     chunk = CHUNK // max(a.classes, 1)
@@ -470,7 +489,12 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
     `exps`: the result is made of them. Columns gain in any case: they are looked at once. Returns the size of the memory.
     """
     cdef Py_ssize_t item = 8 if code(x) == XENT_F64 else 4
-    cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1
+    cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1, arrays = 2
+    if a.wide:
+        arrays += (a.aux.data != NULL) + (a.second.data != NULL)
+        room = max(a.classes * (LINE_COLUMNS if a.inner > 1 else 1) + ROW_PADDING, WIDE_BYTES // <Py_ssize_t>sizeof(double)) + WIDE_PADDING
+        a.room = arrays * room
+        return a.room * sizeof(double)
     if a.inner > 1:
         share = TILE
         room = min(a.classes * TILE, MOST_EXPS_BYTES // item)
@@ -480,7 +504,7 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
 
 
 cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
-                      void *per_position, int threads, bint exps=False) except -1:
+                      void *per_position, int threads, bint exps=False, double temperature=1) except -1:
     """Run one kernel of the softmax family; False if the arrays do not lie in a way that the kernels know.
 
     `exps`: it makes its result of the exponentials.
@@ -489,6 +513,7 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
+    a.temperature, a.wide = temperature, temperature != 1
     run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x, exps))
     return True
 
@@ -528,12 +553,12 @@ def quick_softmax(bint logarithm, value, axis, out, Py_ssize_t most):
     return out
 
 
-def softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
-    return run_softmax(table.softmax, x, None, out, axis, NULL, threads, True)
+def softmax(cnp.ndarray x, cnp.ndarray out, int axis, double temperature, int threads):
+    return run_softmax(table.softmax, x, None, out, axis, NULL, threads, True, temperature)
 
 
-def log_softmax(cnp.ndarray x, cnp.ndarray out, int axis, int threads):
-    return run_softmax(table.log_softmax, x, None, out, axis, NULL, threads)
+def log_softmax(cnp.ndarray x, cnp.ndarray out, int axis, double temperature, int threads):
+    return run_softmax(table.log_softmax, x, None, out, axis, NULL, threads, False, temperature)
 
 
 def logsumexp(cnp.ndarray x, cnp.ndarray out, int axis, cnp.ndarray result, int threads):
@@ -559,18 +584,22 @@ cdef inline void add(double *total, double *error, double term) noexcept nogil:
     total[0] = new
 
 
-def quick_cross_entropy(logits, target, axis, ignore_index, label_smoothing, reduction, out, bint want_grad,
-                        Py_ssize_t most):
+def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_ssize_t most):
     """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
 
-    Without weights and upstream gradients, for the reductions "mean" and "sum".
+    For the reductions "mean" and "sum"; the only other options are label smoothing, and labels that are ignored.
     """
     cdef xent_softmax_args a
-    cdef double partial[FEW]
+    cdef double partial[FEW * SUMS]
     cdef cnp.ndarray x
     cdef Py_ssize_t size, counted = 0
     cdef int k
     cdef double smoothing, divisor, total
+    axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction = options
+    if not (weight is None and sample_weight is None and logit_cap is None and prior is None):
+        return None
+    if not (is_float(z_loss, 0) and is_float(gamma, 0) and is_float(temperature, 1)):
+        return None
     if not are_floats(logits):
         return None
     x = <cnp.ndarray>logits
@@ -601,8 +630,12 @@ def quick_cross_entropy(logits, target, axis, ignore_index, label_smoothing, red
     a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor
     a.partial = partial
     run_small(table.cross_entropy[code(x)], &a, size)
-    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk) / divisor
+    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk, 0) / divisor
     return loss_scalar(total, code(x) == XENT_F64), out
+
+
+cdef inline bint is_float(value, double wanted):
+    return type(value) is float and <double>value == wanted
 
 
 cdef object float32_like = np.zeros((), np.float32), float64_like = np.zeros((), np.float64)
@@ -632,66 +665,94 @@ cdef Py_ssize_t first_bad(const int64_t *label, Py_ssize_t n, Py_ssize_t classes
     return -1  # another thread has written to the labels meanwhile
 
 
-def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight):
+def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight, cnp.ndarray sample):
     """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
 
-    `labels` are int64 in C order, `weight` is float64 or None.
+    `labels` are int64 in C order; `weight` per class and `sample` per label are float64 in C order, or None: their product
+    is the weight of a label.
     """
     cdef int64_t *label = <int64_t *>data(labels)
     cdef double *w = <double *>data(weight)
+    cdef double *s = <double *>data(sample)
     cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad, counted = 0
     cdef double total = 0, error = 0
     with nogil:
         bad = first_bad(label, n, classes, ignore_index, &counted)
-        if bad < 0 and w != NULL:
+        if bad < 0 and (w != NULL or s != NULL):
             for i in range(n):
                 if label[i] != ignore_index and <uint64_t>label[i] < <uint64_t>classes:
-                    add(&total, &error, w[label[i]])
-    return bad, counted, total + error if w != NULL else <double>counted
+                    add(&total, &error, (1 if w == NULL else w[label[i]]) * (1 if s == NULL else s[i]))
+    return bad, counted, total + error if w != NULL or s != NULL else <double>counted
 
 
-def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, int axis, cnp.ndarray labels, int64_t ignore_index,
-                  cnp.ndarray weight, cnp.ndarray label_weight, double mix, double base, double peak,
-                  double gradient_scale, cnp.ndarray upstream, cnp.ndarray losses, int threads):
+def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int axis, cnp.ndarray labels,
+                  int64_t ignore_index, cnp.ndarray weight, cnp.ndarray label_weight, double mix, double base, double peak,
+                  double z_loss, double gamma, bint wide, double temperature, double cap, cnp.ndarray offset,
+                  cnp.ndarray sample, double gradient_scale, double curvature, cnp.ndarray upstream, cnp.ndarray losses,
+                  int threads):
     """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
 
-    `weight` has the dtype of x, `label_weight` and `upstream` are float64, all three contiguous.
+    `weight` has the dtype that is computed with (float64 if `wide`); `label_weight`, `offset`, `sample` and `upstream` are
+    float64; all are contiguous. `second` are the second derivatives or None.
     """
     cdef xent_softmax_args a
-    cdef double few[FEW]
-    cdef double *partial = few
-    cdef Py_ssize_t chunks
-    cdef double total = 0
-    if not prepare(&a, x, probs, out, axis):
+    if not prepare(&a, x, probs, out, axis, second):
         return None
-    chunks = (a.positions + a.chunk - 1) // a.chunk
     a.label = <int64_t *>data(labels)
     a.ignore_index = ignore_index
     a.weight = data(weight)
     a.label_weight = <double *>data(label_weight)
-    a.mix, a.base, a.peak, a.gradient_scale = mix, base, peak, gradient_scale
+    a.mix, a.base, a.peak, a.gradient_scale, a.curvature = mix, base, peak, gradient_scale, curvature
+    a.z_loss, a.gamma, a.wide, a.temperature, a.cap = z_loss, gamma, wide, temperature, cap
+    a.offset = <double *>data(offset)
+    a.sample = <double *>data(sample)
     a.upstream = <double *>data(upstream)
     a.per_position = data(losses)
+    return run_sums(table.cross_entropy[code(x)], &a, threads, make_room(&a, x, out is not None), 1)[0]
+
+
+def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_index, bint wide, cnp.ndarray offset,
+             cnp.ndarray sample, cnp.ndarray rank, int64_t most, int threads):
+    """Return the sums of losses, squares and entropies, and fill in the int64 `rank`, at most `most`, of each label; None if
+    the logits do not lie in a way that the kernels know. `out` is None.
+    """
+    cdef xent_softmax_args a
+    if not prepare(&a, x, None, None, axis):
+        return None
+    a.label = <int64_t *>data(labels)
+    a.ignore_index = ignore_index
+    a.peak = 1
+    a.wide = wide
+    a.offset = <double *>data(offset)
+    a.sample = <double *>data(sample)
+    a.rank, a.most = <int64_t *>data(rank), most
+    return run_sums(table.evaluate[code(x)], &a, threads, make_room(&a, x, True), 3)
+
+
+cdef list run_sums(xent_kernel kernel, xent_softmax_args *a, int threads, size_t scratch, int wanted):
+    """Run a kernel and return its first sums, added up over the chunks in index order."""
+    cdef double few[FEW * SUMS]
+    cdef double *partial = few
+    cdef Py_ssize_t chunks = (a.positions + a.chunk - 1) // a.chunk
     if chunks > FEW:
-        partial = <double *>PyMem_Malloc(<size_t>chunks * sizeof(double))
+        partial = <double *>PyMem_Malloc(<size_t>chunks * SUMS * sizeof(double))
         if partial == NULL:
-            raise MemoryError(f"no memory for {chunks} partial sums")
+            raise MemoryError(f"no memory for the sums of {chunks} chunks")
     a.partial = partial
     try:
-        run(table.cross_entropy[code(x)], &a, chunks, threads, make_room(&a, x, out is not None))
-        total = ordered_sum(partial, chunks)
+        run(kernel, a, chunks, threads, scratch)
+        return [ordered_sum(partial, chunks, k) for k in range(wanted)]
     finally:
         if partial != few:
             PyMem_Free(partial)
-    return total
 
 
-cdef double ordered_sum(const double *terms, Py_ssize_t n) noexcept nogil:
-    """Sum in index order."""
+cdef double ordered_sum(const double *partial, Py_ssize_t chunks, int which) noexcept nogil:
+    """The sum of one of the sums of the chunks, in index order."""
     cdef double total = 0, error = 0
     cdef Py_ssize_t k
-    for k in range(n):
-        add(&total, &error, terms[k])
+    for k in range(chunks):
+        add(&total, &error, partial[k * SUMS + which])
     return total + error if isfinite(total) else total
 
 

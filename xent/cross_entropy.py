@@ -1,39 +1,62 @@
 """Cross-entropy from logits (softmax loss), and from log-probabilities (negative log-likelihood)."""
 
-import math
-
 import numpy as np
 
-from . import _check, _kernels
-from ._call import call
+from . import _check
 from ._docs import documented
-from ._threads import WORTH_A_THREAD, threads_for
+from ._softmax_loss import Options, divisor_of, narrowed, scalar, solve
 
-_TARGET = """target : array_like
+TARGET = """target : array_like
         Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
         `ignore_index`. Or probabilities: floats, of the shape of `logits`; they are not normalised."""
 
-_OPTIONS = """axis : int, optional
+OPTIONS = """axis : int, optional
         The class axis. Every other axis is a position.
     weight : array_like of float, shape (C,), optional
-        One factor per class, not negative.
+        w: one factor per class, not negative.
+    sample_weight : array_like of float, optional
+        One factor per position, not negative; multiplies the whole loss of the position.
     ignore_index : int, optional
         Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)
     label_smoothing : float, optional
         e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class
         weights included.
+    z_loss : float, optional
+        Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.
+    gamma : float, optional
+        Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y. (Index
+        targets without label smoothing only.)
+    temperature : float, optional
+        T, greater than 0: the logits are divided by it.
+    logit_cap : float, optional
+        c, greater than 0: logits u, after the temperature, become ``c * tanh(u / c)``.
+    prior : array_like of float, shape (C,), optional
+        One positive class frequency per class; its logarithm is added to the logits, after the cap.
     reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights ``w[y]``
-        of counted positions (probability targets: over the number of positions). "mean_valid": over the
-        number of counted positions. "mean_full": over the number of all positions. "mean_batch": over
-        ``logits.shape[0]``. A mean over nothing is 0."""
+        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights
+        ``w[y] * sample_weight`` of counted positions (probability targets: over that of the sample weights).
+        "mean_valid": over the number of counted positions. "mean_full": over the number of all positions.
+        "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
 
-_documented = documented(target=_TARGET, options=_OPTIONS)
+_documented = documented(target=TARGET, options=OPTIONS)
 
 
 @_documented
 def cross_entropy(
-    logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+    logits,
+    target,
+    *,
+    axis=-1,
+    weight=None,
+    sample_weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    reduction="mean",
 ):
     """
     Cross-entropy between a target and the softmax of logits.
@@ -94,8 +117,11 @@ def cross_entropy(
     >>> print(xent.cross_entropy(np.float32([20, 0]), 0))
     2.0611537e-09
     """
-    options = axis, weight, ignore_index, label_smoothing, reduction
-    return _solve(logits, target, options, False, None, None)[0]
+    options = (
+        axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    return solve(logits, target, options, False)[0]
 
 
 @_documented
@@ -107,8 +133,14 @@ def cross_entropy_grad(
     out=None,
     axis=-1,
     weight=None,
+    sample_weight=None,
     ignore_index=-100,
     label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
     reduction="mean",
 ):
     """
@@ -151,8 +183,11 @@ def cross_entropy_grad(
     >>> xent.cross_entropy_grad([1.0, 2.0, 3.0], 0).round(2)
     array([-0.91,  0.24,  0.67])
     """
-    options = axis, weight, ignore_index, label_smoothing, reduction
-    return _solve(logits, target, options, True, out, grad_output)[1]
+    options = (
+        axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    return solve(logits, target, options, True, out, grad_output)[1]
 
 
 @_documented
@@ -163,8 +198,14 @@ def cross_entropy_value_and_grad(
     out=None,
     axis=-1,
     weight=None,
+    sample_weight=None,
     ignore_index=-100,
     label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
     reduction="mean",
 ):
     """
@@ -205,109 +246,11 @@ def cross_entropy_value_and_grad(
     >>> grad.round(2)
     array([[ 0.09,  0.24, -0.33]])
     """
-    options = axis, weight, ignore_index, label_smoothing, reduction
-    return _solve(logits, target, options, True, out, None)
-
-
-def _solve(logits, target, options, want_grad, out, grad_output):
-    """Check everything, then compute: what the three functions share. Returns (loss, gradient or None)."""
-    axis, weight, ignore_index, label_smoothing, reduction = options
-    if weight is None and grad_output is None:
-        quick = _kernels.quick_cross_entropy(
-            logits, target, axis, ignore_index, label_smoothing, reduction, out, want_grad, WORTH_A_THREAD
-        )
-        if quick is not None:
-            return quick
-    x = _check.floats(logits, "logits")
-    axis = _check.axis_of(axis, x.ndim)
-    classes = x.shape[axis]
-    if type(ignore_index) is not int or ignore_index != -100:
-        ignore_index = _check.label_value(ignore_index, "ignore_index")
-    if type(label_smoothing) is not float or label_smoothing != 0.0:
-        label_smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
-    if weight is not None:
-        weight = _check.class_weights(weight, classes)
-    labels, probs = _check.target_of(target, x, axis, ignore_index)
-    divisor = _divisor(reduction, x, axis, labels, ignore_index, weight)
-    scalar = _check.loss_dtype(x.dtype)
-    losses = None if divisor is not None else np.empty(x.shape[:axis] + x.shape[axis + 1 :], scalar)
-    factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
-    if want_grad:
-        given = target if isinstance(target, np.ndarray) else labels if probs is None else probs
-        inputs = [(x, "logits"), (given, "target"), (weight, "weight"), (upstream, "grad_output")]
-        out = _check.output_like(out, inputs)
-    if divisor == 0:  # a mean over nothing
-        if want_grad:
-            out[...] = 0
-        return scalar.type(0), out
-
-    # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
-    base = label_smoothing / classes if classes else 0.0
-    mix, peak = (0.0, 1.0 - label_smoothing) if probs is None else (1.0 - label_smoothing, 0.0)
-    mixed = probs is not None and probs.dtype != x.dtype  # 16-bit logits beside float32 probabilities
-    wide = x.astype(probs.dtype) if mixed else x
-    total = call(
-        _kernels.cross_entropy,
-        (wide, probs),
-        wide if mixed and want_grad else out,
-        axis,
-        labels,
-        ignore_index,
-        None if weight is None else _narrowed(weight, scalar),
-        weight,
-        mix,
-        base,
-        peak,
-        factor if divisor is None else factor / divisor,
-        upstream,
-        losses,
-        threads_for(x.size),
-    )
-    if mixed and want_grad:
-        out[...] = _narrowed(wide, out.dtype)
-    return losses[()] if divisor is None else _scalar(scalar, total / divisor), out
-
-
-def _narrowed(array, dtype):
-    """Convert to a dtype that may be too small for a value, which then becomes infinite."""
-    with np.errstate(over="ignore", under="ignore"):
-        return array.astype(dtype, copy=False)
-
-
-def _scalar(dtype, value):
-    """Return a NumPy scalar."""
-    if -3e38 < value < 3e38 or dtype == np.float64:  # anything fits
-        return dtype.type(value)
-    return _narrowed(np.array(value), dtype)[()]
-
-
-def _divisor(reduction, x, axis, labels, ignore_index, weight):
-    """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing.
-
-    Checks the labels on the way: the pass that counts them is the one that looks at each.
-    """
-    classes = x.shape[axis]
-    if labels is None:
-        counted = mass = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
-    else:
-        bad, counted, mass = _kernels.scan_labels(labels, classes, ignore_index, weight)
-        if bad >= 0:
-            raise _check.bad_label(labels, bad, classes, ignore_index)
-    if type(reduction) is not str or reduction not in _check.REDUCTIONS:
-        _check.reduction_name(reduction)
-    if reduction == "mean":
-        return mass
-    if reduction == "none":
-        return None
-    if reduction == "sum":
-        return 1.0
-    if reduction == "mean_valid":
-        return counted
-    if reduction == "mean_full":
-        return math.prod(x.shape[:axis] + x.shape[axis + 1 :])
-    if axis == 0:
-        raise ValueError('reduction="mean_batch" needs a batch axis in front, but axis 0 is the class axis')
-    return x.shape[0]
+    options = (
+        axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    return solve(logits, target, options, True, out)
 
 
 # ---- negative log-likelihood ----
@@ -452,9 +395,10 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     x = _check.floats(log_probs, "log_probs")
     axis = _check.axis_of(axis, x.ndim)
     ignore_index = _check.label_value(ignore_index, "ignore_index")
-    weight = None if weight is None else _check.class_weights(weight, x.shape[axis])
+    weight = None if weight is None else _check.per_class(weight, x.shape[axis], "weight")
+    _check.reduction_name(reduction)
     labels = _check.labels_of(target, x, axis, ignore_index)
-    divisor = _divisor(reduction, x, axis, labels, ignore_index, weight)
+    divisor = divisor_of(Options(axis, weight, None, ignore_index, reduction=reduction), x.shape, labels)
     factor, upstream = _check.upstream(grad_output, labels.shape if divisor is None else ())
     if want_grad:
         inputs = [(x, "log_probs"), (labels, "target"), (weight, "weight"), (upstream, "grad_output")]
@@ -473,7 +417,7 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
             factor = factor if divisor is None else factor / divisor if divisor else 0.0
             out[...] = 0
             entries = 0.0 - weights * factor * (1.0 if upstream is None else upstream[valid])
-            np.moveaxis(out, axis, -1)[index] = _narrowed(entries, out.dtype)
+            np.moveaxis(out, axis, -1)[index] = narrowed(entries, out.dtype)
     if divisor is None:
-        return _narrowed(losses, _check.loss_dtype(x.dtype))[()], out
-    return _scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out
+        return narrowed(losses, _check.loss_dtype(x.dtype))[()], out
+    return scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out

@@ -126,18 +126,7 @@ def _forward(logarithm, x, axis, temperature, out):
     out = _check.output_like(out, [(x, "x")])
     if x.size == 0:
         return out
-    if temperature == 1.0:
-        call(kernel, (x,), out, axis, threads_for(x.size))
-        return out
-    # Relative to the largest logit and in float64, so that no temperature overflows; the quotient is rounded
-    # there.
-    with np.errstate(all="ignore"):
-        scaled = x.astype(np.float64)
-        top = scaled.max(axis=axis, keepdims=True)
-        scaled = (scaled - np.where(np.isfinite(top), top, 0.0)) / temperature
-    call(kernel, (scaled,), scaled, axis, threads_for(x.size))
-    with np.errstate(all="ignore"):
-        out[...] = scaled
+    call(kernel, (x,), (out,), axis, temperature, threads_for(x.size))
     return out
 
 
@@ -205,7 +194,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
         result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
     else:
         x, axis = _one_axis(x, axes)
-        call(_kernels.logsumexp, (x,), None, axis, result, threads_for(x.size))
+        call(_kernels.logsumexp, (x,), (None,), axis, result, threads_for(x.size))
     return deliver(result, out)
 
 
@@ -324,7 +313,7 @@ def _backward(kernel, grad, y, axis, out):
     axis = _check.axis_of(axis, y.ndim)
     out = _check.output_like(out, [(y, "y"), (grad, "grad")], in_place=2)
     if y.size:
-        call(kernel, (grad, y), out, axis, threads_for(y.size))
+        call(kernel, (grad, y), (out,), axis, threads_for(y.size))
     return out
 
 

@@ -13,6 +13,17 @@
  *
  *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
  *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
+ *
+ * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y, dp_y/dx_j = p_y ([j == y] - p_j):
+ *
+ *   d(q^gamma l)/dx_j = q^gamma (p_j - [j == y]) - gamma q^(gamma - 1) l p_y ([j == y] - p_j)
+ *                     = q^gamma (1 + gamma p_y l / q) (p_j - [j == y])       l / q -> 1 as q -> 0
+ *
+ * only replaces d by d q^gamma in the loss and by d q^gamma (1 + gamma p_y l / q) in the gradient. The z-loss z L^2 with L = logsumexp
+ * and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al., doi:10.1109/ICCV.2017.324.
+ *
+ * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or
+ * |g_j|.
  */
 
 /* The mask of the first n lanes. */
@@ -74,7 +85,8 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_softmax_args *a, const KERNE
 /* The labels of a tile, and what the losses need of them. */
 typedef struct {
     ptrdiff_t label[TILE]; /* -1: none */
-    double mass[TILE];     /* peak * w_y */
+    double mass[TILE];     /* peak * w_y, times the focal factor of what is made next, the loss or the gradient */
+    double focal[TILE];    /* the focal factor of the gradient divided by that of the loss */
     double counted[TILE];  /* 0 where the position is ignored, else 1 */
     int ignored;           /* whether any is */
     T x[TILE];             /* x_y */
@@ -117,6 +129,23 @@ static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERN
     }
 }
 
+/* The focal factors of a tile. */
+static void KERNEL(focus)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
+{
+    for (ptrdiff_t p = 0; p < n; p++) {
+        const double q = -(double)terms->p_minus_1[p], p_y = terms->p[p], l = (double)terms->loss[p] + terms->loss_low[p];
+        y->mass[p] *= pow(q, gamma);
+        y->focal[p] = 1 + gamma * (q == 0 ? 1 : p_y == 0 ? 0 : p_y * l / q);
+    }
+}
+
+/* logsumexp of a position. */
+ALWAYS_INLINE double KERNEL(log_sum)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
+{
+    const double moved = t->moved ? t->moved[p] / a->temperature : 0;
+    return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
+}
+
 /* The loss of each position: into their sum, and into a->per_position. */
 static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
                                const NAME(target) *terms, const double *dense_loss, const double *dense_mass, sum_f64 *losses)
@@ -128,10 +157,21 @@ static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t
         loss[p] = y->mass[p] == 0 && log_p == INFINITY ? 0 : value;
     }
     for (ptrdiff_t p = 0; dense_loss && p < t->n; p++) loss[p] += dense_loss[p] + dense_mass[p] * s->log_total[p];
+    for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
+        const double log_sum = KERNEL(log_sum)(a, t, s, p);
+        loss[p] += a->z_loss * log_sum * log_sum;
+    }
+    for (ptrdiff_t p = 0; a->sample && p < t->n; p++) {
+        const double factor = a->sample[t->first + p];
+        loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : factor * loss[p];
+    }
     for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
     for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) sum_add_f64(losses, v_load(loss + p));
-    for (ptrdiff_t p = 0; a->per_position && p < t->n; p++) ((T *)a->per_position)[t->first + p] = (T)loss[p];
+    if (a->per_position && a->single)
+        for (ptrdiff_t p = 0; p < t->n; p++) ((float *)a->per_position)[t->first + p] = (float)loss[p];
+    else if (a->per_position)
+        memcpy((double *)a->per_position + t->first, loss, (size_t)t->n * sizeof *loss);
 }
 
 /* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it: where the
@@ -144,6 +184,37 @@ static ptrdiff_t KERNEL(confident_class)(const xent_softmax_args *a, const KERNE
     return -1;
 }
 
+/* curvature factor p_c (1 - p_c), of a tile with all its exponentials; in the largest logit 1 - p_c would cancel. */
+static void KERNEL(put_curvature)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const double *factor)
+{
+    const V zero = {0}, one = NAME(set)(1);
+    const ptrdiff_t long_axis = t->rows ? a->classes : t->n, short_axis = t->rows ? t->n : a->classes;
+    T coefficient[TILE + LANES], scale[TILE + LANES];
+    for (ptrdiff_t p = 0; p < t->n; p++) coefficient[p] = (T)(s->inverse[p] * s->unit[p]), scale[p] = (T)(a->curvature * factor[p]);
+    for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = 0;
+    for (ptrdiff_t j = 0; j < short_axis; j++) {
+        for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
+            const ptrdiff_t n = xent_least(LANES, long_axis - i);
+            const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i), k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
+            const V p = v_load(t->exps + j * t->exps_step + i) * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
+            const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
+            const V rest = v_select(m_eq(KERNEL(load)(t->x + j * t->x_step + i, n, zero), top), of_top, one - p);
+            KERNEL(store)(t->second + j * t->second_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
+        }
+    }
+}
+
+/* |gradient| as the second derivative. */
+static void KERNEL(put_sizes)(const xent_softmax_args *a, const KERNEL(tile) *t)
+{
+    const V zero = {0};
+    const ptrdiff_t long_axis = t->rows ? a->classes : t->n, short_axis = t->rows ? t->n : a->classes;
+    for (ptrdiff_t j = 0; j < short_axis; j++)
+        for (ptrdiff_t i = 0; i < long_axis; i += LANES)
+            KERNEL(store)(t->second + j * t->second_step + i, v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)),
+                          long_axis - i);
+}
+
 /* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
  * here on `out` may overwrite the logits. */
 static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y,
@@ -154,6 +225,9 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
     for (ptrdiff_t p = 0; p < t->n; p++) scale[p] = y->counted[p] * a->gradient_scale;
     for (ptrdiff_t p = 0; a->upstream && p < t->n; p++)
         if (y->counted[p] != 0) scale[p] *= a->upstream[t->first + p];
+    for (ptrdiff_t p = 0; a->sample && p < t->n; p++)
+        if (y->counted[p] != 0) scale[p] *= a->sample[t->first + p];
+    for (ptrdiff_t p = 0; a->gamma != 0 && p < t->n; p++) y->mass[p] *= y->focal[p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         factor[p] = scale[p] * y->mass[p];
         entry[p] = factor[p] * terms->p_minus_1[p];
@@ -168,12 +242,19 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
     }
+    if (t->second) KERNEL(put_curvature)(a, t, s, factor);
+    for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
+        if (y->counted[p] == 0) continue;
+        const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(a, t, s, p);
+        factor[p] += pull, entry[p] += pull * (a->label ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
+    }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
         if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);
+    if (t->second && a->curvature == 0) KERNEL(put_sizes)(a, t);
 }
 
 static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
@@ -193,6 +274,7 @@ static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(
         KERNEL(no_labels)(t->n, &y);
         memset(&terms, 0, sizeof terms);
     }
+    if (a->gamma != 0) KERNEL(focus)(a->gamma, &y, &terms, t->n);
     KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, losses);
     if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL);
 }

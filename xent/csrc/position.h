@@ -48,6 +48,7 @@ typedef struct {
 #define FAINT 0x1p-1022
 #endif
 #define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
+static const T NAME(first_guess) = FIRST_GUESS;
 
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */

@@ -43,9 +43,15 @@
 
 #include "tile.h"
 
+#include "wide.h"
+
+#include "cut.h"
+
 #include "softmax.h"
 
 #include "cross_entropy.h"
+
+#include "evaluate.h"
 
 #include "elementwise.h"
 

@@ -586,7 +586,8 @@ static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const 
 #define TILE_KERNEL(name)                                                                                                \
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
     {                                                                                                                    \
-        KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch, KERNEL(name##_tile), NAME(name##_tile));      \
+        KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch,                                               \
+                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile), name##_tile_f64});                 \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)

@@ -46,22 +46,37 @@ typedef struct {
     ptrdiff_t far, outer, stride;
 } xent_operand;
 
+enum { SUMS = 4 }; /* of a chunk, at most */
+
 /* The softmax family and cross-entropy. */
 typedef struct {
     ptrdiff_t positions, inner, per, classes;
     ptrdiff_t chunk;                            /* positions per chunk */
-    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds */
+    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds; if `wide`, all its numbers */
     xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
-    void *per_position;                         /* logsumexps or losses, of the real type; may be NULL */
-    double *partial;                            /* sum of the losses of each chunk */
+    xent_operand second;                        /* second derivatives */
+    void *per_position;                         /* logsumexps or losses, of the type of losses; may be NULL */
+    int single;                                 /* losses are floats, else doubles */
+    double *partial;                            /* SUMS sums of each chunk: the losses are the first */
+    /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL. Where any of them is in
+     * use (`wide`), tiles are worked on as doubles (wide.h). */
+    int wide;
+    double temperature, cap;
+    const double *offset;
     /* cross-entropy: the target of a position is u_c = w_c (mix * t_c + base), plus `peak` * w_y at label y. */
     const int64_t *label;                       /* one per position, or NULL */
     int64_t ignore_index;
     const void *weight;                         /* one per class, of the real type, or NULL */
     const double *label_weight;                 /* the same in double */
     double mix, base, peak;
+    double z_loss, gamma;                       /* + z_loss logsumexp^2; the label's term times (1 - p_y)^gamma */
+    const double *sample;                       /* one factor per position, of loss and gradient, or NULL */
     double gradient_scale;                      /* multiplies every gradient */
     const double *upstream;                     /* and one factor per position, or NULL */
+    double curvature;                           /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
+    /* evaluation (evaluate.h) */
+    int64_t *rank;                              /* classes before the label's, one per position, at most */
+    int64_t most;                               /* this, which ignored positions have */
 } xent_softmax_args;
 
 /* Elementwise functions of contiguous arrays. */

@@ -6,7 +6,7 @@
  *                          vector, which are turned around in registers
  *
  * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
- * columns of the type computed with.
+ * columns of the type computed with. Logits that are transformed go through one too (wide.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again.
@@ -85,8 +85,11 @@ typedef struct {
     int rows, across;                     /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
     int kept, blocks;                     /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
+    S *second;                            /* second derivatives */
+    const double *moved;                  /* what was taken from the logits of each position, or NULL (wide.h) */
+    ptrdiff_t second_step;
 } KERNEL(tile);
-/* `losses` collects the losses of a chunk. */
+/* `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
 
 /* Class 0 of position (f * per + o) * inner + i. */
@@ -147,71 +150,10 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
     _Alignas(64) T x[PACK_ELEMENTS];
     T *aux = t->aux ? x + PACK_ELEMENTS / 2 : NULL;
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess};
+    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, NULL, NULL, 0};
     void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
     pack(t->x, t->x_step, x, step, t->n, a->classes);
     if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);
     function(a, &packed, losses);
     if (t->out) (t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(x, step, t->out, t->out_step, t->n, a->classes);
-}
-
-/* How the positions of a chunk are cut into tiles. */
-typedef struct {
-    ptrdiff_t most;      /* positions in a tile */
-    ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
-    int columns, across, packed, blocks;
-} KERNEL(cut);
-
-/* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
-ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
-{
-    return xent_least(TILE, elements / xent_most(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
-}
-
-static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
-{
-    const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
-    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / (a->aux.data ? 2 : 1), classes);
-    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0;
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
-    if (cut.columns) {
-        cut.packed = !one_input && packable > 0;
-        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room, classes);
-    } else if (cut.across) {
-        cut.packed = !one_input || sizeof(S) != sizeof(T);
-        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS, classes);
-    } else {
-        const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
-        cut.blocks = padded > EXPS_ELEMENTS;
-        cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
-        if (padded <= room) cut.exps_step = padded;
-    }
-    if (cut.across && cut.exps_step > 0) cut.most = cut.exps_step;
-    return cut;
-}
-
-/* Run a function on the tiles of one chunk (`packed`: on those that are packed); a->partial gets the sum of the losses. */
-static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void *scratch, KERNEL(tile_function) function,
-                              NAME(tile_function) packed)
-{
-    _Alignas(64) T exps[EXPS_ELEMENTS];
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
-    const KERNEL(cut) cut = KERNEL(cut_of)(a);
-    const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
-    sum_f64 losses = {{0}, {0}};
-    T guess = FIRST_GUESS;
-    for (ptrdiff_t p = begin; p < end;) {
-        const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
-        KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i),
-                             a->room > EXPS_ELEMENTS ? (T *)scratch : exps, x->outer, aux->outer, out->outer, cut.exps_step, p,
-                             xent_least(cut.most, end - p), !cut.columns, cut.across, cut.exps_step != 0, cut.blocks, &guess};
-        if (cut.columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
-        tile.n = xent_least(tile.n, cut.columns ? a->inner - i : a->per - o);
-        if (cut.packed)
-            KERNEL(packed_tile)(a, &tile, &losses, packed);
-        else
-            function(a, &tile, &losses);
-        p += tile.n;
-    }
-    if (a->partial) a->partial[chunk] = sum_total_f64(&losses);
 }

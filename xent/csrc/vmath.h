@@ -5,6 +5,7 @@
  *              random; tests/test_vmath.py holds all to 1 ulp)
  *   exp        float 0.83 at -87.444 (baseline 0.78 at -87.646)        double 0.74 at -0x1.be3da7b069da0p+5
  *   log1p      float 0.87 at 0.406275                                  double 0.83 at 0x1.9b06ed369951cp-2
+ *   tanh                                                               double 2 (its argument, a logit, has been rounded before)
  *
  * exp: n = round(x / ln 2), r = x - n ln 2 in two parts (the head of ln 2 is short, so that n * head is exact), then
  * e^x = 2^n e^r with a polynomial for e^r on |r| <= ln 2 / 2. The rounding to an integer adds 1.5 * 2^(mantissa bits), which
@@ -72,21 +73,16 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
-/* e^r of x = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
- * 2800 (double) keeps n * LN2_HEAD exact. */
-ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted)
+#if !XENT_FUSED || XENT_REAL == 64
+/* e^r = 1 + head + low of x = n ln 2 + r; *shifted as in exp_mantissa. The head of r is kept apart: 1 + head, its error, and
+ * tail + r^2 q lose less than nested products. */
+ALWAYS_INLINE V NAME(exp_parts)(V x, V magic, VI *shifted, V *low)
 {
-    const V one = NAME(set)(1);
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
     const V n = y - magic;
     const V head = v_fma(n, NAME(set)(-LN2_HEAD), x);
     V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     *shifted = (VI)y;
-#if XENT_FUSED && XENT_REAL == 32
-    const V r = v_fma(n, NAME(set)(-LN2_TAIL), head);
-    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
-    return v_fma(v_fma(q, r, one), r, one);
-#else /* keep the head of r apart: 1 + head, its error, and tail + r^2 q lose less than nested products */
     const V tail = n * NAME(set)(-LN2_TAIL);
     const V r = head + tail, square = r * r;
 #if XENT_REAL == 32
@@ -99,9 +95,29 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted)
     }
     q = v_fma(q, r, even);
 #endif
+    *low = v_fma(square, q, tail);
+    return head;
+}
+#endif
+
+/* e^r of x = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
+ * 2800 (double) keeps n * LN2_HEAD exact. */
+ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted)
+{
+    const V one = NAME(set)(1);
+#if XENT_FUSED && XENT_REAL == 32
+    const V y = v_fma(x, NAME(set)(LOG2_E), magic);
+    const V n = y - magic;
+    const V r = v_fma(n, NAME(set)(-LN2_TAIL), v_fma(n, NAME(set)(-LN2_HEAD), x));
+    V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    *shifted = (VI)y;
+    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
+    return v_fma(v_fma(q, r, one), r, one);
+#else
+    V low;
+    const V head = NAME(exp_parts)(x, magic, shifted, &low);
     const V base = one + head;
-    const V rest = (head - (base - one)) + v_fma(square, q, tail);
-    return base + rest;
+    return base + ((head - (base - one)) + low);
 #endif
 }
 
@@ -180,6 +196,22 @@ ALWAYS_INLINE V NAME(exp)(V x)
     const V rest = ((V)shifted - magic) - (half - magic) + magic;
     return mantissa * (V)(((VI)half + bias) << MANTISSA_BITS) * (V)(((VI)rest + bias) << MANTISSA_BITS);
 }
+
+#if XENT_REAL == 64
+/* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small, nothing
+ * cancels. Below -40, E is -1. */
+ALWAYS_INLINE vf64 tanh_f64(vf64 x)
+{
+    const vf64 zero = {0}, one = v_set_f64(1);
+    vi64 shifted;
+    vf64 low;
+    const vf64 head = exp_parts_f64(v_max(v_set_f64(-40), v_set_f64(-2) * v_abs(x)), v_set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
+    const vf64 power = (vf64)(shifted << MANTISSA_BITS), base = power - one, term = power * head, sum = base + term;
+    const vf64 e = sum + ((term - (sum - base)) + power * low);
+    const vf64 size = -e / (v_set_f64(2) + e);
+    return v_select(m_gt(zero, x), -size, size);
+}
+#endif
 
 /* log(1 + x + x_low) for x >= 0, as a sum of two numbers: the larger is returned. u = 1 + x and its rounding error c; u = 2^k m with m
  * in [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2;

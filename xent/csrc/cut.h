@@ -1,0 +1,104 @@
+/* cut.h: how a chunk of positions is cut into tiles (tile.h), and the loop over them. Included once per stored type. */
+
+/* How the positions of a chunk are cut into tiles. */
+typedef struct {
+    ptrdiff_t most;      /* positions in a tile */
+    ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
+    int columns, across, packed, blocks;
+} KERNEL(cut);
+
+/* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
+ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
+{
+    return xent_least(TILE, elements / xent_most(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
+}
+
+/* The same for tiles of doubles, whose arrays share the scratch of the thread. */
+static KERNEL(cut) KERNEL(wide_cut_of)(const xent_softmax_args *a)
+{
+    const ptrdiff_t elements = wide_elements(a) - WIDE_PADDING, padded = wide_row(a->classes);
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || a->classes <= WIDE_SHORT_ROW, 0, 0};
+    cut.most = cut.across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / padded);
+    return cut;
+}
+
+static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
+{
+    const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / (a->aux.data ? 2 : 1), classes);
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->rank;
+    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
+    if (cut.columns) {
+        cut.packed = !one_input && packable > 0;
+        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room, classes);
+    } else if (cut.across) {
+        cut.packed = !one_input || sizeof(S) != sizeof(T);
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS, classes);
+    } else {
+        const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+        cut.blocks = padded > EXPS_ELEMENTS;
+        cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
+        if (padded <= room) cut.exps_step = padded;
+    }
+    if (cut.across && cut.exps_step > 0) cut.most = cut.exps_step;
+    return cut;
+}
+
+/* The tile that begins at position p and ends at or before `end`. */
+static KERNEL(tile) KERNEL(tile_at)(const xent_softmax_args *a, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
+{
+    const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
+    const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
+    KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), NULL,
+                         x->outer, aux->outer, out->outer, cut->exps_step, p, xent_least(cut->most, end - p),
+                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL, 0};
+    if (cut->columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
+    tile.second_step = cut->columns ? a->second.stride : a->second.outer;
+    tile.n = xent_least(tile.n, cut->columns ? a->inner - i : a->per - o);
+    return tile;
+}
+
+/* What a kernel does with a tile: as it lies, packed as T, or as doubles. */
+typedef struct {
+    KERNEL(tile_function) plain;
+    NAME(tile_function) packed;
+    tile_function_f64 wide;
+} KERNEL(functions);
+
+static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
+                                sum_f64 *sums)
+{
+    _Alignas(64) T exps[EXPS_ELEMENTS];
+    const KERNEL(cut) cut = KERNEL(cut_of)(a);
+    T guess = NAME(first_guess);
+    for (ptrdiff_t p = begin; p < end;) {
+        KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
+        tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.guess = &guess;
+        if (cut.packed)
+            KERNEL(packed_tile)(a, &tile, sums, to->packed);
+        else
+            to->plain(a, &tile, sums);
+        p += tile.n;
+    }
+}
+
+static void KERNEL(wide_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
+                               sum_f64 *sums)
+{
+    const KERNEL(cut) cut = KERNEL(wide_cut_of)(a);
+    double guess = first_guess_f64;
+    for (ptrdiff_t p = begin; p < end;) {
+        const KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
+        KERNEL(wide_tile)(a, &tile, (double *)scratch, &guess, sums, to->wide);
+        p += tile.n;
+    }
+}
+
+/* Run a kernel on the tiles of one chunk; a->partial gets its sums. */
+static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
+{
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
+    sum_f64 sums[SUMS] = {{{0}, {0}}};
+    (a->wide ? KERNEL(wide_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
+    for (int k = 0; a->partial && k < SUMS; k++) a->partial[chunk * SUMS + k] = sum_total_f64(sums + k);
+}
