@@ -14,6 +14,7 @@ from .cross_entropy import (
     nll_loss_value_and_grad,
 )
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import log_sigmoid, sigmoid
 from .softmax import (
     log_softmax,
@@ -33,6 +34,8 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
     "im2col",
     "log_sigmoid",
