@@ -13,6 +13,7 @@ from .cross_entropy import (
     nll_loss_grad,
     nll_loss_value_and_grad,
 )
+from .evaluate import evaluate
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import log_sigmoid, sigmoid
@@ -37,6 +38,7 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "evaluate",
     "im2col",
     "log_sigmoid",
     "log_softmax",
