@@ -13,7 +13,9 @@ from .cross_entropy import (
     nll_loss_grad,
     nll_loss_value_and_grad,
 )
+from .evaluate import evaluate
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import log_sigmoid, sigmoid
 from .softmax import (
     log_softmax,
@@ -33,7 +35,10 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "evaluate",
     "im2col",
     "log_sigmoid",
     "log_softmax",

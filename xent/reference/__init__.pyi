@@ -8,7 +8,10 @@ from xent import conv2d_backward as conv2d_backward
 from xent import conv_transpose2d as conv_transpose2d
 from xent import cross_entropy as cross_entropy
 from xent import cross_entropy_grad as cross_entropy_grad
+from xent import cross_entropy_grad_hess as cross_entropy_grad_hess
+from xent import cross_entropy_hvp as cross_entropy_hvp
 from xent import cross_entropy_value_and_grad as cross_entropy_value_and_grad
+from xent import evaluate as evaluate
 from xent import im2col as im2col
 from xent import log_sigmoid as log_sigmoid
 from xent import log_softmax as log_softmax
@@ -33,7 +36,10 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "evaluate",
     "im2col",
     "log_sigmoid",
     "log_softmax",

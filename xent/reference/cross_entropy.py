@@ -1,25 +1,70 @@
 """Cross-entropy from logits (the softmax loss) and the negative log-likelihood, with their gradients.
 
-Inside this file the class axis is last. A target, of either kind, becomes coefficients a_c = w_c t_c, one per
-class; the loss of a position is then -sum_c a_c log p_c.
+Inside this file the class axis is last. Logits x become u = x / T, then u = cap tanh(u / cap), then
+u + log(prior). A target, of either kind, becomes masses a_c = w_c t_c, one per class; the loss of a position
+is then -sum_c a_c log p_c with p = softmax(u), times (1 - p_y)^gamma for a label y (focal loss), plus
+z lse(u)^2 (z-loss), and all of it times the position's sample weight.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype
-from .softmax import log_probabilities, probabilities
+from .softmax import log_probabilities, logsumexp, probabilities
+
+
+class Options(NamedTuple):
+    """The options that the functions share, with the defaults that API.md gives them."""
+
+    axis: int = -1
+    weight: object = None
+    sample_weight: object = None
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    gamma: float = 0.0
+    temperature: float = 1.0
+    logit_cap: float | None = None
+    prior: object = None
+    reduction: str = "mean"
 
 
 def cross_entropy(
-    logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+    logits,
+    target,
+    *,
+    axis=-1,
+    weight=None,
+    sample_weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    reduction="mean",
 ):
-    """-sum_c w_c t_c log p_c per position, p = softmax(logits), reduced.
+    """s (-q^gamma sum_c w_c t_c log p_c + z_loss lse^2) per position, reduced; see the top of this file.
 
     t is one-hot(target) for index targets, the target itself if it holds probabilities. Label smoothing e
-    replaces t by (1 - e) t + e / C. 0 log 0 is 0.
+    replaces t by (1 - e) t + e / C. 0 log 0 is 0. q = 1 - p_y. Ignored positions are 0, z-loss included.
     """
-    loss, _ = _cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
-    return loss
+    options = Options(
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
+        reduction,
+    )
+    return _cross_entropy(logits, target, options)[0]
 
 
 def cross_entropy_grad(
@@ -30,14 +75,31 @@ def cross_entropy_grad(
     out=None,
     axis=-1,
     weight=None,
+    sample_weight=None,
     ignore_index=-100,
     label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
     reduction="mean",
 ):
-    """Gradient p_c sum_k w_k t_k - w_c t_c of `cross_entropy` by the logits, times `grad_output`."""
-    _, grad = _cross_entropy(
-        logits, target, axis, weight, ignore_index, label_smoothing, reduction, grad_output
+    """Gradient of `cross_entropy` by the logits, times `grad_output`; derived below."""
+    options = Options(
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
+        reduction,
     )
+    _, grad = _cross_entropy(logits, target, options, grad_output)
     return deliver(grad, out, result_dtype(logits))
 
 
@@ -48,12 +110,31 @@ def cross_entropy_value_and_grad(
     out=None,
     axis=-1,
     weight=None,
+    sample_weight=None,
     ignore_index=-100,
     label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
     reduction="mean",
 ):
     """`cross_entropy` and `cross_entropy_grad` of the same arguments, as a pair."""
-    loss, grad = _cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, reduction)
+    options = Options(
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
+        reduction,
+    )
+    loss, grad = _cross_entropy(logits, target, options)
     return loss, deliver(grad, out, result_dtype(logits))
 
 
@@ -87,7 +168,7 @@ def nll_loss_value_and_grad(
     return loss, deliver(grad, out, result_dtype(log_probs))
 
 
-# With a_k = w_k t_k and dlog p_k / dx_c = [k = c] - p_c,
+# With a_k = w_k t_k and dlog p_k / du_c = [k = c] - p_c,
 #
 #     loss = -sum_k a_k log p_k
 #     g_c  = -sum_k a_k ([k = c] - p_c)
@@ -96,32 +177,124 @@ def nll_loss_value_and_grad(
 #
 # The last line is the one computed: for a one-hot target y it is p_c w_y where c != y, and at the target
 # -w_y (1 - p_y), without the cancellation of p_y w_y - w_y.
+#
+# Focal loss of a label y, with p = p_y, q = 1 - p, l = -log p and dp / du_c = p ([c = y] - p_c):
+#
+#     loss = w q^gamma l
+#     g_c  = w (-gamma q^(gamma - 1) l - q^gamma / p) p ([c = y] - p_c)
+#          = w F (p_c - [c = y]),    F = q^gamma (1 + gamma p l / q)
+#
+# that is, the gradient from above with w F in the place of w. p l / q lies between 0 (p -> 0) and 1 (q -> 0).
+#
+# z-loss: dlse / du_c = p_c, so z lse^2 adds 2 z lse p_c.
+#
+# The logits: with v = x / T and e = exp(-2 |v / cap|),
+#
+#     du_c / dx_c = sech(v_c / cap)^2 / T,    sech^2 = 4 e / (1 + e)^2
+#
+# which keeps its digits where 1 - tanh^2 has none left. log(prior) is a constant.
 
 
-def _cross_entropy(logits, target, axis, weight, ignore_index, smoothing, reduction, grad_output=None):
+def _cross_entropy(logits, target, options, grad_output=None):
     """Return the reduced loss and the gradient."""
-    x = classes_last(logits, axis)
-    classes = x.shape[-1]
-    w = np.ones(classes) if weight is None else as_float64(weight)
+    x = classes_last(logits, options.axis)
+    t = read_target(target, logits, x, options)
+    with np.errstate(all="ignore"):
+        u, slope, _ = transformed(x, options)
+        p, one_minus_p = probabilities(u)
+        log_p = log_probabilities(u)
+        loss = 0.0 - np.where(t.used, _times(t.mass, log_p), 0.0).sum(axis=-1)
+        mass = t.mass
+        if options.gamma:
+            f = focal(t.label, p, one_minus_p, log_p, options.gamma)
+            loss = f.q**options.gamma * loss
+            mass = f.factor[..., None] * mass
+        grad = first_derivative(mass, p, one_minus_p)
+        if options.z_loss:
+            lse = np.asarray(logsumexp(u))
+            loss = loss + options.z_loss * lse**2
+            grad = grad + 2.0 * options.z_loss * lse[..., None] * p
+        loss = np.where((t.sample_weight == 0) & np.isinf(loss), 0.0, t.sample_weight * loss)
+        grad = t.sample_weight[..., None] * grad * slope
+    return _reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
+
+
+class Target(NamedTuple):
+    """A target of either kind as the formulas take it, with the classes last."""
+
+    mass: np.ndarray  # a_c = w_c t_c, smoothed
+    used: np.ndarray  # where the loss reads a log-probability
+    label: np.ndarray | None  # mask of the label; None for probabilities
+    counted: np.ndarray  # positions that are not ignored
+    sample_weight: np.ndarray  # of the positions
+    share: np.ndarray  # of the positions: what they add to the divisor of "mean"
+
+
+def read_target(target, logits, x, options):
+    """Return a Target for logits that are `x` with the classes last."""
+    classes, smoothing = x.shape[-1], options.label_smoothing
+    w = np.ones(classes) if options.weight is None else as_float64(options.weight)
+    sample_weight = _sample_weight(options.sample_weight, x.shape[:-1])
     target = np.asarray(target)
     floating = target.dtype.kind == "f" or is_sixteen_bits(target.dtype)
     if floating and target.shape == np.shape(logits):
-        t = classes_last(target, axis)
+        t, label = classes_last(target, options.axis), None
         used = np.ones(t.shape, bool)
         counted = np.ones(t.shape[:-1], bool)
-        mean_weight = np.ones(t.shape[:-1])
+        share = sample_weight
         if classes == 0 and counted.size:
             raise ValueError("logits have no classes")
     else:
-        t, counted, mean_weight = _one_hot(target, x.shape, w, ignore_index)
+        t, counted, label_weight = _one_hot(target, x.shape, w, options.ignore_index)
         used = t | (smoothing > 0)  # without smoothing the loss is -w[y] log p[y]: no other entry is read
+        share, label = label_weight * sample_weight, t
+    if _number(options.gamma, "gamma") and (label is None or smoothing > 0):
+        raise ValueError("gamma > 0 needs index targets without label_smoothing")
+    _number(options.z_loss, "z_loss")
     with np.errstate(all="ignore"):
-        a = w * ((1.0 - smoothing) * t + smoothing / max(classes, 1))
-        terms = np.where(used, _times(a, log_probabilities(x)), 0.0)
-        p, one_minus_p = probabilities(x)
-        loss = 0.0 - terms.sum(axis=-1)
-        grad = p * (a.sum(axis=-1, keepdims=True) - a) - a * one_minus_p
-    return _reduce(loss, grad, logits, axis, counted, mean_weight, reduction, grad_output)
+        mass = w * ((1.0 - smoothing) * t + smoothing / max(classes, 1))
+    return Target(mass, used, label, counted, sample_weight, share)
+
+
+def transformed(x, options):
+    """Return u of logits with the classes last, and its first and second derivative by x.
+
+    With r = v / cap, d sech(r)^2 / dr = -2 tanh(r) sech(r)^2: the second is that over cap T^2.
+    """
+    temperature = _number(options.temperature, "temperature", above=True)
+    u, slope, bend = x / temperature, np.full(x.shape, 1.0 / temperature), np.zeros(x.shape)
+    if options.logit_cap is not None:
+        cap = _number(options.logit_cap, "logit_cap", above=True)
+        ratio = u / cap
+        e = np.exp(-2.0 * np.abs(ratio))
+        u = cap * np.tanh(ratio)
+        slope = 4.0 * e / (1.0 + e) ** 2 / temperature
+        bend = -2.0 * np.tanh(ratio) / cap * slope / temperature
+    if options.prior is not None:
+        u = u + np.log(_prior(options.prior, x.shape[-1]))
+    return u, slope, bend
+
+
+class Focal(NamedTuple):
+    """Numbers of the focal loss, one per position."""
+
+    p: np.ndarray  # p_y
+    q: np.ndarray  # 1 - p_y
+    log_loss: np.ndarray  # l = -log p_y
+    ratio: np.ndarray  # p l / q
+    factor: np.ndarray  # F
+
+
+def focal(label, p, one_minus_p, log_p, gamma):
+    """Return the Focal of a mask of labels; p l / q takes its limits 0 at p = 0 and 1 at q = 0."""
+    p_y, q, log_loss = (np.where(label, v, 0.0).sum(axis=-1) for v in (p, one_minus_p, -log_p))
+    ratio = np.where(q == 0, 1.0, np.where(p_y == 0, 0.0, p_y * log_loss / q))
+    return Focal(p_y, q, log_loss, ratio, q**gamma * (1.0 + gamma * ratio))
+
+
+def first_derivative(mass, p, one_minus_p):
+    """Return p_c (sum_k a_k - a_c) - a_c (1 - p_c)."""
+    return p * (mass.sum(axis=-1, keepdims=True) - mass) - mass * one_minus_p
 
 
 # loss = -w_y x_y is linear in the log-probabilities x: g_c = -w_y [c = y].
@@ -158,35 +331,71 @@ def _times(a, log_p):
     return np.where((a == 0) & (log_p == -np.inf), 0.0, a * log_p)
 
 
-def _reduce(loss, grad, logits, axis, counted, mean_weight, reduction, grad_output):
-    """Zero the ignored positions, reduce the loss, scale the gradient and move its class axis back.
+def _sample_weight(sample_weight, shape):
+    """Return one weight per position."""
+    s = np.ones(shape) if sample_weight is None else as_float64(sample_weight)
+    if s.shape != shape:
+        raise ValueError(f"sample_weight has shape {s.shape}, expected that of the positions, {shape}")
+    if not np.all(np.isfinite(s) & (s >= 0)):
+        raise ValueError("sample_weight must be finite and not negative")
+    return s
 
-    loss = sum_n loss_n / divisor, so every position's gradient is divided by that too. A divisor of 0 means
-    a mean over nothing: 0 with gradient 0.
-    """
+
+def _prior(prior, classes):
+    """Return one positive frequency per class."""
+    prior = as_float64(prior)
+    if prior.shape != (classes,):
+        raise ValueError(f"prior has shape {prior.shape}, expected one number per class, ({classes},)")
+    if not np.all(np.isfinite(prior) & (prior > 0)):
+        raise ValueError("prior must be finite and positive")
+    return prior
+
+
+def _number(value, name, above=False):
+    """Return a finite number that is not negative; `above`: not 0 either."""
+    number = float(value)
+    if not (np.isfinite(number) and (number > 0 if above else number >= 0)):
+        raise ValueError(f"{name} is {value}, expected a finite number {'>' if above else '>='} 0")
+    return number
+
+
+def _reduce(loss, grad, logits, axis, counted, share, reduction, grad_output):
+    """Zero the ignored positions, reduce the loss, scale the gradient and move its class axis back."""
     loss = np.where(counted, loss, 0.0)
+    divisor = divisor_of(reduction, logits, axis, counted, share)
     upstream = np.float64(1.0) if grad_output is None else as_float64(grad_output)
     if reduction == "none":
-        divisor = 1.0
         upstream = np.broadcast_to(upstream, loss.shape)[..., None]
-    elif reduction == "sum":
-        divisor = 1.0
-    elif reduction == "mean":
-        divisor = np.where(counted, mean_weight, 0.0).sum()
-    elif reduction == "mean_valid":
-        divisor = counted.sum()
-    elif reduction == "mean_full":
-        divisor = counted.size
-    elif reduction == "mean_batch":
-        if axis % np.ndim(logits) == 0:
-            raise ValueError("reduction 'mean_batch' needs a batch axis before the class axis")
-        divisor = np.shape(logits)[0]
-    else:
-        raise ValueError(f"reduction is {reduction!r}")
-
     with np.errstate(all="ignore"):
         if reduction != "none":
             loss = loss.sum() / divisor if divisor else np.zeros(())
-        used = counted[..., None] & bool(divisor)
-        grad = np.where(used, grad * upstream / (divisor or 1.0), 0.0)
-    return deliver(np.asarray(loss), dtype=loss_dtype(logits)), np.moveaxis(grad, -1, axis)
+        grad = divided(grad * upstream, axis, counted, divisor)
+    return deliver(np.asarray(loss), dtype=loss_dtype(logits)), grad
+
+
+def divisor_of(reduction, logits, axis, counted, share):
+    """Return what the sum of the losses is divided by; 0 for a mean over nothing."""
+    if reduction in ("none", "sum"):
+        return 1.0
+    if reduction == "mean":
+        return np.where(counted, share, 0.0).sum()
+    if reduction == "mean_valid":
+        return counted.sum()
+    if reduction == "mean_full":
+        return counted.size
+    if reduction == "mean_batch":
+        if axis % np.ndim(logits) == 0:
+            raise ValueError("reduction 'mean_batch' needs a batch axis before the class axis")
+        return np.shape(logits)[0]
+    raise ValueError(f"reduction is {reduction!r}")
+
+
+def divided(derivative, axis, counted, divisor):
+    """Return derivatives of the reduced loss from those of the positions, the class axis moved back.
+
+    loss = sum_n loss_n / divisor, so each is divided by that too; ignored positions, and all positions of a
+    mean over nothing, have 0.
+    """
+    used = counted[..., None] & bool(divisor)
+    with np.errstate(all="ignore"):
+        return np.moveaxis(np.where(used, derivative / (divisor or 1.0), 0.0), -1, axis)
