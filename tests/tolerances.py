@@ -41,10 +41,25 @@ BOUNDS = {
     "backward": (4, 4),
     # y_i y_j is one product; on the diagonal y - y^2 may cancel, so at the scale y + y^2
     "jacobian": (2, 2),
+    # U p (1 - p) and a constant: two numbers of 4 ulp each, multiplied, and the factors
+    "hessian": (9, 9),
+    # a few products of probabilities, differences v_c - p.v and factors, some of which cancel: at the scale
+    # of the sum of the magnitudes of all terms. See `summed` for the sum p.v in float64
+    "hessian_vector": (16, 16),
+    # per position and class a square of a probability or p log p: two numbers of 4 ulp each, multiplied;
+    # sums over classes and positions of numbers of one sign. The sums themselves are float64.
+    "evaluation": (9, 9),
     # a sum over a window and one division, at the scale of the mean of magnitudes; windows here have at most
     # 49 cells
     "average": (4, 4),
 }
+
+
+# (1 - p)^gamma turns a relative error of 1 - p into gamma times that, and the factor of the gradient,
+# (1 - p)^gamma (1 + gamma p l / (1 - p)), is no more sensitive.
+def focal(ulps, gamma):
+    """A bound in ulp of what is multiplied with the factor of the focal loss."""
+    return ulps * (1 + gamma)
 
 
 def bound(name, dtype, summed=1):
@@ -63,6 +78,44 @@ def bound(name, dtype, summed=1):
 def temperature_error(scaled, axis, dtype):
     """Relative error of probabilities that comes from rounding scaled = logits / temperature."""
     return float(np.finfo(dtype).eps) * (np.abs(scaled) + np.abs(scaled.max(axis, keepdims=True)))
+
+
+def transform_error(logits, axis, temperature=1.0, logit_cap=None, prior=None):
+    """Relative error of probabilities that comes from transforming logits in float64, twice: on both sides.
+
+    Beside the quotient, at most four roundings of the capped logit (tanh within 2 ulp, the quotient by and
+    the product with the cap; the quotient by the temperature is damped by the cap), one of log(prior) and one
+    of the sum. Invisible in float32 and 16 bits, which are transformed in float64 as well.
+    """
+    if temperature == 1.0 and logit_cap is None and prior is None:
+        return 0.0
+    with np.errstate(all="ignore"):
+        size = np.abs(logits / temperature)
+        if logit_cap is not None:
+            size = 5 * np.minimum(size, logit_cap)
+        if prior is not None:
+            along = [1] * logits.ndim
+            along[axis] = -1
+            size = 2 * (size + np.abs(np.log(prior)).reshape(along))
+    return 2 * temperature_error(np.where(np.isfinite(size), size, 0.0), axis, np.float64)
+
+
+def slope_error(logits, temperature=1.0, logit_cap=None):
+    """Relative error of sech^2(v / cap), v = logits / temperature, in float64, twice: on both sides.
+
+    exp(-2 |v / cap|) turns the two roundings of its argument into relative errors of that size.
+    """
+    if logit_cap is None:
+        return 0.0
+    with np.errstate(all="ignore"):
+        ratio = np.abs(logits / temperature / logit_cap)
+    return 2 * EPS64 * (4 + 2 * np.where(np.isfinite(ratio), ratio, 0.0))
+
+
+def lse_error(lse, largest, dtype):
+    """Absolute error of a log-sum-exp: `logsumexp` above, max + log1p(rest), whose sum may cancel."""
+    eps = 2.0**-52 if dtype == np.float64 else 2.0**-23
+    return 2 * bound("logsumexp", dtype) * eps * np.maximum(np.abs(lse), np.abs(largest))
 
 
 def reference_error(x, axis=-1):
