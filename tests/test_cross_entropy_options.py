@@ -907,9 +907,8 @@ def test_nothing_is_written_before_an_error(name):
 def test_out_overlaps_an_option(name):
     buffer = np.ones(15)
     out = buffer.reshape(3, 5)
-    for options in [{"sample_weight": buffer[:3]}, {"prior": buffer[3:8]}]:
-        with raises(ValueError, "out", "overlap"):
-            call(name, X, LABELS, out=out, **options)
+    with raises(ValueError, "out", "overlap"):
+        call(name, X, LABELS, out=out, sample_weight=buffer[:3])
     assert (buffer == 1).all()
 
 

@@ -2,6 +2,7 @@
 
 from . import reference
 from ._config import __version__, show_config
+from ._evaluation import Evaluation
 from ._threads import get_num_threads, num_threads, set_num_threads
 from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
 from .cross_entropy import (
@@ -12,7 +13,9 @@ from .cross_entropy import (
     nll_loss_grad,
     nll_loss_value_and_grad,
 )
+from .evaluate import evaluate
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import log_sigmoid, sigmoid
 from .softmax import (
     log_softmax,
@@ -24,6 +27,7 @@ from .softmax import (
 )
 
 __all__ = [
+    "Evaluation",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -33,7 +37,10 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "evaluate",
     "get_num_threads",
     "im2col",
     "log_sigmoid",

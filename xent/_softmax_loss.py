@@ -1,4 +1,4 @@
-"""The softmax loss behind `cross_entropy`, its second order and `linear_cross_entropy`: check, allocate, one call."""
+"""The softmax loss behind `cross_entropy`, its second order and `linear_cross_entropy`: check, call."""
 
 import math
 from typing import NamedTuple
@@ -50,7 +50,7 @@ def solve(logits, target, options, want_grad, out=None, grad_output=None):
 
 
 def solve_twice(logits, target, options, out, curvature):
-    """Return (gradient, second derivatives): `curvature` times mass p (1 - p), or the size of the gradient if 0."""
+    """Return (gradient, second derivatives): `curvature` mass p (1 - p), or the size of the gradient if 0."""
     x = _check.floats(logits, "logits")
     options = checked(options, x)
     goal = _goal(x, target, options, None)
@@ -117,9 +117,7 @@ class _Goal(NamedTuple):
 def _goal(x, target, options, grad_output):
     axis, dtype = options.axis, _check.loss_dtype(x.dtype)
     labels, probs = _check.target_of(target, x, axis, options.ignore_index)
-    if options.gamma != 0.0 and (labels is None or options.label_smoothing != 0.0):
-        what = "probabilities as the target" if labels is None else "label_smoothing"
-        raise ValueError(f"gamma must be 0 with {what}: (1 - p[y])**gamma is defined for one label y")
+    check_gamma(options, labels)
     divisor = divisor_of(options, x.shape, labels)
     losses = None if divisor is not None else np.empty(x.shape[:axis] + x.shape[axis + 1 :], dtype)
     factor, upstream = _check.upstream(grad_output, () if losses is None else losses.shape)
@@ -166,6 +164,13 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
     return goal.losses[()] if goal.divisor is None else scalar(goal.dtype, total / goal.divisor)
 
 
+def check_gamma(options, labels):
+    """Raise for a focal loss of anything but labels."""
+    if options.gamma != 0.0 and (labels is None or options.label_smoothing != 0.0):
+        what = "probabilities as the target" if labels is None else "label_smoothing"
+        raise ValueError(f"gamma must be 0 with {what}: (1 - p[y])**gamma is defined for one label y")
+
+
 def divisor_of(options, shape, labels):
     """Return what the sum of the losses is divided by; None for no reduction, 0 for a mean over nothing.
 
@@ -177,11 +182,7 @@ def divisor_of(options, shape, labels):
         if sample is not None:
             mass = float(sample.sum())
     else:
-        bad, counted, mass = _kernels.scan_labels(
-            labels, shape[axis], options.ignore_index, options.weight, sample
-        )
-        if bad >= 0:
-            raise _check.bad_label(labels, bad, shape[axis], options.ignore_index)
+        counted, mass = counted_labels(options, shape, labels)
     if reduction == "mean":
         return mass
     if reduction == "none":
@@ -195,6 +196,17 @@ def divisor_of(options, shape, labels):
     if axis == 0:
         raise ValueError('reduction="mean_batch" needs a batch axis in front, but axis 0 is the class axis')
     return shape[0]
+
+
+def counted_labels(options, shape, labels):
+    """Return how many labels are not ignored, and the sum of their weights; raise for the first bad one."""
+    classes = shape[options.axis]
+    bad, counted, mass = _kernels.scan_labels(
+        labels, classes, options.ignore_index, options.weight, options.sample_weight
+    )
+    if bad >= 0:
+        raise _check.bad_label(labels, bad, classes, options.ignore_index)
+    return counted, mass
 
 
 def narrowed(array, dtype):

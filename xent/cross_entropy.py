@@ -24,8 +24,8 @@ OPTIONS = """axis : int, optional
     z_loss : float, optional
         Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.
     gamma : float, optional
-        Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y. (Index
-        targets without label smoothing only.)
+        Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y.
+        (Index targets without label smoothing only.)
     temperature : float, optional
         T, greater than 0: the logits are divided by it.
     logit_cap : float, optional

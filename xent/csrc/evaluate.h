@@ -129,11 +129,11 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
         a->rank[t->first + p] = KERNEL(rank_of)(a, t, &y, &known, p);
     }
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double factor = y.counted[p] == 0 ? 0 : a->sample ? a->sample[t->first + p] : 1;
-        if (factor == 0) /* NaN is not counted either */
+        const double factor = a->sample ? a->sample[t->first + p] : 1;
+        if (y.counted[p] == 0)
             loss[p] = square[p] = entropy[p] = 0;
-        else
-            loss[p] *= factor, square[p] *= factor, entropy[p] *= factor;
+        else /* without weight an infinite loss counts as 0, but NaN stays */
+            loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor, square[p] *= factor, entropy[p] *= factor;
     }
     for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = square[p] = entropy[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) {

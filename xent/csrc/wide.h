@@ -61,13 +61,14 @@ static void transform_columns(const xent_softmax_args *a, double *u, ptrdiff_t s
     }
 }
 
-/* g sech^2(x / (temperature cap)) in the place of x; whole vectors. */
+/* g sech^2(x / (temperature cap)) in the place of x, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. */
 static void times_slopes(const xent_softmax_args *a, const double *g, double *x, ptrdiff_t n)
 {
-    const vf64 one = v_set_f64(1), minus_two = v_set_f64(-2);
+    const vf64 zero = {0}, one = v_set_f64(1), minus_two = v_set_f64(-2);
     for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
         const vf64 z = v_load(x + i) / v_set_f64(a->temperature) / v_set_f64(a->cap), e = exp_f64(minus_two * v_abs(z));
-        v_store(x + i, v_load(g + i) * (v_set_f64(4) * e / ((one + e) * (one + e))));
+        const vf64 product = v_load(g + i) * (v_set_f64(4) * e / ((one + e) * (one + e)));
+        v_store(x + i, v_select(m_eq(v_load(g + i), zero), zero, product));
     }
 }
 #endif
