@@ -18,33 +18,35 @@ from helpers import (
     random_weights,
     reference,
     targets,
-    ulp,
     wide,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_options import (
+    KINDS,
+    NAMES,
+    REDUCTIONS,
+    Terms,
+    assert_grad,
+    assert_loss,
+    combinations,
+    make,
+    positions_of,
+    random_prior,
+    result_dtypes,
+    widened,
+)
 from mpmath import mp
 from tolerances import (
     DIFFERENCES,
     EPS64,
-    ROUNDED,
-    bound,
-    focal,
-    lse_error,
-    reference_error,
-    slope_error,
-    transform_error,
 )
 
 import xent
 
 INF, NAN = np.inf, np.nan
-REDUCTIONS = ["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
-KINDS = ["labels", "probabilities"]
 FUNCTIONS = ["cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"]
-NAMES = ["sample_weight", "z_loss", "gamma", "temperature", "logit_cap", "prior"]
 SHAPES = [((9, 5), -1), ((70, 3), 1), ((2, 7, 40), -1), ((3, 17, 5, 7), 1), ((65, 4, 2), 0), ((3, 300), -1)]
-NUMBERS = {"z_loss": 0.01, "gamma": 2.0, "temperature": 0.7, "logit_cap": 5.0, "label_smoothing": 0.1}
 VALUES = [
     *[("z_loss", v) for v in [1e-4, 3.0]],
     *[("gamma", v) for v in [0.5, 1, 1.5, 5.0]],
@@ -57,140 +59,6 @@ VALUES = [
 def dtype(request):
     """Every dtype: options must not depend on it."""
     return np.dtype(request.param)
-
-
-def positions_of(shape, axis):
-    return tuple(int(n) for n in np.delete(shape, axis))
-
-
-def random_prior(classes, seed=0):
-    """Frequencies of classes, some of them rare."""
-    values = np.random.default_rng([seed, classes]).gamma(0.5, size=classes) + 1e-4
-    return values / values.sum()
-
-
-def make(names, shape, axis, dtype, seed=0):
-    """The options of these names, for logits of this shape."""
-    random = {
-        "sample_weight": lambda: random_weights(int(np.prod(positions_of(shape, axis))), dtype, seed).reshape(
-            positions_of(shape, axis)
-        ),
-        "weight": lambda: random_weights(shape[axis], dtype, seed + 1),
-        "prior": lambda: random_prior(shape[axis], seed),
-    }
-    return {name: random[name]() if name in random else NUMBERS[name] for name in names}
-
-
-def widened(options):
-    """Options whose arrays are in float64, as the reference gets them."""
-    return {k: wide(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
-
-
-def result_dtypes(dtype):
-    """The dtypes of losses and gradients."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32), dtype
-
-
-class Terms:
-    """The magnitudes of what a loss and a gradient are made of, and how far off they may be.
-
-    With the class axis last, in float64; they only set the scale of errors.
-    """
-
-    def __init__(
-        self,
-        logits,
-        target,
-        dtype,
-        *,
-        axis=-1,
-        weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=0.0,
-        z_loss=0.0,
-        gamma=0.0,
-        temperature=1.0,
-        logit_cap=None,
-        prior=None,
-        reduction="mean",
-    ):
-        x = np.moveaxis(logits, axis, -1)
-        with np.errstate(all="ignore"):
-            u = x / temperature
-            slope = np.full(x.shape, 1 / temperature)
-            if logit_cap is not None:
-                slope = slope / np.cosh(u / logit_cap) ** 2
-                u = logit_cap * np.tanh(u / logit_cap)
-            u = u if prior is None else u + np.log(prior)
-        p, log_p, lse = (reference(f, u) for f in ("softmax", "log_softmax", "logsumexp"))
-        classes = x.shape[-1]
-        w = np.ones(classes) if weight is None else weight
-        s = np.ones(x.shape[:-1]) if sample_weight is None else sample_weight
-        if np.shape(target) == logits.shape:
-            t, counted, share = np.moveaxis(target, axis, -1), np.ones(x.shape[:-1], bool), s
-        else:
-            target = np.asarray(target)
-            counted = target != ignore_index
-            t = (np.arange(classes) == np.where(counted, target, 0)[..., None]).astype(float)
-            share = (t * w).sum(-1) * s * counted
-        pulls = w * ((1 - label_smoothing) * t + label_smoothing / classes)
-        error = np.moveaxis(reference_error(logits, axis) + np.zeros(logits.shape), axis, -1)
-        error = error + np.moveaxis(
-            transform_error(logits, axis, temperature, logit_cap, prior) + np.zeros(logits.shape), axis, -1
-        )
-        with np.errstate(all="ignore"):
-            own = np.where(pulls == 0, 0.0, pulls * -log_p).sum(-1)
-            p_y = (t * p).sum(-1)
-            factor = (1 - p_y) ** gamma * (1 + gamma * np.where(p_y == 1, 1, -np.log(p_y) * p_y / (1 - p_y)))
-            factor = np.where(np.isfinite(factor), factor, 1.0) if gamma else 1.0
-        pulls = pulls * (factor * np.ones(x.shape[:-1]))[..., None]
-        off = lse_error(lse, u.max(-1), dtype)
-        off = np.where(np.isfinite(off), off, 0.0)
-        size = np.where(np.isfinite(lse), np.abs(lse), 0.0)
-        scale = s * counted
-        self.divisor = {
-            "none": 1,
-            "sum": 1,
-            "mean": share.sum(),
-            "mean_valid": counted.sum(),
-            "mean_full": counted.size,
-            "mean_batch": logits.shape[0],
-        }[reduction]
-        divisor = self.divisor or 1
-        mass = pulls.sum(-1)
-        own = np.where(np.isfinite(own), own, 0.0)
-        loss_slack = (
-            scale * (error.max(-1) * (mass + gamma * own) + z_loss * off * (2 * size + off)) / divisor
-        )
-        self.loss_slack = loss_slack if reduction == "none" else loss_slack.sum()
-        pull = scale[..., None] * slope * (mass[..., None] * p + pulls + 2 * z_loss * size[..., None] * p)
-        self.grad_scale = np.moveaxis(pull, -1, axis) / divisor
-        steep = np.moveaxis(
-            np.broadcast_to(slope_error(x, temperature, logit_cap), x.shape) + (1 + gamma) * error, -1, axis
-        )
-        extra = scale[..., None] * slope * 2 * z_loss * off[..., None] * p
-        self.grad_slack = steep * self.grad_scale + np.moveaxis(extra, -1, axis) / divisor
-        self.positions = max(counted.size, 1)
-
-
-def assert_loss(result, expected, terms, dtype, gamma=0.0, classes=1, what=""):
-    summed = (1 if np.ndim(expected) else terms.positions) + classes
-    limit = focal(bound("loss", dtype if dtype == np.float64 else np.dtype("f4"), summed), gamma)
-    assert_ulp(
-        result, expected, limit, dtype=result_dtypes(dtype)[0], slack=terms.loss_slack, what=f"loss {what}"
-    )
-
-
-def assert_grad(result, expected, terms, dtype, gamma=0.0, own=False, what="", upstream=1.0):
-    """`own`: nothing cancels, so each entry is held to its own value."""
-    single = dtype if dtype == np.float64 else np.dtype("f4")
-    limit = focal(bound("gradient" if own else "affine_gradient", single, terms.positions), gamma)
-    scale = np.abs(expected) if own else terms.grad_scale * upstream
-    slack = terms.grad_slack * upstream
-    if dtype.itemsize == 2:  # computed in float32, then rounded once
-        slack, scale, limit = slack + limit * ulp(scale, np.float32), np.abs(expected), ROUNDED
-    assert_ulp(result, expected, limit, dtype=dtype, scale=scale, slack=slack, what=f"gradient {what}")
 
 
 def assert_options(logits, target, given=None, what="", given_options=None, **options):
@@ -234,15 +102,6 @@ def test_each_option(name, kind, reduction, dtype):
             what=f"of {shape} axis {axis}",
             **make([name], shape, axis, dtype),
         )
-
-
-def combinations(kind):
-    """Every set of options that go together."""
-    names = ["weight", "label_smoothing", *NAMES]
-    for flags in itertools.product([False, True], repeat=len(names)):
-        chosen = [name for name, flag in zip(names, flags, strict=True) if flag]
-        if "gamma" not in chosen or (kind == "labels" and "label_smoothing" not in chosen):
-            yield chosen
 
 
 @pytest.mark.parametrize("kind", KINDS)
