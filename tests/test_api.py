@@ -17,7 +17,7 @@ LOSSES = [
 ]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
-    "sigmoid", "log_sigmoid", *LOSSES,
+    "sigmoid", "log_sigmoid", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
 ]  # fmt: skip
@@ -32,6 +32,7 @@ log_softmax_backward(grad, y, axis=-1, *, out=None)
 softmax_jacobian(y, axis=-1)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
+evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
 conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
@@ -42,8 +43,12 @@ max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1,
 avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
 avg_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
 """
+SOFTMAX_LOSS = (
+    "axis=-1, weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, "
+    "gamma=0.0, temperature=1.0, logit_cap=None, prior=None, reduction='mean'"
+)
 LOSS_OPTIONS = {
-    "cross_entropy": "axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction='mean'",
+    "cross_entropy": SOFTMAX_LOSS,
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
 }
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
@@ -57,6 +62,9 @@ def contract():
     for loss, first in [("cross_entropy", "logits"), ("nll_loss", "log_probs")]:
         for part, extras in LOSS_EXTRAS.items():
             yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
+    some = SOFTMAX_LOSS.replace("z_loss=0.0, gamma=0.0, ", "").replace("logit_cap=None, ", "")
+    yield "cross_entropy_grad_hess", f"(logits, target, *, hessian='diagonal', out=None, {some})"
+    yield "cross_entropy_hvp", f"(logits, target, vector, *, {SOFTMAX_LOSS})"
 
 
 def parameters(function):

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import reference as reference
+from ._evaluation import Evaluation as Evaluation
 
 __all__ = [
+    "Evaluation",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -18,7 +20,10 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "cross_entropy_grad",
+    "cross_entropy_grad_hess",
+    "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "evaluate",
     "get_num_threads",
     "im2col",
     "log_sigmoid",
@@ -76,8 +81,14 @@ def cross_entropy(
     *,
     axis: int = -1,
     weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
     reduction: _Reduction = "mean",
 ) -> _Result: ...
 def cross_entropy_grad(
@@ -88,8 +99,14 @@ def cross_entropy_grad(
     out: _Array | None = None,
     axis: int = -1,
     weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
     reduction: _Reduction = "mean",
 ) -> _Array: ...
 def cross_entropy_value_and_grad(
@@ -99,10 +116,59 @@ def cross_entropy_value_and_grad(
     out: _Array | None = None,
     axis: int = -1,
     weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
     reduction: _Reduction = "mean",
 ) -> tuple[_Result, _Array]: ...
+def cross_entropy_grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    hessian: Literal["diagonal", "upper", "friedman", "absolute"] = "diagonal",
+    out: tuple[_Array | None, _Array | None] | None = None,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    prior: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Array, _Array]: ...
+def cross_entropy_hvp(
+    logits: ArrayLike,
+    target: ArrayLike,
+    vector: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def evaluate(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    sample_weight: ArrayLike | None = None,
+    top_k: int | tuple[int, ...] = (1,),
+    prior: ArrayLike | None = None,
+    base: float | None = None,
+) -> Evaluation: ...
 def nll_loss(
     log_probs: ArrayLike,
     target: ArrayLike,

@@ -153,8 +153,6 @@ class Evaluation:
             return NotImplemented
         return self._sums() == other._sums() and np.array_equal(self.label_weights, other.label_weights)
 
-    __hash__ = None
-
     def __repr__(self):
         unit = {None: "nats", 2.0: "bits", 10.0: "dits"}.get(self.base, f"base {self.base}")
         top = "".join(f", top_{k}_accuracy={v:.4g}" for k, v in self.top_k_accuracy.items() if k != 1)
