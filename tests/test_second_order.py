@@ -413,7 +413,7 @@ def test_products_of_large_arrays(shape, axis, dtype):
     )
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_are_derivatives_of_the_gradient(kind, reduction):
     shape, step = (3, 4, 2), 1e-5
@@ -434,7 +434,7 @@ def test_products_are_derivatives_of_the_gradient(kind, reduction):
 
 def exact_product(row, label, vector, gamma):
     """The Hessian of the focal loss of one row times a vector, in mpmath."""
-    with mp.workprec(2200):
+    with mp.workprec(1100):  # exp(-600) beside 1
         x, v = ([mp.mpf(float(a)) for a in values] for values in (row, vector))
         lse = mp.log(mp.fsum(mp.exp(a) for a in x))
         p = [mp.exp(a - lse) for a in x]
