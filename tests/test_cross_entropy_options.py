@@ -203,7 +203,7 @@ def test_probabilities_that_are_labels(dtype):
 
 def exact_options(row, label, gamma=0.0, z_loss=0.0, temperature=1.0, logit_cap=None, prior=None):
     """Loss and gradient of one row in mpmath, with digits to spare for every cancellation."""
-    with mp.workprec(2200):
+    with mp.workprec(1100):  # exp(-600) beside 1
         v = [mp.mpf(float(x)) / mp.mpf(float(temperature)) for x in row]
         slope = [1 / mp.mpf(float(temperature))] * len(v)
         if logit_cap is not None:
@@ -289,7 +289,7 @@ def test_gradient_far_beyond_the_cap():
 # Derivatives ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_the_derivative(kind, reduction):
     shape = (3, 4, 2)

@@ -1,0 +1,473 @@
+"""evaluate and the Evaluation that it returns: against the reference, scikit-learn and information theory."""
+
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from helpers import ZOO, finfo, of_zoo, raises, random_labels, random_logits, random_weights, reference, wide
+from hypothesis import given
+from hypothesis import strategies as st
+from loss_options import positions_of, random_prior
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from tolerances import bound, reference_error, transform_error
+
+import xent
+
+INF, NAN = np.inf, np.nan
+SHAPES = [((9, 5), -1), ((70, 3), 1), ((2, 7, 40), -1), ((3, 17, 5, 7), 1), ((65, 4, 2), 0), ((3, 300), -1)]
+NUMBERS = [
+    "loss",
+    "perplexity",
+    "accuracy",
+    "classification_error",
+    "mse",
+    "entropy",
+    "label_entropy",
+    "mutual_information",
+]
+
+
+@pytest.fixture(params=["float16", "bfloat16", "float32", "float64"], scope="module")
+def dtype(request):
+    """Every dtype."""
+    return np.dtype(request.param)
+
+
+def assert_close(actual, expected, relative, what=""):
+    """Assert two numbers, or all numbers of two evaluations, equal but for a relative error."""
+    assert isinstance(actual, type(expected)), what
+    if isinstance(actual, float):
+        same = actual == expected or (math.isnan(actual) and math.isnan(expected))
+        assert same or abs(actual - expected) <= relative * abs(expected), f"{what}: {actual} {expected}"
+        return
+    assert actual.count == expected.count, what
+    for name in ["loss", "accuracy", "classification_error", "mse", "entropy", "label_entropy"]:
+        # 1 - accuracy and the entropy of a single label may cancel
+        room = (
+            relative
+            if name != "classification_error"
+            else relative + 1e-15 / max(expected.classification_error, 1e-9)
+        )
+        assert_close(getattr(actual, name), getattr(expected, name), room, f"{name} {what}")
+    exponent = 0.0 if not math.isfinite(expected.perplexity) else math.log(expected.perplexity)
+    assert_close(actual.perplexity, expected.perplexity, relative * (1 + 2 * exponent), f"perplexity {what}")
+    if math.isfinite(expected.loss):
+        room = 2 * relative * (expected.loss + expected.label_entropy)
+        assert abs(actual.mutual_information - expected.mutual_information) <= room, what
+    assert list(actual.top_k_accuracy) == list(expected.top_k_accuracy), what
+    for k, value in expected.top_k_accuracy.items():
+        assert_close(actual.top_k_accuracy[k], value, relative, f"top {k} {what}")
+
+
+def assert_evaluation(logits, target, given=None, what="", given_options=None, **options):
+    """Assert evaluate against the reference; `given`, `given_options`: the same in other layouts."""
+    dtype, axis = logits.dtype, options.get("axis", -1)
+    single = dtype if dtype == np.float64 else np.dtype(np.float32)
+    known = {k: wide(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    expected = reference("evaluate", wide(logits), target, **known)
+    limit = bound("evaluation", single, max(np.size(target), 1) + logits.shape[axis])
+    prior = options.get("prior")
+    error = reference_error(logits, axis) + transform_error(wide(logits), axis, prior=prior)
+    # of probabilities, relative; a loss near 0 has it relative to 1 - p instead
+    relative = limit * float(finfo(single).eps) + 4 * float(np.max(error, initial=0.0))
+    result = xent.evaluate(*(given or (logits, target)), **{**options, **(given_options or {})})
+    assert_close(result, expected, relative, what)
+    return result
+
+
+def options_of(names, shape, axis, dtype):
+    """Options of these names."""
+    count = int(np.prod(positions_of(shape, axis)))
+    every = {
+        "sample_weight": random_weights(count, dtype).reshape(positions_of(shape, axis)),
+        "prior": random_prior(shape[axis]),
+        "base": 2,
+        "top_k": (1, 3, 5),
+    }
+    return {name: every[name] for name in names}
+
+
+# Against the reference --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[], ["sample_weight"], ["prior"], ["base"], ["top_k"], ["sample_weight", "prior", "base", "top_k"]],
+)
+@pytest.mark.parametrize("shape, axis", SHAPES)
+def test_against_the_reference(shape, axis, names, dtype, threads):
+    labels = random_labels(positions_of(shape, axis), shape[axis], ignored=0.2)
+    logits = random_logits(shape, dtype)
+    assert_evaluation(logits, labels, axis=axis, **options_of(names, shape, axis, dtype))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 257, 1000, 4099])
+def test_every_number_of_classes(classes, dtype):
+    for positions in [0, 1, 2, 7, 8, 9, 33]:
+        for shape, axis in [
+            ((positions, classes), -1),
+            ((classes, positions), 0),
+            ((2, classes, positions), 1),
+        ]:
+            labels = random_labels(positions_of(shape, axis), classes, ignored=0.1)
+            top_k = (1, 2, classes // 2 + 1, classes + 1)
+            assert_evaluation(random_logits(shape, dtype), labels, axis=axis, top_k=top_k, what=f"of {shape}")
+
+
+@pytest.mark.parametrize(
+    "shape, axis", [((2, 40_000), -1), ((40_000, 3), 0), ((30_001, 9), -1), ((3, 11, 90, 97), 1)]
+)
+def test_large_arrays(shape, axis, dtype):
+    labels = random_labels(positions_of(shape, axis), shape[axis])
+    options = options_of(["sample_weight", "prior", "top_k"], shape, axis, dtype)
+    logits = random_logits(shape, dtype)
+    results = []
+    for n in [1, 2, 3]:
+        with xent.num_threads(n):
+            results.append(xent.evaluate(logits, labels, axis=axis, **options))
+    assert results[0] == results[1] == results[2]
+    assert_evaluation(logits, labels, axis=axis, **options)
+
+
+@given(data=st.data())
+def test_any_shape_and_options(data):
+    dtype = np.dtype(data.draw(st.sampled_from(["f4", "f8"])))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=9))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    ignore_index = data.draw(st.sampled_from([-100, -1, 0, 2, 255]))
+    ignored = data.draw(st.floats(0, 1))
+    labels = random_labels(positions_of(shape, axis), shape[axis], 1, ignored, ignore_index)
+    names = data.draw(st.sets(st.sampled_from(["sample_weight", "prior", "base", "top_k"])))
+    # coarse logits: many ties
+    logits = np.round(random_logits(shape, dtype, scale=data.draw(st.floats(0, 5))))
+    options = options_of(sorted(names), shape, axis, dtype)
+    if "prior" in options:
+        options["prior"] = np.exp2(np.round(np.log2(options["prior"])))
+    assert_evaluation(logits, labels, axis=axis, ignore_index=ignore_index, **options)
+
+
+@pytest.mark.parametrize("variant", ZOO)
+@pytest.mark.parametrize("shape, axis", [((7, 5), -1), ((3, 40), -1), ((4, 6, 9), 1), ((11, 4), 0)])
+def test_every_memory_layout(shape, axis, variant, dtype):
+    logits = random_logits(shape, dtype)
+    labels = random_labels(positions_of(shape, axis), shape[axis], ignored=0.1)
+    options = options_of(["sample_weight", "prior"], shape, axis, dtype)
+    moved = {name: of_zoo(variant, value) for name, value in options.items()}
+    layouts = (of_zoo(variant, logits), of_zoo(variant, labels))
+    assert_evaluation(logits, labels, layouts, axis=axis, given_options=moved, **options)
+
+
+@pytest.mark.parametrize("code", ["i1", "i4", "i8", "u1", "u8", ">i4"])
+def test_every_label_dtype(code):
+    logits, labels = random_logits((50, 7), np.float64), random_labels((50,), 7)
+    assert xent.evaluate(logits, labels.astype(code)) == xent.evaluate(logits, labels)
+
+
+# Against others ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("function", [xent.reference.evaluate, None])
+def test_agrees_with_scikit_learn(function, weighted):
+    function = function or xent.evaluate
+    logits, labels = random_logits((300, 10), np.float64), random_labels((300,), 10)
+    weight = random_weights(300, np.float64) if weighted else None
+    result = function(logits, labels, sample_weight=weight, top_k=(2, 5))
+    p = reference("softmax", logits)
+    classes = np.arange(10)
+    assert result.loss == pytest.approx(log_loss(labels, p, labels=classes, sample_weight=weight), rel=1e-12)
+    accuracy = accuracy_score(labels, logits.argmax(-1), sample_weight=weight)
+    assert result.accuracy == pytest.approx(accuracy, rel=1e-14)
+    assert result.classification_error == pytest.approx(1 - accuracy, rel=1e-13)
+    for k in [2, 5]:
+        expected = top_k_accuracy_score(labels, logits, k=k, labels=classes, sample_weight=weight)
+        assert result.top_k_accuracy[k] == pytest.approx(expected, rel=1e-14)
+    one_hot = np.eye(10)[labels]
+    assert result.mse == pytest.approx(np.average(((p - one_hot) ** 2).mean(-1), weights=weight), rel=1e-12)
+    assert result.entropy == pytest.approx(np.average(-(p * np.log(p)).sum(-1), weights=weight), rel=1e-12)
+    assert result.count == 300
+
+
+def test_agrees_with_cross_entropy(dtype):
+    logits, labels = random_logits((60, 7), dtype), random_labels((60,), 7, ignored=0.2)
+    weight = random_weights(60, dtype)
+    for options in [{}, {"sample_weight": weight}, {"prior": random_prior(7)}]:
+        result = xent.evaluate(logits, labels, **options)
+        assert result.loss == pytest.approx(float(xent.cross_entropy(logits, labels, **options)), rel=2e-6)
+        assert result.perplexity == pytest.approx(math.exp(result.loss), rel=1e-12)
+        assert result.count == (labels != -100).sum()
+
+
+def binary_symmetric_channel(crossover, repeats):
+    """What comes out of the channel for equally frequent bits, and what went in."""
+    wrong = round(crossover * repeats)
+    sent = np.repeat([0, 1], repeats)
+    flipped = np.tile(np.arange(repeats) < wrong, 2)
+    return sent ^ flipped, sent
+
+
+def test_capacity_of_a_binary_symmetric_channel():
+    # 1 - H(0.11) = 0.5 bit: a receiver who knows the channel learns as much as it can carry
+    received, sent = binary_symmetric_channel(0.11, 100)
+    p = np.where(received[:, None] == np.arange(2), 0.89, 0.11)
+    result = xent.evaluate(np.log(p), sent, base=2)
+    capacity = 1 + 0.11 * np.log2(0.11) + 0.89 * np.log2(0.89)
+    assert result.mutual_information == pytest.approx(capacity, rel=1e-12)
+    assert result.mutual_information == pytest.approx(0.5, abs=1e-3)
+    assert result.label_entropy == pytest.approx(1, rel=1e-15)
+    assert result.entropy == pytest.approx(1 - capacity, rel=1e-12)
+    assert result.accuracy == pytest.approx(0.89, rel=1e-15)
+    assert result.mse == pytest.approx(0.11 * 0.89**2 + 0.89 * 0.11**2, rel=1e-12)
+    # the channel of one's own making carries less if one believes it better than it is
+    boastful = xent.evaluate(np.log(np.where(p > 0.5, 0.99, 0.01)), sent, base=2)
+    assert boastful.mutual_information < 0.4
+
+
+def test_units():
+    logits, labels = random_logits((30, 5), np.float64), random_labels((30,), 5)
+    nats = xent.evaluate(logits, labels)
+    for base in [2, 10, 2.5]:
+        result = xent.evaluate(logits, labels, base=base)
+        for name in ["loss", "entropy", "label_entropy", "mutual_information"]:
+            assert getattr(result, name) == pytest.approx(getattr(nats, name) / math.log(base), rel=1e-14)
+        for name in ["perplexity", "accuracy", "classification_error", "mse"]:
+            assert getattr(result, name) == getattr(nats, name)
+    assert xent.evaluate(np.zeros((4, 8)), [0, 1, 2, 3], base=2).loss == pytest.approx(3, rel=1e-15)
+    assert xent.evaluate(np.zeros((4, 8)), [0, 1, 2, 3], base=2).perplexity == pytest.approx(8, rel=1e-15)
+
+
+# Ranks ------------------------------------------------------------------------------------------------------
+
+
+def test_ties_go_to_the_first_class(dtype):
+    for classes in [2, 5, 9, 33, 300]:
+        logits = np.zeros((classes, classes), dtype)
+        for values, axis in [(logits, -1), (logits.T.copy(), 0)]:
+            result = xent.evaluate(values, np.arange(classes), axis=axis, top_k=(1, 2, classes))
+            assert result.accuracy == pytest.approx(1 / classes, rel=1e-15)
+            assert result.top_k_accuracy[1] == result.accuracy
+            assert result.top_k_accuracy[2] == pytest.approx(2 / classes, rel=1e-15)
+            assert result.top_k_accuracy[classes] == 1
+    logits = np.array([[1, 5, 5, 0]] * 4).astype(dtype)
+    accuracies = [xent.evaluate(logits[:1], [c], top_k=(1, 2, 3, 4)).top_k_accuracy for c in range(4)]
+    assert [list(a.values()) for a in accuracies] == [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+
+
+def test_accuracy_is_that_of_argmax(dtype):
+    logits = np.round(random_logits((500, 12), dtype))  # many ties
+    labels = random_labels((500,), 12)
+    for values, axis in [(logits, -1), (logits.T.copy(), 0)]:
+        result = xent.evaluate(values, labels, axis=axis)
+        assert result.accuracy == pytest.approx((wide(logits).argmax(-1) == labels).mean(), rel=1e-15)
+
+
+def test_the_prior_changes_ranks_and_losses():
+    logits, labels = np.array([[1.0, 0.0], [0.2, 0.0]]), [0, 1]
+    assert xent.evaluate(logits, labels).accuracy == 0.5
+    result = xent.evaluate(logits, labels, prior=[1, 2])
+    assert result.accuracy == 1
+    p = np.exp(logits) * [1, 2]
+    p /= p.sum(-1, keepdims=True)
+    assert result.loss == pytest.approx(-np.log(p[[0, 1], labels]).mean(), rel=1e-14)
+
+
+def test_more_than_all_classes():
+    result = xent.evaluate(random_logits((5, 3), np.float64), [0, 1, 2, 0, 1], top_k=(3, 4, 100))
+    assert result.top_k_accuracy == {3: 1.0, 4: 1.0, 100: 1.0}
+    assert xent.evaluate(np.zeros((2, 3)), [0, 1], top_k=()).top_k_accuracy == {}
+    assert xent.evaluate(np.zeros((2, 3)), [0, 1], top_k=[np.int64(2)]).top_k_accuracy == {2: 1.0}
+
+
+# Special values ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_counted(dtype):
+    for logits, labels, options in [
+        (np.zeros((0, 3), dtype), np.zeros(0, int), {}),
+        (np.ones((4, 3), dtype), np.full(4, -100), {}),
+        (np.full((4, 3), NAN, dtype), np.full(4, -100), {}),
+        (np.zeros((2, 0), dtype), np.full(2, -100), {}),
+        (np.ones((4, 3), dtype), np.zeros(4, int), {"sample_weight": np.zeros(4)}),
+    ]:
+        for function in [xent.evaluate, xent.reference.evaluate]:
+            result = function(logits, labels, top_k=(1, 2), base=2, **options)
+            assert result.count == (4 if options else 0)
+            assert result.perplexity == 1
+            assert result.top_k_accuracy == {1: 0.0, 2: 0.0}
+            for name in NUMBERS:
+                assert name == "perplexity" or getattr(result, name) == 0, name
+            assert "count" in repr(result)
+
+
+def test_ignored_positions_do_not_count(dtype):
+    logits, labels = random_logits((20, 6), dtype), random_labels((20,), 6)
+    labels[::2] = -100
+    spoiled = logits.copy()
+    spoiled[::2] = NAN
+    result = xent.evaluate(spoiled, labels)
+    assert result.count == 10
+    assert_close(result, xent.evaluate(logits[1::2].copy(), labels[1::2].copy()), 1e-12)
+
+
+def test_impossible_labels(dtype):
+    logits = np.array([[-INF, 0, 0], [0, 0, 0]]).astype(dtype)
+    result = xent.evaluate(logits, [0, 0])
+    assert result.loss == INF
+    assert result.perplexity == INF
+    assert result.mutual_information == -INF
+    assert result.accuracy == 0.5
+    assert result.entropy == pytest.approx((math.log(2) + math.log(3)) / 2, rel=1e-6)
+    result = xent.evaluate(logits, [0, 0], sample_weight=[0, 1])
+    assert result.loss == pytest.approx(math.log(3), rel=1e-6)
+    assert result.accuracy == 1
+    assert result.count == 2
+
+
+def test_nan_logits(dtype):
+    for row in [[NAN, 0, 0], [0, NAN, 0], [NAN, NAN, NAN]]:
+        for padding in [0, 30]:
+            x = np.array([row + [0] * padding, [0, 0, 0] + [0] * padding]).astype(dtype)
+            for values, axis in [(x, -1), (x.T.copy(), 0)]:
+                result = xent.evaluate(values, [0, 0], axis=axis, top_k=(1, 3))
+                for name in ["loss", "perplexity", "mse", "entropy", "mutual_information"]:
+                    assert math.isnan(getattr(result, name)), name
+                # such a row ranks nothing: a model that gives NaN is right nowhere
+                assert result.accuracy == 0.5
+                assert result.top_k_accuracy == {1: 0.5, 3: 0.5}
+
+
+def test_certain_predictions(dtype):
+    logits = np.array([[30, 0, 0]]).astype(dtype)
+    q = 2 * math.exp(-30) / (1 + 2 * math.exp(-30))
+    result = xent.evaluate(logits, [0])
+    assert result.loss == pytest.approx(q, rel=2e-6)
+    assert result.mse == pytest.approx((q**2 + q**2 / 2) / 3, rel=2e-6)
+    assert result.entropy == pytest.approx(q + q * (30 + 0), rel=2e-6)
+
+
+# The class --------------------------------------------------------------------------------------------------
+
+
+def chunks(logits, labels, weight, step, **options):
+    """Evaluations of some positions at a time."""
+    for begin in range(0, len(labels), step):
+        part = slice(begin, begin + step)
+        yield xent.evaluate(
+            logits[part], labels[part], sample_weight=None if weight is None else weight[part], **options
+        )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("step", [1, 7, 64, 1000])
+def test_chunks_add_up_to_the_whole(step, weighted, dtype):
+    logits, labels = random_logits((300, 9), dtype), random_labels((300,), 9, ignored=0.1)
+    weight = random_weights(300, dtype) if weighted else None
+    options = {"top_k": (1, 3), "base": 2}
+    whole = xent.evaluate(logits, labels, sample_weight=weight, **options)
+    parts = list(chunks(logits, labels, weight, step, **options))
+    assert_close(sum(parts), whole, 1e-13)
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    assert total == sum(parts)
+    assert parts[0].count <= step, "adding changes neither"
+    assert total.count == whole.count
+
+
+def test_empty_evaluations_are_neutral():
+    some = xent.evaluate(random_logits((5, 3), np.float64), [0, 1, 2, 0, -100])
+    none = xent.evaluate(np.zeros((0, 3)), np.zeros(0, int))
+    assert some + none == some == none + some
+
+
+def test_what_does_not_add_up():
+    logits, labels = np.zeros((2, 3)), [0, 1]
+    one = xent.evaluate(logits, labels)
+    for name, other in [
+        ("classes", xent.evaluate(np.zeros((2, 4)), labels)),
+        ("top_k", xent.evaluate(logits, labels, top_k=(1, 2))),
+        ("base", xent.evaluate(logits, labels, base=2)),
+    ]:
+        with raises(ValueError, name):
+            one + other
+        assert one != other
+    for other in [1, 1.5, "x", None]:
+        with pytest.raises(TypeError):
+            one + other
+        with pytest.raises(TypeError):
+            other + one
+    assert one != 0
+    assert sum([one]) == one
+
+
+def test_equality_and_immutability():
+    logits, labels = random_logits((5, 3), np.float64), [0, 1, 2, 0, 1]
+    one = xent.evaluate(logits, labels)
+    assert one == xent.evaluate(logits, labels)
+    assert one != xent.evaluate(logits, [0, 1, 2, 0, 2])
+    assert one != xent.evaluate(logits + [0, 0, 1], labels)
+    for name in ["count", "loss", "accuracy"]:
+        with pytest.raises(AttributeError):
+            setattr(one, name, 0)
+
+
+def test_types_and_text(dtype):
+    result = xent.evaluate(random_logits((5, 3), dtype), [0, 1, 2, 0, 1], top_k=(1, 2), base=2)
+    assert type(result.count) is int
+    for name in NUMBERS:
+        assert type(getattr(result, name)) is float, name
+    assert all(type(k) is int and type(v) is float for k, v in result.top_k_accuracy.items())
+    text = repr(result)
+    for part in ["Evaluation(", "count=5", "bits", f"accuracy={result.accuracy:.4g}", "top_2_accuracy"]:
+        assert part in text
+    assert type(result) is type(xent.reference.evaluate([[0.0, 1.0]], [0]))
+
+
+def test_one_position():
+    result = xent.evaluate(np.log([0.25, 0.75]), 1)
+    assert result.count == 1
+    assert result.loss == pytest.approx(-math.log(0.75), rel=1e-14)
+    assert result.label_entropy == 0
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+X = np.zeros((3, 5))
+LABELS = np.array([0, 4, 2])
+
+
+def test_errors():
+    with raises(ValueError, "target[1] is 5", "ignore_index=-100"):
+        xent.evaluate(X, [0, 5, 1])
+    with raises(ValueError, "target", (2,), (3,)):
+        xent.evaluate(X, [0, 1])
+    for target in [LABELS.astype(float), np.full((3, 5), 0.2), LABELS.astype(bool)]:
+        with raises(TypeError, "target", target.dtype):
+            xent.evaluate(X, target)
+    with raises(TypeError, "logits"):
+        xent.evaluate(X.astype(complex), LABELS)
+    with raises(np.exceptions.AxisError, 2):
+        xent.evaluate(X, LABELS, axis=2)
+    with raises(TypeError, "ignore_index"):
+        xent.evaluate(X, LABELS, ignore_index=1.0)
+    with pytest.raises(TypeError):
+        xent.evaluate(X, LABELS, -1)
+
+
+def test_errors_of_options():
+    for bad in [np.ones(4), np.ones((3, 1)), [1, -1, 1], [1, NAN, 1], [1, INF, 1]]:
+        with raises(ValueError, "sample_weight"):
+            xent.evaluate(X, LABELS, sample_weight=bad)
+    for bad in [np.ones(4), np.zeros(5), np.full(5, NAN), -np.ones(5)]:
+        with raises(ValueError, "prior"):
+            xent.evaluate(X, LABELS, prior=bad)
+    for bad in [0, -2, 1, NAN, INF]:
+        with raises(ValueError, "base"):
+            xent.evaluate(X, LABELS, base=bad)
+    for bad in [(0,), (1, -1)]:
+        with raises(ValueError, "top_k"):
+            xent.evaluate(X, LABELS, top_k=bad)
+    for bad in [(1.5,), ("1",)]:
+        with pytest.raises(TypeError):
+            xent.evaluate(X, LABELS, top_k=bad)
