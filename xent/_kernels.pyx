@@ -9,7 +9,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
-from libc.math cimport isfinite
+from libc.math cimport fma, isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
@@ -77,7 +77,7 @@ cdef extern from "csrc/table.h" nogil:
         int single
         double *partial
         int wide
-        double temperature, cap
+        double temperature, cap, rate, rate_low
         double *offset
         int64_t *label
         int64_t ignore_index
@@ -89,6 +89,7 @@ cdef extern from "csrc/table.h" nogil:
         double gradient_scale
         double *upstream
         double curvature
+        int evaluates
         int64_t *rank
         int64_t most
 
@@ -463,6 +464,11 @@ cdef Py_ssize_t tile_of_columns(Py_ssize_t positions) noexcept:
     return TILE if positions >= 4 * TILE else max(positions // 4 // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS)
 
 
+cdef void set_temperature(xent_softmax_args *a, double temperature) noexcept:
+    a.temperature, a.rate = temperature, 1 / temperature
+    a.rate_low = fma(-a.rate, temperature, 1) / temperature if isfinite(a.rate) else 0
+
+
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
                   cnp.ndarray second=None) noexcept:
     """Describe the arrays and cut the positions into chunks, by shapes alone."""
@@ -470,7 +476,7 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     cdef Py_ssize_t chunk
     memset(a, 0, sizeof(a[0]))
     arrays[0], arrays[1], arrays[2], arrays[3] = <PyObject *>x, <PyObject *>aux, <PyObject *>out, <PyObject *>second
-    a.temperature = 1
+    set_temperature(a, 1)
     a.single = code(x) != XENT_F64
     if not describe(a, arrays, axis):
         return False
@@ -513,7 +519,8 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    a.temperature, a.wide = temperature, temperature != 1
+    a.wide = temperature != 1
+    set_temperature(&a, temperature)
     run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x, exps))
     return True
 
@@ -703,7 +710,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int
     a.weight = data(weight)
     a.label_weight = <double *>data(label_weight)
     a.mix, a.base, a.peak, a.gradient_scale, a.curvature = mix, base, peak, gradient_scale, curvature
-    a.z_loss, a.gamma, a.wide, a.temperature, a.cap = z_loss, gamma, wide, temperature, cap
+    a.z_loss, a.gamma, a.wide, a.cap = z_loss, gamma, wide, cap
+    set_temperature(&a, temperature)
     a.offset = <double *>data(offset)
     a.sample = <double *>data(sample)
     a.upstream = <double *>data(upstream)
@@ -713,8 +721,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int
 
 def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_index, bint wide, cnp.ndarray offset,
              cnp.ndarray sample, cnp.ndarray rank, int64_t most, int threads):
-    """Return the sums of losses, squares and entropies, and fill in the int64 `rank`, at most `most`, of each label; None if
-    the logits do not lie in a way that the kernels know. `out` is None.
+    """Return the sums of losses, squares, entropies and first places, and fill in the int64 `rank` (or None), at most `most`,
+    of each label; None if the logits do not lie in a way that the kernels know. `out` is None.
     """
     cdef xent_softmax_args a
     if not prepare(&a, x, None, None, axis):
@@ -725,8 +733,8 @@ def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_in
     a.wide = wide
     a.offset = <double *>data(offset)
     a.sample = <double *>data(sample)
-    a.rank, a.most = <int64_t *>data(rank), most
-    return run_sums(table.evaluate[code(x)], &a, threads, make_room(&a, x, True), 3)
+    a.evaluates, a.rank, a.most = True, <int64_t *>data(rank), most
+    return run_sums(table.evaluate[code(x)], &a, threads, make_room(&a, x, True), 4)
 
 
 cdef list run_sums(xent_kernel kernel, xent_softmax_args *a, int threads, size_t scratch, int wanted):

@@ -94,9 +94,9 @@ def evaluate(
     axis, sample, ignore_index = options.axis, options.sample_weight, options.ignore_index
     labels = _check.labels_of(target, x, axis, ignore_index)
     count, mass = counted_labels(options, x.shape, labels)
-    most = max(top_k, default=1)
-    rank = np.empty(labels.shape, np.int64)
-    loss, squares, entropy = call(
+    most = min(max(top_k, default=1), max(x.shape[axis], 1))
+    rank = np.empty(labels.shape, np.int64) if most > 1 else None
+    loss, squares, entropy, first = call(
         _kernels.evaluate,
         (x,),
         (None,),
@@ -110,16 +110,17 @@ def evaluate(
         most,
         threads_for(x.size),
     )
-    weights = None if sample is None else sample.reshape(-1)
-    # of the ranks 0 to most - 1; ignored positions have `most`
-    hits = np.bincount(rank.reshape(-1), weights, most + 1)[:most].cumsum()
+    hits = [first]
+    if rank is not None:  # of the ranks 0 to most - 1; ignored positions have `most`
+        weights = None if sample is None else sample.reshape(-1)
+        hits = np.bincount(rank.reshape(-1), weights, most + 1)[:most].cumsum()
     return Evaluation(
         count=count,
         total_weight=float(mass),
         loss_sum=loss,
-        correct_sum=float(hits[0]),
+        correct_sum=first,
         top_k=top_k,
-        top_k_sums=tuple(float(hits[k - 1]) for k in top_k),
+        top_k_sums=tuple(float(hits[min(k, most) - 1]) for k in top_k),
         squared_error_sum=squares,
         entropy_sum=entropy,
         label_weights=_per_label(labels, ignore_index, count, sample, x.shape[axis]),

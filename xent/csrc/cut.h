@@ -26,7 +26,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
 {
     const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
     const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / (a->aux.data ? 2 : 1), classes);
-    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->rank;
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->evaluates;
     KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
     if (cut.columns) {
         cut.packed = !one_input && packable > 0;

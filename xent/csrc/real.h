@@ -90,6 +90,7 @@
 #undef SQRT_HALF_BITS
 #undef EXP_LOW
 #undef EXP_HIGH
+#undef FARTHEST
 #undef LOG2_E
 #undef STEPS
 #undef LIMIT

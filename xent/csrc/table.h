@@ -62,6 +62,7 @@ typedef struct {
      * use (`wide`), tiles are worked on as doubles (wide.h). */
     int wide;
     double temperature, cap;
+    double rate, rate_low;                      /* 1 / temperature as a sum */
     const double *offset;
     /* cross-entropy: the target of a position is u_c = w_c (mix * t_c + base), plus `peak` * w_y at label y. */
     const int64_t *label;                       /* one per position, or NULL */
@@ -75,7 +76,8 @@ typedef struct {
     const double *upstream;                     /* and one factor per position, or NULL */
     double curvature;                           /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
     /* evaluation (evaluate.h) */
-    int64_t *rank;                              /* classes before the label's, one per position, at most */
+    int evaluates;
+    int64_t *rank;                              /* classes before the label's, one per position, or NULL: at most */
     int64_t most;                               /* this, which ignored positions have */
 } xent_softmax_args;
 

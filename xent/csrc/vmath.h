@@ -28,6 +28,7 @@ static const T NAME(log_w)[] = {0x1.5555560000000p-1, 0x1.9999ec0000000p-2, 0x1.
 #define SQRT_HALF_BITS 0x3F3504F3
 #define EXP_LOW (-104.0f)  /* e^x < 2^-150: rounds to 0 */
 #define EXP_HIGH (89.0f)   /* e^x > 2^128: overflows */
+#define FARTHEST 0x1p127f  /* finite, and larger than any distance of logits that counts */
 #else
 #define EXP_DEGREE 9
 static const T NAME(exp_q)[] = {0x1.0000000000001p-1,  0x1.5555555555556p-3,  0x1.5555555553d63p-5,  0x1.11111111109b3p-7,
@@ -45,6 +46,7 @@ static const T NAME(log_w)[] = {0x1.5555555555555p-1, 0x1.9999999999a38p-2, 0x1.
 #define SQRT_HALF_BITS 0x3FE6A09E667F3BCD
 #define EXP_LOW (-746.0) /* e^x < 2^-1075: rounds to 0 */
 #define EXP_HIGH (710.0) /* e^x > 2^1024: overflows */
+#define FARTHEST 0x1p1023
 #endif
 #define LOG2_E ((T)1.4426950408889634)
 #define LN2 ((T)0.6931471805599453)
