@@ -14,6 +14,11 @@ from .cross_entropy import (
 )
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .sigmoid import log_sigmoid, sigmoid
+from .sigmoid_cross_entropy import (
+    sigmoid_cross_entropy,
+    sigmoid_cross_entropy_grad,
+    sigmoid_cross_entropy_value_and_grad,
+)
 from .softmax import (
     log_softmax,
     log_softmax_backward,
@@ -50,6 +55,9 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
