@@ -206,11 +206,8 @@ def class_weights(weight, classes):
 def factors(value, name, x):
     """Return factors that broadcast to `x` as an array of the loss's dtype: finite and not negative."""
     array = floats(value, name)
-    try:
-        fits = np.broadcast_shapes(array.shape, x.shape) == x.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
+    if not fits or array.ndim > x.ndim:
         raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
     if array.size and not (array.min() >= 0 and array.max() < math.inf):  # without a mask of the array's size
         where = int((~((array >= 0) & (array < math.inf))).argmax())
@@ -218,6 +215,13 @@ def factors(value, name, x):
         raise ValueError(f"{name} must be finite and not negative, got {got}")
     with np.errstate(over="ignore", under="ignore"):
         return array.astype(loss_dtype(x.dtype), copy=False)
+
+
+def _broadcasts(shape, to):
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
 
 
 def upstream(grad_output, shape, dtype=F64, order="C"):
@@ -401,8 +405,8 @@ def binary_target(target, x, ignore_index):
         array = floats(array, "target")
         if ignore_index is not None:
             raise ValueError(
-                f"ignore_index must be None for a target of probabilities (dtype {array.dtype}), which are no "
-                "labels; use a weight of 0"
+                f"ignore_index must be None for a target of probabilities (dtype {array.dtype}): they are no "
+                "labels, but a weight of 0 drops them"
             )
     same_shape(array, x.shape, "target", "logits")
     if array.dtype.kind not in "iub":

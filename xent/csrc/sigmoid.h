@@ -19,7 +19,8 @@
  *   log u    = log(k + j e) - L             k = 1 - t, j = t for z >= 0, else the other way round; both terms <= 0
  *            = -|z| - L                     where k = 0: a hard target, predicted right
  *
- * as a sum of two numbers, so that the error of u^gamma is gamma times that of u, and not gamma |log u| times.
+ * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u, and not
+ * gamma |log u| times.
  *
  * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
  * are broadcast.
@@ -67,8 +68,9 @@ ALWAYS_INLINE V NAME(exp_below_1)(V x, NAME(scale) raised)
 /* The operands of a block, and the options. NULL: 1 for factors, not wanted for results. */
 typedef struct {
     const T *x, *t, *weight, *pos_weight, *upstream;
+    const T *e; /* exp(-|z|) */
     T *out, *losses;
-    V mix, base, alpha_1, alpha_0, gamma, gradient_scale;
+    V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale;
     NAME(scale) raised;
     int smooth, balanced, squared, ignoring; /* label smoothing, alpha, gamma == 2, ignored elements have t = -1 */
 } NAME(logistic);
@@ -83,12 +85,12 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 {
     const V zero = {0}, one = NAME(set)(1), k = v_select(positive, s, t), j = v_select(positive, t, s);
     const V mixed = v_max(v_fma(j, e, k), NAME(set)((T)FAINT));
-    V low;
-    const V log_mixed = NAME(log_pair)(mixed, zero, &low);
+    V rest;
+    const V most = NAME(log_pair)(mixed, zero, &rest), log_mixed = most + rest;
     const VM right = m_eq(k, zero);
     const V large = v_select(right, -size, log_mixed), log_u = large - log_1_e, v = b->gamma * log_u;
-    low = NAME(sum_error)(large, -log_1_e, log_u) + v_select(right, zero, low);
-    low = NAME(product_error)(b->gamma, log_u, v) + b->gamma * low;
+    V low = NAME(sum_error)(large, -log_1_e, log_u) + v_select(right, zero, rest - (log_mixed - most));
+    low = NAME(product_error)(b->gamma, log_u, v) + v_fma(b->gamma, low, b->gamma_low * log_u);
     low = v_select(m_gt(one, v_abs(low)), low, zero); /* also where it is NaN, of an infinite v */
     const V power = NAME(exp_below_1)(v, b->raised);
     return v_fma(power, low, power);
@@ -107,7 +109,7 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     if (b->weight || b->balanced) a = a * w, c = c * w;
 
     const VM positive = m_ge(z, zero), counts = m_ge(given, zero);
-    const V size = v_abs(z), e = NAME(exp_below_1)(-size, b->raised);
+    const V size = v_abs(z), e = v_load(b->e + i);
     V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
     if (way.value || way.power != PLAIN) {
         log_1_e = NAME(log1p_to_1)(e);
@@ -145,15 +147,24 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     }
 }
 
-ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *b, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
+/* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
+ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
 {
+    const NAME(logistic) b = *options;
+    NAME(sum) own = *sum;
     ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(b, i, LANES, sum, way);
-    if (i < n) NAME(logistic_step)(b, i, n - i, sum, way);
+    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, way);
+    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, way);
+    *sum = own;
 }
 
-static void NAME(logistic_block)(const NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
+/* The exponentials come first: two loops of shorter chains of operations keep more of them in flight than one. */
+static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
 {
+    _Alignas(64) T e[SIGMOID_BLOCK];
+    const V zero = {0};
+    for (ptrdiff_t i = 0; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(b->x + i, n - i, zero)), b->raised));
+    b->e = e;
 #define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
 #define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
     if (power == PLAIN)
@@ -246,7 +257,7 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
     b.mix = NAME(set)((T)a->mix), b.base = NAME(set)((T)a->base), b.smooth = a->base != 0;
     b.alpha_1 = NAME(set)((T)a->alpha_1), b.alpha_0 = NAME(set)((T)a->alpha_0);
     b.balanced = a->alpha_1 != 1 || a->alpha_0 != 1;
-    b.gamma = NAME(set)((T)a->gamma), b.squared = a->gamma == 2;
+    b.gamma = NAME(set)((T)a->gamma), b.gamma_low = NAME(set)((T)(a->gamma - (T)a->gamma)), b.squared = a->gamma == 2;
     b.gradient_scale = NAME(set)((T)a->gradient_scale);
     b.raised = NAME(scale_of)(NAME(set)(-HEAD_START));
     b.ignoring = a->ignoring;
@@ -283,7 +294,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     NAME(sum) sum = {{0}, {0}};
     int64_t counted = 0;
     (void)scratch;
-    NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights);
+    NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights), NAME(lay_out)(&a->upstream, upstream);
     for (ptrdiff_t i = first, n; i < end; i += n) {
         ptrdiff_t good;
         n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_least(SIGMOID_BLOCK, end - i)));
