@@ -85,6 +85,8 @@ def assert_sigmoid(logits, target, given=None, what="", **options):
     given = given or (logits, target)
     dtype, gamma = logits.dtype, options.get("gamma", 0.0)
     extra = 1 + bound("sigmoid_focus", dtype) * gamma if gamma else 0
+    if any(options.get(name) is not None for name in ("weight", "pos_weight", "alpha")):
+        extra += bound("sigmoid_weights", dtype)
     both = xent.sigmoid_cross_entropy_value_and_grad(*given, **options)
     loss = reference("sigmoid_cross_entropy", logits, target, **options)
     summed = 1 if np.ndim(loss) else max(logits.size, 1)

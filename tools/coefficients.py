@@ -1,5 +1,5 @@
-"""Make the polynomial coefficients of xent/csrc/vmath.h and sigmoid.h and print them as C, with the approximation error of
-each.
+"""Make the polynomial coefficients of vmath.h and sigmoid.h in xent/csrc and print them as C, with the
+approximation error of each.
 
     python tools/coefficients.py
 

@@ -67,8 +67,8 @@ def sigmoid_cross_entropy(
     -------
     scalar or ndarray
         The loss in nats: float64 for float64 logits, else float32. Each element is within 4 ulp of its own
-        value, also where the prediction is confident and the loss tiny; with `gamma` within 5 + 3 gamma, as
-        the power multiplies the relative error of its base. Sums are accumulated in float64.
+        value, also where the prediction is confident and the loss tiny. Weights add 2 ulp, and `gamma` adds
+        1 + 3 gamma, as a power multiplies the relative error of its base. Sums are accumulated in float64.
 
     Raises
     ------
@@ -148,8 +148,8 @@ def sigmoid_cross_entropy_grad(
     -------
     ndarray
         Of the shape and dtype of `logits`. For targets of 0 and 1 each entry is within 4 ulp of its own
-        value, tiny ones included (5 + 3 gamma with a focal factor); for others the two terms may cancel, and
-        the bound is at the scale of their magnitudes.
+        value, tiny ones included; weights and `gamma` add what they add to the loss. For other targets two
+        terms may cancel, and the bound is at the scale of their magnitudes.
 
     Raises
     ------
