@@ -499,6 +499,14 @@ def test_infinite_logits(gamma, dtype):
         )
 
 
+def test_huge_gamma(dtype):
+    for gamma in [1e4, 1e38, 1e300]:
+        loss, grad = xent.sigmoid_cross_entropy_value_and_grad(
+            np.array([-1, 0, 1], dtype), [1, 0, 0], gamma=gamma, reduction="none"
+        )
+        assert not loss.any() and not grad.any()
+
+
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_huge_logits(gamma, dtype):
     for huge in [200.0, 1e4, 1e30, float(np.finfo(dtype).max)]:
@@ -627,6 +635,12 @@ def test_wrong_arguments(name):
             function(bad, np.zeros(3))
         with raises(TypeError, "target"):
             function(np.zeros(bad.shape), bad)
+
+
+def test_factors_beyond_float32():
+    with raises(ValueError, "weight[1] = 1e+39", "float32"):
+        xent.sigmoid_cross_entropy(np.zeros(2, np.float32), [0, 1], weight=[1.0, 1e39])
+    assert xent.sigmoid_cross_entropy(np.zeros(2), [0, 1], weight=[1.0, 1e39]) > 1e38
 
 
 def test_wrong_outputs():

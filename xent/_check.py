@@ -209,12 +209,13 @@ def factors(value, name, x):
     fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
     if not fits or array.ndim > x.ndim:
         raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
-    if array.size and not (array.min() >= 0 and array.max() < math.inf):  # without a mask of the array's size
-        where = int((~((array >= 0) & (array < math.inf))).argmax())
-        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
-        raise ValueError(f"{name} must be finite and not negative, got {got}")
     with np.errstate(over="ignore", under="ignore"):
-        return array.astype(loss_dtype(x.dtype), copy=False)
+        narrow = array.astype(loss_dtype(x.dtype), copy=False)
+    if narrow.size and not (narrow.min() >= 0 and narrow.max() < math.inf):  # without a mask of its size
+        where = int((~((narrow >= 0) & (narrow < math.inf))).argmax())
+        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
+        raise ValueError(f"{name} must be finite and not negative in {narrow.dtype}, got {got}")
+    return narrow
 
 
 def _broadcasts(shape, to):

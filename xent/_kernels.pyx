@@ -743,13 +743,15 @@ def log_sigmoid(cnp.ndarray x, cnp.ndarray out, int threads):
 cdef int code_of_target(cnp.ndarray target) noexcept:
     """The code of integers by their size, or of floats; -1 where there is none."""
     cdef int kind = cnp.PyArray_TYPE(target)
-    if cnp.PyTypeNum_ISINTEGER(kind) or cnp.PyTypeNum_ISBOOL(kind):
-        return {1: XENT_I8, 2: XENT_I16, 4: XENT_I32}.get(cnp.PyArray_ITEMSIZE(target), XENT_I64)
-    return code_of(kind)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(target)
+    if not cnp.PyTypeNum_ISINTEGER(kind) and not cnp.PyTypeNum_ISBOOL(kind):
+        return code_of(kind)
+    return XENT_I8 if size == 1 else XENT_I16 if size == 2 else XENT_I32 if size == 4 else XENT_I64
 
 
 cdef void sigmoid_options(xent_sigmoid_args *a, double smoothing, double gamma, alpha) noexcept:
-    a.mix, a.base, a.gamma = 1 - smoothing, smoothing / 2, gamma
+    a.mix, a.base = 1 - smoothing, smoothing / 2
+    a.gamma = min(gamma, 1e30)  # finite as a float; the powers are 0 or 1 from far below on
     a.alpha_1 = a.alpha_0 = 1
     if alpha is not None:
         a.alpha_1 = alpha
