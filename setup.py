@@ -51,7 +51,8 @@ HEADERS = [
     "cross_entropy.h",
     "evaluate.h",
 ]
-HEADERS += ["elementwise.h", "window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
+HEADERS += ["elementwise.h", "sigmoid.h"]
+HEADERS += ["window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -7,6 +7,8 @@ PEERS = {
     "softmax": (1.2, 3),
     "log_softmax": (1.2, 3),
     "logsumexp": (1.2, 3),
+    "sigmoid_cross_entropy": (1.5, 4),
+    "sigmoid_cross_entropy_value_and_grad": (2, 6),
     "conv2d": (1.0, 1.25),
     "conv2d forward+backward": (1.2, 1.75),
     "max_pool2d": (2, 2),

@@ -13,7 +13,9 @@ from helpers import ROOT, run_python
 import xent
 
 LOSSES = [
-    f"{loss}{part}" for loss in ["cross_entropy", "nll_loss"] for part in ["", "_grad", "_value_and_grad"]
+    f"{loss}{part}"
+    for loss in ["cross_entropy", "nll_loss", "sigmoid_cross_entropy"]
+    for part in ["", "_grad", "_value_and_grad"]
 ]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
@@ -50,6 +52,8 @@ SOFTMAX_LOSS = (
 LOSS_OPTIONS = {
     "cross_entropy": SOFTMAX_LOSS,
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
+    "sigmoid_cross_entropy": "weight=None, pos_weight=None, label_smoothing=0.0, gamma=0.0, alpha=None, "
+    "ignore_index=None, reduction='mean'",
 }
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
@@ -59,7 +63,11 @@ def contract():
     for line in SIGNATURES.split("\n")[1:-1]:
         name, parameters = line.split("(", 1)
         yield name, f"({parameters}"
-    for loss, first in [("cross_entropy", "logits"), ("nll_loss", "log_probs")]:
+    for loss, first in [
+        ("cross_entropy", "logits"),
+        ("nll_loss", "log_probs"),
+        ("sigmoid_cross_entropy", "logits"),
+    ]:
         for part, extras in LOSS_EXTRAS.items():
             yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
     some = SOFTMAX_LOSS.replace("z_loss=0.0, gamma=0.0, ", "").replace("logit_cap=None, ", "")

@@ -197,10 +197,11 @@ def twins(dtype):
             yield f"cross_entropy{part}", (x, labels), {"reduction": reduction}
             yield f"cross_entropy{part}", (x, y), {"reduction": reduction}
             yield f"nll_loss{part}", (logp, labels), {"reduction": reduction}
+            yield f"sigmoid_cross_entropy{part}", (x, y), {"reduction": reduction}
 
 
 def is_loss(name):
-    return name in ("logsumexp", "cross_entropy", "nll_loss")
+    return name in ("logsumexp", "cross_entropy", "nll_loss", "sigmoid_cross_entropy")
 
 
 @pytest.mark.parametrize("module", [xent, xent.reference], ids=["compiled", "reference"])

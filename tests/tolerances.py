@@ -36,6 +36,16 @@ BOUNDS = {
     "affine_gradient": (4, 4),
     "sigmoid": (4, 4),
     "log_sigmoid": (4, 4),
+    # a sum of two numbers of one sign, each a product of a target and a softplus
+    "sigmoid_loss": (4, 4),
+    # a probability (exp, one sum, one quotient, one product) times one factor; for targets between 0 and 1
+    # two terms may cancel, so at the scale of their magnitudes
+    "sigmoid_gradient": (4, 4),
+    # what weight, pos_weight and alpha add to both: half an ulp for each of four products
+    "sigmoid_weights": (2, 2),
+    # for each unit of gamma, with one for the products that put the parts together: (1 - p_t)^gamma has
+    # gamma times the relative error of 1 - p_t, which is a sum of two products of probabilities
+    "sigmoid_focus": (3, 3),
     # y (g - sum g y) and g - p sum g may cancel, so at the scale of the sum of magnitudes. The sum over the
     # classes accumulates in float64: invisible in float32, see `summed` for float64
     "backward": (4, 4),

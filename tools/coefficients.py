@@ -1,5 +1,5 @@
-"""Make the polynomial coefficients of xent/csrc/vmath.h and print them as C, with the approximation error of
-each.
+"""Make the polynomial coefficients of vmath.h and sigmoid.h in xent/csrc and print them as C, with the
+approximation error of each.
 
     python tools/coefficients.py
 
@@ -68,6 +68,7 @@ if __name__ == "__main__":
         print(real.__name__)
         fit("exp q", exp_tail, [-half, half], exp_degree, real)
         fit("log w", log_tail, [0, s_max**2], log_degree, real)
+        fit("log w of sigmoid.h", log_tail, [0, (mp.mpf("1.0001") / 5) ** 2], log_degree, real)
         split(real, bits)
     print("float32 with a table of quarters of an octave: q, the roots 2^(k / 4), and what they lose")
     print("   " + ", ".join(float(np.float32(c)).hex() for c in fit_weighted(exp_tail, half / 4, 2)))

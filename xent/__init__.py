@@ -17,6 +17,11 @@ from .evaluate import evaluate
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import log_sigmoid, sigmoid
+from .sigmoid_cross_entropy import (
+    sigmoid_cross_entropy,
+    sigmoid_cross_entropy_grad,
+    sigmoid_cross_entropy_value_and_grad,
+)
 from .softmax import (
     log_softmax,
     log_softmax_backward,
@@ -57,6 +62,9 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

@@ -40,6 +40,9 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
@@ -75,6 +78,45 @@ def log_softmax_backward(
 def softmax_jacobian(y: ArrayLike, axis: int = -1) -> _Array: ...
 def sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
 def log_sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
+def sigmoid_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    ignore_index: int | None = None,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def sigmoid_cross_entropy_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    ignore_index: int | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def sigmoid_cross_entropy_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    ignore_index: int | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,

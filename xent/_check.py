@@ -219,8 +219,30 @@ def _in_range(array, name, positive=False):
     return array
 
 
-def upstream(grad_output, shape):
-    """Return (factor, None) for a scalar loss, (1, float64 per position) for unreduced losses."""
+def factors(value, name, x):
+    """Return factors that broadcast to `x` as an array of the loss's dtype: finite and not negative."""
+    array = floats(value, name)
+    fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
+    if not fits or array.ndim > x.ndim:
+        raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = array.astype(loss_dtype(x.dtype), copy=False)
+    if narrow.size and not (narrow.min() >= 0 and narrow.max() < math.inf):  # without a mask of its size
+        where = int((~((narrow >= 0) & (narrow < math.inf))).argmax())
+        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
+        raise ValueError(f"{name} must be finite and not negative in {narrow.dtype}, got {got}")
+    return narrow
+
+
+def _broadcasts(shape, to):
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
+
+
+def upstream(grad_output, shape, dtype=F64, order="C"):
+    """Return (factor, None) for a scalar loss, (1, array of a dtype) for unreduced losses."""
     if grad_output is None:
         return 1.0, None
     array = floats(grad_output, "grad_output")
@@ -228,7 +250,8 @@ def upstream(grad_output, shape):
         raise ValueError(f"grad_output must have the shape of the loss, {shape}, got {array.shape}")
     if shape == ():
         return float(array), None
-    return 1.0, np.asarray(array, dtype=F64, order="C")
+    with np.errstate(over="ignore", under="ignore"):
+        return 1.0, np.asarray(array, dtype=dtype, order=order)
 
 
 # ---- sliding windows ----
@@ -387,6 +410,45 @@ def labels_of(target, x, axis, ignore_index, hint=""):
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
     return np.require(array, dtype=np.int64, requirements="CA")
+
+
+def binary_target(target, x, ignore_index):
+    """Return (array, ignore_index or None): integers as they are, or floats that the kernels take beside `x`.
+
+    The kernel checks the values (`bad_binary`). An ignore_index that the integers cannot hold is None.
+    """
+    array = np.asarray(target)
+    if array.dtype.kind not in "iub":
+        array = floats(array, "target")
+        if ignore_index is not None:
+            raise ValueError(
+                f"ignore_index must be None for a target of probabilities (dtype {array.dtype}): they are no "
+                "labels, but a weight of 0 drops them"
+            )
+    same_shape(array, x.shape, "target", "logits")
+    if array.dtype.kind not in "iub":
+        known = array.dtype in (x.dtype, F32, F64)
+        return (array if known else array.astype(loss_dtype(x.dtype))), None
+    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements="A")
+    if ignore_index is not None:
+        ignore_index = label_value(ignore_index, "ignore_index")
+        low, high = (
+            (0, 1) if array.dtype.kind == "b" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
+        )
+        ignore_index = ignore_index if low <= ignore_index <= high else None
+    return array, ignore_index
+
+
+def bad_binary(target, ignore_index):
+    """Return the error for the first element of a target that is neither a 0 or 1 nor in [0, 1]."""
+    if target.dtype.kind in "iub":
+        bad, expected = (target != 0) & (target != 1), "0 or 1"
+        if ignore_index is not None:
+            bad, expected = bad & (target != ignore_index), f"0, 1 or ignore_index={ignore_index}"
+    else:
+        bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
+    where = int(bad.argmax())
+    return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
 
 
 def bad_label(labels, where, classes, ignore_index):

@@ -26,6 +26,10 @@ cdef extern from "csrc/table.h" nogil:
         XENT_F16
         XENT_BF16
         XENT_DTYPES
+        XENT_I8
+        XENT_I16
+        XENT_I32
+        XENT_I64
 
     ctypedef void (*xent_kernel)(const void *args, Py_ssize_t chunk, void *scratch) noexcept nogil
 
@@ -41,6 +45,7 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel evaluate[4]
         xent_kernel sigmoid[4]
         xent_kernel log_sigmoid[4]
+        xent_kernel sigmoid_cross_entropy[4]
         xent_kernel im2col[4]
         xent_kernel col2im[4]
         xent_kernel conv2d_pack[4]
@@ -97,6 +102,24 @@ cdef extern from "csrc/table.h" nogil:
         Py_ssize_t size, chunk
         void *x
         void *out
+
+    ctypedef struct xent_factor:
+        void *data
+        Py_ssize_t repeat, count
+
+    ctypedef struct xent_sigmoid_args:
+        Py_ssize_t size, chunk
+        void *x
+        void *target
+        int target_code, ignoring
+        int64_t ignore_index
+        xent_factor weight, pos_weight, upstream
+        double mix, base, gamma, alpha_1, alpha_0, gradient_scale
+        int value
+        void *out
+        void *losses
+        double *partial
+        int64_t *counted
 
     ctypedef struct xent_window:
         Py_ssize_t height, width, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w
@@ -782,6 +805,133 @@ def sigmoid(cnp.ndarray x, cnp.ndarray out, int threads):
 
 def log_sigmoid(cnp.ndarray x, cnp.ndarray out, int threads):
     run_map(table.log_sigmoid, x, out, threads)
+
+
+# ---- sigmoid cross-entropy ----
+
+cdef int code_of_target(cnp.ndarray target) noexcept:
+    """The code of integers by their size, or of floats; -1 where there is none."""
+    cdef int kind = cnp.PyArray_TYPE(target)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(target)
+    if not cnp.PyTypeNum_ISINTEGER(kind) and not cnp.PyTypeNum_ISBOOL(kind):
+        return code_of(kind)
+    return XENT_I8 if size == 1 else XENT_I16 if size == 2 else XENT_I32 if size == 4 else XENT_I64
+
+
+cdef void sigmoid_options(xent_sigmoid_args *a, double smoothing, double gamma, alpha) noexcept:
+    a.mix, a.base = 1 - smoothing, smoothing / 2
+    a.gamma = min(gamma, 1e30)  # finite as a float; the powers are 0 or 1 from far below on
+    a.alpha_1 = a.alpha_0 = 1
+    if alpha is not None:
+        a.alpha_1 = alpha
+        a.alpha_0 = 1 - a.alpha_1
+
+
+cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, int kind, int threads, double *total) except -2:
+    """Return how many elements count, -1 if there is a bad target; the sum of their losses in `total`."""
+    cdef double few_partial[FEW]
+    cdef int64_t few_counted[FEW]
+    cdef double *partial = few_partial
+    cdef int64_t *counted = few_counted
+    cdef Py_ssize_t k, chunks, count = 0
+    a.chunk = CHUNK
+    chunks = (a.size + CHUNK - 1) // CHUNK
+    if chunks > FEW:
+        partial = <double *>PyMem_Malloc(<size_t>chunks * (sizeof(double) + sizeof(int64_t)))
+        if partial == NULL:
+            raise MemoryError(f"no memory for {chunks} partial sums")
+        counted = <int64_t *>(partial + chunks)
+    a.partial, a.counted = partial, counted
+    try:
+        if a.size <= QUICK:  # one chunk, and not worth giving up the GIL
+            for k in range(chunks):
+                table.sigmoid_cross_entropy[kind](a, k, NULL)
+        else:
+            run(table.sigmoid_cross_entropy[kind], a, chunks, threads, 0)
+        total[0] = ordered_sum(partial, chunks)
+        for k in range(chunks):
+            count = -1 if count < 0 or counted[k] < 0 else count + counted[k]
+    finally:
+        if partial != few_partial:
+            PyMem_Free(partial)
+    return count
+
+
+def quick_sigmoid_cross_entropy(logits, target, label_smoothing, gamma, alpha, reduction, out, bint want_value,
+                                bint want_grad, Py_ssize_t most):
+    """Return (loss or None, gradient or None) of plain arrays of less than `most` elements; None: look closer.
+
+    Without weights, ignored elements and upstream gradients, for the reductions "mean" and "sum".
+    """
+    cdef xent_sigmoid_args a
+    cdef cnp.ndarray x, t
+    cdef double divisor, smoothing, power, total = 0
+    cdef int k
+    if not are_floats(logits) or not cnp.PyArray_CheckExact(target):
+        return None
+    x, t = <cnp.ndarray>logits, <cnp.ndarray>target
+    memset(&a, 0, sizeof(a))
+    a.size, a.target_code = cnp.PyArray_SIZE(x), code_of_target(t)
+    if not 0 < a.size < most or cnp.PyArray_NDIM(x) == 0 or not cnp.PyArray_ISCARRAY_RO(x) or not cnp.PyArray_ISCARRAY_RO(t):
+        return None
+    if a.target_code < XENT_DTYPES and a.target_code != code(x) or cnp.PyArray_NDIM(t) != cnp.PyArray_NDIM(x):
+        return None
+    for k in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(t, k) != cnp.PyArray_DIM(x, k):
+            return None
+    if type(label_smoothing) is not float or type(gamma) is not float or alpha is not None and type(alpha) is not float:
+        return None
+    smoothing, power = label_smoothing, gamma
+    divisor = a.size if reduction == "mean" else 1 if reduction == "sum" else 0
+    if not 0 <= smoothing <= 1 or not 0 <= power or not isfinite(power) or divisor == 0:
+        return None
+    if alpha is not None and not 0 <= <double>alpha <= 1:
+        return None
+    sigmoid_options(&a, smoothing, power, alpha)
+    a.x, a.target, a.gradient_scale = cnp.PyArray_DATA(x), cnp.PyArray_DATA(t), 1 / divisor
+    if want_grad and out is not None:
+        if not cnp.PyArray_CheckExact(out) or not takes(out, x) or not cnp.PyArray_ISCARRAY(<cnp.ndarray>out):
+            return None
+        if not apart(<cnp.ndarray>out, t) or run_sigmoid(&a, code(x), 1, &total) < 0:  # nothing is written yet
+            return None
+    elif want_grad:
+        out = empty_like(x)
+    a.out, a.value = data(<cnp.ndarray>out if want_grad else None), want_value
+    if run_sigmoid(&a, code(x), 1, &total) < 0:
+        return None
+    return loss_scalar(total / divisor, code(x) == XENT_F64) if want_value else None, out if want_grad else None
+
+
+cdef int fill_factor(xent_factor *f, given) except -1:
+    """`given` is (array, repeat, count), or None."""
+    f.data = NULL
+    if given is not None:
+        f.data, f.repeat, f.count = data(<cnp.ndarray>given[0]), given[1], given[2]
+    return 0
+
+
+def sigmoid_cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray losses, bint value, weight,
+                          pos_weight, cnp.ndarray upstream, double smoothing, double gamma, alpha, ignore_index,
+                          double gradient_scale, int threads):
+    """Return (sum of the losses, how many elements count, or -1 if there is a bad target).
+
+    All arrays are contiguous, in the same order. `weight` and `pos_weight` are (array, repeat, count) as in xent_factor.
+    Without `value` and `out` the targets are checked, and that is all.
+    """
+    cdef xent_sigmoid_args a
+    cdef double total = 0
+    memset(&a, 0, sizeof(a))
+    a.size, a.x, a.target, a.target_code = cnp.PyArray_SIZE(x), data(x), data(target), code_of_target(target)
+    a.out, a.losses, a.value = data(out), data(losses), value
+    if ignore_index is not None:
+        a.ignoring, a.ignore_index = True, ignore_index
+    fill_factor(&a.weight, weight)
+    fill_factor(&a.pos_weight, pos_weight)
+    fill_factor(&a.upstream, None if upstream is None else (upstream, 1, a.size))
+    sigmoid_options(&a, smoothing, gamma, alpha)
+    a.gradient_scale = gradient_scale
+    count = run_sigmoid(&a, code(x), threads, &total)
+    return total, count
 
 
 def vmath(name, cnp.ndarray x):

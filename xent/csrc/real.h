@@ -55,6 +55,8 @@
 
 #include "elementwise.h"
 
+#include "sigmoid.h"
+
 #ifndef STORED_AS_16
 #include "im2col.h"
 
@@ -100,6 +102,10 @@
 #undef FAINT
 #undef FIRST_GUESS
 #undef LN2
+#undef HEAD_START
+#undef OTHER_REAL
+#undef OTHER_CODE
+#undef OWN_CODE
 #endif
 #undef XENT_REAL
 #undef XENT_STORED

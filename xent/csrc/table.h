@@ -88,6 +88,32 @@ typedef struct {
     void *out;
 } xent_map_args;
 
+/* Targets of the sigmoid cross-entropy beside the element types: integers, of which the sign does not matter. */
+enum { XENT_I8 = XENT_DTYPES, XENT_I16, XENT_I32, XENT_I64 };
+
+/* Factors of the elements, of the type computed with: that of element i is data[i / repeat % count]; 1 without data. */
+typedef struct {
+    const void *data;
+    ptrdiff_t repeat, count;
+} xent_factor;
+
+/* Sigmoid cross-entropy. Without `value` and `out` the targets are checked and counted, and that is all. */
+typedef struct {
+    ptrdiff_t size, chunk;
+    const void *x, *target;
+    int target_code;                        /* any integers, f32, f64 or the type of x */
+    int ignoring;                           /* whether `ignore_index` is one of the integers; its bits */
+    int64_t ignore_index;
+    xent_factor weight, pos_weight, upstream;
+    double mix, base;                       /* the target used: mix * t + base */
+    double gamma, alpha_1, alpha_0;         /* alpha_t of t = 1 and t = 0 */
+    double gradient_scale;
+    int value;                              /* whether losses are wanted */
+    void *out, *losses;                     /* the gradient; losses of the type computed with: NULL where not wanted */
+    double *partial;                        /* sum of the losses of each chunk */
+    int64_t *counted;                       /* elements of each chunk that are not ignored; -1: there is a bad target */
+} xent_sigmoid_args;
+
 /* The geometry of a sliding window over (height, width) images. */
 typedef struct {
     ptrdiff_t height, width;           /* of the input image */

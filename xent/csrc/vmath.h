@@ -215,15 +215,14 @@ ALWAYS_INLINE vf64 tanh_f64(vf64 x)
 }
 #endif
 
-/* log(1 + x + x_low) for x >= 0, as a sum of two numbers: the larger is returned. u = 1 + x and its rounding error c; u = 2^k m with m
- * in [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2;
+/* log(u + c) for a normal u > 0 and a c far below it, as a sum of two numbers: the larger is returned. u = 2^k m with m in
+ * [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2;
  * log(u + c) = log u + c / u. */
-ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
+ALWAYS_INLINE V NAME(log_pair)(V u, V c, V *low)
 {
-    const V one = NAME(set)(1), zero = {0};
-    const V u = one + x;
-    const V c = NAME(sum_error)(one, x, u) + x_low;
-    const VI k = (VI)(((VU)u - (VU)NAME(iset)(SQRT_HALF_BITS)) >> MANTISSA_BITS);
+    const V one = NAME(set)(1);
+    const I bias = (I)EXPONENT_BIAS << MANTISSA_BITS; /* keeps the shifted number positive: AVX2 has no other shift of 64 bits */
+    const VI k = (VI)(((VU)u + (VU)NAME(iset)(bias - SQRT_HALF_BITS)) >> MANTISSA_BITS) - NAME(iset)(EXPONENT_BIAS);
     const V n = (V)(k + NAME(iset)(MAGIC_BITS)) - NAME(set)(MAGIC);
     const V f = (V)((VI)u - (k << MANTISSA_BITS)) - one;
     const V s = f / (NAME(set)(2) + f);
@@ -234,9 +233,18 @@ ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
     const V small = (s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c / u)) - half_square;
     const V head = n * NAME(set)(LN2_HEAD);
     const V large = head + f;
-    const V rest = NAME(sum_error)(head, f, large) + small;
+    *low = NAME(sum_error)(head, f, large) + small;
+    return large;
+}
+
+/* log(1 + x + x_low) for x >= 0, as a sum of two numbers: u = 1 + x and its rounding error c. */
+ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
+{
+    const V one = NAME(set)(1), zero = {0};
+    const V u = one + x;
+    const V large = NAME(log_pair)(u, NAME(sum_error)(one, x, u) + x_low, low);
     const VM finite = m_gt(NAME(set)((T)INFINITY), x); /* infinity and NaN pass */
-    *low = v_select(finite, rest, zero);
+    *low = v_select(finite, *low, zero);
     return v_select(finite, large, x);
 }
 

@@ -16,7 +16,13 @@ from .cross_entropy import (
 from .evaluate import evaluate
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
-from .sigmoid import log_sigmoid, sigmoid
+from .sigmoid import (
+    log_sigmoid,
+    sigmoid,
+    sigmoid_cross_entropy,
+    sigmoid_cross_entropy_grad,
+    sigmoid_cross_entropy_value_and_grad,
+)
 from .softmax import (
     log_softmax,
     log_softmax_backward,
@@ -50,6 +56,9 @@ __all__ = [
     "nll_loss_grad",
     "nll_loss_value_and_grad",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

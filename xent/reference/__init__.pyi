@@ -23,6 +23,9 @@ from xent import nll_loss as nll_loss
 from xent import nll_loss_grad as nll_loss_grad
 from xent import nll_loss_value_and_grad as nll_loss_value_and_grad
 from xent import sigmoid as sigmoid
+from xent import sigmoid_cross_entropy as sigmoid_cross_entropy
+from xent import sigmoid_cross_entropy_grad as sigmoid_cross_entropy_grad
+from xent import sigmoid_cross_entropy_value_and_grad as sigmoid_cross_entropy_value_and_grad
 from xent import softmax as softmax
 from xent import softmax_backward as softmax_backward
 from xent import softmax_jacobian as softmax_jacobian
@@ -51,6 +54,9 @@ __all__ = [
     "nll_loss_grad",
     "nll_loss_value_and_grad",
     "sigmoid",
+    "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

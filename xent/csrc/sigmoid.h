@@ -1,0 +1,321 @@
+/* sigmoid.h: sigmoid cross-entropy, value and gradient, elementwise.
+ *
+ * With e = exp(-|z|), p = sigmoid(z), r = 1 - p = sigmoid(-z), L = log1p(e), a = w c t and b = w (1 - t) (weight w, pos_weight c),
+ *
+ *   p, r     = 1 / (1 + e), e / (1 + e)     for z >= 0, else the other way round: both exact to the last bits
+ *   softplus(-z) = max(-z, 0) + L,      softplus(z) = max(z, 0) + L
+ *   B        = a softplus(-z) + b softplus(z)
+ *            = (a + b) L + k |z|            k = b for z >= 0, else a; nothing cancels, and 0 * infinity counts as 0
+ *   dB/dz    = b p - a r                    cancels only for t between 0 and 1
+ *
+ * Focal: F = u^gamma B with u = 1 - p_t = t r + (1 - t) p, a sum of terms of one sign:
+ *
+ *   du/dz    = ((1 - t) - t) p r
+ *   dF/dz    = gamma u^(gamma - 1) ((1 - t) - t) p r B + u^gamma dB/dz        for t = 0 and t = 1 both terms have one sign
+ *
+ * p r B is 0 where z is infinite. For gamma 1 and 2 the powers are products. For any other, u^(gamma - 1) p r = u^gamma (p r / u), of
+ * which p r / u <= 1 whatever gamma is, and u^gamma = exp(gamma log u) with
+ *
+ *   log u    = log(k + j e) - L             k = 1 - t, j = t for z >= 0, else the other way round; both terms <= 0
+ *            = -|z| - L                     where k = 0: a hard target, predicted right
+ *
+ * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u, and not
+ * gamma |log u| times.
+ *
+ * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
+ * are broadcast.
+ */
+#ifndef SIGMOID_BLOCK
+#define SIGMOID_BLOCK 512 /* elements: the blocks of all operands stay in an L1 cache of 32 KiB */
+enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
+#endif
+
+#ifndef STORED_AS_16
+/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and ln 2. As
+ * log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
+#if XENT_REAL == 32
+static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2, 0x1.e65a280000000p-3};
+#define HEAD_START 32 /* 2^32 e^-104 is a normal number */
+#define OTHER_REAL double
+#define OTHER_CODE XENT_F64
+#define OWN_CODE XENT_F32
+#else
+static const T NAME(log_half_w)[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2, 0x1.c71c72dfa1e8cp-3,
+                                     0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3, 0x1.0e8c0fc2c6077p-3, 0x1.169e53265dd01p-3};
+#define HEAD_START 128 /* 2^128 e^-746 is */
+#define OTHER_REAL float
+#define OTHER_CODE XENT_F32
+#define OWN_CODE XENT_F64
+#endif
+
+ALWAYS_INLINE V NAME(log1p_to_1)(V e)
+{
+    const V zero = {0}, one = NAME(set)(1), half = NAME(set)((T)0.5);
+    const VM upper = m_ge(e, half);
+    const V f = v_select(upper, (e - one) * half, e), s = f / (NAME(set)(2) + f), z = s * s, half_square = half * f * f;
+    V w = NAME(set)(NAME(log_half_w)[LOG_DEGREE]);
+    for (int i = LOG_DEGREE - 1; i >= 0; i--) w = v_fma(w, z, NAME(set)(NAME(log_half_w)[i]));
+    const V small = v_fma(s, v_fma(z, w, half_square), -half_square);
+    return v_select(upper, NAME(set)(LN2), zero) + (f + small);
+}
+
+/* e^x for x <= 0: one scaling, from a power of two that keeps tiny results normal until the last product. */
+ALWAYS_INLINE V NAME(exp_below_1)(V x, NAME(scale) raised)
+{
+    return NAME(exp_scaled)(x, raised) * NAME(set)((T)(XENT_REAL == 32 ? 0x1p-32 : 0x1p-128));
+}
+
+/* The operands of a block, and the options. NULL: 1 for factors, not wanted for results. */
+typedef struct {
+    const T *x, *t, *weight, *pos_weight, *upstream;
+    const T *e; /* exp(-|z|) */
+    T *out, *losses;
+    V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale;
+    NAME(scale) raised;
+    int smooth, balanced, squared, ignoring; /* label smoothing, alpha, gamma == 2, ignored elements have t = -1 */
+} NAME(logistic);
+
+/* What is wanted, and the power. Constants at every call. */
+typedef struct {
+    int value, gradient, power;
+} NAME(logistic_way);
+
+/* u^gamma. */
+ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V size, V e, V log_1_e)
+{
+    const V zero = {0}, one = NAME(set)(1), k = v_select(positive, s, t), j = v_select(positive, t, s);
+    const V mixed = v_max(v_fma(j, e, k), NAME(set)((T)FAINT));
+    V rest;
+    const V most = NAME(log_pair)(mixed, zero, &rest), log_mixed = most + rest;
+    const VM right = m_eq(k, zero);
+    const V large = v_select(right, -size, log_mixed), log_u = large - log_1_e, v = b->gamma * log_u;
+    V low = NAME(sum_error)(large, -log_1_e, log_u) + v_select(right, zero, rest - (log_mixed - most));
+    low = NAME(product_error)(b->gamma, log_u, v) + v_fma(b->gamma, low, b->gamma_low * log_u);
+    low = v_select(m_gt(one, v_abs(low)), low, zero); /* also where it is NaN, of an infinite v */
+    const V power = NAME(exp_below_1)(v, b->raised);
+    return v_fma(power, low, power);
+}
+
+/* n elements from i on, at most a vector. */
+ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
+{
+    const V zero = {0}, one = NAME(set)(1), z = NAME(load)(b->x + i, n, zero), given = NAME(load)(b->t + i, n, zero);
+    V t = given, s = one - given;
+    if (b->smooth) t = v_fma(b->mix, t, b->base), s = v_fma(b->mix, s, b->base);
+    V a = t, c = s, w = one;
+    if (b->weight) w = NAME(load)(b->weight + i, n, zero);
+    if (b->balanced) w = w * v_fma(b->alpha_1, t, b->alpha_0 * s);
+    if (b->pos_weight) a = a * NAME(load)(b->pos_weight + i, n, zero);
+    if (b->weight || b->balanced) a = a * w, c = c * w;
+
+    const VM positive = m_ge(z, zero), counts = m_ge(given, zero);
+    const V size = v_abs(z), e = v_load(b->e + i);
+    V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
+    if (way.value || way.power != PLAIN) {
+        log_1_e = NAME(log1p_to_1)(e);
+        loss = v_fma(a + c, log_1_e, v_max(v_select(positive, c, a) * size, zero));
+    }
+    if (way.gradient || way.power != PLAIN) {
+        const V larger = one / (one + e), smaller = e * larger;
+        const V p = v_select(positive, larger, smaller), r = v_select(positive, smaller, larger);
+        const V u = v_fma(t, r, s * p);
+        V slope = v_fma(c, p, -(a * r));
+        if (way.power == SQUARE) {
+            const V lower = b->squared ? u : one;
+            power = lower * u, share = p * r * lower;
+        }
+        if (way.power == POWER) {
+            power = NAME(focus)(b, positive, t, s, size, e, log_1_e);
+            share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
+        }
+        if (way.power != PLAIN) {
+            slope = v_fma(power, slope, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
+            loss = loss * power;
+        }
+        if (way.gradient) {
+            slope = slope * b->gradient_scale;
+            if (b->upstream) slope = slope * NAME(load)(b->upstream + i, n, zero);
+            if (b->ignoring) slope = v_select(counts, slope, zero);
+            NAME(store)(b->out + i, slope, n);
+        }
+    }
+    if (way.value) {
+        if (b->ignoring) loss = v_select(counts, loss, zero);
+        if (b->losses) NAME(store)(b->losses + i, loss, n);
+        if (n < LANES) loss = v_select(NAME(first)(n), loss, zero);
+        NAME(sum_add)(sum, loss);
+    }
+}
+
+/* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
+ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
+{
+    const NAME(logistic) b = *options;
+    NAME(sum) own = *sum;
+    ptrdiff_t i = 0;
+    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, way);
+    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, way);
+    *sum = own;
+}
+
+/* The exponentials come first: two loops of shorter chains of operations keep more of them in flight than one. */
+static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
+{
+    _Alignas(64) T e[SIGMOID_BLOCK];
+    const V zero = {0};
+    for (ptrdiff_t i = 0; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(b->x + i, n - i, zero)), b->raised));
+    b->e = e;
+#define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
+#define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
+    if (power == PLAIN)
+        WAYS(PLAIN);
+    else if (power == SQUARE)
+        WAYS(SQUARE);
+    else
+        WAYS(POWER);
+#undef WAY
+#undef WAYS
+}
+
+/* Broadcast factors that repeat within a block are laid out once, so that any stretch of a block is there. */
+static void NAME(lay_out)(const xent_factor *f, T *room)
+{
+    if (f->data && f->repeat == 1 && f->count <= SIGMOID_BLOCK)
+        for (ptrdiff_t k = 0; k < SIGMOID_BLOCK + f->count; k++) room[k] = k < f->count ? ((const T *)f->data)[k] : room[k - f->count];
+}
+
+/* How many elements from i on have factors in one stretch of memory: n at most. */
+ALWAYS_INLINE ptrdiff_t NAME(stretch)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n)
+{
+    return f->data && f->repeat == 1 && f->count > SIGMOID_BLOCK ? xent_least(n, f->count - i % f->count) : n;
+}
+
+/* The factors of n elements from i on, in `room` if they must be laid out. */
+static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T *room)
+{
+    const T *data = (const T *)f->data;
+    if (!data) return NULL;
+    if (f->repeat == 1) return (f->count <= SIGMOID_BLOCK ? room : data) + i % f->count;
+    for (ptrdiff_t k = 0, end; k < n; k = end) {
+        const T value = data[(i + k) / f->repeat % f->count];
+        end = xent_least(n, k + f->repeat - (i + k) % f->repeat);
+        for (ptrdiff_t m = k; m < end; m++) room[m] = value;
+    }
+    return room;
+}
+
+/* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The numbers are the
+ * caller's memory, which another thread may write to: whatever they are, they index nothing. */
+#define READ_INTEGERS(bits)                                                                                              \
+    static ptrdiff_t NAME(read_i##bits)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *t)                      \
+    {                                                                                                                    \
+        const uint##bits##_t *p = (const uint##bits##_t *)a->target + i;                                                 \
+        const uint##bits##_t other = (uint##bits##_t)a->ignore_index;                                                    \
+        uint##bits##_t bad = 0;                                                                                          \
+        ptrdiff_t ignored = 0;                                                                                           \
+        if (!a->ignoring) {                                                                                              \
+            for (ptrdiff_t k = 0; k < n; k++) bad |= p[k] & (uint##bits##_t)~1, t[k] = p[k] ? 1 : 0;                     \
+            return bad ? -1 : n;                                                                                         \
+        }                                                                                                                \
+        for (ptrdiff_t k = 0; k < n; k++) {                                                                              \
+            const uint##bits##_t v = p[k];                                                                               \
+            ignored += v == other;                                                                                       \
+            bad |= v == other ? 0 : v & (uint##bits##_t)~1;                                                              \
+            t[k] = v == other ? -1 : v ? 1 : 0;                                                                          \
+        }                                                                                                                \
+        return bad ? -1 : n - ignored;                                                                                   \
+    }
+READ_INTEGERS(8)
+READ_INTEGERS(16)
+READ_INTEGERS(32)
+READ_INTEGERS(64)
+#undef READ_INTEGERS
+
+/* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. */
+static ptrdiff_t NAME(read_floats)(const OTHER_REAL *p, ptrdiff_t n, T *t)
+{
+    int good = 1;
+    for (ptrdiff_t k = 0; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k];
+    return good ? n : -1;
+}
+
+/* n if all of n numbers are in [0, 1], else -1. */
+static ptrdiff_t NAME(check_targets)(const T *t, ptrdiff_t n)
+{
+    const V zero = {0}, one = NAME(set)(1);
+    VM good = m_eq(zero, zero);
+    for (ptrdiff_t k = 0; k < n; k += LANES) {
+        const V v = NAME(load)(t + k, n - k, zero);
+        good &= m_ge(v, zero) & m_ge(one, v);
+    }
+    return m_any((VM)~good) ? -1 : n;
+}
+
+static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
+{
+    NAME(logistic) b = {0};
+    b.mix = NAME(set)((T)a->mix), b.base = NAME(set)((T)a->base), b.smooth = a->base != 0;
+    b.alpha_1 = NAME(set)((T)a->alpha_1), b.alpha_0 = NAME(set)((T)a->alpha_0);
+    b.balanced = a->alpha_1 != 1 || a->alpha_0 != 1;
+    b.gamma = NAME(set)((T)a->gamma), b.gamma_low = NAME(set)((T)(a->gamma - (T)a->gamma)), b.squared = a->gamma == 2;
+    b.gradient_scale = NAME(set)((T)a->gradient_scale);
+    b.raised = NAME(scale_of)(NAME(set)(-HEAD_START));
+    b.ignoring = a->ignoring;
+    return b;
+}
+#endif
+
+/* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one is bad. */
+static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *room, ptrdiff_t *counted)
+{
+    const V zero = {0};
+    const T *t = room;
+    switch (a->target_code) {
+    case XENT_I8: *counted = NAME(read_i8)(a, i, n, room); return t;
+    case XENT_I16: *counted = NAME(read_i16)(a, i, n, room); return t;
+    case XENT_I32: *counted = NAME(read_i32)(a, i, n, room); return t;
+    case XENT_I64: *counted = NAME(read_i64)(a, i, n, room); return t;
+    case OTHER_CODE: *counted = NAME(read_floats)((const OTHER_REAL *)a->target + i, n, room); return t;
+    case OWN_CODE: t = (const T *)a->target + i; break;
+    default: /* the type of the logits */
+        for (ptrdiff_t k = 0; k < n; k += LANES) v_store(room + k, KERNEL(load)((const S *)a->target + i + k, n - k, zero));
+    }
+    *counted = NAME(check_targets)(t, n);
+    return t;
+}
+
+static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_sigmoid_args *a = (const xent_sigmoid_args *)args;
+    const ptrdiff_t first = chunk * a->chunk, end = xent_least(first + a->chunk, a->size);
+    const int power = a->gamma == 0 ? PLAIN : a->gamma == 1 || a->gamma == 2 ? SQUARE : POWER;
+    _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK], upstream[2 * SIGMOID_BLOCK];
+    NAME(logistic) b = NAME(logistic_of)(a);
+    NAME(sum) sum = {{0}, {0}};
+    int64_t counted = 0;
+    (void)scratch;
+    NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights), NAME(lay_out)(&a->upstream, upstream);
+    for (ptrdiff_t i = first, n; i < end; i += n) {
+        ptrdiff_t good;
+        n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_least(SIGMOID_BLOCK, end - i)));
+        b.t = KERNEL(targets)(a, i, n, targets, &good);
+        counted = good < 0 || counted < 0 ? -1 : counted + good;
+        if (!a->value && !a->out) continue;
+        b.weight = NAME(factors)(&a->weight, i, n, weights), b.pos_weight = NAME(factors)(&a->pos_weight, i, n, pos_weights);
+        b.upstream = NAME(factors)(&a->upstream, i, n, upstream);
+        b.losses = a->losses ? (T *)a->losses + i : NULL;
+#ifdef STORED_AS_16
+        const V zero = {0};
+        T x[SIGMOID_BLOCK];
+        for (ptrdiff_t k = 0; k < n; k += LANES) v_store(x + k, KERNEL(load)((const S *)a->x + i + k, n - k, zero));
+        b.x = x, b.out = a->out ? x : NULL;
+        NAME(logistic_block)(&b, n, power, a->value, &sum);
+        for (ptrdiff_t k = 0; a->out && k < n; k += LANES) KERNEL(store)((S *)a->out + i + k, v_load(x + k), n - k);
+#else
+        b.x = (const T *)a->x + i, b.out = a->out ? (T *)a->out + i : NULL;
+        NAME(logistic_block)(&b, n, power, a->value, &sum);
+#endif
+    }
+    a->partial[chunk] = NAME(sum_total)(&sum);
+    a->counted[chunk] = counted;
+}
