@@ -660,7 +660,7 @@ def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_s
     a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor
     a.partial = partial
     run_small(table.cross_entropy[code(x)], &a, size)
-    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk, 0) / divisor
+    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk, SUMS) / divisor
     return loss_scalar(total, code(x) == XENT_F64), out
 
 
@@ -772,18 +772,18 @@ cdef list run_sums(xent_kernel kernel, xent_softmax_args *a, int threads, size_t
     a.partial = partial
     try:
         run(kernel, a, chunks, threads, scratch)
-        return [ordered_sum(partial, chunks, k) for k in range(wanted)]
+        return [ordered_sum(partial + k, chunks, SUMS) for k in range(wanted)]
     finally:
         if partial != few:
             PyMem_Free(partial)
 
 
-cdef double ordered_sum(const double *partial, Py_ssize_t chunks, int which) noexcept nogil:
-    """The sum of one of the sums of the chunks, in index order."""
+cdef double ordered_sum(const double *terms, Py_ssize_t n, int step) noexcept nogil:
+    """The sum of every `step`th of the terms, n of them, in index order."""
     cdef double total = 0, error = 0
     cdef Py_ssize_t k
-    for k in range(chunks):
-        add(&total, &error, partial[k * SUMS + which])
+    for k in range(n):
+        add(&total, &error, terms[k * step])
     return total + error if isfinite(total) else total
 
 
@@ -848,7 +848,7 @@ cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, int kind, int threads, double 
                 table.sigmoid_cross_entropy[kind](a, k, NULL)
         else:
             run(table.sigmoid_cross_entropy[kind], a, chunks, threads, 0)
-        total[0] = ordered_sum(partial, chunks)
+        total[0] = ordered_sum(partial, chunks, 1)
         for k in range(chunks):
             count = -1 if count < 0 or counted[k] < 0 else count + counted[k]
     finally:

@@ -130,7 +130,7 @@ static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERN
 }
 
 /* The focal factors of a tile. */
-static void KERNEL(focus)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
+static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
 {
     for (ptrdiff_t p = 0; p < n; p++) {
         const double q = -(double)terms->p_minus_1[p], p_y = terms->p[p], l = (double)terms->loss[p] + terms->loss_low[p];
@@ -274,7 +274,7 @@ static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(
         KERNEL(no_labels)(t->n, &y);
         memset(&terms, 0, sizeof terms);
     }
-    if (a->gamma != 0) KERNEL(focus)(a->gamma, &y, &terms, t->n);
+    if (a->gamma != 0) KERNEL(focal_factors)(a->gamma, &y, &terms, t->n);
     KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, losses);
     if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL);
 }

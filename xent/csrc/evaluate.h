@@ -5,12 +5,12 @@
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * Their sums over the positions, times a->sample, are LOSS, SQUARE and ENTROPY of a->partial, and that of [rank == 0] is FIRST. If there
+ * Their sums over the positions, times a->sample, are LOSS, SQUARES and ENTROPY of a->partial, and that of [rank == 0] is FIRST. If there
  * is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
-enum { LOSS, SQUARE, ENTROPY, FIRST };
+enum { LOSS, SQUARES, ENTROPY, FIRST };
 #define ALONE 0.5  /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
 #define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
@@ -157,7 +157,7 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
     for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = first[p] = known.square[p] = known.entropy[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) {
         sum_add_f64(sums + LOSS, v_load(loss + p)), sum_add_f64(sums + FIRST, v_load(first + p));
-        sum_add_f64(sums + SQUARE, v_load(known.square + p)), sum_add_f64(sums + ENTROPY, v_load(known.entropy + p));
+        sum_add_f64(sums + SQUARES, v_load(known.square + p)), sum_add_f64(sums + ENTROPY, v_load(known.entropy + p));
     }
 }
 
