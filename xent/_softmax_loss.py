@@ -161,7 +161,7 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
         goal.losses,
         threads_for(x.size),
     )
-    return goal.losses[()] if goal.divisor is None else scalar(goal.dtype, total / goal.divisor)
+    return goal.losses[()] if goal.divisor is None else numpy_scalar(goal.dtype, total / goal.divisor)
 
 
 def check_gamma(options, labels):
@@ -215,7 +215,7 @@ def narrowed(array, dtype):
         return array.astype(dtype, copy=False)
 
 
-def scalar(dtype, value):
+def numpy_scalar(dtype, value):
     """Return a NumPy scalar."""
     if -3e38 < value < 3e38 or dtype == np.float64:  # anything fits
         return dtype.type(value)

@@ -4,7 +4,7 @@ import numpy as np
 
 from . import _check
 from ._docs import documented
-from ._softmax_loss import Options, divisor_of, narrowed, scalar, solve
+from ._softmax_loss import Options, divisor_of, narrowed, numpy_scalar, solve
 
 TARGET = """target : array_like
         Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
@@ -420,4 +420,4 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
             np.moveaxis(out, axis, -1)[index] = narrowed(entries, out.dtype)
     if divisor is None:
         return narrowed(losses, _check.loss_dtype(x.dtype))[()], out
-    return scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out
+    return numpy_scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out

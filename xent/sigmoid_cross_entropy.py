@@ -7,7 +7,7 @@ import numpy as np
 from . import _check, _kernels
 from ._docs import documented
 from ._threads import WORTH_A_THREAD, threads_for
-from ._softmax_loss import scalar
+from ._softmax_loss import numpy_scalar
 
 _TARGET = """target : array_like
         Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
@@ -295,7 +295,7 @@ def _solve(logits, target, options, want_value, want_grad, out, grad_output):
     if losses is not None:
         return (losses.T if flip else losses)[()], result
     divisor = count if divisor is None else divisor
-    return scalar(scalar, total / divisor if divisor else 0.0), result
+    return numpy_scalar(scalar, total / divisor if divisor else 0.0), result
 
 
 def _arranged(array, flip):
