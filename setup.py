@@ -48,6 +48,7 @@ HEADERS = [
     "softmax.h",
     "cross_entropy.h",
 ]
+HEADERS += ["probabilities.h"]
 HEADERS += ["elementwise.h", "window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.

@@ -49,6 +49,8 @@
 
 #include "elementwise.h"
 
+#include "probabilities.h"
+
 #ifndef STORED_AS_16
 #include "im2col.h"
 
@@ -82,6 +84,8 @@
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
 #undef SQRT_HALF_BITS
+#undef TINY
+#undef LARGEST
 #undef EXP_LOW
 #undef EXP_HIGH
 #undef LOG2_E
