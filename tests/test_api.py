@@ -12,12 +12,19 @@ from helpers import ROOT, run_python
 
 import xent
 
-LOSSES = [
-    f"{loss}{part}" for loss in ["cross_entropy", "nll_loss"] for part in ["", "_grad", "_value_and_grad"]
-]
+LOSS_ARGUMENTS = {
+    "cross_entropy": "logits, target",
+    "nll_loss": "log_probs, target",
+    "cross_entropy_probs": "probs, target",
+    "binary_cross_entropy": "probs, target",
+    "kl_div": "log_probs, target",
+    "distillation_loss": "student_logits, teacher_logits",
+    "mse_loss": "pred, target",
+}
+LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
-    "sigmoid", "log_sigmoid", *LOSSES,
+    "sigmoid", "log_sigmoid", "entropy", *LOSSES,
     "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
 ]  # fmt: skip
@@ -32,6 +39,7 @@ log_softmax_backward(grad, y, axis=-1, *, out=None)
 softmax_jacobian(y, axis=-1)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
+entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
 conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
@@ -45,6 +53,11 @@ avg_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=F
 LOSS_OPTIONS = {
     "cross_entropy": "axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction='mean'",
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
+    "cross_entropy_probs": "axis=-1, clip=None, base=None, reduction='mean'",
+    "binary_cross_entropy": "weight=None, clip=None, base=None, reduction='mean'",
+    "kl_div": "axis=-1, log_target=False, base=None, reduction='mean'",
+    "distillation_loss": "axis=-1, temperature=1.0, reduction='mean'",
+    "mse_loss": "reduction='mean'",
 }
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
@@ -54,9 +67,9 @@ def contract():
     for line in SIGNATURES.split("\n")[1:-1]:
         name, parameters = line.split("(", 1)
         yield name, f"({parameters}"
-    for loss, first in [("cross_entropy", "logits"), ("nll_loss", "log_probs")]:
+    for loss, arguments in LOSS_ARGUMENTS.items():
         for part, extras in LOSS_EXTRAS.items():
-            yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
+            yield f"{loss}{part}", f"({arguments}, *, {extras}{LOSS_OPTIONS[loss]})"
 
 
 def parameters(function):

@@ -110,7 +110,13 @@ def assert_close(name, args, given=None, what="", grad_output=None, **options):
     limit = bound("loss", np.dtype(single), max(terms, 1))
     for result in [getattr(xent, name)(*given, **options), both[0]]:
         assert_ulp(
-            np.asarray(result), loss, limit, dtype=single, scale=loss_scale, slack=slack, what=f"{name} {what}"
+            np.asarray(result),
+            loss,
+            limit,
+            dtype=single,
+            scale=loss_scale,
+            slack=slack,
+            what=f"{name} {what}",
         )
     grads = [getattr(xent, f"{name}_grad")(*given, grad_output=grad_output, **options)]
     if grad_output is None:
@@ -194,13 +200,13 @@ def test_temperatures(temperature, shape, axis, dtype):
         assert_close("distillation_loss", args, axis=axis, temperature=temperature, reduction=reduction)
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-5, 1e5])
+@pytest.mark.parametrize("temperature", [1e-15, 1e-5, 1e5])
 def test_extreme_temperatures(temperature, dtype):
     x, t = arguments("distillation_loss", (4, 5), dtype)
     x, t = x * dtype.type(temperature), t * dtype.type(temperature)
     expected = reference("distillation_loss", wide(x), wide(t), temperature=temperature, reduction="none")
     result = xent.distillation_loss(x, t, temperature=temperature, reduction="none")
-    assert np.allclose(result / temperature**2, expected / temperature**2, rtol=1e-5) or temperature == 1e-30
+    assert np.allclose(result / temperature**2, expected / temperature**2, rtol=1e-5)
     grad = xent.distillation_loss_grad(x, t, temperature=temperature)
     assert np.allclose(
         grad / temperature, reference("distillation_loss_grad", wide(x), wide(t), temperature=temperature)
@@ -350,11 +356,14 @@ def test_nearly_equal_students(distance, classes, dtype):
         args = [student, teacher] if axis else [np.ascontiguousarray(a.T) for a in (student, teacher)]
         loss, grad = xent.distillation_loss_value_and_grad(*args, axis=axis, reduction="none")
         what = f"axis {axis}"
-        # terms of one sign whose two exponentials may each be an ulp off, and d, of which d^2 doubles the error
         assert_ulp(loss, expected, bound("distillation", dtype, classes), dtype=dtype, what=what)
         grad = grad if axis else grad.T
-        p = reference("softmax", wide(teacher), -1)
-        scale = np.abs(grads[0]) + p * float(finfo(dtype).eps)
+        # d is the difference of the logits less that of their log-sum-exps, which may cancel
+        s, t = wide(student), wide(teacher)
+        tops = t.max(-1, keepdims=True) - s.max(-1, keepdims=True)
+        sums = (reference("logsumexp", t) - reference("logsumexp", s))[:, None]
+        terms = np.abs(t - s - tops) + np.abs(sums - tops)
+        scale = np.abs(grads[0]) + reference("softmax", t, -1) * np.minimum(terms, 1)
         assert_ulp(grad, grads, bound("distillation", dtype), dtype=dtype, scale=scale, what=what)
 
 
@@ -621,7 +630,7 @@ def test_errors_come_before_effects(name):
     for error, word, options in bad:
         with raises(error, word):
             function(*args, out=out, **options)
-    with raises(ValueError, target):
+    with raises(TypeError if name == "cross_entropy_probs" else ValueError, target):
         function(args[0], args[1][:, :3], out=out)
     with raises(TypeError, target):
         function(args[0], args[1].astype(complex), out=out)

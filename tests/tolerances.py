@@ -34,7 +34,7 @@ BOUNDS = {
     # weights, smoothing, probability targets: a p_c - b w_c - d may cancel, so at the scale |a p_c| + |b w_c|
     # + |d|
     "affine_gradient": (4, 4),
-    # two softmaxes: probabilities within 4 ulp, and the difference d of log-probabilities, whose square counts
+    # two softmaxes: probabilities within 4 ulp, and a difference of log-probabilities, whose square counts
     "distillation": (8, 8),
     "sigmoid": (4, 4),
     "log_sigmoid": (4, 4),

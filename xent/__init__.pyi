@@ -149,6 +149,145 @@ def nll_loss_value_and_grad(
     ignore_index: int = -100,
     reduction: _Reduction = "mean",
 ) -> tuple[_Result, _Array]: ...
+def cross_entropy_probs(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def cross_entropy_probs_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    axis: int = -1,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def cross_entropy_probs_value_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    axis: int = -1,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def binary_cross_entropy(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def binary_cross_entropy_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    weight: ArrayLike | None = None,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def binary_cross_entropy_value_and_grad(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    weight: ArrayLike | None = None,
+    clip: float | None = None,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def kl_div(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    log_target: bool = False,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def kl_div_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    axis: int = -1,
+    log_target: bool = False,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def kl_div_value_and_grad(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    axis: int = -1,
+    log_target: bool = False,
+    base: float | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def distillation_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def distillation_loss_grad(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    axis: int = -1,
+    temperature: float = 1.0,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def distillation_loss_value_and_grad(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    *,
+    out: _Array | None = None,
+    axis: int = -1,
+    temperature: float = 1.0,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
+def entropy(probs: ArrayLike, *, axis: int = -1, base: float | None = None) -> _Result: ...
+def mse_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def mse_loss_grad(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    grad_output: ArrayLike | None = None,
+    out: _Array | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...
+def mse_loss_value_and_grad(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    out: _Array | None = None,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _Array]: ...
 def conv2d(
     x: ArrayLike,
     weight: ArrayLike,

@@ -247,7 +247,9 @@ def broadcast(value, name, x, of):
     try:
         return np.broadcast_to(array, x.shape)
     except ValueError:
-        raise ValueError(f"{name} must broadcast to {of}, of shape {x.shape}, got shape {array.shape}") from None
+        raise ValueError(
+            f"{name} must broadcast to {of}, of shape {x.shape}, got shape {array.shape}"
+        ) from None
 
 
 def mean_divisor(reduction, losses, shape, class_axis=None):

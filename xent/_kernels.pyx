@@ -84,7 +84,7 @@ cdef extern from "csrc/table.h" nogil:
         double gradient_scale
         double *upstream
         int loss
-        double unit, clip, temperature
+        double unit, clip, temperature, factor
 
     enum:
         XENT_MSE
@@ -832,8 +832,8 @@ cdef double *room_for(Py_ssize_t chunks, double *few) except NULL:
 
 def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray upstream, cnp.ndarray out,
                    cnp.ndarray losses, int loss, double unit, double clip, double gradient_scale, bint value, int threads):
-    """Return the sum of the losses of all elements (0 without `value`), or None if the arrays do not lie in a way that the kernels
-    know.
+    """Return the sum of the losses of all elements in nats (0 without `value`), or None if the arrays do not lie in a way that
+    the kernels know.
 
     `target` and `out` have the dtype of x, the others that of its losses; all are of one shape.
     """
@@ -865,8 +865,8 @@ def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.nd
     return total
 
 
-def position_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, int axis, cnp.ndarray losses, cnp.ndarray upstream,
-                    int loss, double unit, double clip, double gradient_scale, int threads):
+def position_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, int axis, cnp.ndarray losses,
+                    cnp.ndarray upstream, int loss, double unit, double clip, double gradient_scale, int threads):
     """Write the loss of each position to `losses`, or return None if the arrays do not lie in a way that the kernels know.
 
     `target` (None for the entropy) and `out` have the dtype of x; `upstream` is float64 in C order.
@@ -882,11 +882,11 @@ def position_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, int axis
     return True
 
 
-def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int axis, cnp.ndarray losses, cnp.ndarray upstream,
-                 double temperature, double unit, double gradient_scale, int threads):
-    """Return the sum of the divergences, or None if the arrays do not lie in a way that the kernels know.
+def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int axis, cnp.ndarray losses,
+                 cnp.ndarray upstream, double temperature, double factor, double gradient_scale, int threads):
+    """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
 
-    `upstream` is float64 in C order; `unit` multiplies `losses`, of which there is one per position.
+    `upstream` is float64 in C order; `factor` multiplies the losses, of which `losses` takes one per position.
     """
     cdef xent_softmax_args a
     cdef double few[FEW]
@@ -898,7 +898,7 @@ def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int 
         return None
     a.per_position = data(losses)
     a.upstream = <double *>data(upstream)
-    a.temperature, a.unit, a.gradient_scale = temperature, unit, gradient_scale
+    a.temperature, a.factor, a.unit, a.gradient_scale = temperature, factor, 1, gradient_scale
     a.room = max(a.classes * LINE_COLUMNS if a.inner > 1 else a.classes + ROW_PADDING, SCRATCH)
     chunks = ceil_div(a.positions, a.chunk)
     partial = room_for(chunks, few)

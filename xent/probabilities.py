@@ -1,4 +1,4 @@
-"""Losses of probabilities: cross-entropy, Kullback-Leibler divergence, distillation, entropy, squared error."""
+"""Losses of probabilities: cross-entropy, KL divergence, distillation, entropy, squared error."""
 
 import math
 
@@ -26,7 +26,9 @@ _documented = documented(
     ce_target="""target : array_like
         Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)``. Or probabilities:
         floats, of the shape of `probs`; they are not normalised.""",
-    ce_options="\n    ".join([_AXIS, _CLIP.replace("{below}", "1").replace("{above}", "1"), _BASE, _POSITIONS]),
+    ce_options="\n    ".join(
+        [_AXIS, _CLIP.replace("{below}", "1").replace("{above}", "1"), _BASE, _POSITIONS]
+    ),
     bce_target="""target : array_like
         Probabilities or labels 0 and 1, of the shape of `probs`. They are converted to the dtype of `probs`
         (float32 if that has 16 bits).""",
@@ -233,10 +235,10 @@ def _of_labels(task, labels, clip):
             task.out[...] = 0
             entries = np.expand_dims(_narrowed(entries, task.out.dtype), task.axis)
             np.put_along_axis(task.out, index, entries, task.axis)
-        losses = (0.0 - log_p) * task.unit
+        losses = 0.0 - log_p
     if task.losses is None:
-        return task.result(losses.sum() / task.unit)
-    task.losses[...] = _narrowed(losses, task.losses.dtype)
+        return task.result(losses.sum())
+    task.losses[...] = _narrowed(losses / task.unit, task.losses.dtype)
     return task.result(0.0)
 
 
@@ -613,7 +615,7 @@ def distillation_loss(student_logits, teacher_logits, *, axis=-1, temperature=1.
     --------
     >>> import xent
     >>> print(xent.distillation_loss([[1.0, 2.0, 3.0]], [[1.0, 2.0, 4.0]], temperature=2.0).round(4))
-    0.1017
+    0.1207
     """
     options = axis, temperature, reduction
     return _distillation(student_logits, teacher_logits, options, False, None, None)[0]
@@ -668,7 +670,7 @@ def distillation_loss_grad(
     --------
     >>> import xent
     >>> xent.distillation_loss_grad([[1.0, 2.0, 3.0]], [[1.0, 2.0, 4.0]]).round(3)
-    array([[ 0.048,  0.13 , -0.179]])
+    array([[ 0.048,  0.131, -0.179]])
     """
     options = axis, temperature, reduction
     return _distillation(student_logits, teacher_logits, options, True, out, grad_output)[1]
@@ -943,19 +945,19 @@ class _Task:
 
     def __init__(self, x, name, target, base, reduction, axis=None):
         self.x, self.name, self.target, self.axis = x, name, target, axis
-        self.unit = 1.0 if base is None else 1.0 / math.log(_check.base(base))
+        self.unit = 1.0 if base is None else math.log(_check.base(base))
         self.shape = x.shape if axis is None else x.shape[:axis] + x.shape[axis + 1 :]
         self.divisor = _check.mean_divisor(reduction, self.shape, x.shape, axis)
         self.dtype = _check.loss_dtype(x.dtype)
 
     def prepare(self, want_grad, out, grad_output, given=None, weight=None, target_name="target"):
-        """Check grad_output and out, and make room for the results. `given` is the target as the user gave it."""
+        """Check grad_output and out, and make room for the results. `given` is the target as it came."""
         self.losses = np.empty(self.shape, self.dtype) if self.divisor is None else None
         dtype = self.dtype if self.axis is None else np.dtype(np.float64)
         factor, self.upstream = _check.upstream(
             grad_output, self.shape if self.divisor is None else (), dtype
         )
-        self.factor = factor * self.unit / (self.divisor or 1.0)
+        self.factor = factor / (self.unit * (self.divisor or 1.0))
         self.out = None
         if want_grad:
             given = given if isinstance(given, np.ndarray) else self.target
@@ -974,7 +976,7 @@ class _Task:
                 self.out[...] = 0
             return self.dtype.type(0), self.out
         with np.errstate(over="ignore", under="ignore"):
-            return np.float64(total * self.unit / self.divisor).astype(self.dtype), self.out
+            return np.float64(total / self.unit / self.divisor).astype(self.dtype), self.out
 
     def _widened(self):
         """Return the data and the gradient as the kernels take them: of the dtype of the target."""
@@ -1015,7 +1017,7 @@ class _Task:
         return self.result(total)
 
     def sum_over_classes(self, loss, clip):
-        """Return (loss, gradient) of a sum over classes: over all elements at once if nothing is per position."""
+        """Return (loss, gradient) of a sum over classes; over all elements at once, if they are reduced."""
         if self.losses is None:
             return self.sum_over_elements(loss, clip)
         return self.losses_of_positions(loss, clip)
@@ -1044,7 +1046,8 @@ class _Task:
     def distil(self, temperature):
         """Return (loss, gradient) of the distillation loss."""
         x, out = self._widened()
-        teacher, factor, unit = self.target, self.factor * temperature, temperature**2
+        teacher, gradient_scale = self.target, self.factor * temperature
+        squared = temperature * temperature  # infinite, where a power would raise
         if x.size == 0:
             return self.result(0.0)
         if not _PLAIN_TEMPERATURES[0] <= temperature <= _PLAIN_TEMPERATURES[1]:
@@ -1059,14 +1062,13 @@ class _Task:
             losses,
             self.upstream,
             temperature,
-            unit,
-            factor,
+            squared,
+            gradient_scale,
             threads_for(x.size),
         )
         self._narrow(out)
         if losses is not self.losses:
             self.losses = _narrowed(losses, self.dtype)
-        self.unit = unit
         return self.result(total)
 
 

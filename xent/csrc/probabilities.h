@@ -159,7 +159,7 @@ ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, p
             l.share = NAME(load)(share, n, zero);
         }
         NAME(sum_add_product)(sum, l.share, l.cost);
-        if (r->losses) NAME(store)(r->losses + i, l.share * l.cost * r->unit, n);
+        if (r->losses) NAME(store)(r->losses + i, l.share * l.cost / r->unit, n);
     }
     if (gradient) {
         if (r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
@@ -238,7 +238,7 @@ static void KERNEL(deliver_losses)(const xent_softmax_args *a, double *loss, ptr
 {
     for (ptrdiff_t p = n; p % LANES_F64; p++) loss[p] = 0;
     for (ptrdiff_t p = 0; p < n; p += LANES_F64) sum_add_f64(losses, v_load(loss + p));
-    for (ptrdiff_t p = 0; a->per_position && p < n; p++) ((T *)a->per_position)[first + p] = (T)(loss[p] * a->unit);
+    for (ptrdiff_t p = 0; a->per_position && p < n; p++) ((T *)a->per_position)[first + p] = (T)(loss[p] / a->unit);
 }
 
 /* One vector of a tile: classes of a position, or positions. */
@@ -501,6 +501,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &guess, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss);
+        for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(a, loss, p, d.n, &losses);
         if (!a->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++) factor[k] = (T)KERNEL(gradient_factor)(a, p + k);

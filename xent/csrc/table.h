@@ -66,9 +66,9 @@ typedef struct {
     const double *upstream;                     /* and one factor per position, or NULL */
     /* losses of probabilities (probabilities.h) */
     int loss;                                   /* which; one of the codes below */
-    double unit;                                /* multiplies every loss */
+    double unit;                                /* divides every loss */
     double clip;                                /* bounds probabilities away from 0, or 0 */
-    double temperature;                         /* distillation */
+    double temperature, factor;                 /* distillation: what divides the logits, and multiplies every loss */
 } xent_softmax_args;
 
 /* Codes of the losses that are sums of a function of two numbers. */
