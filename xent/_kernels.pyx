@@ -770,7 +770,7 @@ cdef enum:
 
 
 cdef bint describe_rows(xent_loss_args *a, PyObject **arrays) noexcept:
-    """See up to six arrays of one shape (None where there is none) as rows; False where they do not lie so. Neighbouring axes
+    """See up to six arrays of one shape (None where there is none) as rows; False where they do not lie so. Adjacent axes
     that are evenly spaced in all arrays count as one; the stride along the rows is one element, or none at all.
     """
     cdef xent_operand *operands[ROW_OPERANDS]
@@ -832,7 +832,7 @@ cdef double *room_for(Py_ssize_t chunks, double *few) except NULL:
 
 def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray upstream, cnp.ndarray out,
                    cnp.ndarray losses, int loss, double unit, double clip, double gradient_scale, bint value, int threads):
-    """Return the sum of the losses of all elements in nats (0 without `value`), or None if the arrays do not lie in a way that
+    """Return the sum of the losses of all elements in nats (0 without `value`), or None if arrays do not lie in a way that
     the kernels know.
 
     `target` and `out` have the dtype of x, the others that of its losses; all are of one shape.

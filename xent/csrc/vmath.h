@@ -236,13 +236,18 @@ ALWAYS_INLINE V NAME(log_ends)(V x, V log_x)
     return v_select(m_gt(x, zero), v_select(m_gt(infinity, x), log_x, end), end);
 }
 
-/* log x + c for any x. Subnormal numbers are made normal first. */
+/* log x + c for any x. Subnormal numbers are made normal first. Most vectors hold nothing but positive normal numbers. */
 ALWAYS_INLINE V NAME(log_plus)(V x, V c)
 {
     const V zero = {0}, bits = NAME(set)(MANTISSA_BITS + 1);
+    V low;
+    /* x - x is not 0 for infinity and NaN */
+    if (!m_any(m_gt(NAME(set)(TINY), v_select(m_eq(x - x, zero), x, zero)))) {
+        const V high = NAME(log_pair)(x, zero, c, &low);
+        return high + low;
+    }
     const VM subnormal = m_gt(NAME(set)(TINY), x);
     const V u = v_select(subnormal, x * NAME(set)((T)((I)1 << (MANTISSA_BITS + 1))), x);
-    V low;
     const V high = NAME(log_pair)(u, v_select(subnormal, bits, zero), c, &low);
     return NAME(log_ends)(x, high + low);
 }
