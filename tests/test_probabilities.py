@@ -358,13 +358,13 @@ def test_nearly_equal_students(distance, classes, dtype):
         what = f"axis {axis}"
         assert_ulp(loss, expected, bound("distillation", dtype, classes), dtype=dtype, what=what)
         grad = grad if axis else grad.T
-        # d is the difference of the logits less that of their log-sum-exps, which may cancel; of an error of eps
-        # in the latter, what its correction cannot see is left
-        s, t = wide(student), wide(teacher)
+        # d is the difference of the logits less that of their log-sum-exps, which may cancel; of an error of
+        # eps in the latter, what its correction cannot see is left
+        s, t, eps = wide(student), wide(teacher), float(finfo(dtype).eps)
         tops = t.max(-1, keepdims=True) - s.max(-1, keepdims=True)
         sums = (reference("logsumexp", t) - reference("logsumexp", s))[:, None]
-        terms = np.abs(t - s - tops) + np.abs(sums - tops)
-        scale = np.abs(grads[0]) + reference("softmax", t, -1) * np.minimum(terms + float(finfo(dtype).eps), 1)
+        terms = np.abs(t - s - tops) + np.abs(sums - tops) + eps
+        scale = np.abs(grads[0]) + reference("softmax", t, -1) * np.minimum(terms, 1)
         assert_ulp(grad, grads, bound("distillation", dtype), dtype=dtype, scale=scale, what=what)
 
 

@@ -195,7 +195,7 @@ static void KERNEL(row_losses)(const xent_loss_args *a, const KERNEL(loss_row) *
 #undef WANTED
 }
 
-/* Where element i of row f * per + o lies; NULL where there is no array. */
+/* Where element i of row f * per + o lies. */
 ALWAYS_INLINE ptrdiff_t KERNEL(place)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t o, ptrdiff_t i)
 {
     return f * operand->far + o * operand->outer + i * operand->stride;
