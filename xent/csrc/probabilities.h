@@ -284,7 +284,12 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_softmax_args *a, const KERNEL(t
 static void KERNEL(position_losses_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     double loss[TILE];
-#define WANTED(name)                                                                                                         if (t->out)                                                                                                                  KERNEL(class_sums)(a, t, loss, NAME(name##_point), 1);                                                               else                                                                                                                         KERNEL(class_sums)(a, t, loss, NAME(name##_point), 0);                                                               break
+#define WANTED(name)                                                                                                     \
+    if (t->out)                                                                                                          \
+        KERNEL(class_sums)(a, t, loss, NAME(name##_point), 1);                                                           \
+    else                                                                                                                 \
+        KERNEL(class_sums)(a, t, loss, NAME(name##_point), 0);                                                           \
+    break
     switch (a->loss) {
     case XENT_CROSS_ENTROPY: WANTED(cross_entropy);
     case XENT_KL_DIV: WANTED(kl_div);
