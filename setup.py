@@ -51,7 +51,7 @@ HEADERS = [
     "cross_entropy.h",
     "evaluate.h",
 ]
-HEADERS += ["elementwise.h", "sigmoid.h"]
+HEADERS += ["elementwise.h", "sigmoid.h", "probabilities.h"]
 HEADERS += ["window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.

@@ -12,14 +12,20 @@ from helpers import ROOT, run_python
 
 import xent
 
-LOSSES = [
-    f"{loss}{part}"
-    for loss in ["cross_entropy", "nll_loss", "sigmoid_cross_entropy"]
-    for part in ["", "_grad", "_value_and_grad"]
-]
+LOSS_ARGUMENTS = {
+    "cross_entropy": "logits, target",
+    "nll_loss": "log_probs, target",
+    "sigmoid_cross_entropy": "logits, target",
+    "cross_entropy_probs": "probs, target",
+    "binary_cross_entropy": "probs, target",
+    "kl_div": "log_probs, target",
+    "distillation_loss": "student_logits, teacher_logits",
+    "mse_loss": "pred, target",
+}
+LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
-    "sigmoid", "log_sigmoid", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
+    "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
 ]  # fmt: skip
@@ -35,6 +41,7 @@ softmax_jacobian(y, axis=-1)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
+entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
 conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
@@ -54,6 +61,11 @@ LOSS_OPTIONS = {
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
     "sigmoid_cross_entropy": "weight=None, pos_weight=None, label_smoothing=0.0, gamma=0.0, alpha=None, "
     "ignore_index=None, reduction='mean'",
+    "cross_entropy_probs": "axis=-1, clip=None, base=None, reduction='mean'",
+    "binary_cross_entropy": "weight=None, clip=None, base=None, reduction='mean'",
+    "kl_div": "axis=-1, log_target=False, base=None, reduction='mean'",
+    "distillation_loss": "axis=-1, temperature=1.0, reduction='mean'",
+    "mse_loss": "reduction='mean'",
 }
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
@@ -63,16 +75,12 @@ def contract():
     for line in SIGNATURES.split("\n")[1:-1]:
         name, parameters = line.split("(", 1)
         yield name, f"({parameters}"
-    for loss, first in [
-        ("cross_entropy", "logits"),
-        ("nll_loss", "log_probs"),
-        ("sigmoid_cross_entropy", "logits"),
-    ]:
-        for part, extras in LOSS_EXTRAS.items():
-            yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
     some = SOFTMAX_LOSS.replace("z_loss=0.0, gamma=0.0, ", "").replace("logit_cap=None, ", "")
     yield "cross_entropy_grad_hess", f"(logits, target, *, hessian='diagonal', out=None, {some})"
     yield "cross_entropy_hvp", f"(logits, target, vector, *, {SOFTMAX_LOSS})"
+    for loss, arguments in LOSS_ARGUMENTS.items():
+        for part, extras in LOSS_EXTRAS.items():
+            yield f"{loss}{part}", f"({arguments}, *, {extras}{LOSS_OPTIONS[loss]})"
 
 
 def parameters(function):

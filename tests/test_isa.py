@@ -16,6 +16,7 @@ NUMERIC = [
     "test_sigmoid.py",
     "test_cross_entropy.py",
     "test_nll.py",
+    "test_probabilities.py",
     "test_sixteen_bits.py",
     "test_conv.py",
     "test_pool.py",

@@ -1,4 +1,4 @@
-"""exp and log1p of xent/csrc/vmath.h by themselves: at most 1 ulp; the slow tests see every float32."""
+"""exp, log and log1p of xent/csrc/vmath.h by themselves: at most 1 ulp; the slow tests see every float32."""
 
 import mpmath
 import numpy as np
@@ -27,6 +27,11 @@ def log1p_float32_errors(x):
     return ulp_errors(_kernels.vmath("log1p", x), np.log1p(x.astype(np.float64)), np.float32)
 
 
+def log_float32_errors(x):
+    x = x[x != 1]  # whose logarithm is exactly 0: test_ends_of_the_range
+    return ulp_errors(_kernels.vmath("log", x), np.log(x.astype(np.float64)), np.float32)
+
+
 def floats_of_bits(first, last, step):
     return np.arange(first, last, step, dtype=np.uint32).view(np.float32)
 
@@ -43,6 +48,11 @@ def test_log1p_float32():
     assert log1p_float32_errors(floats_of_bits(0x0, 0x7F800000, 997)).max() <= VMATH_ULP
 
 
+def test_log_float32():
+    assert log_float32_errors(floats_of_bits(0x1, 0x7F800000, 997)).max() <= VMATH_ULP
+    assert log_float32_errors(floats_of_bits(0x3F000000, 0x40000000, 97)).max() <= VMATH_ULP  # 1/2 to 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(0, 0x80000000, 1 << 24))
 def test_every_float32(chunk):
@@ -50,6 +60,7 @@ def test_every_float32(chunk):
     x = x[np.isfinite(x)]
     if x.size:
         assert log1p_float32_errors(x).max() <= VMATH_ULP
+        assert log_float32_errors(x[x > 0]).max() <= VMATH_ULP
     for signed in (x[x < 89], -x[x < 104.5]):
         if signed.size:
             assert exp_float32_errors(signed).max() <= VMATH_ULP
@@ -62,6 +73,8 @@ def test_float64_against_mpmath(count, rng):
         for name, x, function in [
             ("exp", rng.uniform(-708, 709, count), mpmath.exp),
             ("exp", rng.uniform(-2, 2, count), mpmath.exp),
+            ("log", 10.0 ** rng.uniform(-323, 308, count), mpmath.log),
+            ("log", rng.uniform(0.3, 3, count), mpmath.log),
             ("log1p", 10.0 ** rng.uniform(-20, 300, count), mpmath.log1p),
             ("log1p", rng.uniform(0, 3, count), mpmath.log1p),
         ]:
@@ -78,6 +91,9 @@ def test_ends_of_the_range(dtype):
     x = np.array([-np.inf, -1e30, low, high, 1e30, np.inf, np.nan, 0.0, -0.0], dtype)
     np.testing.assert_array_equal(_kernels.vmath("exp", x)[:3], 0)
     np.testing.assert_array_equal(_kernels.vmath("exp", x)[3:], [np.inf, np.inf, np.inf, np.nan, 1, 1])
+    x = np.array([0.0, -0.0, np.inf, 1.0, np.nan, -1.0, -np.inf, -np.finfo(dtype).smallest_subnormal], dtype)
+    expected = [-np.inf, -np.inf, np.inf, 0.0, *[np.nan] * 4]
+    np.testing.assert_array_equal(_kernels.vmath("log", x), expected)
     x = np.array([0.0, np.inf, np.nan, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal], dtype)
     np.testing.assert_array_equal(_kernels.vmath("log1p", x), x)
 

@@ -34,6 +34,8 @@ BOUNDS = {
     # weights, smoothing, probability targets: a p_c - b w_c - d may cancel, so at the scale |a p_c| + |b w_c|
     # + |d|
     "affine_gradient": (4, 4),
+    # two softmaxes: probabilities within 4 ulp, and a difference of log-probabilities, whose square counts
+    "distillation": (8, 8),
     "sigmoid": (4, 4),
     "log_sigmoid": (4, 4),
     # a sum of two numbers of one sign, each a product of a target and a softplus

@@ -254,6 +254,59 @@ def upstream(grad_output, shape, dtype=F64, order="C"):
         return 1.0, np.asarray(array, dtype=dtype, order=order)
 
 
+def inside(value, name, high):
+    """Return a float in the open interval (0, high)."""
+    number = real(value, name, 0.0, high, open_low=True)
+    if number == high:
+        raise ValueError(f"{name} must be between 0 and {high:g}, without these, got {value}")
+    return number
+
+
+def base(value):
+    """Return the base of a logarithm."""
+    number = real(value, "base", 0.0, open_low=True)
+    if number == 1.0:
+        raise ValueError("base must be a finite number > 0 other than 1, got 1")
+    return number
+
+
+def flag(value, name):
+    """Return a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+    return bool(value)
+
+
+def broadcast(value, name, x, of):
+    """Return floats that are broadcast to the shape of `x`, in the dtype of its losses."""
+    array = floats(value, name)
+    with np.errstate(over="ignore", under="ignore"):
+        array = array.astype(loss_dtype(x.dtype), copy=False)
+    try:
+        return np.broadcast_to(array, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must broadcast to {of}, of shape {x.shape}, got shape {array.shape}"
+        ) from None
+
+
+def mean_divisor(reduction, losses, shape, class_axis=None):
+    """Return what the sum of losses of shape `losses` is divided by; None for no reduction, 0 for a mean over
+    nothing. `shape` is that of the data.
+    """
+    reduction_name(reduction)
+    if reduction == "none":
+        return None
+    if reduction == "sum":
+        return 1.0
+    if reduction != "mean_batch":
+        return math.prod(losses)
+    if class_axis == 0 or not shape:
+        why = "axis 0 is the class axis" if shape else "there is no axis"
+        raise ValueError(f'reduction="mean_batch" needs a batch axis in front, but {why}')
+    return shape[0]
+
+
 # ---- sliding windows ----
 
 
@@ -376,7 +429,7 @@ def images(array, name):
 # ---- targets ----
 
 
-def target_of(target, x, axis, ignore_index):
+def target_of(target, x, axis, ignore_index, name="logits"):
     """Return (labels, None), as `labels_of`; or (None, probabilities), of the logits' shape and dtype.
 
     Beside 16-bit logits, probabilities of another dtype become float32 instead: they must not lose bits.
@@ -386,14 +439,26 @@ def target_of(target, x, axis, ignore_index):
     array = np.asarray(target)
     if array.shape == x.shape and array.dtype.kind not in "iub":
         if x.size == 0 and x.shape[axis] == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
-            raise ValueError(f"logits must have at least one class, got shape {x.shape}")
-        with np.errstate(over="ignore", under="ignore"):
-            probs = floats(array, "target")
-            narrow = x.dtype if probs.dtype == x.dtype else loss_dtype(x.dtype)
-            return None, probs.astype(narrow, copy=False)
+            raise ValueError(f"{name} must have at least one class, got shape {x.shape}")
+        return None, target_like(array, x, name)
     if array.size == 0 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list is a list of no labels
-    return labels_of(array, x, axis, ignore_index, "; probabilities must have the shape of the logits"), None
+    hint = f"; probabilities must have the shape of the {name}"
+    return labels_of(array, x, axis, ignore_index, hint), None
+
+
+def target_like(target, x, of, name="target"):
+    """Return floats of the shape and dtype of `x`.
+
+    Beside 16-bit floats, numbers of another dtype become float32 instead: they must not lose bits.
+    """
+    array = np.asarray(target)
+    if array.dtype == np.bool_:
+        array = array.astype(x.dtype)
+    array = floats(array, name)
+    same_shape(array, x.shape, name, of)
+    with np.errstate(over="ignore", under="ignore"):
+        return array.astype(x.dtype if array.dtype == x.dtype else loss_dtype(x.dtype), copy=False)
 
 
 def labels_of(target, x, axis, ignore_index, hint=""):
@@ -451,10 +516,19 @@ def bad_binary(target, ignore_index):
     return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
 
 
+def labels_in_range(labels, classes):
+    """Raise unless int64 labels are in [0, classes)."""
+    bad = labels.view(np.uint64) >= classes
+    if bad.any():
+        raise bad_label(labels, int(bad.argmax()), classes, None)
+
+
 def bad_label(labels, where, classes, ignore_index):
     """Return the error for the label at flat position `where`."""
     value = labels.reshape(-1)[where]
-    expected = f"0 <= label < {classes} or ignore_index={ignore_index}"
+    expected = f"0 <= label < {classes}"
+    if ignore_index is not None:
+        expected += f" or ignore_index={ignore_index}"
     return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
 
 

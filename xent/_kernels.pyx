@@ -46,6 +46,9 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel sigmoid[4]
         xent_kernel log_sigmoid[4]
         xent_kernel sigmoid_cross_entropy[4]
+        xent_kernel element_losses[4]
+        xent_kernel position_losses[4]
+        xent_kernel distillation[4]
         xent_kernel im2col[4]
         xent_kernel col2im[4]
         xent_kernel conv2d_pack[4]
@@ -59,6 +62,8 @@ cdef extern from "csrc/table.h" nogil:
         xent_kernel avg_pool2d_backward[4]
         void (*exp_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*exp_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+        void (*log_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*log_f64)(const double *, double *, Py_ssize_t) noexcept nogil
         void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
 
@@ -97,6 +102,23 @@ cdef extern from "csrc/table.h" nogil:
         int evaluates
         int64_t *rank
         int64_t most
+        int loss
+        double unit, clip, factor
+
+    enum:
+        XENT_MSE
+        XENT_BINARY_CROSS_ENTROPY
+        XENT_CROSS_ENTROPY
+        XENT_KL_DIV
+        XENT_KL_DIV_LOG
+        XENT_ENTROPY
+
+    ctypedef struct xent_loss_args:
+        Py_ssize_t rows, per, length, piece, chunk
+        xent_operand x, target, out, weight, upstream, losses
+        double *partial
+        int loss
+        double unit, clip, gradient_scale
 
     ctypedef struct xent_map_args:
         Py_ssize_t size, chunk
@@ -935,7 +957,7 @@ def sigmoid_cross_entropy(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cn
 
 
 def vmath(name, cnp.ndarray x):
-    """Evaluate exp or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
+    """Evaluate exp, log or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
     cdef cnp.ndarray y = x.copy()
     cdef bint single = code(x) == XENT_F32
     cdef void *source = cnp.PyArray_DATA(x)
@@ -945,11 +967,168 @@ def vmath(name, cnp.ndarray x):
         table.exp_f32(<const float *>source, <float *>target, n)
     elif name == "exp":
         table.exp_f64(<const double *>source, <double *>target, n)
+    elif name == "log" and single:
+        table.log_f32(<const float *>source, <float *>target, n)
+    elif name == "log":
+        table.log_f64(<const double *>source, <double *>target, n)
     elif single:
         table.log1p_f32(<const float *>source, <float *>target, n)
     else:
         table.log1p_f64(<const double *>source, <double *>target, n)
     return y
+
+
+# ---- losses of probabilities ----
+
+MSE, BINARY_CROSS_ENTROPY, CROSS_ENTROPY = XENT_MSE, XENT_BINARY_CROSS_ENTROPY, XENT_CROSS_ENTROPY
+KL_DIV, KL_DIV_LOG, ENTROPY = XENT_KL_DIV, XENT_KL_DIV_LOG, XENT_ENTROPY
+
+cdef enum:
+    ROW_OPERANDS = 6
+    SCRATCH = 2048  # numbers of each array that distillation works on: four of them fit an L1 cache
+
+
+cdef bint describe_rows(xent_loss_args *a, PyObject **arrays) noexcept:
+    """See up to six arrays of one shape (None where there is none) as rows; False where they do not lie so. Adjacent axes
+    that are evenly spaced in all arrays count as one; the stride along the rows is one element, or none at all.
+    """
+    cdef xent_operand *operands[ROW_OPERANDS]
+    cdef cnp.ndarray first = <cnp.ndarray>arrays[0], array
+    cdef int k, n, groups = 0
+    cdef Py_ssize_t count[MOST_AXES]
+    cdef Py_ssize_t step[ROW_OPERANDS][MOST_AXES]
+    cdef Py_ssize_t size, item
+    cdef bint mergeable
+    operands[0], operands[1], operands[2] = &a.x, &a.target, &a.weight
+    operands[3], operands[4], operands[5] = &a.upstream, &a.out, &a.losses
+    for k in range(cnp.PyArray_NDIM(first)):
+        size = cnp.PyArray_DIM(first, k)
+        if size == 1:
+            continue
+        mergeable = groups > 0
+        for n in range(ROW_OPERANDS):
+            if <object>arrays[n] is not None and mergeable:
+                mergeable = step[n][groups - 1] == cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k) * size
+        if not mergeable:
+            count[groups] = 1
+            groups += 1
+        count[groups - 1] *= size
+        for n in range(ROW_OPERANDS):
+            step[n][groups - 1] = 0 if <object>arrays[n] is None else cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k)
+    if groups > 3:
+        return False
+    a.length = count[groups - 1] if groups > 0 else 1
+    a.per = count[groups - 2] if groups > 1 else 1
+    a.rows = a.per * (count[groups - 3] if groups > 2 else 1)
+    for n in range(ROW_OPERANDS):
+        if <object>arrays[n] is None:
+            continue
+        array = <cnp.ndarray>arrays[n]
+        item = cnp.PyArray_ITEMSIZE(array)
+        if not cnp.PyArray_ISALIGNED(array):
+            return False
+        for k in range(groups):
+            if step[n][k] % item:
+                return False
+        operands[n].data = cnp.PyArray_DATA(array)
+        operands[n].stride = step[n][groups - 1] // item if groups > 0 else 1
+        operands[n].outer = step[n][groups - 2] // item if groups > 1 else 0
+        operands[n].far = step[n][groups - 3] // item if groups > 2 else 0
+        if operands[n].stride != 1 and not (n == 2 and operands[n].stride == 0):
+            return False
+    return True
+
+
+cdef double *room_for(Py_ssize_t chunks, double *few) except NULL:
+    """Memory for the partial sums of chunks: `few` of FEW numbers, or fresh memory."""
+    cdef double *partial = few
+    if chunks > FEW:
+        partial = <double *>PyMem_Malloc(<size_t>chunks * sizeof(double))
+        if partial == NULL:
+            raise MemoryError(f"no memory for {chunks} partial sums")
+    return partial
+
+
+def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray upstream, cnp.ndarray out,
+                   cnp.ndarray losses, int loss, double unit, double clip, double gradient_scale, bint value, int threads):
+    """Return the sum of the losses of all elements in nats (0 without `value`), or None if arrays do not lie in a way that
+    the kernels know.
+
+    `target` and `out` have the dtype of x, the others that of its losses; all are of one shape.
+    """
+    cdef xent_loss_args a
+    cdef PyObject *arrays[ROW_OPERANDS]
+    cdef double few[FEW]
+    cdef double *partial
+    cdef Py_ssize_t chunks
+    cdef double total = 0
+    arrays[0], arrays[1], arrays[2] = <PyObject *>x, <PyObject *>target, <PyObject *>weight
+    arrays[3], arrays[4], arrays[5] = <PyObject *>upstream, <PyObject *>out, <PyObject *>losses
+    memset(&a, 0, sizeof(a))
+    if cnp.PyArray_SIZE(x) == 0:
+        return 0.0
+    if not describe_rows(&a, arrays):
+        return None
+    a.piece, a.chunk = CHUNK, max(CHUNK // a.length, 1)
+    a.loss, a.unit, a.clip, a.gradient_scale = loss, unit, clip, gradient_scale
+    chunks = ceil_div(a.rows, a.chunk) * ceil_div(a.length, a.piece)
+    partial = room_for(chunks, few)
+    try:
+        a.partial = partial if value else NULL
+        run(table.element_losses[code(x)], &a, chunks, threads, 0)
+        if value:
+            total = ordered_sum(partial, chunks, 1)
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+    return total
+
+
+def position_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, int axis, cnp.ndarray losses,
+                    cnp.ndarray upstream, int loss, double unit, double clip, double gradient_scale, int threads):
+    """Write the loss of each position to `losses`, or return None if the arrays do not lie in a way that the kernels know.
+
+    `target` (None for the entropy) and `out` have the dtype of x; `upstream` is float64 in C order.
+    """
+    cdef xent_softmax_args a
+    if not prepare(&a, x, target, out, axis):
+        return None
+    a.mix = 1  # not a function of the logits alone: short rows become columns (tile.h)
+    a.per_position = data(losses)
+    a.upstream = <double *>data(upstream)
+    a.loss, a.unit, a.clip, a.gradient_scale = loss, unit, clip, gradient_scale
+    run(table.position_losses[code(x)], &a, ceil_div(a.positions, a.chunk), threads, 0)
+    return True
+
+
+def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int axis, cnp.ndarray losses,
+                 cnp.ndarray upstream, double temperature, double factor, double gradient_scale, int threads):
+    """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
+
+    `upstream` is float64 in C order; `factor` multiplies the losses, of which `losses` takes one per position.
+    """
+    cdef xent_softmax_args a
+    cdef double few[FEW]
+    cdef double *partial
+    cdef Py_ssize_t chunks
+    cdef double total = 0
+    cdef size_t item = 8 if code(student) == XENT_F64 else 4
+    if not prepare(&a, student, teacher, out, axis):
+        return None
+    a.per_position = data(losses)
+    a.upstream = <double *>data(upstream)
+    a.temperature, a.factor, a.unit, a.gradient_scale = temperature, factor, 1, gradient_scale
+    a.room = max(a.classes * LINE_COLUMNS if a.inner > 1 else a.classes + ROW_PADDING, SCRATCH)
+    chunks = ceil_div(a.positions, a.chunk)
+    partial = room_for(chunks, few)
+    a.partial = partial
+    try:
+        run(table.distillation[code(student)], &a, chunks, threads, 4 * a.room * item)
+        total = ordered_sum(partial, chunks, 1)
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+    return total
 
 
 # ---- convolution and pooling ----

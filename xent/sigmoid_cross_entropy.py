@@ -6,8 +6,8 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._threads import WORTH_A_THREAD, threads_for
 from ._softmax_loss import numpy_scalar
+from ._threads import WORTH_A_THREAD, threads_for
 
 _TARGET = """target : array_like
         Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in

@@ -38,5 +38,6 @@ MAP_KERNEL(log_sigmoid)
 
 #ifndef STORED_AS_16 /* for the tests of vmath.h */
 static void NAME(exp_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(exp)); }
+static void NAME(log_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(log)); }
 static void NAME(log1p_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(log1p)); }
 #endif

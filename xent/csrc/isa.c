@@ -65,6 +65,8 @@ const xent_table XENT_TABLE(XENT_ISA) = {
 #undef X16
     .exp_f32 = exp_array_f32,
     .exp_f64 = exp_array_f64,
+    .log_f32 = log_array_f32,
+    .log_f64 = log_array_f64,
     .log1p_f32 = log1p_array_f32,
     .log1p_f64 = log1p_array_f64,
 };

@@ -57,6 +57,8 @@
 
 #include "sigmoid.h"
 
+#include "probabilities.h"
+
 #ifndef STORED_AS_16
 #include "im2col.h"
 
@@ -90,6 +92,8 @@
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
 #undef SQRT_HALF_BITS
+#undef TINY
+#undef LARGEST
 #undef EXP_LOW
 #undef EXP_HIGH
 #undef FARTHEST

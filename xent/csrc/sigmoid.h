@@ -86,7 +86,7 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
     const V zero = {0}, one = NAME(set)(1), k = v_select(positive, s, t), j = v_select(positive, t, s);
     const V mixed = v_max(v_fma(j, e, k), NAME(set)((T)FAINT));
     V rest;
-    const V most = NAME(log_pair)(mixed, zero, &rest), log_mixed = most + rest;
+    const V most = NAME(log_pair)(mixed, zero, zero, &rest), log_mixed = most + rest;
     const VM right = m_eq(k, zero);
     const V large = v_select(right, -size, log_mixed), log_u = large - log_1_e, v = b->gamma * log_u;
     V low = NAME(sum_error)(large, -log_1_e, log_u) + v_select(right, zero, rest - (log_mixed - most));

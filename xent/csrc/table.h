@@ -25,6 +25,8 @@ typedef struct {
     /* Arithmetic of its own, exposed so that tests can measure it: y[i] = f(x[i]). */
     void (*exp_f32)(const float *, float *, ptrdiff_t);
     void (*exp_f64)(const double *, double *, ptrdiff_t);
+    void (*log_f32)(const float *, float *, ptrdiff_t);
+    void (*log_f64)(const double *, double *, ptrdiff_t);
     void (*log1p_f32)(const float *, float *, ptrdiff_t);
     void (*log1p_f64)(const double *, double *, ptrdiff_t);
 } xent_table;
@@ -79,7 +81,27 @@ typedef struct {
     int evaluates;
     int64_t *rank;                              /* classes before the label's, one per position, or NULL: at most */
     int64_t most;                               /* this, which ignored positions have */
+    /* losses of probabilities (probabilities.h) */
+    int loss;                                   /* which; one of the codes below */
+    double unit;                                /* divides every loss */
+    double clip;                                /* bounds probabilities away from 0, or 0 */
+    double factor;                              /* distillation: multiplies every loss */
 } xent_softmax_args;
+
+/* Codes of the losses that are sums of a function of two numbers. */
+enum { XENT_MSE, XENT_BINARY_CROSS_ENTROPY, XENT_CROSS_ENTROPY, XENT_KL_DIV, XENT_KL_DIV_LOG, XENT_ENTROPY };
+
+/* Losses of elements. All arrays have rows of `length` elements: row f * per + o begins at data[f * far + o * outer], where the next
+ * element is `stride` (0 or 1) on. */
+typedef struct {
+    ptrdiff_t rows, per, length;
+    ptrdiff_t piece, chunk;                     /* a chunk: so many elements of so many rows */
+    xent_operand x, target, out;
+    xent_operand weight, upstream, losses;      /* of the real type; data may be NULL */
+    double *partial;                            /* sum of the losses of each chunk, or NULL if no loss is wanted */
+    int loss;
+    double unit, clip, gradient_scale;          /* as above */
+} xent_loss_args;
 
 /* Elementwise functions of contiguous arrays. */
 typedef struct {

@@ -2,6 +2,9 @@
 
 from xent import avg_pool2d as avg_pool2d
 from xent import avg_pool2d_backward as avg_pool2d_backward
+from xent import binary_cross_entropy as binary_cross_entropy
+from xent import binary_cross_entropy_grad as binary_cross_entropy_grad
+from xent import binary_cross_entropy_value_and_grad as binary_cross_entropy_value_and_grad
 from xent import col2im as col2im
 from xent import conv2d as conv2d
 from xent import conv2d_backward as conv2d_backward
@@ -10,15 +13,28 @@ from xent import cross_entropy as cross_entropy
 from xent import cross_entropy_grad as cross_entropy_grad
 from xent import cross_entropy_grad_hess as cross_entropy_grad_hess
 from xent import cross_entropy_hvp as cross_entropy_hvp
+from xent import cross_entropy_probs as cross_entropy_probs
+from xent import cross_entropy_probs_grad as cross_entropy_probs_grad
+from xent import cross_entropy_probs_value_and_grad as cross_entropy_probs_value_and_grad
 from xent import cross_entropy_value_and_grad as cross_entropy_value_and_grad
+from xent import distillation_loss as distillation_loss
+from xent import distillation_loss_grad as distillation_loss_grad
+from xent import distillation_loss_value_and_grad as distillation_loss_value_and_grad
+from xent import entropy as entropy
 from xent import evaluate as evaluate
 from xent import im2col as im2col
+from xent import kl_div as kl_div
+from xent import kl_div_grad as kl_div_grad
+from xent import kl_div_value_and_grad as kl_div_value_and_grad
 from xent import log_sigmoid as log_sigmoid
 from xent import log_softmax as log_softmax
 from xent import log_softmax_backward as log_softmax_backward
 from xent import logsumexp as logsumexp
 from xent import max_pool2d as max_pool2d
 from xent import max_pool2d_backward as max_pool2d_backward
+from xent import mse_loss as mse_loss
+from xent import mse_loss_grad as mse_loss_grad
+from xent import mse_loss_value_and_grad as mse_loss_value_and_grad
 from xent import nll_loss as nll_loss
 from xent import nll_loss_grad as nll_loss_grad
 from xent import nll_loss_value_and_grad as nll_loss_value_and_grad
@@ -33,6 +49,9 @@ from xent import softmax_jacobian as softmax_jacobian
 __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad",
+    "binary_cross_entropy_value_and_grad",
     "col2im",
     "conv2d",
     "conv2d_backward",
@@ -41,15 +60,28 @@ __all__ = [
     "cross_entropy_grad",
     "cross_entropy_grad_hess",
     "cross_entropy_hvp",
+    "cross_entropy_probs",
+    "cross_entropy_probs_grad",
+    "cross_entropy_probs_value_and_grad",
     "cross_entropy_value_and_grad",
+    "distillation_loss",
+    "distillation_loss_grad",
+    "distillation_loss_value_and_grad",
+    "entropy",
     "evaluate",
     "im2col",
+    "kl_div",
+    "kl_div_grad",
+    "kl_div_value_and_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
     "max_pool2d",
     "max_pool2d_backward",
+    "mse_loss",
+    "mse_loss_grad",
+    "mse_loss_value_and_grad",
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
