@@ -13,7 +13,14 @@ from .cross_entropy import (
     nll_loss_grad,
     nll_loss_value_and_grad,
 )
+from .linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from .sampled import (
+    nce_loss,
+    nce_loss_value_and_grad,
+    sampled_softmax_cross_entropy,
+    sampled_softmax_cross_entropy_value_and_grad,
+)
 from .sigmoid import log_sigmoid, sigmoid
 from .softmax import (
     log_softmax,
@@ -35,15 +42,21 @@ __all__ = [
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",
     "im2col",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
     "max_pool2d",
     "max_pool2d_backward",
+    "nce_loss",
+    "nce_loss_value_and_grad",
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
+    "sampled_softmax_cross_entropy",
+    "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",
     "softmax",
     "softmax_backward",
