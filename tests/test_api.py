@@ -20,6 +20,8 @@ MATHEMATICS = [
     "sigmoid", "log_sigmoid", *LOSSES,
     "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+    *(f"{loss}{part}" for loss in ["linear_cross_entropy", "nce_loss", "sampled_softmax_cross_entropy"]
+      for part in ["", "_value_and_grad"]),
 ]  # fmt: skip
 CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "show_config"]
 
@@ -46,6 +48,15 @@ LOSS_OPTIONS = {
     "cross_entropy": "axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, reduction='mean'",
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
 }
+# Losses of a linear layer: a gradient alone would save nothing, so there are two functions of each.
+LAYER_SIGNATURES = {
+    "linear_cross_entropy": "(x, weight, target, bias=None, *, class_weight=None, sample_weight=None, "
+    "ignore_index=-100, label_smoothing=0.0, z_loss=0.0, gamma=0.0, temperature=1.0, logit_cap=None, "
+    "prior=None, reduction='mean', chunk_bytes=None)",
+    "nce_loss": "(x, weight, target, noise, noise_log_prob, bias=None, *, reduction='mean')",
+    "sampled_softmax_cross_entropy": "(x, weight, target, sampled, sampled_log_prob, bias=None, *, "
+    "reduction='mean')",
+}
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
 
@@ -57,6 +68,9 @@ def contract():
     for loss, first in [("cross_entropy", "logits"), ("nll_loss", "log_probs")]:
         for part, extras in LOSS_EXTRAS.items():
             yield f"{loss}{part}", f"({first}, target, *, {extras}{LOSS_OPTIONS[loss]})"
+    for loss, signature in LAYER_SIGNATURES.items():
+        for part in ("", "_value_and_grad"):
+            yield f"{loss}{part}", signature
 
 
 def parameters(function):

@@ -1,4 +1,4 @@
-"""A linear layer and the cross-entropy of its logits in one, which never holds more than a part of the logits.
+"""A linear layer and the cross-entropy of its logits in one, which never holds more than some of the logits.
 
 Design: positions are worked off in chunks. The logits of a chunk are one matrix product into a scratch array,
 the cross-entropy kernel puts their gradient in their place, and two more products take it to the gradients of
@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _check
+from . import _check, _kernels
+from ._docs import documented
 from .cross_entropy import _divisor, _narrowed, _scalar
 from .cross_entropy import _solve as _solve_logits
-from ._docs import documented
 
 # Of extra memory, by default. At 2048 x 1024 x 128256 (positions, features, classes), the output layer of a
 # language model, these are five chunks; half of it cost 5 % more time, for passes over the gradient.
@@ -24,6 +24,8 @@ CHUNK_BYTES = 256 * 2**20
 FORWARD_BYTES = 64 * 2**20
 # Of a product that is added to what earlier chunks or blocks gave, or of converted weights.
 BLOCK_BYTES = 8 * 2**20
+# Logits so few that cutting them up would only cost time.
+QUICK = 2**20
 
 _PARAMETERS = """x : array_like of float, shape (..., D)
         What goes into the layer: D features for each position. It is read part by part, and may be a
@@ -93,7 +95,7 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The logits are products in float64 if any of the three arrays is float64 (integers become float64), else in
+    The logits are products in float64 if any of the three arrays is float64 (as integers become), else in
     float32, 16-bit numbers included; the loss is exact for these logits, as `cross_entropy` is. A product of
     D features has a rounding error of about ``sqrt(D)`` units in the last place of ``sum_d |x_d W_cd|``.
 
@@ -125,12 +127,21 @@ def linear_cross_entropy(
     >>> keys = queries + 0.5 * rng.standard_normal((8, 16))
     >>> queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     >>> keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-    >>> loss = xent.linear_cross_entropy(queries / 0.1, keys, np.arange(8))  # a temperature of 0.1
-    >>> print(bool(loss < 0.1), bool(xent.linear_cross_entropy(queries, keys[::-1], np.arange(8)) > np.log(8)))
-    True True
+    >>> matching = xent.linear_cross_entropy(queries, keys, np.arange(8), temperature=0.1)
+    >>> reversed_keys = xent.linear_cross_entropy(queries, keys[::-1], np.arange(8), temperature=0.1)
+    >>> bool(matching < 0.1 < np.log(8) < reversed_keys)
+    True
     """
     options = _Options(
-        class_weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, logit_cap, prior
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
     )
     return _solve(x, weight, target, bias, options, reduction, chunk_bytes, False)[0]
 
@@ -203,13 +214,25 @@ def linear_cross_entropy_value_and_grad(
            [ 0.045,  0.006]])
     """
     options = _Options(
-        class_weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, logit_cap, prior
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
     )
     return _solve(x, weight, target, bias, options, reduction, chunk_bytes, True)
 
 
 def _solve(x, weight, target, bias, options, reduction, chunk_bytes, want_grad):
     """What the two functions share. Returns (loss, the three gradients or None)."""
+    if chunk_bytes is None and _is_plain(options):
+        quick = _quick(x, weight, target, bias, reduction, want_grad)
+        if quick is not None:
+            return quick
     p = _checked(x, weight, target, bias, options, reduction)
     if chunk_bytes is None:
         chunk_bytes = CHUNK_BYTES if want_grad else FORWARD_BYTES
@@ -224,6 +247,28 @@ def _solve(x, weight, target, bias, options, reduction, chunk_bytes, want_grad):
         grads.weight[...] = grads.x[...] = 0
     loss = _scalar(p.dtype, total) if losses is None else losses[()]
     return loss, grads.results() if want_grad else None
+
+
+def _quick(x, weight, target, bias, reduction, want_grad):
+    """Return (loss, gradients or None) of small plain arrays without ignored labels; None: look closer."""
+    for array in (x, weight) if bias is None else (x, weight, bias):
+        if not (_kernels.are_floats(array) and array.dtype == x.dtype and array.flags.c_contiguous):
+            return None
+    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1] or x.dtype.itemsize == 2:
+        return None
+    if not 0 < len(x) * len(weight) <= QUICK or (bias is not None and bias.shape != weight.shape[:1]):
+        return None
+    with np.errstate(all="ignore"):
+        logits = np.matmul(x, weight.T)
+        if not _kernels.are_labels(target, logits, 1) or np.minimum.reduce(target) < 0:
+            return None
+        if bias is not None:
+            logits += bias
+        loss = losses_of(logits, target, PLAIN, want_grad, None, reduction)
+        if not want_grad:
+            return loss, None
+        grad_bias = None if bias is None else logits.sum(axis=0, dtype=np.float64).astype(x.dtype)
+        return loss, (np.matmul(logits, weight), np.matmul(logits.T, x), grad_bias)
 
 
 # ---- what knows how cross_entropy is made ----
@@ -246,16 +291,20 @@ class _Options(NamedTuple):
 PLAIN = _Options(None, None, -100, 0.0, 0.0, 0.0, 1.0, None, None)
 
 
-def losses_of(logits, target, options, scale):
-    """Return the losses of some positions; with `scale`, one factor for each, their gradients by the logits
-    times that take the place of the logits.
-    """
+def _is_plain(options):
+    """Whether all options are at their defaults, in these very types."""
+    return all(
+        type(given) is type(plain) and given == plain for given, plain in zip(options, PLAIN, strict=True)
+    )
+
+
+def losses_of(logits, target, options, want_grad, grad_output=None, reduction="none"):
+    """Return the losses; with `want_grad`, their gradient by the logits takes the place of the logits."""
     class_weight, sample_weight, ignore_index, label_smoothing, *others = options
     if sample_weight is not None or others != [0.0, 0.0, 1.0, None, None]:
         raise NotImplementedError("cross_entropy does not have this option yet")
-    options = -1, class_weight, ignore_index, label_smoothing, "none"
-    out = None if scale is None else logits
-    return _solve_logits(logits, target, options, scale is not None, out, scale)[0]
+    options = -1, class_weight, ignore_index, label_smoothing, reduction
+    return _solve_logits(logits, target, options, want_grad, logits if want_grad else None, grad_output)[0]
 
 
 def divisor_of(options, reduction, logits, labels):
@@ -304,7 +353,7 @@ class _Positions:
 def _checked(x, weight, target, bias, options, reduction):
     """Check everything. Nothing is converted but what has one number for each class or position."""
     (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
-    bias, b_dtype = (None, None) if bias is None else _check.unconverted(bias, "bias")
+    bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
     _check.layer(x, weight, bias)
     dtype = _check.F64 if _check.F64 in (x_dtype, w_dtype, b_dtype) else _check.F32
     positions, classes = x.shape[:-1], len(weight)
@@ -326,7 +375,15 @@ def _checked(x, weight, target, bias, options, reduction):
     dtypes = x_dtype, w_dtype, b_dtype
     bias = None if bias is None else bias.astype(dtype)
     return _Problem(
-        _Positions(x, len(positions)), weight, bias, target, labels is not None, options, dtype, dtypes, divisor
+        _Positions(x, len(positions)),
+        weight,
+        bias,
+        target,
+        labels is not None,
+        options,
+        dtype,
+        dtypes,
+        divisor,
     )
 
 
@@ -340,13 +397,12 @@ def _target(target, logits, ignore_index):
 
 def _check_options(options, logits, labels):
     """Let cross_entropy check its options, on no logits at all, unless they are all at their defaults."""
-    numbers, others = options[3:7], options[7:]
-    if numbers == (0.0, 0.0, 0.0, 1.0) and all(type(v) is float for v in numbers) and others == (None, None):
+    if _is_plain(options._replace(class_weight=None, sample_weight=None, ignore_index=-100)):
         return
     nothing = np.empty((0, logits.shape[-1]), logits.dtype)
     if options.sample_weight is not None:
         options = options._replace(sample_weight=np.empty(0))
-    losses_of(nothing, nothing if labels is None else np.empty(0, np.int64), options, None)
+    losses_of(nothing, nothing if labels is None else np.empty(0, np.int64), options, False)
 
 
 # ---- how the work is cut ----
@@ -395,7 +451,8 @@ def _bytes_of_a_position(p, picked, converted, want_grad):
     rows = 2 * gathered + (not x_ready)
     if want_grad:
         rows += _is_copied(p, picked) + 2 * converted
-    dense = 0 if p.labels else 3  # probabilities: gathered, converted, and converted back
+    plain = p.labels or (not gathered and p.target.flat and _is_ready(p.target.array, p.dtype))
+    dense = 0 if plain else 3  # copies of probabilities: gathered, and converted twice at most
     return ((1 + dense) * classes + rows * features) * p.dtype.itemsize + 64
 
 
@@ -414,8 +471,7 @@ def _kept(p):
 def _cut(size, most):
     """Return slices of nearly equal length, at most `most`, that make up `size`."""
     parts = -(-size // max(most, 1))
-    bounds = [size * k // parts for k in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(size * k // parts, size * (k + 1) // parts) for k in range(parts)]
 
 
 def _is_ready(matrix, dtype):
@@ -448,7 +504,8 @@ def _run(p, plan, losses, grads):
                     np.matmul(x, weight_room.ready(p.weight[columns]).T, out=g[:, columns])
                 if p.bias is not None:
                     g += p.bias
-                part = losses_of(g, p.target[chunk], _options_at(p, chunk), grads and scale[: len(x)])
+                upstream = None if grads is None else scale[: len(x)]
+                part = losses_of(g, p.target[chunk], _options_at(p, chunk), grads is not None, upstream)
             if first and losses is not None:
                 losses.reshape(-1)[chunk] = part
             elif first:
@@ -458,7 +515,7 @@ def _run(p, plan, losses, grads):
                 grads.add_bias(g)
             if grads is not None:
                 grads.add_weight(group, k, g, x)
-    return np.sum(sums)
+    return sum(sums)
 
 
 def _options_at(p, chunk):

@@ -92,7 +92,8 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
     >>> import numpy as np
     >>> import xent
     >>> x, weight = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
-    >>> print(xent.nce_loss(x, weight, [0, 1], noise=[2, 0, 2], noise_log_prob=np.log([0.2, 0.2, 0.6])).round(4))
+    >>> q = np.log([0.2, 0.2, 0.6])
+    >>> print(xent.nce_loss(x, weight, [0, 1], noise=[2, 0, 2], noise_log_prob=q).round(4))
     1.4052
     """
     samples = _Samples("noise", noise, "noise_log_prob", noise_log_prob)
@@ -285,7 +286,7 @@ class _Problem(NamedTuple):
 def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
     """What the four functions share. `head` turns scores into losses, and into their gradients in place."""
     (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
-    bias, b_dtype = (None, None) if bias is None else _check.unconverted(bias, "bias")
+    bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
     _check.layer(x, weight, bias)
     dtype = _check.F64 if _check.F64 in (x_dtype, w_dtype, b_dtype) else _check.F32
     positions, classes = x.shape[:-1], len(weight)
@@ -297,7 +298,7 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
     offset = 0.0 - log_prob if bias is None else bias.astype(np.float64) - log_prob
     own, shared = labels.reshape(-1, 1), drawn
     if drawn.ndim > 1:
-        own = np.concatenate([own, drawn.reshape(len(own), -1)], axis=1)
+        own = np.concatenate([own, drawn.reshape(len(own), drawn.shape[-1])], axis=1)
         shared = drawn.ravel()[:0]
     rows = np.asarray(x, dtype, order="C").reshape(len(own), x.shape[-1])
     p = _Problem(rows, weight, own, shared, offset)
@@ -316,7 +317,7 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
 
 def _drawn(samples, labels, positions, classes):
     """Check the samples and the log-probabilities of all classes in use; return both."""
-    count = np.shape(samples.classes)[-1:]
+    count = np.shape(samples.classes)[-1:] or ("K",)
     drawn = _check.classes_of(samples.classes, samples.name, [count, positions + count], classes)
     if count == (0,):
         raise ValueError(f"{samples.name} must hold one class or more, got shape {drawn.shape}")
@@ -374,7 +375,8 @@ def _backward(p, g, dtype):
         terms = p.x[block][order // own]
         terms *= part.ravel()[order, np.newaxis]
         _add_rows(grad_weight, flat[order], terms)
-    grad_bias = np.bincount(p.own.ravel(), g[:, :own].ravel(), classes)
+    grad_bias = np.zeros(classes)
+    grad_bias += np.bincount(p.own.ravel(), g[:, :own].ravel(), classes)
     if len(p.shared):
         rest = g[:, own:]
         grad_x += rest @ _rows(p, p.shared)
@@ -385,15 +387,15 @@ def _backward(p, g, dtype):
 
 
 def _add_rows(total, classes, rows):
-    """Add rows to total[classes], which are sorted: a class that occurs more than once gets all of its own."""
+    """Add rows to total[classes]; classes are sorted, and one that is there twice gets both of its rows."""
     starts = np.flatnonzero(np.concatenate([classes[:1] == classes[:1], classes[1:] != classes[:-1]]))
     if len(starts):
         total[classes[starts]] += np.add.reduceat(rows, starts, axis=0)
 
 
 # ---- the two losses ----
-# With the sign turned for the noise, v = s(y), -s(n_1), ..., -s(n_K), the loss is -sum log sigmoid(v), and its
-# derivative by v is -sigmoid(-v).
+# With the sign turned for the noise, v = s(y), -s(n_1), ..., -s(n_K), the loss is -sum log sigmoid(v), and
+# its derivative by v is -sigmoid(-v).
 
 
 def _nce(p, scores, scale):
@@ -414,5 +416,6 @@ def _sampled_softmax(p, scores, scale):
     label, own = p.own[:, :1], p.own.shape[1]
     scores[:, 1:own][p.own[:, 1:] == label] = -np.inf
     scores[:, own:][p.shared == label] = -np.inf
-    scales = None if scale is None else np.full(len(scores), scale)
-    return losses_of(scores, np.zeros(len(scores), np.int64), PLAIN, scales).astype(np.float64)
+    upstream = None if scale is None else np.full(len(scores), scale)
+    labels = np.zeros(len(scores), np.int64)
+    return losses_of(scores, labels, PLAIN, scale is not None, upstream).astype(np.float64)

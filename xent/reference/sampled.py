@@ -1,4 +1,4 @@
-"""Losses over a few sampled classes instead of all of them: the scores of each position as one literal sum."""
+"""Losses over a few sampled classes instead of all of them: each score is one literal sum."""
 
 import math
 
@@ -8,7 +8,7 @@ from ._common import as_float64, deliver, is_sixteen_bits, result_dtype
 
 
 def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
-    """-log sigmoid(s(y)) - sum_k log sigmoid(-s(noise_k)), s(c) = x . W_c + b_c - log K - noise_log_prob_c."""
+    """-log sigmoid(s(y)) - sum_k log sigmoid(-s(noise_k)); s(c) = x.W_c + b_c - log(K noise_prob_c)."""
     return _nce(x, weight, target, noise, noise_log_prob, bias, reduction)[0]
 
 
