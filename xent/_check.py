@@ -116,7 +116,7 @@ def output(out, shape, dtype, inputs, in_place=0):
         raise ValueError(f"out must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+    if out.size and any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
         raise ValueError(f"out must not repeat its own elements, got strides {out.strides}")
     for index, (array, name) in enumerate(inputs):
         allowed = index < in_place
