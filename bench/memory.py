@@ -7,12 +7,16 @@ import peers
 
 
 def beside_results(operator, case):
-    """Return the largest number of bytes that a call of xent holds at a time, less those of its results.
+    """Return `beside` of an operator on images."""
+    return beside(peers.method(conv_peers.Xent(*case.data()), operator)())
+
+
+def beside(call):
+    """Return the largest number of bytes that a call holds at a time, less those of its results.
 
     Traced are Python's and NumPy's allocations, and scratch memory that comes from PyMem_Malloc. What is
     freed before the last result is allocated may hide behind that.
     """
-    call = peers.method(conv_peers.Xent(*case.data()), operator)()
     call()  # what is made once does not count
     tracemalloc.start()
     try:
@@ -20,5 +24,11 @@ def beside_results(operator, case):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    arrays = results if isinstance(results, tuple) else (results,)
-    return max(0, peak - sum(array.nbytes for array in arrays))
+    return max(0, peak - _bytes(results))
+
+
+def _bytes(results):
+    """Return the bytes of an array, or of all arrays in nested tuples."""
+    if isinstance(results, tuple):
+        return sum(map(_bytes, results))
+    return 0 if results is None else results.nbytes

@@ -28,6 +28,8 @@ MATHEMATICS = [
     "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+    *(f"{loss}{part}" for loss in ["linear_cross_entropy", "nce_loss", "sampled_softmax_cross_entropy"]
+      for part in ["", "_value_and_grad"]),
 ]  # fmt: skip
 CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "show_config"]
 
@@ -67,6 +69,15 @@ LOSS_OPTIONS = {
     "distillation_loss": "axis=-1, temperature=1.0, reduction='mean'",
     "mse_loss": "reduction='mean'",
 }
+# Losses of a linear layer: a gradient alone would save nothing, so there are two functions of each.
+LAYER_SIGNATURES = {
+    "linear_cross_entropy": "(x, weight, target, bias=None, *, class_weight=None, sample_weight=None, "
+    "ignore_index=-100, label_smoothing=0.0, z_loss=0.0, gamma=0.0, temperature=1.0, logit_cap=None, "
+    "prior=None, reduction='mean', chunk_bytes=None)",
+    "nce_loss": "(x, weight, target, noise, noise_log_prob, bias=None, *, reduction='mean')",
+    "sampled_softmax_cross_entropy": "(x, weight, target, sampled, sampled_log_prob, bias=None, *, "
+    "reduction='mean')",
+}
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
 
@@ -81,6 +92,9 @@ def contract():
     for loss, arguments in LOSS_ARGUMENTS.items():
         for part, extras in LOSS_EXTRAS.items():
             yield f"{loss}{part}", f"({arguments}, *, {extras}{LOSS_OPTIONS[loss]})"
+    for loss, signature in LAYER_SIGNATURES.items():
+        for part in ("", "_value_and_grad"):
+            yield f"{loss}{part}", signature
 
 
 def parameters(function):

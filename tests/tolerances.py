@@ -155,5 +155,23 @@ def convolution(terms, magnitude, dtype):
     return 2 * float(np.finfo(dtype).eps) * np.sqrt(terms + 1) * magnitude
 
 
+def linear_layer(x, weight, bias, g, dtype):
+    """Absolute bounds of what a loss of the scores x @ weight.T + bias is made of, in float64.
+
+    `g` (N, C) are magnitudes of which the derivatives by the scores are sums. A score is a sum of D products,
+    and may be off by d = `convolution` of it. A softmax loss moves by at most 2 d then (a difference of two
+    scores), a probability p_c by 2 d p_c, and so a derivative by 2 d of its magnitudes; 8 eps are for its own
+    roundings. The gradients inherit that, and are sums of products themselves. Returns the bounds of (loss
+    of each position for a derivative of magnitude 1, grad_x, grad_weight, grad_bias).
+    """
+    x, weight = np.abs(x.astype(np.float64)), np.abs(weight.astype(np.float64))
+    size = x @ weight.T + (0 if bias is None else np.abs(bias.astype(np.float64)))
+    d = convolution(x.shape[1] + 1, size, dtype).max(axis=1, initial=0.0, keepdims=True)
+    off = (2 * d + 8 * float(np.finfo(dtype).eps)) * g
+    grad_x = off @ weight + convolution(g.shape[1], g @ weight, dtype)
+    grad_weight = off.T @ x + convolution(len(g), g.T @ x, dtype)
+    return 2 * d[:, 0], grad_x, grad_weight, off.sum(axis=0) + convolution(len(g), g.sum(axis=0), dtype)
+
+
 # Central differences with step 1e-5 of functions with derivatives of order one: h^2 / 6 + eps / h, times ten.
 DIFFERENCES = 1e-9

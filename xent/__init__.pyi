@@ -39,6 +39,8 @@ __all__ = [
     "kl_div",
     "kl_div_grad",
     "kl_div_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -48,11 +50,15 @@ __all__ = [
     "mse_loss",
     "mse_loss_grad",
     "mse_loss_value_and_grad",
+    "nce_loss",
+    "nce_loss_value_and_grad",
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
     "num_threads",
     "reference",
+    "sampled_softmax_cross_entropy",
+    "sampled_softmax_cross_entropy_value_and_grad",
     "set_num_threads",
     "show_config",
     "sigmoid",
@@ -69,6 +75,7 @@ _Array: TypeAlias = NDArray[np.floating[Any]]
 _Result: TypeAlias = Any  # a NumPy scalar or an array, by the shape of the input and the reduction
 _Ints: TypeAlias = int | tuple[int, int]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
+_LayerGradients: TypeAlias = tuple[_Array, _Array, _Array | None]  # by x, weight and bias
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 
 def softmax(
@@ -396,6 +403,82 @@ def mse_loss_value_and_grad(
     out: _Array | None = None,
     reduction: _Reduction = "mean",
 ) -> tuple[_Result, _Array]: ...
+def linear_cross_entropy(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    chunk_bytes: int | None = None,
+) -> _Result: ...
+def linear_cross_entropy_value_and_grad(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    gamma: float = 0.0,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    chunk_bytes: int | None = None,
+) -> tuple[_Result, _LayerGradients]: ...
+def nce_loss(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    noise: ArrayLike,
+    noise_log_prob: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def nce_loss_value_and_grad(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    noise: ArrayLike,
+    noise_log_prob: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _LayerGradients]: ...
+def sampled_softmax_cross_entropy(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    sampled: ArrayLike,
+    sampled_log_prob: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    reduction: _Reduction = "mean",
+) -> _Result: ...
+def sampled_softmax_cross_entropy_value_and_grad(
+    x: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    sampled: ArrayLike,
+    sampled_log_prob: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    reduction: _Reduction = "mean",
+) -> tuple[_Result, _LayerGradients]: ...
 def conv2d(
     x: ArrayLike,
     weight: ArrayLike,

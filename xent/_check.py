@@ -38,6 +38,12 @@ def floats(value, name, half=True):
     return array
 
 
+def unconverted(value, name):
+    """Return an array as it came, and the dtype that `floats` would give it: for what is read in parts."""
+    array = np.asarray(value)
+    return array, _compute_dtype(array.dtype, name)
+
+
 def _compute_dtype(dtype, name):
     native = dtype.newbyteorder("=")
     if native in (F32, F64, F16):
@@ -61,6 +67,23 @@ def common_floats(*arguments, half=True):
     arrays = [None if value is None else floats(value, name, half) for value, name in arguments]
     common = np.result_type(*[a for a in arrays if a is not None])
     return [None if a is None else a.astype(common, copy=False) for a in arrays]
+
+
+def layer(x, weight, bias):
+    """Raise unless x (..., D), weight (C, D) and bias (C,) or None make a linear layer."""
+    if weight.ndim != 2:
+        raise ValueError(f"weight must have 2 dimensions, (classes, features), got shape {weight.shape}")
+    classes, features = weight.shape
+    if x.ndim == 0 or x.shape[-1] != features:
+        raise ValueError(f"x must have {features} features on its last axis, as weight, got shape {x.shape}")
+    if bias is not None:
+        one_per_class(bias, classes, "bias")
+
+
+def one_per_class(array, classes, name):
+    """Raise unless an array has the shape (classes,)."""
+    if array.shape != (classes,):
+        raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
 
 
 def same_shape(array, shape, name, of):
@@ -93,7 +116,7 @@ def output(out, shape, dtype, inputs, in_place=0):
         raise ValueError(f"out must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+    if out.size and any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
         raise ValueError(f"out must not repeat its own elements, got strides {out.strides}")
     for index, (array, name) in enumerate(inputs):
         allowed = index < in_place
@@ -530,6 +553,33 @@ def bad_label(labels, where, classes, ignore_index):
     if ignore_index is not None:
         expected += f" or ignore_index={ignore_index}"
     return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
+
+
+def classes_of(value, name, shapes, classes):
+    """Return numbers of classes, none of them ignored, as an int64 array in C order of one of the shapes."""
+    array = np.asarray(value)
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is a list of no classes
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}")
+    if array.shape not in shapes:
+        expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+    bad = (array < 0) | (array >= classes)
+    if bad.any():
+        where = int(bad.argmax())
+        raise ValueError(
+            f"{name}{_at(where, array.shape)} is {array.reshape(-1)[where]}, expected 0 <= class < {classes}"
+        )
+    return np.require(array, dtype=np.int64, requirements="CA")
+
+
+def finite_at(values, classes, name):
+    """Raise unless the numbers of some classes are finite."""
+    bad = ~np.isfinite(values[classes])
+    if bad.any():
+        used = int(classes.reshape(-1)[int(bad.argmax())])
+        raise ValueError(f"{name} must be finite for every class in use, got {name}[{used}] = {values[used]}")
 
 
 def _at(where, shape):

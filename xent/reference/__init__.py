@@ -14,6 +14,7 @@ from .cross_entropy import (
     nll_loss_value_and_grad,
 )
 from .evaluate import evaluate
+from .linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .probabilities import (
     binary_cross_entropy,
@@ -32,6 +33,12 @@ from .probabilities import (
     mse_loss,
     mse_loss_grad,
     mse_loss_value_and_grad,
+)
+from .sampled import (
+    nce_loss,
+    nce_loss_value_and_grad,
+    sampled_softmax_cross_entropy,
+    sampled_softmax_cross_entropy_value_and_grad,
 )
 from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
 from .sigmoid import (
@@ -77,6 +84,8 @@ __all__ = [
     "kl_div",
     "kl_div_grad",
     "kl_div_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -86,9 +95,13 @@ __all__ = [
     "mse_loss",
     "mse_loss_grad",
     "mse_loss_value_and_grad",
+    "nce_loss",
+    "nce_loss_value_and_grad",
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
+    "sampled_softmax_cross_entropy",
+    "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_grad",

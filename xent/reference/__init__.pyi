@@ -26,6 +26,8 @@ from xent import im2col as im2col
 from xent import kl_div as kl_div
 from xent import kl_div_grad as kl_div_grad
 from xent import kl_div_value_and_grad as kl_div_value_and_grad
+from xent import linear_cross_entropy as linear_cross_entropy
+from xent import linear_cross_entropy_value_and_grad as linear_cross_entropy_value_and_grad
 from xent import log_sigmoid as log_sigmoid
 from xent import log_softmax as log_softmax
 from xent import log_softmax_backward as log_softmax_backward
@@ -35,9 +37,13 @@ from xent import max_pool2d_backward as max_pool2d_backward
 from xent import mse_loss as mse_loss
 from xent import mse_loss_grad as mse_loss_grad
 from xent import mse_loss_value_and_grad as mse_loss_value_and_grad
+from xent import nce_loss as nce_loss
+from xent import nce_loss_value_and_grad as nce_loss_value_and_grad
 from xent import nll_loss as nll_loss
 from xent import nll_loss_grad as nll_loss_grad
 from xent import nll_loss_value_and_grad as nll_loss_value_and_grad
+from xent import sampled_softmax_cross_entropy as sampled_softmax_cross_entropy
+from xent import sampled_softmax_cross_entropy_value_and_grad as sampled_softmax_cross_entropy_value_and_grad
 from xent import sigmoid as sigmoid
 from xent import sigmoid_cross_entropy as sigmoid_cross_entropy
 from xent import sigmoid_cross_entropy_grad as sigmoid_cross_entropy_grad
@@ -73,6 +79,8 @@ __all__ = [
     "kl_div",
     "kl_div_grad",
     "kl_div_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -82,9 +90,13 @@ __all__ = [
     "mse_loss",
     "mse_loss_grad",
     "mse_loss_value_and_grad",
+    "nce_loss",
+    "nce_loss_value_and_grad",
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
+    "sampled_softmax_cross_entropy",
+    "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_grad",

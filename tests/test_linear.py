@@ -1,0 +1,474 @@
+"""linear_cross_entropy and its gradients: against the reference, cross_entropy and finite differences."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers import (
+    ZOO,
+    assert_same_bits,
+    differences,
+    finfo,
+    of_zoo,
+    peak_bytes,
+    raises,
+    random_labels,
+    random_logits,
+    random_weights,
+    reference,
+    targets,
+    terms,
+    wide,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import DIFFERENCES, linear_layer
+
+import xent
+
+MIB = 2**20
+REDUCTIONS = ["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
+KINDS = ["labels", "probabilities"]
+NARROW = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
+# (positions, D, C)
+SHAPES = [((1,), 1, 1), ((9,), 5, 7), ((300,), 16, 3), ((3, 7), 20, 65), ((2, 3, 4), 8, 300), ((), 4, 6)]
+# All logits at once, some positions at a time, and one position and class at a time.
+CHUNKS = [None, 20_000, 1]
+names = ["linear_cross_entropy", "linear_cross_entropy_value_and_grad"]
+
+
+def case(positions, features, classes, dtype, kind="labels", seed=0, bias=True):
+    """x, weight, target and bias of logits of order one."""
+    x = random_logits((*positions, features), dtype, seed, 1.0)
+    weight = random_logits((classes, features), dtype, seed + 1, features**-0.5)
+    target = targets(kind, (*positions, classes), -1, np.float32 if dtype in NARROW else dtype, seed)
+    return x, weight, target, random_logits((classes,), dtype, seed + 2, 1.0) if bias else None
+
+
+def assert_near(actual, expected, bound, dtype, what):
+    """Within an absolute bound, and a rounding to the dtype of the result."""
+    actual, expected = np.asarray(actual), np.asarray(expected, np.float64)
+    assert actual.dtype == dtype, f"{what}: {actual.dtype}"
+    assert actual.shape == expected.shape, f"{what}: {actual.shape}"
+    allowed = bound + float(finfo(dtype).eps) * np.abs(expected) + float(finfo(dtype).smallest_subnormal)
+    excess = np.abs(wide(actual) - expected) - allowed
+    assert not excess.size or excess.max() <= 0, f"{what}: {excess.max()} over {np.max(allowed)}"
+
+
+def assert_linear(x, weight, target, bias=None, given=None, *, chunk_bytes=None, **options):
+    """Both functions against the reference; `given` are the same arrays in other layouts."""
+    given = given or (x, weight, target, bias)
+    compute = np.dtype(np.float64 if np.float64 in (x.dtype, weight.dtype) else np.float32)
+    expected, gradients = reference(f"{names[0]}_value_and_grad", x, weight, target, bias, **options)
+    rows = wide(x).reshape(-1, x.shape[-1])
+    logits = (wide(x) @ wide(weight).T + (0 if bias is None else wide(bias))).reshape(*x.shape[:-1], -1)
+    renamed = {"weight" if key == "class_weight" else key: value for key, value in options.items()}
+    a, g = terms(logits, target, **renamed)
+    moved, *bounds = linear_layer(rows, weight, bias, g.reshape(len(rows), -1), compute)
+    off = moved.reshape(a.shape) * a
+    off = off if options.get("reduction") == "none" else off.sum()
+    off = off + 8 * float(np.finfo(compute).eps) * np.abs(expected)
+
+    loss = getattr(xent, names[0])(*given, chunk_bytes=chunk_bytes, **options)
+    both = getattr(xent, names[1])(*given, chunk_bytes=chunk_bytes, **options)
+    for result in (loss, both[0]):
+        assert_near(result, expected, off, compute, "loss")
+    results = zip(both[1], gradients, (x, weight, bias), bounds, ["grad_x", "weight", "bias"], strict=True)
+    for actual, exact, like, bound, what in results:
+        if like is None:
+            assert actual is None
+        else:
+            assert_near(actual, exact, bound.reshape(like.shape), like.dtype, what)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("positions, features, classes", SHAPES)
+def test_against_the_reference(positions, features, classes, kind, reduction, chunk_bytes, dtype, threads):
+    if reduction == "mean_batch" and not positions:
+        pytest.skip("has no batch")
+    arrays = case(positions, features, classes, dtype, kind)
+    assert_linear(*arrays, reduction=reduction, chunk_bytes=chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("narrow", NARROW, ids=str)
+def test_sixteen_bits(narrow, kind, chunk_bytes):
+    # a sum of 70 positions that was rounded to 16 bits in every chunk would be far off
+    assert_linear(*case((70,), 20, 33, narrow, kind), chunk_bytes=chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("kinds", [("f2", "f4"), ("f4", "f2"), ("f8", "f4"), ("f4", "f8"), ("f2", "f8")])
+def test_mixed_dtypes(kinds, chunk_bytes):
+    x, weight, target, _ = case((30,), 6, 9, np.dtype("f8"))
+    assert_linear(x.astype(kinds[0]), weight.astype(kinds[1]), target, chunk_bytes=chunk_bytes)
+
+
+def test_integers_become_float64():
+    x, weight, target, _ = case((5,), 4, 3, np.dtype("f8"))
+    x, weight = np.round(4 * x).astype(int), np.round(4 * weight).astype(np.int8)
+    expected = xent.linear_cross_entropy_value_and_grad(x.astype("f8"), weight.astype("f8"), target)
+    for chunk_bytes in CHUNKS:
+        loss, grads = xent.linear_cross_entropy_value_and_grad(x, weight, target, chunk_bytes=chunk_bytes)
+        assert loss.dtype == grads[0].dtype == grads[1].dtype == np.float64
+        assert np.allclose(loss, expected[0], rtol=1e-14)
+        assert np.allclose(grads[1], expected[1][1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_options_of_cross_entropy(chunk_bytes, dtype):
+    x, weight, target, bias = case((4, 6), 5, 9, dtype)
+    factors = random_weights(9, dtype)
+    for reduction in REDUCTIONS:
+        options = {"class_weight": factors, "label_smoothing": 0.1, "reduction": reduction}
+        assert_linear(x, weight, target, bias, chunk_bytes=chunk_bytes, **options)
+    target[target == -100] = 3
+    assert_linear(x, weight, target, bias, ignore_index=3, chunk_bytes=chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"sample_weight": np.arange(24.0).reshape(4, 6)},
+        {"z_loss": 0.1},
+        {"gamma": 2.0},
+        {"temperature": 0.5},
+        {"logit_cap": 3.0},
+        {"prior": np.arange(1.0, 10.0) / 45},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_other_options_of_cross_entropy(option, chunk_bytes):
+    # on float64, where the product's error leaves 1e-12 of everything
+    x, weight, target, bias = case((4, 6), 5, 9, np.dtype("f8"))
+    for reduction in REDUCTIONS:
+        options = {"reduction": reduction, **option}
+        expected = reference("linear_cross_entropy_value_and_grad", x, weight, target, bias, **options)
+        got = xent.linear_cross_entropy_value_and_grad(
+            x, weight, target, bias, chunk_bytes=chunk_bytes, **options
+        )
+        assert np.allclose(got[0], expected[0], rtol=1e-12)
+        for actual, exact in zip(got[1], expected[1], strict=True):
+            assert np.allclose(actual, exact, rtol=1e-12, atol=1e-13)
+        loss = xent.linear_cross_entropy(x, weight, target, bias, chunk_bytes=chunk_bytes, **options)
+        assert np.allclose(loss, expected[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_cross_entropy_of_the_logits(kind, reduction, dtype):
+    # Whole numbers: the products are exact in any order.
+    x, weight, target, bias = (
+        np.round(8 * a) if a.dtype.kind == "f" and a.ndim < 3 else a for a in case((40,), 6, 11, dtype)
+    )
+    if kind == "probabilities":
+        target = targets(kind, (40, 11), -1, dtype)
+    logits = x @ weight.T / 4 + bias
+    loss, grad = xent.cross_entropy_value_and_grad(logits, target, reduction=reduction)
+    for chunk_bytes in CHUNKS:
+        options = {"reduction": reduction, "chunk_bytes": chunk_bytes}
+        got, (grad_x, grad_weight, grad_bias) = xent.linear_cross_entropy_value_and_grad(
+            x / 4, weight, target, bias, **options
+        )
+        # losses of positions are the same bits; they are added up in another order
+        assert np.all(np.abs(got - loss) <= (0 if reduction == "none" else 2) * np.spacing(np.abs(loss)))
+        assert_same_bits(got, xent.linear_cross_entropy(x / 4, weight, target, bias, **options))
+        close = {"rtol": 1e3 * np.finfo(dtype).eps, "atol": 1e3 * np.finfo(dtype).eps}
+        assert np.allclose(grad_x, grad @ weight, **close)
+        assert np.allclose(grad_weight, grad.T @ x / 4, **close)
+        assert np.allclose(grad_bias, grad.sum(axis=0), **close)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_derivatives(kind, reduction):
+    arrays = list(case((2, 3), 4, 5, np.dtype("f8"), kind))
+    grads = xent.linear_cross_entropy_value_and_grad(*arrays, reduction=reduction)[1]
+    also = reference("linear_cross_entropy_value_and_grad", *arrays, reduction=reduction)[1]
+    for which, grad, of_reference in zip((0, 1, 3), grads, also, strict=True):
+
+        def loss(v, which=which):
+            moved = arrays[:which] + [v] + arrays[which + 1 :]
+            return np.sum(reference("linear_cross_entropy", *moved, reduction=reduction))
+
+        expected = differences(loss, arrays[which])
+        assert np.allclose(grad, expected, rtol=0, atol=30 * DIFFERENCES)
+        assert np.allclose(of_reference, expected, rtol=0, atol=30 * DIFFERENCES)
+
+
+# Ways through the code --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("variant", ZOO)
+@pytest.mark.parametrize("positions", [(13,), (3, 5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_memory_layout(kind, positions, variant, chunk_bytes, dtype):
+    arrays = case(positions, 6, 7, dtype, kind)
+    assert_linear(*arrays, [of_zoo(variant, a) for a in arrays], chunk_bytes=chunk_bytes)
+
+
+@pytest.mark.parametrize("narrow", NARROW, ids=str)
+def test_memory_layouts_of_sixteen_bits(narrow):
+    for variant in ["every second element", "negative strides", "Fortran order", "unaligned"]:
+        arrays = case((3, 5), 6, 7, narrow)
+        for chunk_bytes in CHUNKS:
+            assert_linear(*arrays, [of_zoo(variant, a) for a in arrays], chunk_bytes=chunk_bytes)
+
+
+def test_repeated_rows(dtype):
+    # strides of 0, which BLAS does not know
+    x, weight, target, bias = case((1,), 6, 7, dtype)
+    x, weight = np.broadcast_to(x, (5, 6)), np.broadcast_to(weight[:1], (7, 6))
+    assert_linear(x, weight, np.arange(5), bias)
+    assert_linear(x, weight, np.arange(5), bias, chunk_bytes=1)
+
+
+def test_results_do_not_depend_on_threads(dtype):
+    arrays = case((200,), 16, 1500, dtype)
+    for chunk_bytes in [None, 400_000]:
+        results = []
+        for n in (1, 2):
+            with xent.num_threads(n):
+                loss, grads = xent.linear_cross_entropy_value_and_grad(*arrays, chunk_bytes=chunk_bytes)
+                results.append((loss, *grads))
+        assert_same_bits(*results)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_ignored_positions_take_no_part(chunk_bytes, dtype):
+    x, weight, target, bias = case((20,), 6, 7, dtype)
+    ignored = target == -100
+    assert 0 < ignored.sum() < 20
+    x[ignored] = np.nan
+    loss, (grad_x, grad_weight, grad_bias) = xent.linear_cross_entropy_value_and_grad(
+        x, weight, target, bias, chunk_bytes=chunk_bytes
+    )
+    assert not grad_x[ignored].any()
+    kept = xent.linear_cross_entropy_value_and_grad(x[~ignored], weight, target[~ignored], bias)
+    for actual, expected in zip((loss, grad_weight, grad_bias), (kept[0], *kept[1][1:]), strict=True):
+        assert np.allclose(actual, expected, rtol=1e-4, atol=1e-6)
+    assert np.isfinite(assert_none(x, weight, target, bias, chunk_bytes)).all()
+
+
+def assert_none(*arguments):
+    *arrays, chunk_bytes = arguments
+    losses = xent.linear_cross_entropy(*arrays, reduction="none", chunk_bytes=chunk_bytes)
+    assert not losses[arrays[2] == -100].any()
+    return losses
+
+
+def test_a_nan_spoils_its_own_position():
+    x, weight, target, bias = case((20,), 6, 7, np.dtype("f4"))
+    target = np.abs(target) % 7
+    x[3, 2], x[5, 1] = np.nan, np.inf
+    for chunk_bytes in CHUNKS:
+        losses = xent.linear_cross_entropy(x, weight, target, bias, reduction="none", chunk_bytes=chunk_bytes)
+        assert np.isnan(losses[3])
+        assert np.isfinite(np.delete(losses, [3, 5])).all()
+        _, (grad_x, _, _) = xent.linear_cross_entropy_value_and_grad(
+            x, weight, target, bias, chunk_bytes=chunk_bytes
+        )
+        assert np.isnan(grad_x[3]).any()
+        assert np.isfinite(np.delete(grad_x, [3, 5], axis=0)).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_means_over_nothing_are_zero(reduction, dtype):
+    x, weight, target, bias = case((4,), 3, 5, dtype)
+    x[0] = np.nan
+    nothing = [(x[:0], target[:0], {}), (x, np.full(4, -100), {})]
+    if reduction == "mean":
+        nothing.append((x, np.zeros(4, int), {"class_weight": np.array([0, 1, 1, 1, 1], dtype)}))
+    for values, labels, options in nothing:
+        for chunk_bytes in CHUNKS:
+            options |= {"reduction": reduction, "chunk_bytes": chunk_bytes}
+            loss, grads = xent.linear_cross_entropy_value_and_grad(values, weight, labels, bias, **options)
+            assert loss.dtype == dtype
+            assert not loss.any()
+            assert [g.shape for g in grads] == [values.shape, weight.shape, bias.shape]
+            assert not any(g.any() for g in grads)
+            assert not xent.linear_cross_entropy(values, weight, labels, bias, **options).any()
+
+
+def test_no_features(dtype):
+    x, weight = np.zeros((3, 0), dtype), np.zeros((4, 0), dtype)
+    for chunk_bytes in CHUNKS:
+        loss, grads = xent.linear_cross_entropy_value_and_grad(x, weight, [0, 1, 2], chunk_bytes=chunk_bytes)
+        assert np.isclose(loss, np.log(4), rtol=1e-6)
+        assert [g.shape for g in grads[:2]] == [(3, 0), (4, 0)]
+
+
+def test_scalars_and_lists():
+    loss, grads = xent.linear_cross_entropy_value_and_grad([1, 2], [[1, 0], [0, 1]], 1)
+    assert isinstance(loss, np.float64)
+    assert [g.shape for g in grads[:2]] == [(2,), (2, 2)]
+    assert grads[2] is None
+    assert isinstance(xent.linear_cross_entropy(np.zeros(2, "f4"), np.zeros((2, 2), "f4"), 1), np.float32)
+
+
+@given(data=st.data())
+def test_any_shape_and_options(data):
+    dtype = np.dtype(data.draw(st.sampled_from(["f4", "f8"])))
+    positions = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+    features, classes = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    kind = data.draw(st.sampled_from(KINDS))
+    x, weight, target, bias = case(positions, features, classes, dtype, kind)
+    assert_linear(
+        x, weight, target, bias if data.draw(st.booleans()) else None,
+        reduction=data.draw(st.sampled_from(REDUCTIONS)),
+        class_weight=random_weights(classes, dtype) if data.draw(st.booleans()) else None,
+        label_smoothing=data.draw(st.sampled_from([0.0, 0.2])),
+        chunk_bytes=data.draw(st.one_of(st.none(), st.integers(1, 5000))),
+    )  # fmt: skip
+
+
+# Memory -----------------------------------------------------------------------------------------------------
+
+
+def extra_bytes(call):
+    kept = []
+    peak = peak_bytes(lambda: kept.append(call()))
+    loss, grads = kept[0] if isinstance(kept[0], tuple) else (kept[0], ())
+    return peak - loss.nbytes - sum(g.nbytes for g in grads if g is not None)
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.3])
+@pytest.mark.parametrize("kinds", ["f4 f4", "f2 f2", "f4 f2", "f2 f4", "f8 f8", "i4 f4", "f4 F", "F f4"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory(kind, kinds, ignored):
+    # 5 MiB of float32 logits, and 1 MiB of weights
+    (x_kind, w_kind), n, d, c = kinds.split(), 160, 32, 8192
+    x, weight = np.ones((n, d), x_kind.replace("F", "f4")), np.ones((c, d), w_kind.replace("F", "f4"))
+    if "F" in kinds:  # memory that BLAS does not take
+        x, weight = (
+            np.repeat(a, 2, 1)[:, ::2] if k == "F" else a for a, k in [(x, x_kind), (weight, w_kind)]
+        )
+    target = random_labels((n,), c, 0, ignored)
+    if kind == "probabilities":
+        target = np.broadcast_to(np.float32(1 / c), (n, c))
+    limit = 2 * MIB
+    for name in names:
+        function = getattr(xent, name)
+        extra = extra_bytes(lambda f=function: f(x, weight, target, weight[:, 0], chunk_bytes=limit))
+        assert extra <= limit, f"{name}: {extra / MIB:.2f} MiB"
+
+
+def test_memory_by_default():
+    # 340 MiB of logits
+    x, weight, target = np.ones((700, 8), "f4"), np.ones((128_256, 8), "f4"), np.zeros(700, int)
+    assert extra_bytes(lambda: xent.linear_cross_entropy(x, weight, target)) <= 64 * MIB
+    assert extra_bytes(lambda: xent.linear_cross_entropy_value_and_grad(x, weight, target)) <= 256 * MIB
+
+
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+def test_a_memory_map_is_read_in_parts(tmp_path, kind):
+    n, d, c = 60_000, 64, 50
+    x = np.random.default_rng(0).standard_normal((n, d)).astype(kind)
+    x.tofile(tmp_path / "x")
+    mapped = np.memmap(tmp_path / "x", kind, "r", shape=(n, d))
+    weight, target = random_logits((c, d), np.dtype(kind), 1, 0.1), random_labels((n,), c)
+    for chunk_bytes in (None, MIB):
+        call = lambda x, m=chunk_bytes: xent.linear_cross_entropy(x, weight, target, chunk_bytes=m)  # noqa: E731
+        assert_same_bits(call(mapped), call(x))
+        assert_same_bits(call(mapped.reshape(-1, d)), call(x))
+    assert extra_bytes(lambda: call(mapped)) <= MIB
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+X, W, Y, B = np.zeros((3, 4)), np.zeros((5, 4)), np.array([0, 4, 2]), np.zeros(5)
+
+
+@pytest.mark.parametrize("name", names)
+def test_shapes(name):
+    f = getattr(xent, name)
+    for x in (np.zeros((3, 5)), np.float64(1), np.zeros((4, 3))):
+        with raises(ValueError, "x", "4", np.shape(x)):
+            f(x, W, Y)
+    for weight in (np.zeros(4), np.zeros((5, 4, 1)), np.float64(1)):
+        with raises(ValueError, "weight", np.shape(weight)):
+            f(X, weight, Y)
+    for bias in (np.zeros(4), np.zeros((1, 5)), 1.0):
+        with raises(ValueError, "bias", np.shape(bias), "5"):
+            f(X, W, Y, bias)
+    for target in (Y[:2], 1, Y[:, None], np.zeros((3, 4), int)):
+        with raises(ValueError, "target", np.shape(target), (3,)):
+            f(X, W, target)
+    with raises(ValueError, "class_weight", (5,), (4,)):
+        f(X, W, Y, class_weight=np.ones(4))
+    with raises(ValueError, "sample_weight", (3,), (5,)):
+        f(X, W, Y, sample_weight=np.ones(5))
+    with pytest.raises(ValueError, match="class"):
+        f(X, W[:0], X[:, :0])
+    with pytest.raises(ValueError, match="mean_batch"):
+        f(X[0], W, 1, reduction="mean_batch")
+
+
+@pytest.mark.parametrize("name", names)
+def test_dtypes(name):
+    f = getattr(xent, name)
+    for kind in ["complex64", "O", "U1", "M8[s]", ml_dtypes.float8_e4m3fn]:
+        for which, what in [(0, "x"), (1, "weight"), (3, "bias")]:
+            arrays = [X, W, Y, B]
+            arrays[which] = np.zeros(arrays[which].shape, kind)
+            with raises(TypeError, what, "real numbers"):
+                f(*arrays)
+    for target in (Y.astype(float), Y.astype(bool), np.zeros((3, 5), complex)):
+        with raises(TypeError, "target", target.dtype):
+            f(X, W, target)
+
+
+@pytest.mark.parametrize("name", names)
+def test_labels(name):
+    f = getattr(xent, name)
+    for bad in (5, -1, 2**40):
+        with raises(ValueError, f"target[1, 0] is {bad}", "5", "ignore_index=-100"):
+            f(np.zeros((2, 2, 4)), W, [[0, 1], [bad, 7]])
+        with raises(ValueError, f"target[2] is {bad}"):
+            f(X.astype("f4"), W.astype("f4"), np.array([0, 1, bad]), chunk_bytes=1)
+
+
+@pytest.mark.parametrize("name", names)
+def test_options(name):
+    f = getattr(xent, name)
+    for chunk_bytes in (0, -1):
+        with raises(ValueError, "chunk_bytes", chunk_bytes):
+            f(X, W, Y, chunk_bytes=chunk_bytes)
+    for chunk_bytes in (1.5, "1", True):
+        with raises(TypeError, "chunk_bytes"):
+            f(X, W, Y, chunk_bytes=chunk_bytes)
+    for option, bad, error in [
+        ("label_smoothing", 2.0, ValueError),
+        ("ignore_index", 0.5, TypeError),
+        ("reduction", "most", ValueError),
+        ("class_weight", np.array([1, 1, 1, 1, -1.0]), ValueError),
+    ]:
+        with raises(error, option):
+            f(X, W, Y, **{option: bad})
+
+
+@pytest.mark.parametrize("name", names)
+@pytest.mark.parametrize(
+    "option, bad",
+    [("z_loss", -1.0), ("gamma", -1.0), ("temperature", 0.0), ("logit_cap", 0.0), ("prior", np.zeros(5))],
+)
+def test_other_options(name, option, bad):
+    with raises(ValueError, option):
+        getattr(xent, name)(X, W, Y, **{option: bad})
+
+
+def test_everything_is_checked_before_anything_is_read(tmp_path):
+    # a sparse file of a TiB: whoever computed before checking would be at it for hours
+    with open(tmp_path / "x", "wb") as file:
+        file.truncate(2**40)
+    x = np.memmap(tmp_path / "x", np.float32, "r", shape=(2**20, 2**18))
+    weight = np.zeros((3, 2**18), np.float32)
+    target = np.zeros(2**20, int)
+    target[-1] = 3
+    for options in ({}, {"ignore_index": 3, "label_smoothing": 1.5}, {"ignore_index": 3, "reduction": "no"}):
+        with pytest.raises(ValueError, match=r"target\[1048575\]|label_smoothing|reduction"):
+            xent.linear_cross_entropy(x, weight, target, **options)
