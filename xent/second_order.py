@@ -93,8 +93,10 @@ def cross_entropy_grad_hess(
     >>> grad.round(2), hess.round(2)
     (array([[ 0.09,  0.24, -0.33]]), array([[0.08, 0.18, 0.22]]))
     """
-    options = Options(axis, weight, sample_weight, ignore_index, label_smoothing)
-    options = options._replace(temperature=temperature, prior=prior, reduction=reduction)
+    options = Options(
+        axis, weight, sample_weight, ignore_index, label_smoothing,
+        temperature=temperature, prior=prior, reduction=reduction,
+    )  # fmt: skip
     if not isinstance(hessian, str):
         raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
     if hessian not in _HESSIANS:
