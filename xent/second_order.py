@@ -224,7 +224,7 @@ def _products(given, options, x, v, probs, labels, sample):
     if bend is not None:
         plain = given._replace(axis=-1, sample_weight=None, reduction="sum")
         target = probs.astype(np.float64) if labels is None else labels
-        result += solve(x, target, plain, True)[1] * bend * v
+        result += solve(x, target, tuple(plain), True)[1] * bend * v
     if sample is not None:
         result *= sample[:, None]
     return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
