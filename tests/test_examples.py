@@ -30,3 +30,15 @@ def test_accuracy(example, args, expected):
 def test_comparison(example):
     """Times xent; where PyTorch is installed, also checks that it computes the same losses."""
     assert re.search(r"^xent +\d+\.\d\d / \d+\.\d\d ms$", output(example, "--compare", "--rounds", "1"), re.M)
+
+
+def test_boosting():
+    """The trees of xent's objective are those of the libraries' own; two rounds of each."""
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    printed = output("boosting.py", "--rounds", "2", "--repeats", "1")
+    assert re.findall(r'^(\w+) .* the rule "(\w+)"', printed, re.M) == [
+        ("LightGBM", "friedman"),
+        ("XGBoost", "upper"),
+    ]
+    assert len(re.findall(r"^xent .* 20 of 20 trees", printed, re.M)) == 2

@@ -93,8 +93,10 @@ def cross_entropy_grad_hess(
     >>> grad.round(2), hess.round(2)
     (array([[ 0.09,  0.24, -0.33]]), array([[0.08, 0.18, 0.22]]))
     """
-    options = Options(axis, weight, sample_weight, ignore_index, label_smoothing)
-    options = options._replace(temperature=temperature, prior=prior, reduction=reduction)
+    options = Options(
+        axis, weight, sample_weight, ignore_index, label_smoothing,
+        temperature=temperature, prior=prior, reduction=reduction,
+    )  # fmt: skip
     if not isinstance(hessian, str):
         raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
     if hessian not in _HESSIANS:
@@ -222,7 +224,7 @@ def _products(given, options, x, v, probs, labels, sample):
     if bend is not None:
         plain = given._replace(axis=-1, sample_weight=None, reduction="sum")
         target = probs.astype(np.float64) if labels is None else labels
-        result += solve(x, target, plain, True)[1] * bend * v
+        result += solve(x, target, tuple(plain), True)[1] * bend * v
     if sample is not None:
         result *= sample[:, None]
     return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
