@@ -95,7 +95,6 @@ def checked(options, x):
         sample = _check.sample_weights(sample, x.shape[:axis] + x.shape[axis + 1 :])
     if prior is not None:
         prior = np.log(_check.per_class(prior, classes, "prior", positive=True))
-    _check.reduction_name(reduction)
     return Options(
         axis, weight, sample, ignore_index, smoothing, z_loss, gamma, temperature, cap, prior, reduction
     )
@@ -177,6 +176,7 @@ def divisor_of(options, shape, labels):
     Checks the labels on the way: the pass that counts them is the one that looks at each.
     """
     axis, reduction, sample = options.axis, options.reduction, options.sample_weight
+    _check.reduction_name(reduction)
     if labels is None:
         counted = mass = math.prod(shape[:axis] + shape[axis + 1 :])
         if sample is not None:

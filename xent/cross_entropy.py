@@ -396,7 +396,6 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
     axis = _check.axis_of(axis, x.ndim)
     ignore_index = _check.label_value(ignore_index, "ignore_index")
     weight = None if weight is None else _check.per_class(weight, x.shape[axis], "weight")
-    _check.reduction_name(reduction)
     labels = _check.labels_of(target, x, axis, ignore_index)
     divisor = divisor_of(Options(axis, weight, None, ignore_index, reduction=reduction), x.shape, labels)
     factor, upstream = _check.upstream(grad_output, labels.shape if divisor is None else ())

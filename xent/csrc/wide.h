@@ -25,8 +25,9 @@ static ptrdiff_t wide_row(ptrdiff_t classes) { return xent_most((classes + GROUP
 /* u of the logits v, from which `moved` was taken. */
 ALWAYS_INLINE vf64 transformed(const xent_softmax_args *a, vf64 v, vf64 moved, vf64 offset)
 {
-    const vf64 distance = v - moved, cap = v_set_f64(a->cap);
-    const vf64 u = v_fma(distance, v_set_f64(a->rate_low), distance * v_set_f64(a->rate));
+    const vf64 distance = v - moved, cap = v_set_f64(a->cap), rounded = distance * v_set_f64(a->rate);
+    const vf64 quotient = v_fma(distance, v_set_f64(a->rate_low), rounded); /* NaN of infinities */
+    const vf64 u = v_select(m_gt(v_set_f64(INFINITY), v_abs(rounded)), quotient, rounded);
     return (a->cap != 0 ? cap * tanh_f64(u / cap) : u) + offset;
 }
 
