@@ -25,8 +25,8 @@ static KERNEL(cut) KERNEL(wide_cut_of)(const xent_softmax_args *a)
 static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
 {
     const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
-    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / (a->aux.data ? 2 : 1), classes);
-    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->evaluates;
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / packed_arrays(a), classes);
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->second.data && !a->evaluates;
     KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
     if (cut.columns) {
         cut.packed = !one_input && packable > 0;

@@ -114,9 +114,12 @@ static int64_t KERNEL(rank_of)(const xent_softmax_args *a, const KERNEL(tile) *t
     V larger = zero; /* counts up to 2^24 in a lane */
     int64_t rank = 0;
     ptrdiff_t c = 0;
-    if (label < 0 || isnan(s->inverse[p])) return a->most;
+    if (label < 0) return a->most;
     if (first && s->others[p] < ALONE) return 0;
     if (!first && a->most == 1) return 1;
+    for (; isnan(s->inverse[p]) && c < a->classes; c++) /* infinite logits, or NaN */
+        if (isnan(KERNEL(get)(t->x + from + c * step))) return a->most;
+    c = 0;
     for (; t->rows && !first && c + LANES <= a->classes; c += LANES)
         larger += v_select(m_gt(KERNEL(load)(t->x + from + c, LANES, zero), x_y), one, zero);
     for (; c < a->classes; c++) rank += KERNEL(get)(t->x + from + c * step) > y->x[p];
@@ -143,7 +146,7 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : p_y * gap) + s.log_total[p];
-        first[p] = gap == 0 && (s.others[p] < ALONE || KERNEL(rank_of)(a, t, &s, &y, p) == 0);
+        first[p] = y.x[p] == s.top[p] && (s.others[p] < ALONE || KERNEL(rank_of)(a, t, &s, &y, p) == 0);
     }
     for (ptrdiff_t p = 0; a->rank && p < t->n; p++) a->rank[t->first + p] = KERNEL(rank_of)(a, t, &s, &y, p);
     for (ptrdiff_t p = 0; p < t->n; p++) {

@@ -75,6 +75,11 @@ ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[
 ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE]) { NAME(store_classes)(rows, step, classes); }
 #endif
 
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
+static int packed_arrays(const xent_softmax_args *a) { return 1 + (a->aux.data != NULL) + (a->second.data != NULL); }
+#endif
+
 typedef struct {
     const S *x, *aux;
     S *out;
@@ -148,12 +153,14 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
 static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
     _Alignas(64) T x[PACK_ELEMENTS];
-    T *aux = t->aux ? x + PACK_ELEMENTS / 2 : NULL;
-    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES;
-    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, NULL, NULL, 0};
+    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / packed_arrays(a);
+    T *aux = t->aux ? x + share : NULL, *second = t->second ? x + PACK_ELEMENTS - share : NULL;
+    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, second, NULL, step};
     void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
     pack(t->x, t->x_step, x, step, t->n, a->classes);
     if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);
     function(a, &packed, losses);
-    if (t->out) (t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(x, step, t->out, t->out_step, t->n, a->classes);
+    void (*unpack)(const T *, ptrdiff_t, S *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns);
+    if (t->out) unpack(x, step, t->out, t->out_step, t->n, a->classes);
+    if (second) unpack(second, step, t->second, t->second_step, t->n, a->classes);
 }
