@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting test test-slow lint bench bench-quick accuracy profile clean
+.PHONY: help demo boosting test test-slow lint bench bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ accuracy: $(VENV)/bench.stamp  ## compare the errors of all implementations; wri
 
 profile: $(VENV)/bench.stamp  ## show in which functions the time of typical calls goes
 	$(BIN)/python bench/profile_kernels.py
+
+docs: $(VENV)/demo.stamp  ## draw the plots of docs/
+	$(BIN)/python docs/plots.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
