@@ -366,7 +366,8 @@ def test_chunks_add_up_to_the_whole(step, weighted, dtype):
     options = {"top_k": (1, 3), "base": 2}
     whole = xent.evaluate(logits, labels, sample_weight=weight, **options)
     parts = list(chunks(logits, labels, weight, step, **options))
-    assert_close(sum(parts), whole, 1e-13)
+    # probabilities are rounded in the type that is computed with, and in other places of other tiles
+    assert_close(sum(parts), whole, 1e-13 if dtype == np.float64 else 1e-8)
     total = parts[0]
     for part in parts[1:]:
         total += part

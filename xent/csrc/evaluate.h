@@ -115,7 +115,7 @@ static int64_t KERNEL(rank_of)(const xent_softmax_args *a, const KERNEL(tile) *t
     int64_t rank = 0;
     ptrdiff_t c = 0;
     if (label < 0) return a->most;
-    if (first && s->others[p] < ALONE) return 0;
+    if (first && s->others[p] < ALONE && !isinf(s->top[p])) return 0;
     if (!first && a->most == 1) return 1;
     for (; isnan(s->inverse[p]) && c < a->classes; c++) /* infinite logits, or NaN */
         if (isnan(KERNEL(get)(t->x + from + c * step))) return a->most;
@@ -146,7 +146,7 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : p_y * gap) + s.log_total[p];
-        first[p] = y.x[p] == s.top[p] && (s.others[p] < ALONE || KERNEL(rank_of)(a, t, &s, &y, p) == 0);
+        first[p] = y.x[p] == s.top[p] && ((s.others[p] < ALONE && !isinf(s.top[p])) || KERNEL(rank_of)(a, t, &s, &y, p) == 0);
     }
     for (ptrdiff_t p = 0; a->rank && p < t->n; p++) a->rank[t->first + p] = KERNEL(rank_of)(a, t, &s, &y, p);
     for (ptrdiff_t p = 0; p < t->n; p++) {
