@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting test test-slow lint bench bench-quick accuracy profile clean
+.PHONY: help demo boosting regression test test-slow lint bench bench-quick accuracy profile clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ demo: $(VENV)/demo.stamp  ## train a small CNN on handwritten digits; writes dem
 
 boosting: $(VENV)/boosting.stamp  ## LightGBM and XGBoost with xent as the objective, beside their own
 	$(BIN)/python examples/boosting.py
+
+regression: $(VENV)/demo.stamp  ## softmax regression with SciPy's L-BFGS, beside scikit-learn's
+	$(BIN)/python examples/softmax_regression.py
 
 test: $(VENV)/test.stamp  ## run the test suite
 	$(BIN)/pytest -q
