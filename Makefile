@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow lint bench bench-quick accuracy profile clean
+.PHONY: help demo boosting regression test test-slow test-peers lint bench bench-quick accuracy profile clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ test: $(VENV)/test.stamp  ## run the test suite
 
 test-slow: $(VENV)/test.stamp  ## run the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+test-peers: $(VENV)/test.stamp $(VENV)/bench.stamp  ## compare every option with PyTorch and JAX
+	$(BIN)/pytest -q -m peers tests/peers
 
 lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
