@@ -73,19 +73,19 @@ def centred(weight, bias):
     return params - params.mean(axis=0)
 
 
-def compare(x, labels, repeats, threads):
+def compare(x, labels, repeats):
     """Print the times of both; return the largest difference of a coefficient."""
     fits = {"xent": fit, "scikit-learn": fit_sklearn}
     times, difference = {name: [] for name in fits}, 0.0
-    with threadpool_limits(threads), xent.num_threads(threads):
-        for _ in range(repeats):
-            params = []
-            for name, call in fits.items():
-                start = time.perf_counter()
-                params.append(centred(*call(x, labels)))
-                times[name].append(time.perf_counter() - start)
-            difference = max(difference, np.abs(params[0] - params[1]).max())
-    print(f"{len(x)} digits, threads: {threads}; a fit, minimum / median of {repeats}, taken in turns")
+    for _ in range(repeats):
+        params = []
+        for name, call in fits.items():
+            start = time.perf_counter()
+            params.append(centred(*call(x, labels)))
+            times[name].append(time.perf_counter() - start)
+        difference = max(difference, np.abs(params[0] - params[1]).max())
+    print(f"{len(x)} digits, threads: {xent.get_num_threads()}")
+    print(f"a fit, minimum / median of {repeats}, taken in turns:")
     for name, spent in times.items():
         print(f"{name:15}{1e3 * min(spent):.0f} / {1e3 * statistics.median(spent):.0f} ms")
     print(f"largest difference of a coefficient: {difference:.1e}\n")
@@ -126,8 +126,9 @@ def main():
     args = parser.parse_args()
     pixels, labels = load_digits(return_X_y=True)
     x = pixels / pixels.max()
-    difference = compare(x, labels, args.repeats, args.threads)
-    adjust(x, labels, args.splits)
+    with threadpool_limits(args.threads), xent.num_threads(args.threads):
+        difference = compare(x, labels, args.repeats)
+        adjust(x, labels, args.splits)
     return 0 if difference <= TOLERANCE else 1
 
 
