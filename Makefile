@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting test test-slow lint bench bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint bench bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,11 +28,17 @@ demo: $(VENV)/demo.stamp  ## train a small CNN on handwritten digits; writes dem
 boosting: $(VENV)/boosting.stamp  ## LightGBM and XGBoost with xent as the objective, beside their own
 	$(BIN)/python examples/boosting.py
 
+regression: $(VENV)/demo.stamp  ## softmax regression with SciPy's L-BFGS, beside scikit-learn's
+	$(BIN)/python examples/softmax_regression.py
+
 test: $(VENV)/test.stamp  ## run the test suite
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 test-slow: $(VENV)/test.stamp  ## run the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+test-peers: $(VENV)/test.stamp $(VENV)/bench.stamp  ## compare every option with PyTorch and JAX
+	$(BIN)/pytest -q -m peers tests/peers
 
 lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .

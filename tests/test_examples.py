@@ -42,3 +42,12 @@ def test_boosting():
         ("XGBoost", "upper"),
     ]
     assert len(re.findall(r"^xent .* 20 of 20 trees", printed, re.M)) == 2
+
+
+def test_softmax_regression():
+    """The coefficients are scikit-learn's, and the frequencies of the classes help the rare ones."""
+    printed = output("softmax_regression.py", "--repeats", "1", "--splits", "1")
+    difference = re.search(r"difference of a coefficient: (\d\.\de-\d+)$", printed, re.M)
+    assert float(difference[1]) <= 1e-4
+    without, adjusted = (float(value) for value in re.findall(r"prior +(0\.\d{4})$", printed, re.M))
+    assert adjusted >= without + 0.1

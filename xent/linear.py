@@ -26,6 +26,8 @@ CHUNK_BYTES = 256 * 2**20
 FORWARD_BYTES = 64 * 2**20
 # Of a product that is added to what earlier chunks or blocks gave, or of converted weights.
 BLOCK_BYTES = 8 * 2**20
+# Classes whose rows are short for NumPy, and the length of what is made of them; from 32 of these on it pays.
+FEW, WIDE = 64, 256
 # Logits so few that cutting them up would only cost time.
 QUICK = 2**20
 
@@ -269,8 +271,23 @@ def _quick(x, weight, target, bias, reduction, want_grad):
         loss = losses_of(logits, target, PLAIN, want_grad, None, reduction)
         if not want_grad:
             return loss, None
-        grad_bias = None if bias is None else logits.sum(axis=0, dtype=np.float64).astype(x.dtype)
+        grad_bias = None if bias is None else _sum_over_positions(logits).astype(x.dtype)
         return loss, (np.matmul(logits, weight), np.matmul(logits.T, x), grad_bias)
+
+
+def _sum_over_positions(g):
+    """The sum of the rows, in float64.
+
+    NumPy adds them one at a time. Rows of few classes are added side by side, as if they were longer ones:
+    for 1797 rows of 10 classes that takes 12 microseconds instead of 40, of 450 for everything.
+    """
+    positions, classes = g.shape
+    if classes > FEW or positions * classes < 32 * WIDE:
+        return g.sum(axis=0, dtype=np.float64)
+    beside = WIDE // classes
+    whole = positions // beside * beside
+    sums = g[:whole].reshape(-1, beside * classes).sum(axis=0, dtype=np.float64)
+    return sums.reshape(beside, classes).sum(axis=0) + g[whole:].sum(axis=0, dtype=np.float64)
 
 
 # ---- what knows how cross_entropy is made ----
@@ -576,7 +593,7 @@ class _Gradients:
     def add_bias(self, g):
         """grad_bias += sum over the positions."""
         if self.bias is not None:
-            self.bias += g.sum(axis=0, dtype=np.float64)
+            self.bias += _sum_over_positions(g)
 
     def add_weight(self, group, k, g, x):
         """grad_weight += g^T x, for a group of classes and chunk number k."""
