@@ -16,11 +16,16 @@ NUMERIC = [
     "test_sigmoid.py",
     "test_cross_entropy.py",
     "test_nll.py",
+    "test_evaluate.py",
+    "test_sigmoid_cross_entropy.py",
     "test_probabilities.py",
     "test_sixteen_bits.py",
     "test_conv.py",
     "test_pool.py",
     "test_special_values.py",
+    pytest.param("test_cross_entropy_options.py", marks=pytest.mark.slow),
+    pytest.param("test_second_order.py", marks=pytest.mark.slow),
+    pytest.param("test_linear.py", marks=pytest.mark.slow),
 ]
 
 WHICH = "import xent; print(xent.show_config(mode='dicts')['isa'])"
@@ -39,10 +44,10 @@ def test_the_variable_decides(isa):
 
 
 @pytest.mark.parametrize("isa", OTHERS)
-def test_numeric_tests_on(isa):
-    files = [str(ROOT / "tests" / name) for name in NUMERIC]
+@pytest.mark.parametrize("name", NUMERIC)
+def test_numeric_tests_on(isa, name):
     options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
-    done = run_python("-m", "pytest", *options, *files, timeout=300, XENT_ISA=isa)
+    done = run_python("-m", "pytest", *options, str(ROOT / "tests" / name), timeout=300, XENT_ISA=isa)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
 
 
