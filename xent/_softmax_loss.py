@@ -9,7 +9,6 @@ from . import _check, _kernels
 from ._call import call
 from ._threads import WORTH_A_THREAD, threads_for
 
-
 # With so few classes every tile has room for its exponentials, which second derivatives are made of: 16
 # positions of three float64 arrays (logits, target, second derivatives) share 32 KiB (csrc/cut.h).
 _FEW_CLASSES = 64
