@@ -543,7 +543,8 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
     cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1, arrays = 2
     if a.wide:
         arrays += (a.aux.data != NULL) + (a.second.data != NULL)
-        room = max(a.classes * (LINE_COLUMNS if a.inner > 1 else 1) + ROW_PADDING, WIDE_BYTES // <Py_ssize_t>sizeof(double)) + WIDE_PADDING
+        room = a.classes * (LINE_COLUMNS if a.inner > 1 else 1) + ROW_PADDING
+        room = max(room, WIDE_BYTES // <Py_ssize_t>sizeof(double)) + WIDE_PADDING
         a.room = arrays * room
         return a.room * sizeof(double)
     if a.inner > 1:
@@ -647,7 +648,8 @@ def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_s
     cdef Py_ssize_t size, counted = 0
     cdef int k
     cdef double smoothing, divisor, total
-    axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction = options
+    (axis, weight, sample_weight, ignore_index, label_smoothing,
+     z_loss, gamma, temperature, logit_cap, prior, reduction) = options
     if not (weight is None and sample_weight is None and logit_cap is None and prior is None):
         return None
     if not (is_float(z_loss, 0) and is_float(gamma, 0) and is_float(temperature, 1)):
@@ -767,8 +769,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int
 
 def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_index, bint wide, cnp.ndarray offset,
              cnp.ndarray sample, cnp.ndarray rank, int64_t most, int threads):
-    """Return the sums of losses, squares, entropies and first places, and fill in the int64 `rank` (or None), at most `most`,
-    of each label; None if the logits do not lie in a way that the kernels know. `out` is None.
+    """Return the sums of losses, squares, entropies and first places, and fill in the int64 `rank` (or None), at most
+    `most`, of each label; None if the logits do not lie in a way that the kernels know. `out` is None.
     """
     cdef xent_softmax_args a
     if not prepare(&a, x, None, None, axis):
