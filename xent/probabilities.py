@@ -97,7 +97,8 @@ def cross_entropy_probs(probs, target, *, axis=-1, clip=None, base=None, reducti
     -----
     From logits, `cross_entropy` is faster and more accurate: 1 - p is lost once p is rounded. 0 log 0 is 0,
     and a target of probability 0 has an infinite loss, unless `clip` bounds it [1]_. Numbers that are no
-    probabilities are not looked for: one that is negative or NaN gives its position NaN.
+    probabilities are not looked for: one that is negative or NaN gives its position NaN (with labels, that of
+    the label does).
 
     References
     ----------
@@ -278,7 +279,9 @@ def binary_cross_entropy(probs, target, *, weight=None, clip=None, base=None, re
     -----
     0 log 0 is 0, and infinite losses stay infinite unless `clip` bounds the probabilities. (PyTorch bounds
     the logarithms by -100.) Next to 1 the bound is on 1 - p, so that it holds also where 1 - e rounds to 1. A
-    weight of 0 gives the loss 0. A probability that is NaN, negative or larger than 1 gives its element NaN.
+    weight of 0 gives the loss 0. A probability that is NaN gives its element NaN.
+    Others outside [0, 1] are not looked for: they give NaN or, with a target of 0 or 1, a loss that may be
+    negative.
 
     References
     ----------
