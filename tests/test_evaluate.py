@@ -34,6 +34,11 @@ def dtype(request):
     return np.dtype(request.param)
 
 
+def rounding(dtype):
+    """Relative error of means of the same positions in other tiles, which round probabilities elsewhere."""
+    return 1e-12 if dtype == np.float64 else 1e-7
+
+
 def assert_close(actual, expected, relative, what=""):
     """Assert two numbers, or all numbers of two evaluations, equal but for a relative error."""
     assert isinstance(actual, type(expected)), what
@@ -307,7 +312,7 @@ def test_ignored_positions_do_not_count(dtype):
     spoiled[::2] = NAN
     result = xent.evaluate(spoiled, labels)
     assert result.count == 10
-    assert_close(result, xent.evaluate(logits[1::2].copy(), labels[1::2].copy()), 1e-12)
+    assert_close(result, xent.evaluate(logits[1::2].copy(), labels[1::2].copy()), rounding(dtype))
 
 
 def test_impossible_labels(dtype):
@@ -366,8 +371,7 @@ def test_chunks_add_up_to_the_whole(step, weighted, dtype):
     options = {"top_k": (1, 3), "base": 2}
     whole = xent.evaluate(logits, labels, sample_weight=weight, **options)
     parts = list(chunks(logits, labels, weight, step, **options))
-    # probabilities are rounded in the type that is computed with, and in other places of other tiles
-    assert_close(sum(parts), whole, 1e-13 if dtype == np.float64 else 1e-8)
+    assert_close(sum(parts), whole, rounding(dtype))
     total = parts[0]
     for part in parts[1:]:
         total += part

@@ -46,7 +46,7 @@ def test_the_variable_decides(isa):
 @pytest.mark.parametrize("isa", OTHERS)
 @pytest.mark.parametrize("name", NUMERIC)
 def test_numeric_tests_on(isa, name):
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "-k", "not large"]
     done = run_python("-m", "pytest", *options, str(ROOT / "tests" / name), timeout=300, XENT_ISA=isa)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
 
