@@ -17,14 +17,14 @@ NUMERIC = [
     "test_cross_entropy.py",
     "test_nll.py",
     "test_evaluate.py",
-    "test_sigmoid_cross_entropy.py",
-    "test_probabilities.py",
     "test_sixteen_bits.py",
     "test_conv.py",
     "test_pool.py",
     "test_special_values.py",
     pytest.param("test_cross_entropy_options.py", marks=pytest.mark.slow),
     pytest.param("test_second_order.py", marks=pytest.mark.slow),
+    pytest.param("test_sigmoid_cross_entropy.py", marks=pytest.mark.slow),
+    pytest.param("test_probabilities.py", marks=pytest.mark.slow),
     pytest.param("test_linear.py", marks=pytest.mark.slow),
 ]
 

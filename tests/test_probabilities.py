@@ -678,7 +678,8 @@ def test_the_same_bits_for_any_number_of_threads(name, shape, axis, dtype):
                 assert_same_bits(result, expected, f"{n} threads")
 
 
-@pytest.mark.parametrize("shape, axis", [((60_001, 9), -1), ((3, 11, 130, 97), 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape, axis", [((60_001, 9), -1), ((7, 70_001), -1), ((3, 11, 130, 97), 1)])
 @pytest.mark.parametrize("name", NAMES)
 def test_large_arrays(name, shape, axis, dtype, threads):
     args = arguments(name, shape, dtype, axis)

@@ -371,6 +371,7 @@ def test_products_of_every_combination(kind, dtype):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape, axis", [(s, a) for s, a in SHAPES if a])
