@@ -679,3 +679,11 @@ def test_weights_of_classes_scale_the_hessian():
     weighted = xent.cross_entropy_grad_hess(logits, labels, weight=weight, reduction="sum")
     for a, b in zip(weighted, plain, strict=True):
         np.testing.assert_allclose(a, b * weight[labels][:, None], rtol=1e-14)
+
+
+def test_second_derivatives_do_not_take_the_place_of_the_logits():
+    # the gradient may; these are written while the logits are still read
+    logits = np.zeros((3, 4))
+    with raises(ValueError, "out", "logits", "overlap"):
+        xent.cross_entropy_grad_hess(logits, [0, 1, 2], out=(np.empty((3, 4)), logits))
+    assert (logits == 0).all()

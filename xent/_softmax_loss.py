@@ -63,7 +63,8 @@ def solve_twice(logits, target, options, out, curvature):
     elif not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(f"out must be a pair of arrays, got {type(out).__name__}")
     grad = _check.output_like(out[0], goal.inputs)
-    hess = _check.output_like(out[1], [*goal.inputs, (grad, "the gradient in out")], in_place=0)
+    hess = out[1] if out[1] is not None else _check.output_like(None, goal.inputs)
+    _check.output(hess, x.shape, x.dtype, [*goal.inputs, (grad, "the gradient in out")])
     if goal.divisor == 0:
         grad[...] = 0
         hess[...] = 0
