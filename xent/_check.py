@@ -233,8 +233,8 @@ def sample_weights(value, positions):
 
 
 def _in_range(array, name, positive=False):
-    bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
-    if bad.any():
+    if not _kernels.in_range(array, positive):
+        bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
         where = int(bad.argmax())
         expected = "finite and positive" if positive else "finite and not negative"
         at, value = _at(where, array.shape), array.reshape(-1)[where]

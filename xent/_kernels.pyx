@@ -9,6 +9,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
+from libc.float cimport DBL_MAX
 from libc.math cimport fma, isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
@@ -86,6 +87,7 @@ cdef extern from "csrc/table.h" nogil:
         void *per_position
         int single
         double *partial
+        int sums
         int wide
         double temperature, cap, rate, rate_low
         double *offset
@@ -362,6 +364,16 @@ cpdef bint are_labels(value, cnp.ndarray x, int axis) noexcept:
     return True
 
 
+def in_range(cnp.ndarray x, bint positive):
+    """Whether all numbers of a float64 array without gaps are finite and not negative, or even positive."""
+    cdef const double *number = <const double *>cnp.PyArray_DATA(x)
+    cdef Py_ssize_t i, good = 0, n = cnp.PyArray_SIZE(x)
+    with nogil:
+        for i in range(n):  # without a branch: the compiler makes vectors of it
+            good += (number[i] > 0 or (not positive and number[i] == 0)) and number[i] <= DBL_MAX
+    return good == n
+
+
 cpdef empty_like(cnp.ndarray x):
     """A new array of the shape, dtype and order in memory of x."""
     return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
@@ -413,81 +425,110 @@ cdef int plain_axis(axis, int ndim) noexcept:
     return <int>(k + ndim if k < 0 else k)
 
 
-# ---- arrays as (far, per, classes, inner) ----
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept:
+    return (a + b - 1) // b
+
+
+# ---- arrays that are walked together ----
 
 cdef enum:
-    OPERANDS = 4
+    OPERANDS = 6
     MOST_AXES = 64  # of a NumPy array
 
 
-cdef bint describe(xent_softmax_args *a, PyObject **arrays, int axis) noexcept:
-    """See up to four arrays of one shape (None where there is none) as xent_operand does, all in the same way; False where
-    they do not lie so. Neighbouring axes that are evenly spaced in all arrays count as one.
+cdef struct walked:  # arrays of one shape, where a kernel wants to find them, and the axes that they are walked along
+    int arrays, axes
+    PyObject *array[OPERANDS]
+    xent_operand *operand[OPERANDS]
+    Py_ssize_t count[MOST_AXES]
+    Py_ssize_t step[OPERANDS][MOST_AXES]  # bytes between neighbours
+
+
+cdef inline void add_operand(walked *w, cnp.ndarray array, xent_operand *operand) noexcept:
+    """None is no operand."""
+    if array is None:
+        return
+    w.array[w.arrays], w.operand[w.arrays] = <PyObject *>array, operand
+    w.arrays += 1
+
+
+cdef bint merge_axes(walked *w, int axis, int most) noexcept:
+    """Find the axes besides `axis`. Neighbours that are evenly spaced in all arrays count as one, an axis of one element as
+    none. False where there are more than `most`, or steps are no whole elements.
     """
-    cdef cnp.ndarray first = <cnp.ndarray>arrays[0]
-    cdef int ndim = cnp.PyArray_NDIM(first), k, n, groups = 0
-    cdef Py_ssize_t count[MOST_AXES]
-    cdef Py_ssize_t step[OPERANDS][MOST_AXES]
-    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(first), size
-    cdef bint mergeable, rows = True, columns
+    cdef cnp.ndarray first = <cnp.ndarray>w.array[0], array
+    cdef Py_ssize_t size
+    cdef int k, n
+    cdef bint mergeable
+    w.axes = 0
+    for k in range(cnp.PyArray_NDIM(first)):
+        size = cnp.PyArray_DIM(first, k)
+        if k == axis or size == 1:
+            continue
+        mergeable = w.axes > 0
+        for n in range(w.arrays):
+            mergeable = mergeable and w.step[n][w.axes - 1] == cnp.PyArray_STRIDE(<cnp.ndarray>w.array[n], k) * size
+        if not mergeable:
+            w.count[w.axes] = 1
+            w.axes += 1
+        w.count[w.axes - 1] *= size
+        for n in range(w.arrays):
+            w.step[n][w.axes - 1] = cnp.PyArray_STRIDE(<cnp.ndarray>w.array[n], k)
+    for n in range(w.arrays):
+        array = <cnp.ndarray>w.array[n]
+        if not cnp.PyArray_ISALIGNED(array):
+            return False
+        for k in range(w.axes):
+            if w.step[n][k] % cnp.PyArray_ITEMSIZE(array):
+                return False
+    return w.axes <= most
+
+
+cdef inline void fill_operand(walked *w, int n, int inner) noexcept:
+    """Where array n begins and its steps along two axes, of which `inner` is the second; axes that it lacks have none."""
+    cdef cnp.ndarray array = <cnp.ndarray>w.array[n]
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(array)
+    w.operand[n].data = cnp.PyArray_DATA(array)
+    w.operand[n].outer = w.step[n][inner] // item if inner >= 0 else 0
+    w.operand[n].far = w.step[n][inner - 1] // item if inner >= 1 else 0
+
+
+cdef bint describe(xent_softmax_args *a, walked *w, int axis) noexcept:
+    """See arrays of one type as (far, per, classes, inner), all in the same way; False where they do not lie so."""
+    cdef cnp.ndarray first = <cnp.ndarray>w.array[0]
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(first), stride
+    cdef int k, n, axes
+    cdef bint rows = True, columns
     a.classes = cnp.PyArray_DIM(first, axis)
     a.positions = a.inner = a.per = 1
-    for k in range(ndim):
+    for k in range(cnp.PyArray_NDIM(first)):
         if k != axis:
             a.positions *= cnp.PyArray_DIM(first, k)
     if cnp.PyArray_SIZE(first) == 0:  # nothing to walk, and strides that mean nothing
         a.per = max(a.positions, 1)
         return True
-    for k in range(ndim):
-        size = cnp.PyArray_DIM(first, k)
-        if k == axis or size == 1:
-            continue
-        mergeable = groups > 0
-        for n in range(OPERANDS):
-            if <object>arrays[n] is not None and mergeable:
-                mergeable = step[n][groups - 1] == cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k) * size
-        if not mergeable:
-            count[groups] = 1
-            groups += 1
-        count[groups - 1] *= size
-        for n in range(OPERANDS):
-            step[n][groups - 1] = 0 if <object>arrays[n] is None else cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k)
-    columns = groups > 0
-    for n in range(OPERANDS):
-        if <object>arrays[n] is None:
-            continue
-        rows = rows and (a.classes <= 1 or cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], axis) == item)
-        columns = columns and step[n][groups - 1] == item
-        if not cnp.PyArray_ISALIGNED(<cnp.ndarray>arrays[n]) or cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], axis) % item:
+    if not merge_axes(w, axis, 3):
+        return False
+    axes = w.axes
+    columns = axes > 0
+    for n in range(w.arrays):
+        stride = cnp.PyArray_STRIDE(<cnp.ndarray>w.array[n], axis)
+        if stride % item:
             return False
-        for k in range(groups):
-            if step[n][k] % item:
-                return False
+        rows = rows and (a.classes <= 1 or stride == item)
+        columns = columns and w.step[n][axes - 1] == item
+        w.operand[n].stride = stride // item
     if not rows:
         if not columns:
             return False
-        groups -= 1
-        a.inner = count[groups]
-    if groups > 2:
+        axes -= 1
+        a.inner = w.count[axes]
+    if axes > 2:
         return False
-    a.per = count[groups - 1] if groups else 1
-    fill_operand(&a.x, <cnp.ndarray>arrays[0], axis, step[0], groups)
-    fill_operand(&a.aux, <cnp.ndarray>arrays[1], axis, step[1], groups)
-    fill_operand(&a.out, <cnp.ndarray>arrays[2], axis, step[2], groups)
-    fill_operand(&a.second, <cnp.ndarray>arrays[3], axis, step[3], groups)
+    a.per = w.count[axes - 1] if axes else 1
+    for n in range(w.arrays):
+        fill_operand(w, n, axes - 1)
     return True
-
-
-cdef void fill_operand(xent_operand *operand, cnp.ndarray array, int axis, Py_ssize_t *step, int groups) noexcept:
-    """`step`: the bytes between neighbours along the outer axes, of which there are at most two."""
-    cdef Py_ssize_t item
-    if array is None:
-        return
-    item = cnp.PyArray_ITEMSIZE(array)
-    operand.data = cnp.PyArray_DATA(array)
-    operand.stride = cnp.PyArray_STRIDE(array, axis) // item
-    operand.outer = step[groups - 1] // item if groups > 0 else 0
-    operand.far = step[0] // item if groups > 1 else 0
 
 
 # A chunk is about this many logits: large enough that handing it out costs nothing, small enough for an even load.
@@ -517,13 +558,17 @@ cdef void set_temperature(xent_softmax_args *a, double temperature) noexcept:
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
                   cnp.ndarray second=None) noexcept:
     """Describe the arrays and cut the positions into chunks, by shapes alone."""
-    cdef PyObject *arrays[OPERANDS]
+    cdef walked w
     cdef Py_ssize_t chunk
     memset(a, 0, sizeof(a[0]))
-    arrays[0], arrays[1], arrays[2], arrays[3] = <PyObject *>x, <PyObject *>aux, <PyObject *>out, <PyObject *>second
-    set_temperature(a, 1)
+    w.arrays = 0
+    add_operand(&w, x, &a.x)
+    add_operand(&w, aux, &a.aux)
+    add_operand(&w, out, &a.out)
+    add_operand(&w, second, &a.second)
+    a.temperature = a.rate = 1
     a.single = code(x) != XENT_F64
-    if not describe(a, arrays, axis):
+    if not describe(a, &w, axis):
         return False
     chunk = CHUNK // max(a.classes, 1)
     if chunk >= TILE:
@@ -567,7 +612,7 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     a.per_position = per_position
     a.wide = temperature != 1
     set_temperature(&a, temperature)
-    run(kernels[code(x)], &a, (a.positions + a.chunk - 1) // a.chunk, threads, make_room(&a, x, exps))
+    run(kernels[code(x)], &a, ceil_div(a.positions, a.chunk), threads, make_room(&a, x, exps))
     return True
 
 
@@ -577,7 +622,7 @@ cdef enum:
 
 cdef int run_small(xent_kernel kernel, const xent_softmax_args *a, Py_ssize_t size) except -1:
     """Run all chunks of a small call on this thread."""
-    cdef Py_ssize_t i, chunks = (a.positions + a.chunk - 1) // a.chunk
+    cdef Py_ssize_t i, chunks = ceil_div(a.positions, a.chunk)
     if size > QUICK:
         return run(kernel, a, chunks, 1, 0)
     for i in range(chunks):
@@ -637,19 +682,18 @@ cdef inline void add(double *total, double *error, double term) noexcept nogil:
     total[0] = new
 
 
-def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_ssize_t most):
+def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, axis, weight, sample_weight, ignore_index,
+                        label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction):
     """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
 
     For the reductions "mean" and "sum"; the only other options are label smoothing, and labels that are ignored.
     """
     cdef xent_softmax_args a
-    cdef double partial[FEW * SUMS]
+    cdef double partial[FEW]
     cdef cnp.ndarray x
     cdef Py_ssize_t size, counted = 0
     cdef int k
     cdef double smoothing, divisor, total
-    (axis, weight, sample_weight, ignore_index, label_smoothing,
-     z_loss, gamma, temperature, logit_cap, prior, reduction) = options
     if not (weight is None and sample_weight is None and logit_cap is None and prior is None):
         return None
     if not (is_float(z_loss, 0) and is_float(gamma, 0) and is_float(temperature, 1)):
@@ -672,7 +716,7 @@ def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_s
         out = empty_like(x)
     elif not takes(out, x) or not apart(<cnp.ndarray>out, <cnp.ndarray>target):
         return None
-    if not prepare(&a, x, None, <cnp.ndarray>out, k) or (a.positions + a.chunk - 1) // a.chunk > FEW:
+    if not prepare(&a, x, None, <cnp.ndarray>out, k) or ceil_div(a.positions, a.chunk) > FEW:
         return None
     a.label = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
     a.ignore_index = ignore_index
@@ -682,9 +726,9 @@ def quick_cross_entropy(logits, target, tuple options, out, bint want_grad, Py_s
     if divisor == 0:
         return None
     a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor
-    a.partial = partial
+    a.partial, a.sums = partial, 1
     run_small(table.cross_entropy[code(x)], &a, size)
-    total = ordered_sum(partial, (a.positions + a.chunk - 1) // a.chunk, SUMS) / divisor
+    total = ordered_sum(partial, ceil_div(a.positions, a.chunk), 1) / divisor
     return loss_scalar(total, code(x) == XENT_F64), out
 
 
@@ -785,19 +829,25 @@ def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_in
     return run_sums(table.evaluate[code(x)], &a, threads, make_room(&a, x, True), 4)
 
 
-cdef list run_sums(xent_kernel kernel, xent_softmax_args *a, int threads, size_t scratch, int wanted):
-    """Run a kernel and return its first sums, added up over the chunks in index order."""
-    cdef double few[FEW * SUMS]
+cdef double *room_for(Py_ssize_t numbers, double *few) except NULL:
+    """Memory for the partial sums of chunks: `few` of FEW numbers, or fresh memory."""
     cdef double *partial = few
-    cdef Py_ssize_t chunks = (a.positions + a.chunk - 1) // a.chunk
-    if chunks > FEW:
-        partial = <double *>PyMem_Malloc(<size_t>chunks * SUMS * sizeof(double))
+    if numbers > FEW:
+        partial = <double *>PyMem_Malloc(<size_t>numbers * sizeof(double))
         if partial == NULL:
-            raise MemoryError(f"no memory for the sums of {chunks} chunks")
-    a.partial = partial
+            raise MemoryError(f"no memory for {numbers} partial sums")
+    return partial
+
+
+cdef list run_sums(xent_kernel kernel, xent_softmax_args *a, int threads, size_t scratch, int sums):
+    """Run a kernel and return its sums, added up over the chunks in index order."""
+    cdef double few[FEW]
+    cdef Py_ssize_t chunks = ceil_div(a.positions, a.chunk)
+    cdef double *partial = room_for(chunks * sums, few)
+    a.partial, a.sums = partial, sums
     try:
         run(kernel, a, chunks, threads, scratch)
-        return [ordered_sum(partial + k, chunks, SUMS) for k in range(wanted)]
+        return [ordered_sum(partial + k, chunks, sums) for k in range(sums)]
     finally:
         if partial != few:
             PyMem_Free(partial)
@@ -854,19 +904,11 @@ cdef void sigmoid_options(xent_sigmoid_args *a, double smoothing, double gamma, 
 
 cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, int kind, int threads, double *total) except -2:
     """Return how many elements count, -1 if there is a bad target; the sum of their losses in `total`."""
-    cdef double few_partial[FEW]
-    cdef int64_t few_counted[FEW]
-    cdef double *partial = few_partial
-    cdef int64_t *counted = few_counted
-    cdef Py_ssize_t k, chunks, count = 0
+    cdef double few[FEW]
+    cdef Py_ssize_t k, chunks = ceil_div(a.size, CHUNK), count = 0
+    cdef double *partial = room_for(2 * chunks, few)
     a.chunk = CHUNK
-    chunks = (a.size + CHUNK - 1) // CHUNK
-    if chunks > FEW:
-        partial = <double *>PyMem_Malloc(<size_t>chunks * (sizeof(double) + sizeof(int64_t)))
-        if partial == NULL:
-            raise MemoryError(f"no memory for {chunks} partial sums")
-        counted = <int64_t *>(partial + chunks)
-    a.partial, a.counted = partial, counted
+    a.partial, a.counted = partial, <int64_t *>(partial + chunks)  # numbers of the same size
     try:
         if a.size <= QUICK:  # one chunk, and not worth giving up the GIL
             for k in range(chunks):
@@ -875,9 +917,9 @@ cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, int kind, int threads, double 
             run(table.sigmoid_cross_entropy[kind], a, chunks, threads, 0)
         total[0] = ordered_sum(partial, chunks, 1)
         for k in range(chunks):
-            count = -1 if count < 0 or counted[k] < 0 else count + counted[k]
+            count = -1 if count < 0 or a.counted[k] < 0 else count + a.counted[k]
     finally:
-        if partial != few_partial:
+        if partial != few:
             PyMem_Free(partial)
     return count
 
@@ -987,69 +1029,26 @@ MSE, BINARY_CROSS_ENTROPY, CROSS_ENTROPY = XENT_MSE, XENT_BINARY_CROSS_ENTROPY, 
 KL_DIV, KL_DIV_LOG, ENTROPY = XENT_KL_DIV, XENT_KL_DIV_LOG, XENT_ENTROPY
 
 cdef enum:
-    ROW_OPERANDS = 6
     SCRATCH = 2048  # numbers of each array that distillation works on: four of them fit an L1 cache
 
 
-cdef bint describe_rows(xent_loss_args *a, PyObject **arrays) noexcept:
-    """See up to six arrays of one shape (None where there is none) as rows; False where they do not lie so. Adjacent axes
-    that are evenly spaced in all arrays count as one; the stride along the rows is one element, or none at all.
+cdef bint describe_rows(xent_loss_args *a, walked *w) noexcept:
+    """See arrays of one shape as rows; False where they do not lie so. The stride along the rows is one element, or, of the
+    weights, none at all.
     """
-    cdef xent_operand *operands[ROW_OPERANDS]
-    cdef cnp.ndarray first = <cnp.ndarray>arrays[0], array
-    cdef int k, n, groups = 0
-    cdef Py_ssize_t count[MOST_AXES]
-    cdef Py_ssize_t step[ROW_OPERANDS][MOST_AXES]
-    cdef Py_ssize_t size, item
-    cdef bint mergeable
-    operands[0], operands[1], operands[2] = &a.x, &a.target, &a.weight
-    operands[3], operands[4], operands[5] = &a.upstream, &a.out, &a.losses
-    for k in range(cnp.PyArray_NDIM(first)):
-        size = cnp.PyArray_DIM(first, k)
-        if size == 1:
-            continue
-        mergeable = groups > 0
-        for n in range(ROW_OPERANDS):
-            if <object>arrays[n] is not None and mergeable:
-                mergeable = step[n][groups - 1] == cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k) * size
-        if not mergeable:
-            count[groups] = 1
-            groups += 1
-        count[groups - 1] *= size
-        for n in range(ROW_OPERANDS):
-            step[n][groups - 1] = 0 if <object>arrays[n] is None else cnp.PyArray_STRIDE(<cnp.ndarray>arrays[n], k)
-    if groups > 3:
+    cdef int n, last
+    if not merge_axes(w, -1, 3):
         return False
-    a.length = count[groups - 1] if groups > 0 else 1
-    a.per = count[groups - 2] if groups > 1 else 1
-    a.rows = a.per * (count[groups - 3] if groups > 2 else 1)
-    for n in range(ROW_OPERANDS):
-        if <object>arrays[n] is None:
-            continue
-        array = <cnp.ndarray>arrays[n]
-        item = cnp.PyArray_ITEMSIZE(array)
-        if not cnp.PyArray_ISALIGNED(array):
-            return False
-        for k in range(groups):
-            if step[n][k] % item:
-                return False
-        operands[n].data = cnp.PyArray_DATA(array)
-        operands[n].stride = step[n][groups - 1] // item if groups > 0 else 1
-        operands[n].outer = step[n][groups - 2] // item if groups > 1 else 0
-        operands[n].far = step[n][groups - 3] // item if groups > 2 else 0
-        if operands[n].stride != 1 and not (n == 2 and operands[n].stride == 0):
+    last = w.axes - 1
+    a.length = w.count[last] if last >= 0 else 1
+    a.per = w.count[last - 1] if last >= 1 else 1
+    a.rows = a.per * (w.count[last - 2] if last >= 2 else 1)
+    for n in range(w.arrays):
+        w.operand[n].stride = w.step[n][last] // cnp.PyArray_ITEMSIZE(<cnp.ndarray>w.array[n]) if last >= 0 else 1
+        fill_operand(w, n, last - 1)
+        if w.operand[n].stride != 1 and not (w.operand[n] == &a.weight and w.operand[n].stride == 0):
             return False
     return True
-
-
-cdef double *room_for(Py_ssize_t chunks, double *few) except NULL:
-    """Memory for the partial sums of chunks: `few` of FEW numbers, or fresh memory."""
-    cdef double *partial = few
-    if chunks > FEW:
-        partial = <double *>PyMem_Malloc(<size_t>chunks * sizeof(double))
-        if partial == NULL:
-            raise MemoryError(f"no memory for {chunks} partial sums")
-    return partial
 
 
 def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray upstream, cnp.ndarray out,
@@ -1060,17 +1059,22 @@ def element_losses(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.nd
     `target` and `out` have the dtype of x, the others that of its losses; all are of one shape.
     """
     cdef xent_loss_args a
-    cdef PyObject *arrays[ROW_OPERANDS]
+    cdef walked w
     cdef double few[FEW]
     cdef double *partial
     cdef Py_ssize_t chunks
     cdef double total = 0
-    arrays[0], arrays[1], arrays[2] = <PyObject *>x, <PyObject *>target, <PyObject *>weight
-    arrays[3], arrays[4], arrays[5] = <PyObject *>upstream, <PyObject *>out, <PyObject *>losses
     memset(&a, 0, sizeof(a))
+    w.arrays = 0
+    add_operand(&w, x, &a.x)
+    add_operand(&w, target, &a.target)
+    add_operand(&w, weight, &a.weight)
+    add_operand(&w, upstream, &a.upstream)
+    add_operand(&w, out, &a.out)
+    add_operand(&w, losses, &a.losses)
     if cnp.PyArray_SIZE(x) == 0:
         return 0.0
-    if not describe_rows(&a, arrays):
+    if not describe_rows(&a, &w):
         return None
     a.piece, a.chunk = CHUNK, max(CHUNK // a.length, 1)
     a.loss, a.unit, a.clip, a.gradient_scale = loss, unit, clip, gradient_scale
@@ -1111,10 +1115,6 @@ def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int 
     `upstream` is float64 in C order; `factor` multiplies the losses, of which `losses` takes one per position.
     """
     cdef xent_softmax_args a
-    cdef double few[FEW]
-    cdef double *partial
-    cdef Py_ssize_t chunks
-    cdef double total = 0
     cdef size_t item = 8 if code(student) == XENT_F64 else 4
     if not prepare(&a, student, teacher, out, axis):
         return None
@@ -1122,16 +1122,7 @@ def distillation(cnp.ndarray student, cnp.ndarray teacher, cnp.ndarray out, int 
     a.upstream = <double *>data(upstream)
     a.temperature, a.factor, a.unit, a.gradient_scale = temperature, factor, 1, gradient_scale
     a.room = max(a.classes * LINE_COLUMNS if a.inner > 1 else a.classes + ROW_PADDING, SCRATCH)
-    chunks = ceil_div(a.positions, a.chunk)
-    partial = room_for(chunks, few)
-    a.partial = partial
-    try:
-        run(table.distillation[code(student)], &a, chunks, threads, 4 * a.room * item)
-        total = ordered_sum(partial, chunks, 1)
-    finally:
-        if partial != few:
-            PyMem_Free(partial)
-    return total
+    return run_sums(table.distillation[code(student)], &a, threads, 4 * a.room * item, 1)[0]
 
 
 # ---- convolution and pooling ----
@@ -1145,10 +1136,6 @@ cdef int fill_window(xent_window *w, window) except -1:
 
 cdef enum:
     MERGE = 262144  # additions that are worth a thread: some 100 us
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept:
-    return (a + b - 1) // b
 
 
 cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups) except -1:

@@ -31,11 +31,7 @@ class Options(NamedTuple):
 
 
 def solve(logits, target, options, want_grad, out=None, grad_output=None):
-    """Return (loss, gradient or None). `options` is a tuple like Options: the quick answer needs no names."""
-    if grad_output is None:
-        quick = _kernels.quick_cross_entropy(logits, target, options, out, want_grad, WORTH_A_THREAD)
-        if quick is not None:
-            return quick
+    """Return (loss, gradient or None)."""
     x = _check.floats(logits, "logits")
     options = checked(options, x)
     goal = _goal(x, target, options, grad_output)
@@ -140,6 +136,9 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
     t, cap, weight = options.temperature, options.logit_cap, options.weight
     wide = t != 1.0 or cap is not None or options.prior is not None
     wide = wide or (second is not None and classes > _FEW_CLASSES)
+    dense_weight = weight if mix or base else None
+    if dense_weight is not None and not wide:
+        dense_weight = narrowed(weight, goal.dtype)
     factor = goal.factor if goal.divisor is None else goal.factor / goal.divisor
     total = call(
         _kernels.cross_entropy,
@@ -148,7 +147,7 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
         options.axis,
         goal.labels,
         options.ignore_index,
-        weight if weight is None or wide else narrowed(weight, goal.dtype),
+        dense_weight,
         weight,
         mix,
         base,
@@ -217,8 +216,10 @@ def counted_labels(options, shape, labels):
 
 def narrowed(array, dtype):
     """Convert to a dtype that may be too small for a value, which then becomes infinite."""
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore", under="ignore"):
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype)
 
 
 def numpy_scalar(dtype, value):

@@ -4,7 +4,9 @@ import numpy as np
 
 from . import _check
 from ._docs import documented
+from ._kernels import quick_cross_entropy
 from ._softmax_loss import Options, divisor_of, narrowed, numpy_scalar, solve
+from ._threads import WORTH_A_THREAD
 
 TARGET = """target : array_like
         Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
@@ -117,6 +119,12 @@ def cross_entropy(
     >>> print(xent.cross_entropy(np.float32([20, 0]), 0))
     2.0611537e-09
     """
+    quick = quick_cross_entropy(
+        logits, target, None, False, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    if quick is not None:
+        return quick[0]
     options = (
         axis, weight, sample_weight, ignore_index, label_smoothing,
         z_loss, gamma, temperature, logit_cap, prior, reduction,
@@ -183,6 +191,12 @@ def cross_entropy_grad(
     >>> xent.cross_entropy_grad([1.0, 2.0, 3.0], 0).round(2)
     array([-0.91,  0.24,  0.67])
     """
+    quick = grad_output is None and quick_cross_entropy(
+        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    if quick:
+        return quick[1]
     options = (
         axis, weight, sample_weight, ignore_index, label_smoothing,
         z_loss, gamma, temperature, logit_cap, prior, reduction,
@@ -246,6 +260,12 @@ def cross_entropy_value_and_grad(
     >>> grad.round(2)
     array([[ 0.09,  0.24, -0.33]])
     """
+    quick = quick_cross_entropy(
+        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    )  # fmt: skip
+    if quick is not None:
+        return quick
     options = (
         axis, weight, sample_weight, ignore_index, label_smoothing,
         z_loss, gamma, temperature, logit_cap, prior, reduction,

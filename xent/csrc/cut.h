@@ -98,7 +98,8 @@ static void KERNEL(wide_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrd
 static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
 {
     const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
-    sum_f64 sums[SUMS] = {{{0}, {0}}};
+    sum_f64 sums[SUMS];
+    for (int k = 0; k < a->sums; k++) sums[k] = (sum_f64){{0}, {0}};
     (a->wide ? KERNEL(wide_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
-    for (int k = 0; a->partial && k < SUMS; k++) a->partial[chunk * SUMS + k] = sum_total_f64(sums + k);
+    for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
 }

@@ -59,7 +59,8 @@ typedef struct {
     xent_operand second;                        /* second derivatives */
     void *per_position;                         /* logsumexps or losses, of the type of losses; may be NULL */
     int single;                                 /* losses are floats, else doubles */
-    double *partial;                            /* SUMS sums of each chunk: the losses are the first */
+    double *partial;                            /* `sums` numbers of each chunk: the sum of the losses is the first */
+    int sums;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL. Where any of them is in
      * use (`wide`), tiles are worked on as doubles (wide.h). */
     int wide;
