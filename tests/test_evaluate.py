@@ -259,6 +259,26 @@ def test_ties_go_to_the_first_class(dtype):
     assert [list(a.values()) for a in accuracies] == [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
 
 
+@pytest.mark.parametrize(
+    "shape, axis", [((300, 3), -1), ((37, 70), -1), ((9, 1500), -1), ((5, 11, 67), 1), ((600, 40), 0)]
+)
+def test_ranks_among_many_ties(shape, axis, dtype):
+    rng = np.random.default_rng(20)
+    logits = rng.integers(0, 4, shape).astype(dtype)
+    logits.ravel()[rng.integers(0, logits.size, 7)] = np.nan
+    logits.ravel()[rng.integers(0, logits.size, 7)] = -np.inf
+    rows = np.moveaxis(logits, axis, -1).astype(np.float64)
+    labels = rng.integers(0, shape[axis], rows.shape[:-1])
+    own = np.take_along_axis(rows, labels[..., None], -1)
+    earlier = np.arange(shape[axis]) < labels[..., None]
+    before = ((rows > own) | (rows == own) & earlier).sum(-1)
+    before[np.isnan(rows).any(-1)] = shape[axis]
+    top_k = tuple(range(1, shape[axis] + 1, 1 + shape[axis] // 20))
+    result = xent.evaluate(logits, labels, axis=axis, top_k=top_k)
+    assert result.top_k_accuracy == {k: (before < k).mean() for k in top_k}
+    assert result.accuracy == (before == 0).mean()
+
+
 def test_accuracy_is_that_of_argmax(dtype):
     logits = np.round(random_logits((500, 12), dtype))  # many ties
     labels = random_labels((500,), 12)

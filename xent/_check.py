@@ -486,6 +486,8 @@ def target_like(target, x, of, name="target"):
 
 def labels_of(target, x, axis, ignore_index, hint=""):
     """Return labels as an aligned int64 array in C order, of the positions' shape."""
+    if _kernels.are_labels(target, x, axis):
+        return target
     array = np.asarray(target)
     classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
     if array.dtype.kind not in "iu":

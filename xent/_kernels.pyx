@@ -594,7 +594,7 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
         return a.room * sizeof(double)
     if a.inner > 1:
         share = TILE
-        room = min(a.classes * TILE, MOST_EXPS_BYTES // item)
+        room = min(a.classes * TILE * (2 if a.evaluates else 1), MOST_EXPS_BYTES // item)
     if (exps or a.inner > 1) and a.positions >= FEW_ROWS * share and EXPS_BYTES < room * item <= MOST_EXPS_BYTES:
         a.room = room
     return a.room * item
@@ -763,23 +763,32 @@ cdef Py_ssize_t first_bad(const int64_t *label, Py_ssize_t n, Py_ssize_t classes
     return -1  # another thread has written to the labels meanwhile
 
 
-def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight, cnp.ndarray sample):
+def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cnp.ndarray weight, cnp.ndarray sample,
+                cnp.ndarray per_label=None):
     """Return (index of the first bad label or -1, labels that are not ignored, sum of their weights).
 
     `labels` are int64 in C order; `weight` per class and `sample` per label are float64 in C order, or None: their product
-    is the weight of a label.
+    is the weight of a label. `per_label`, if not None, are zeros, one per class: the sum of the samples of each is added.
     """
     cdef int64_t *label = <int64_t *>data(labels)
     cdef double *w = <double *>data(weight)
     cdef double *s = <double *>data(sample)
+    cdef double *each = <double *>data(per_label)
     cdef Py_ssize_t i, n = cnp.PyArray_SIZE(labels), bad, counted = 0
-    cdef double total = 0, error = 0
+    cdef int64_t y
+    cdef double total = 0, error = 0, factor
     with nogil:
         bad = first_bad(label, n, classes, ignore_index, &counted)
-        if bad < 0 and (w != NULL or s != NULL):
+        if bad < 0 and (w != NULL or s != NULL or each != NULL):
             for i in range(n):
-                if label[i] != ignore_index and <uint64_t>label[i] < <uint64_t>classes:
-                    add(&total, &error, (1 if w == NULL else w[label[i]]) * (1 if s == NULL else s[i]))
+                y = label[i]
+                if y == ignore_index or <uint64_t>y >= <uint64_t>classes:
+                    continue
+                factor = 1 if s == NULL else s[i]
+                if each != NULL:
+                    each[y] += factor
+                if w != NULL or s != NULL:
+                    add(&total, &error, factor if w == NULL else w[y] * factor)
     return bad, counted, total + error if w != NULL or s != NULL else <double>counted
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import call
-from ._threads import WORTH_A_THREAD, threads_for
+from ._threads import threads_for
 
 # With so few classes every tile has room for its exponentials, which second derivatives are made of: 16
 # positions of three float64 arrays (logits, target, second derivatives) share 32 KiB (csrc/cut.h).
@@ -203,11 +203,14 @@ def divisor_of(options, shape, labels):
     return shape[0]
 
 
-def counted_labels(options, shape, labels):
-    """Return how many labels are not ignored, and the sum of their weights; raise for the first bad one."""
+def counted_labels(options, shape, labels, per_label=None):
+    """Return how many labels are not ignored, and the sum of their weights; raise for the first bad one.
+
+    To `per_label`, zeros, the sum of the sample weights of each label is added.
+    """
     classes = shape[options.axis]
     bad, counted, mass = _kernels.scan_labels(
-        labels, classes, options.ignore_index, options.weight, options.sample_weight
+        labels, classes, options.ignore_index, options.weight, options.sample_weight, per_label
     )
     if bad >= 0:
         raise _check.bad_label(labels, bad, classes, options.ignore_index)

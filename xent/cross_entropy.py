@@ -120,8 +120,8 @@ def cross_entropy(
     2.0611537e-09
     """
     quick = quick_cross_entropy(
-        logits, target, None, False, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
+        logits, target, None, False, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
     if quick is not None:
         return quick[0]
@@ -192,8 +192,8 @@ def cross_entropy_grad(
     array([-0.91,  0.24,  0.67])
     """
     quick = grad_output is None and quick_cross_entropy(
-        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
+        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
     if quick:
         return quick[1]
@@ -261,8 +261,8 @@ def cross_entropy_value_and_grad(
     array([[ 0.09,  0.24, -0.33]])
     """
     quick = quick_cross_entropy(
-        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
+        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
     if quick is not None:
         return quick

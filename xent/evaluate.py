@@ -93,7 +93,8 @@ def evaluate(
         base = _check.real(base, "base", 1.0, open_low=True)
     axis, sample, ignore_index = options.axis, options.sample_weight, options.ignore_index
     labels = _check.labels_of(target, x, axis, ignore_index)
-    count, mass = counted_labels(options, x.shape, labels)
+    label_weights = np.zeros(x.shape[axis])
+    count, mass = counted_labels(options, x.shape, labels, label_weights)
     most = min(max(top_k, default=1), max(x.shape[axis], 1))
     rank = np.empty(labels.shape, np.int64) if most > 1 else None
     loss, squares, entropy, first = call(
@@ -123,7 +124,7 @@ def evaluate(
         top_k_sums=tuple(float(hits[min(k, most) - 1]) for k in top_k),
         squared_error_sum=squares,
         entropy_sum=entropy,
-        label_weights=_per_label(labels, ignore_index, count, sample, x.shape[axis]),
+        label_weights=label_weights,
         base=base,
     )
 
@@ -133,12 +134,3 @@ def _top_k(top_k):
     if not isinstance(top_k, (tuple, list, np.ndarray)):
         top_k = (top_k,)
     return tuple(_check.integer(k, "top_k", 1) for k in top_k)
-
-
-def _per_label(labels, ignore_index, count, sample, classes):
-    """Return the sum of the weights of the positions of each label that is not ignored."""
-    if count != labels.size:
-        counted = labels != ignore_index
-        labels, sample = labels[counted], None if sample is None else sample[counted]
-    weights = None if sample is None else sample.reshape(-1)
-    return np.bincount(labels.reshape(-1), weights, classes).astype(np.float64, copy=False)

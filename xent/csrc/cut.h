@@ -24,16 +24,17 @@ static KERNEL(cut) KERNEL(wide_cut_of)(const xent_softmax_args *a)
 
 static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
 {
-    const ptrdiff_t classes = a->classes, room = xent_most(EXPS_ELEMENTS, a->room);
+    const ptrdiff_t classes = a->classes, keeps = a->evaluates ? 2 : 1; /* logits, exponentials */
+    const ptrdiff_t room = xent_most(EXPS_ELEMENTS, a->room);
     const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / packed_arrays(a), classes);
-    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->second.data && !a->evaluates;
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->second.data;
     KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
     if (cut.columns) {
         cut.packed = !one_input && packable > 0;
-        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room, classes);
+        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.across) {
         cut.packed = !one_input || sizeof(S) != sizeof(T);
-        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS, classes);
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
         const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
         cut.blocks = padded > EXPS_ELEMENTS;
@@ -51,7 +52,7 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_softmax_args *a, const KERNEL(cut
     const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
     KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), NULL,
                          x->outer, aux->outer, out->outer, cut->exps_step, p, xent_least(cut->most, end - p),
-                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL, 0};
+                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL, NULL, 0};
     if (cut->columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
     tile.second_step = cut->columns ? a->second.stride : a->second.outer;
     tile.n = xent_least(tile.n, cut->columns ? a->inner - i : a->per - o);
@@ -74,6 +75,7 @@ static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptr
     for (ptrdiff_t p = begin; p < end;) {
         KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
         tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.guess = &guess;
+        if (a->evaluates && cut.across && tile.kept) tile.logits = tile.exps + cut.exps_step * a->classes;
         if (cut.packed)
             KERNEL(packed_tile)(a, &tile, sums, to->packed);
         else

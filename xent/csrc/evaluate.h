@@ -5,31 +5,50 @@
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * Their sums over the positions, times a->sample, are LOSS, SQUARES and ENTROPY of a->partial, and that of [rank == 0] is FIRST. If there
- * is a->rank it gets the ranks, up to a->most; only then are classes counted.
+ * A label has rank 0 if its logit is the largest, and its exponential larger than any other; only where that leaves it open are logits
+ * compared. Their sums over the positions, times a->sample, are LOSS, SQUARES and ENTROPY of a->partial, and that of [rank == 0] is FIRST. If there is
+ * a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
 enum { LOSS, SQUARES, ENTROPY, FIRST };
-#define ALONE 0.5  /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
+#define ALONE 0.5 /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
+#define COUNTS 65536 /* ones that are added up in a lane: floats count up to 2^24 */
 #define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
-/* Sums over all classes but the label's: of one position (rows), or of a vector of them (columns). */
+/* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two vectors, which do
+ * not wait for each other. */
 typedef struct {
-    NAME(sum) square, entropy;
+    NAME(sum) wide_square, wide_entropy;
+    V square[2], entropy[2];
 } NAME(evaluated);
 
 typedef struct {
     double square[TILE], entropy[TILE];
+    T rival[TILE]; /* no exponential of another class is larger */
 } NAME(known);
 
+ALWAYS_INLINE void NAME(start_evaluation)(NAME(evaluated) *r)
+{
+    const V zero = {0};
+    r->wide_square.a = r->wide_square.b = r->wide_entropy.a = r->wide_entropy.b = (vf64)zero;
+    r->square[0] = r->square[1] = r->entropy[0] = r->entropy[1] = zero;
+}
+
 /* Add the exponentials of a vector of logits. An infinite distance has p = 0; it must not make NaN of it. */
-ALWAYS_INLINE void NAME(evaluate_vector)(V *square, V *entropy, V x, V e, V coefficient, V m)
+ALWAYS_INLINE void NAME(evaluate_vector)(NAME(evaluated) *r, int k, V x, V e, V coefficient, V m)
 {
     const V p = e * coefficient;
-    *square = v_fma(p, p, *square);
-    *entropy = v_fma(p, v_min(NAME(set)(FARTHEST), m - x), *entropy);
+    r->square[k] = v_fma(p, p, r->square[k]);
+    r->entropy[k] = v_fma(p, v_min(NAME(set)(FARTHEST), m - x), r->entropy[k]);
+}
+
+ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
+{
+    const V zero = {0};
+    NAME(sum_add)(&r->wide_square, r->square[0] + r->square[1]), NAME(sum_add)(&r->wide_entropy, r->entropy[0] + r->entropy[1]);
+    r->square[0] = r->square[1] = r->entropy[0] = r->entropy[1] = zero;
 }
 #endif
 
@@ -44,88 +63,157 @@ ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, 
     return e;
 }
 
-/* Two sums of each kind, which do not wait for each other. */
 static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, ptrdiff_t p,
                                  NAME(known) *known)
 {
-    const V m = NAME(set)(s->top[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p])), zero = {0};
+    const V m = NAME(set)(s->top[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
     const ptrdiff_t label = y->label[p], block = STRETCH * LANES;
     const S *x = t->x + p * t->x_step;
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
-    NAME(evaluated) sums = {{{0}, {0}}, {{0}, {0}}};
+    NAME(evaluated) r;
+    NAME(start_evaluation)(&r);
     if (t->kept && label >= 0) exps[label] = 0;
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t end = xent_least(classes, first + block);
-        V square[2] = {zero, zero}, entropy[2] = {zero, zero};
         ptrdiff_t c = first;
         for (; t->kept && c + 2 * LANES <= end; c += 2 * LANES)
             for (int k = 0; k < 2; k++)
-                NAME(evaluate_vector)(square + k, entropy + k, KERNEL(load)(x + c + k * LANES, LANES, m), v_load(exps + c + k * LANES),
-                                      coefficient, m);
+                NAME(evaluate_vector)(&r, k, KERNEL(load)(x + c + k * LANES, LANES, m), v_load(exps + c + k * LANES), coefficient, m);
         for (; c < end; c += LANES) {
             const V v = KERNEL(load)(x + c, classes - c, m);
-            NAME(evaluate_vector)(square, entropy, v, KERNEL(other_exps)(t, s, exps, v, p, c, classes, label), coefficient, m);
+            NAME(evaluate_vector)(&r, 0, v, KERNEL(other_exps)(t, s, exps, v, p, c, classes, label), coefficient, m);
         }
-        NAME(sum_add)(&sums.square, square[0] + square[1]), NAME(sum_add)(&sums.entropy, entropy[0] + entropy[1]);
+        NAME(end_stretch)(&r);
     }
-    known->square[p] = v_sum_f64(sums.square.a + sums.square.b), known->entropy[p] = v_sum_f64(sums.entropy.a + sums.entropy.b);
+    known->square[p] = v_sum_f64(r.wide_square.a + r.wide_square.b), known->entropy[p] = v_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
+    known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
 }
 
-/* A vector of positions from p on, of a tile in columns. */
-static void KERNEL(evaluate_columns)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, ptrdiff_t p,
-                                     NAME(known) *known)
+/* The logits of class c at n positions from p on, of a tile whose vectors go across them. */
+ALWAYS_INLINE V KERNEL(logits_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
-    const V m = v_load(s->top + p), shift = v_load(s->shift + p), zero = {0};
+    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_across)(t, p, c, n, fill);
+}
+
+/* A vector of positions from p on. */
+static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, ptrdiff_t p,
+                                    NAME(known) *known)
+{
+    const V m = v_load(s->top + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
     const ptrdiff_t n = xent_least(LANES, t->n - p);
     T coefficients[LANES];
-    NAME(evaluated) sums = {{{0}, {0}}, {{0}, {0}}};
+    V rival[2] = {{0}, {0}};
+    NAME(evaluated) r;
+    NAME(start_evaluation)(&r);
     for (int k = 0; k < LANES; k++) coefficients[k] = (T)(s->inverse[p + k] * s->unit[p + k]);
     for (int k = 0; t->kept && k < n; k++)
         if (y->label[p + k] >= 0) t->exps[p + k + y->label[p + k] * t->exps_step] = 0;
     const V coefficient = v_load(coefficients);
     for (ptrdiff_t first = 0; first < classes; first += STRETCH) {
         const ptrdiff_t end = xent_least(classes, first + STRETCH);
-        V square[2] = {zero, zero}, entropy[2] = {zero, zero};
         ptrdiff_t c = first;
-        for (; t->kept && n == LANES && c + 2 <= end; c += 2)
-            for (int k = 0; k < 2; k++)
-                NAME(evaluate_vector)(square + k, entropy + k, KERNEL(load)(t->x + p + (c + k) * t->x_step, LANES, m),
-                                      v_load(t->exps + p + (c + k) * t->exps_step), coefficient, m);
+        for (; t->logits && c + 2 <= end; c += 2)
+            for (int k = 0; k < 2; k++) {
+                const V e = v_load(t->exps + p + (c + k) * t->exps_step);
+                NAME(evaluate_vector)(&r, k, v_load(t->logits + p + (c + k) * t->exps_step), e, coefficient, m);
+                rival[k] = v_max(e, rival[k]);
+            }
         for (; c < end; c++) {
-            const V v = KERNEL(load)(t->x + p + c * t->x_step, n, m);
+            const V v = KERNEL(logits_across)(t, p, c, n, m);
             V e = t->kept ? v_load(t->exps + p + c * t->exps_step) : NAME(exp_scaled)(v - shift, scale);
             for (int k = 0; !t->kept && k < n; k++)
                 if (y->label[p + k] == c) e[k] = 0;
-            NAME(evaluate_vector)(square, entropy, v, e, coefficient, m);
+            NAME(evaluate_vector)(&r, 0, v, e, coefficient, m);
+            rival[0] = v_max(e, rival[0]);
         }
-        NAME(sum_add)(&sums.square, square[0] + square[1]), NAME(sum_add)(&sums.entropy, entropy[0] + entropy[1]);
+        NAME(end_stretch)(&r);
     }
-    NAME(sum_lanes)(&sums.square, known->square + p, NULL), NAME(sum_lanes)(&sums.entropy, known->entropy + p, NULL);
+    NAME(sum_lanes)(&r.wide_square, known->square + p, NULL), NAME(sum_lanes)(&r.wide_entropy, known->entropy + p, NULL);
+    v_store(known->rival + p, v_max(rival[0], rival[1]));
 }
 
-/* The classes before the label of position p. NaN is never ranked. */
-static int64_t KERNEL(rank_of)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
-                               ptrdiff_t p)
+/* One of the logits is NaN: then nothing is ranked. */
+ALWAYS_INLINE int KERNEL(any_nan)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p, ptrdiff_t classes)
 {
-    const int first = y->x[p] == s->top[p];
-    const ptrdiff_t label = y->label[p], step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
+    const ptrdiff_t step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
+    int found = 0;
+    for (ptrdiff_t c = 0; isnan(s->inverse[p]) && c < classes; c++) found |= isnan(KERNEL(get)(t->x + from + c * step));
+    return found;
+}
+
+/* The number of classes before the label: of a row, */
+static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p)
+{
+    const S *x = t->x + p * t->x_step;
+    const ptrdiff_t label = y->label[p];
     const V x_y = NAME(set)(y->x[p]), zero = {0}, one = NAME(set)(1);
-    V larger = zero; /* counts up to 2^24 in a lane */
     int64_t rank = 0;
-    ptrdiff_t c = 0;
-    if (label < 0) return a->most;
-    if (first && s->others[p] < ALONE && !isinf(s->top[p])) return 0;
-    if (!first && a->most == 1) return 1;
-    for (; isnan(s->inverse[p]) && c < a->classes; c++) /* infinite logits, or NaN */
-        if (isnan(KERNEL(get)(t->x + from + c * step))) return a->most;
-    c = 0;
-    for (; t->rows && !first && c + LANES <= a->classes; c += LANES)
-        larger += v_select(m_gt(KERNEL(load)(t->x + from + c, LANES, zero), x_y), one, zero);
-    for (; c < a->classes; c++) rank += KERNEL(get)(t->x + from + c * step) > y->x[p];
-    for (c = 0; c < label; c++) rank += KERNEL(get)(t->x + from + c * step) == y->x[p];
-    rank += (int64_t)v_sum(larger);
-    return rank < a->most ? rank : a->most;
+    for (ptrdiff_t first = 0, c = 0; first < classes; first += COUNTS * LANES) {
+        const ptrdiff_t end = xent_least(classes, first + COUNTS * LANES);
+        V before = zero;
+        for (; c + LANES <= xent_least(label, end); c += LANES)
+            before += v_select(m_ge(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
+        for (; c < end && c <= label; c++) rank += c < label && KERNEL(get)(x + c) >= y->x[p];
+        for (; c + LANES <= end; c += LANES) before += v_select(m_gt(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
+        for (; c < end; c++) rank += KERNEL(get)(x + c) > y->x[p];
+        rank += (int64_t)v_sum(before);
+    }
+    return rank;
+}
+
+/* and of a vector of positions from p on. */
+static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p, int64_t *rank)
+{
+    const V x_y = v_load(y->x + p), zero = {0}, one = NAME(set)(1);
+    const ptrdiff_t n = xent_least(LANES, t->n - p);
+    for (ptrdiff_t k = 0; k < n; k++) rank[k] = 0;
+    for (ptrdiff_t first = 0; first < classes; first += COUNTS) {
+        const ptrdiff_t size = xent_least(COUNTS, classes - first);
+        T labels[LANES] = {0}; /* counted from `first` on, as far as it matters: exact */
+        V before = zero;
+        for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_least(COUNTS, y->label[p + k] - first);
+        const V label = v_load(labels);
+        for (ptrdiff_t c = 0; c < size; c++) {
+            const V v = KERNEL(logits_across)(t, p, first + c, n, zero), tie = v_select(m_gt(label, NAME(set)((T)c)), one, zero);
+            before += v_select(m_gt(v, x_y), one, v_select(m_eq(v, x_y), tie, zero));
+        }
+        v_store(labels, before);
+        for (ptrdiff_t k = 0; k < n; k++) rank[k] += (int64_t)labels[k];
+    }
+}
+
+/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is NaN. */
+static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, int64_t most,
+                              int64_t *rank)
+{
+    if (t->across)
+        for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_across)(t, classes, y, p, rank + p);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        if (y->label[p] < 0 || KERNEL(any_nan)(t, s, p, classes))
+            rank[p] = most;
+        else if (!t->across)
+            rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
+        rank[p] = xent_least(rank[p], most);
+    }
+}
+
+/* first[p]: whether the label of a position whose logit is the largest, as `first` says so far, comes before any other that is as large. */
+static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
+                           const NAME(known) *known, double *first)
+{
+    int open[TILE], any = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        open[p] = (first[p] != 0) & !((known->rival[p] < y->e[p]) & (s->inverse[p] == s->inverse[p]));
+        any |= open[p];
+    }
+    for (ptrdiff_t p = 0; any && p < t->n; p++) {
+        if (!open[p]) continue;
+        const ptrdiff_t step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
+        int behind = KERNEL(any_nan)(t, s, p, classes);
+        for (ptrdiff_t c = 0; !behind && c < y->label[p]; c++) behind = KERNEL(get)(t->x + from + c * step) == y->x[p];
+        first[p] = !behind;
+    }
 }
 
 static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *sums)
@@ -138,24 +226,26 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
     KERNEL(read_labels)(a, t, &y);
     KERNEL(label_exps)(t, &s, &y);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
-    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES)
-        (t->rows ? KERNEL(evaluate_row) : KERNEL(evaluate_columns))(t, a->classes, &s, &y, p, &known);
-    double loss[TILE], first[TILE];
+    for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1)
+        (t->across ? KERNEL(evaluate_across) : KERNEL(evaluate_row))(t, a->classes, &s, &y, p, &known);
+    double loss[TILE], first[TILE], factor[TILE];
+    for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
+    for (ptrdiff_t p = 0; a->sample && p < t->n; p++) factor[p] *= a->sample[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double rest = terms.p_minus_1[p], gap = s.top[p] - y.x[p], p_y = terms.p[p];
+        const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.top[p] - y.x[p], term = p_y * gap;
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
         known.square[p] += rest * rest;
-        known.entropy[p] += (p_y == 0 ? 0 : p_y * gap) + s.log_total[p];
-        first[p] = y.x[p] == s.top[p] && ((s.others[p] < ALONE && !isinf(s.top[p])) || KERNEL(rank_of)(a, t, &s, &y, p) == 0);
+        known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
+        first[p] = y.x[p] == s.top[p];
     }
-    for (ptrdiff_t p = 0; a->rank && p < t->n; p++) a->rank[t->first + p] = KERNEL(rank_of)(a, t, &s, &y, p);
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double factor = a->sample ? a->sample[t->first + p] : 1;
-        /* without weight an infinite loss counts as 0, but NaN stays */
-        loss[p] = y.counted[p] == 0 || (factor == 0 && loss[p] == INFINITY) ? 0 : loss[p] * factor;
-        known.square[p] = y.counted[p] == 0 ? 0 : known.square[p] * factor;
-        known.entropy[p] = y.counted[p] == 0 ? 0 : known.entropy[p] * factor;
-        first[p] *= y.counted[p] * factor;
+    KERNEL(settle)(t, a->classes, &s, &y, &known, first);
+    if (a->rank) KERNEL(put_ranks)(t, a->classes, &s, &y, a->most, a->rank + t->first);
+    for (ptrdiff_t p = 0; p < t->n; p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
+        const int counts = y.counted[p] != 0;
+        const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];
+        const double square = known.square[p] * factor[p], entropy = known.entropy[p] * factor[p];
+        loss[p] = counts ? value : 0, first[p] *= factor[p];
+        known.square[p] = counts ? square : 0, known.entropy[p] = counts ? entropy : 0;
     }
     for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = first[p] = known.square[p] = known.entropy[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) {

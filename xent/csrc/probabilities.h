@@ -435,7 +435,7 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
 static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
 {
     const NAME(tile) tile = {x, NULL, NULL, exps, d->step, 0, 0, d->step, 0, d->n, !d->across, d->across, 1,
-                             !d->across && d->step > EXPS_ELEMENTS, guess, NULL, NULL, 0};
+                             !d->across && d->step > EXPS_ELEMENTS, guess, NULL, NULL, NULL, 0};
     NAME(statistics)(&tile, d->classes, s);
 }
 #endif /* STORED_AS_16 */

@@ -146,39 +146,40 @@ ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     return fill;
 }
 
-/* At most a vector of neighbouring positions. */
-ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *top, T *exps)
+/* At most a vector of neighbouring positions. `keeps`: the logits too. */
+ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *top, T *exps, T *logits, int keeps)
 {
     const V v = KERNEL(load)(x, n, NAME(set)((T)-INFINITY));
     v_store(top, v_max(v, v_load(top)));
+    if (keeps) v_store(logits, v);
     v_store(exps, NAME(exp_scaled)(v, scale));
 }
 
 /* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
  * memory. */
-static void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
+ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top, int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(top + p, minus_infinity);
     for (ptrdiff_t c = 0; c < classes; c++) {
         const S *x = t->x + c * t->x_step;
-        T *exps = t->exps + c * t->exps_step;
+        T *exps = t->exps + c * t->exps_step, *logits = keeps ? t->logits + c * t->exps_step : NULL;
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES) {
             __builtin_prefetch(x + t->x_step + p); /* the next class */
-            KERNEL(exps_at)(x + p, LANES, scale, top + p, exps + p);
+            KERNEL(exps_at)(x + p, LANES, scale, top + p, exps + p, logits + p, keeps);
         }
-        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, top + p, exps + p);
+        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, top + p, exps + p, logits + p, keeps);
     }
 }
 
 /* Rows: turned around in registers on the way. */
-static void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
+ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top, int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
         V tops = minus_infinity;
-        T *exps = t->exps + p;
+        T *exps = t->exps + p, *logits = keeps ? t->logits + p : NULL;
         if (t->n - p >= LANES && classes >= PIECE) {
             const S *x = t->x + p * t->x_step;
             for (ptrdiff_t c = 0; c < classes; c += PIECE) {
@@ -191,6 +192,7 @@ static void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAM
                 KERNEL(load_turned)(x + first, t->x_step, v);
                 for (int k = 0; k < PIECE; k++) {
                     tops = v_max(v[k], tops);
+                    if (keeps) v_store(logits + (first + k) * t->exps_step, v[k]);
                     v_store(exps + (first + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
                 }
             }
@@ -200,10 +202,19 @@ static void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAM
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V v = KERNEL(load_across)(t, p, c, t->n - p, minus_infinity);
             tops = v_max(v, tops);
+            if (keeps) v_store(logits + c * t->exps_step, v);
             v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
         }
         v_store(top + p, tops);
     }
+}
+
+static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
+{
+    if (t->rows)
+        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, top, 1) : KERNEL(exps_of_turned)(t, classes, scale, top, 0);
+    else
+        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, top, 1) : KERNEL(exps_of_columns)(t, classes, scale, top, 0);
 }
 
 /* A vector of positions, each with a reference of its own, for logits of all sizes; in blocks of classes where exponentials are not
@@ -238,18 +249,19 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
 /* The exponentials and largest logits, relative to a guess, or to a better one. Returns the reference. */
 static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
 {
-    void (*exps_of)(const KERNEL(tile) *, ptrdiff_t, NAME(scale), T *) = t->rows ? KERNEL(exps_of_turned) : KERNEL(exps_of_columns);
     const T reference = *t->guess;
-    T largest = (T)-INFINITY, least = (T)INFINITY;
-    exps_of(t, classes, NAME(scale_of)(NAME(set)(reference)), top);
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        largest = top[p] > largest ? top[p] : largest;
-        least = top[p] < least ? top[p] : least;
+    const V infinity = NAME(set)((T)INFINITY);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(reference)), top);
+    V most = -infinity, fewest = infinity;
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        const V v = NAME(load)(top + p, t->n - p, v_load(top));
+        most = v_max(v, most), fewest = v_min(v, fewest);
     }
+    const T largest = v_top(most), least = -v_top(-fewest);
     if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0))) return reference;
     const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
     if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;
-    exps_of(t, classes, NAME(scale_of)(NAME(set)(better)), top);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), top);
     return *t->guess = better;
 }
 

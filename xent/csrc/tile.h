@@ -9,7 +9,8 @@
  * columns of the type computed with. Logits that are transformed go through one too (wide.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
- * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again.
+ * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
+ * looks at the logits once more and vectors go across the positions, the tile keeps these beside the exponentials.
  *
  * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
@@ -91,6 +92,7 @@ typedef struct {
     int kept, blocks;                     /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
     S *second;                            /* second derivatives */
+    T *logits;                            /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     const double *moved;                  /* what was taken from the logits of each position, or NULL (wide.h) */
     ptrdiff_t second_step;
 } KERNEL(tile);
@@ -155,7 +157,8 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
     _Alignas(64) T x[PACK_ELEMENTS];
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / packed_arrays(a);
     T *aux = t->aux ? x + share : NULL, *second = t->second ? x + PACK_ELEMENTS - share : NULL;
-    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, second, NULL, step};
+    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, second, NULL,
+                         NULL, step};
     void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
     pack(t->x, t->x_step, x, step, t->n, a->classes);
     if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);

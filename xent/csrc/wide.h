@@ -138,7 +138,7 @@ static void KERNEL(wide_tile)(const xent_softmax_args *a, const KERNEL(tile) *t,
     double *u = room, *exps = u + elements, *aux = t->aux ? exps + elements : NULL;
     double *second = t->second ? exps + elements * (t->aux ? 2 : 1) : NULL, moved[TILE];
     const tile_f64 wide = {u, aux, t->out ? u : NULL, exps, step, step, step, step, t->first, t->n, !t->across, t->across, 1, 0, guess,
-                           second, moved, step};
+                           second, NULL, moved, step};
     KERNEL(widen_lines)(t, a->classes, t->x, t->x_step, u, step, exps);
     if (aux) KERNEL(widen_lines)(t, a->classes, t->aux, t->aux_step, aux, step, exps);
     if (t->across)
