@@ -53,8 +53,7 @@ ALWAYS_INLINE V NAME(log1p_to_1)(V e)
     const V zero = {0}, one = NAME(set)(1), half = NAME(set)((T)0.5);
     const VM upper = m_ge(e, half);
     const V f = v_select(upper, (e - one) * half, e), s = f / (NAME(set)(2) + f), z = s * s, half_square = half * f * f;
-    V w = NAME(set)(NAME(log_half_w)[LOG_DEGREE]);
-    for (int i = LOG_DEGREE - 1; i >= 0; i--) w = v_fma(w, z, NAME(set)(NAME(log_half_w)[i]));
+    const V w = NAME(log_series)(NAME(log_half_w), z);
     const V small = v_fma(s, v_fma(z, w, half_square), -half_square);
     return v_select(upper, NAME(set)(LN2), zero) + (f + small);
 }
@@ -68,7 +67,7 @@ ALWAYS_INLINE V NAME(exp_below_1)(V x, NAME(scale) raised)
 /* The operands of a block, and the options. NULL: 1 for factors, not wanted for results. */
 typedef struct {
     const T *x, *t, *weight, *pos_weight, *upstream;
-    const T *e; /* exp(-|z|) */
+    const T *e, *log_1_e; /* exp(-|z|), log1p(e) */
     T *out, *losses;
     V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale;
     NAME(scale) raised;
@@ -112,7 +111,7 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     const V size = v_abs(z), e = v_load(b->e + i);
     V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
     if (way.value || way.power != PLAIN) {
-        log_1_e = NAME(log1p_to_1)(e);
+        log_1_e = v_load(b->log_1_e + i);
         loss = v_fma(a + c, log_1_e, v_max(v_select(positive, c, a) * size, zero));
     }
     if (way.gradient || way.power != PLAIN) {
@@ -158,13 +157,23 @@ ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t 
     *sum = own;
 }
 
-/* The exponentials come first: two loops of shorter chains of operations keep more of them in flight than one. */
+/* e^-|x| of n numbers; two vectors at a time share what is loaded of constants. */
+static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *e)
+{
+    const V zero = {0};
+    ptrdiff_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES)
+        for (int k = 0; k < 2 * LANES; k += LANES) v_store(e + i + k, NAME(exp_below_1)(-v_abs(v_load(x + i + k)), raised));
+    for (; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(x + i, n - i, zero)), raised));
+}
+
+/* Three loops of shorter chains of operations keep more of them in flight than one. */
 static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
 {
-    _Alignas(64) T e[SIGMOID_BLOCK];
-    const V zero = {0};
-    for (ptrdiff_t i = 0; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(b->x + i, n - i, zero)), b->raised));
-    b->e = e;
+    _Alignas(64) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
+    NAME(exps_of_sizes)(b->x, n, b->raised, e);
+    for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES) v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
+    b->e = e, b->log_1_e = log_1_e;
 #define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
 #define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
     if (power == PLAIN)
@@ -244,7 +253,16 @@ static ptrdiff_t NAME(check_targets)(const T *t, ptrdiff_t n)
 {
     const V zero = {0}, one = NAME(set)(1);
     VM good = m_eq(zero, zero);
-    for (ptrdiff_t k = 0; k < n; k += LANES) {
+    ptrdiff_t k = 0;
+    for (; k + 4 * LANES <= n; k += 4 * LANES) { /* four that do not wait for each other */
+        VM fine[4];
+        for (int i = 0; i < 4; i++) {
+            const V v = v_load(t + k + i * LANES);
+            fine[i] = m_ge(v, zero) & m_ge(one, v);
+        }
+        good &= (fine[0] & fine[1]) & (fine[2] & fine[3]);
+    }
+    for (; k < n; k += LANES) {
         const V v = NAME(load)(t + k, n - k, zero);
         good &= m_ge(v, zero) & m_ge(one, v);
     }

@@ -220,6 +220,24 @@ ALWAYS_INLINE vf64 tanh_f64(vf64 x)
 }
 #endif
 
+/* w(z) of log_pair. */
+ALWAYS_INLINE V NAME(log_series)(const T *coefficients, V z)
+{
+    V w = NAME(set)(coefficients[LOG_DEGREE]);
+#if XENT_REAL == 32
+    for (int i = LOG_DEGREE - 1; i >= 0; i--) w = v_fma(w, z, NAME(set)(coefficients[i]));
+#else /* two chains, as in exp_parts */
+    const V square = z * z;
+    V even = NAME(set)(coefficients[LOG_DEGREE - 1]);
+    for (int i = LOG_DEGREE - 2; i > 0; i -= 2) {
+        w = v_fma(w, square, NAME(set)(coefficients[i]));
+        even = v_fma(even, square, NAME(set)(coefficients[i - 1]));
+    }
+    w = v_fma(w, z, even);
+#endif
+    return w;
+}
+
 /* log(u 2^-shift) + c of a positive normal u, as a sum of two numbers: the larger is returned. u = 2^k m with m in [sqrt(1/2), sqrt 2),
  * f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2. */
 ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
@@ -233,8 +251,7 @@ ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
     const V s = f / (NAME(set)(2) + f);
     const V z = s * s;
     const V half_square = NAME(set)((T)0.5) * f * f;
-    V w = NAME(set)(NAME(log_w)[LOG_DEGREE]);
-    for (int i = LOG_DEGREE - 1; i >= 0; i--) w = v_fma(w, z, NAME(set)(NAME(log_w)[i]));
+    const V w = NAME(log_series)(NAME(log_w), z);
     const V small = (s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c)) - half_square;
     const V head = n * NAME(set)(LN2_HEAD);
     const V large = head + f;
