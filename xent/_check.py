@@ -232,13 +232,16 @@ def sample_weights(value, positions):
     return _in_range(array, "sample_weight")
 
 
-def _in_range(array, name, positive=False):
+def _in_range(array, name, positive=False, given=None):
+    """Return an array of finite numbers, not negative or even positive; `given` is it before a conversion."""
     if not _kernels.in_range(array, positive):
         bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
-        where = int(bad.argmax())
-        expected = "finite and positive" if positive else "finite and not negative"
-        at, value = _at(where, array.shape), array.reshape(-1)[where]
-        raise ValueError(f"{name} must be {expected}, got {name}{at} = {value}")
+        if bad.any():  # else it only has gaps
+            where = int(bad.argmax())
+            expected = "finite and positive" if positive else "finite and not negative"
+            shown, place = array if given is None else given, "" if given is None else f" in {array.dtype}"
+            got = f"{name}{_at(where, array.shape)} = {shown.flat[where]}"
+            raise ValueError(f"{name} must be {expected}{place}, got {got}")
     return array
 
 
@@ -248,13 +251,11 @@ def factors(value, name, x):
     fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
     if not fits or array.ndim > x.ndim:
         raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
-    with np.errstate(over="ignore", under="ignore"):
-        narrow = array.astype(loss_dtype(x.dtype), copy=False)
-    if narrow.size and not (narrow.min() >= 0 and narrow.max() < math.inf):  # without a mask of its size
-        where = int((~((narrow >= 0) & (narrow < math.inf))).argmax())
-        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
-        raise ValueError(f"{name} must be finite and not negative in {narrow.dtype}, got {got}")
-    return narrow
+    narrow, dtype = array, loss_dtype(x.dtype)
+    if array.dtype != dtype:
+        with np.errstate(over="ignore", under="ignore"):
+            narrow = array.astype(dtype)
+    return _in_range(narrow, name, given=array)
 
 
 def _broadcasts(shape, to):

@@ -9,8 +9,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
-from libc.float cimport DBL_MAX
-from libc.math cimport fma, isfinite
+from libc.math cimport INFINITY, fma, isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
@@ -364,13 +363,29 @@ cpdef bint are_labels(value, cnp.ndarray x, int axis) noexcept:
     return True
 
 
+ctypedef fused real:
+    float
+    double
+
+
+cdef Py_ssize_t good_factors(const real *number, Py_ssize_t n, bint positive) noexcept nogil:
+    """How many are finite and not negative, or even positive."""
+    cdef Py_ssize_t i, good = 0
+    for i in range(n):  # without a branch: the compiler makes vectors of it
+        good += (number[i] > 0 or (not positive and number[i] == 0)) and number[i] < INFINITY
+    return good
+
+
 def in_range(cnp.ndarray x, bint positive):
-    """Whether all numbers of a float64 array without gaps are finite and not negative, or even positive."""
-    cdef const double *number = <const double *>cnp.PyArray_DATA(x)
-    cdef Py_ssize_t i, good = 0, n = cnp.PyArray_SIZE(x)
+    """Whether this has no gaps, and all its numbers, float64 or float32, are finite and not negative, or even positive."""
+    cdef Py_ssize_t good, n = cnp.PyArray_SIZE(x)
+    if not cnp.PyArray_ISONESEGMENT(x):
+        return False
     with nogil:
-        for i in range(n):  # without a branch: the compiler makes vectors of it
-            good += (number[i] > 0 or (not positive and number[i] == 0)) and number[i] <= DBL_MAX
+        if cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE:
+            good = good_factors(<const double *>cnp.PyArray_DATA(x), n, positive)
+        else:
+            good = good_factors(<const float *>cnp.PyArray_DATA(x), n, positive)
     return good == n
 
 
