@@ -80,8 +80,8 @@ def geometric_means(groups, baseline, kinds):
 
 def operator_section(found, operator, baseline):
     """The table of one operator, and its geometric means against PyTorch eager."""
-    groups = found.of_operator(operator)
-    if not any(baseline in {*g.times, *g.missing} for g in groups):
+    groups = [g for g in found.of_operator(operator) if baseline in {*g.times, *g.missing}]
+    if not groups:
         return []
     each, mean_goal = goals.PEERS[operator]
     peers = [p for p in PEERS if any(p in g.times for g in groups)]

@@ -222,3 +222,22 @@ def test_limits_from_outside_are_honoured():
     # in a process of its own, where nobody has called set_num_threads; num_threads must leave no trace either
     done = run_python("-c", LIMITS, OMP_NUM_THREADS="3")
     assert done.stdout.split() == ["3", "1", "1", "3", "3"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_idle_threads_soon_sleep(settings, expected):
+    code = "import os, xent; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        code = code if name in settings else f"import os; os.environ.pop({name!r}, None); {code}"
+    done = run_python("-c", code, OMP_DISPLAY_ENV="verbose", **settings)
+    before = settings.get("GOMP_SPINCOUNT"), settings.get("OMP_WAIT_POLICY")
+    assert done.stdout.split() == [str(value) for value in before]
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("another OpenMP than GNU's")
+    if expected is not None:
+        assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr
+    else:
+        assert "GOMP_SPINCOUNT = '1000'" not in done.stderr

@@ -1,6 +1,6 @@
 """Fast, exact and reproducible loss functions and convolutions for NumPy arrays."""
 
-from . import reference
+from . import _openmp, reference  # noqa: F401 (_openmp is the first: it loads the kernels)
 from ._config import __version__, show_config
 from ._evaluation import Evaluation
 from ._threads import get_num_threads, num_threads, set_num_threads

@@ -62,6 +62,14 @@ def loss_dtype(dtype):
     return F64 if dtype == F64 else F32
 
 
+def narrowed(array, dtype):
+    """Convert to a dtype that may be too small for a value, which then becomes infinite."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        return array.astype(dtype)
+
+
 def common_floats(*arguments, half=True):
     """Return the arrays of (value, name) pairs in their common floating dtype; a value may be None."""
     arrays = [None if value is None else floats(value, name, half) for value, name in arguments]
@@ -251,11 +259,7 @@ def factors(value, name, x):
     fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
     if not fits or array.ndim > x.ndim:
         raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
-    narrow, dtype = array, loss_dtype(x.dtype)
-    if array.dtype != dtype:
-        with np.errstate(over="ignore", under="ignore"):
-            narrow = array.astype(dtype)
-    return _in_range(narrow, name, given=array)
+    return _in_range(narrowed(array, loss_dtype(x.dtype)), name, given=array)
 
 
 def _broadcasts(shape, to):
@@ -303,9 +307,7 @@ def flag(value, name):
 
 def broadcast(value, name, x, of):
     """Return floats that are broadcast to the shape of `x`, in the dtype of its losses."""
-    array = floats(value, name)
-    with np.errstate(over="ignore", under="ignore"):
-        array = array.astype(loss_dtype(x.dtype), copy=False)
+    array = narrowed(floats(value, name), loss_dtype(x.dtype))
     try:
         return np.broadcast_to(array, x.shape)
     except ValueError:
@@ -481,8 +483,7 @@ def target_like(target, x, of, name="target"):
         array = array.astype(x.dtype)
     array = floats(array, name)
     same_shape(array, x.shape, name, of)
-    with np.errstate(over="ignore", under="ignore"):
-        return array.astype(x.dtype if array.dtype == x.dtype else loss_dtype(x.dtype), copy=False)
+    return array if array.dtype == x.dtype else narrowed(array, loss_dtype(x.dtype))
 
 
 def labels_of(target, x, axis, ignore_index, hint=""):

@@ -45,7 +45,7 @@ def solve(logits, target, options, want_grad, out=None, grad_output=None):
     wide = x.astype(goal.probs.dtype) if mixed else x
     loss = _run(goal, options, wide, wide if mixed and want_grad else out)
     if mixed and want_grad:
-        out[...] = narrowed(wide, out.dtype)
+        out[...] = _check.narrowed(wide, out.dtype)
     return loss, out
 
 
@@ -69,7 +69,7 @@ def solve_twice(logits, target, options, out, curvature):
     arrays = [a.astype(goal.probs.dtype) for a in (x, grad, hess)] if mixed else [x, grad, hess]
     _run(goal, options, *arrays, curvature=curvature / options.temperature)
     if mixed:
-        grad[...], hess[...] = (narrowed(a, x.dtype) for a in arrays[1:])
+        grad[...], hess[...] = (_check.narrowed(a, x.dtype) for a in arrays[1:])
     return grad, hess
 
 
@@ -138,7 +138,7 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
     wide = wide or (second is not None and classes > _FEW_CLASSES)
     dense_weight = weight if mix or base else None
     if dense_weight is not None and not wide:
-        dense_weight = narrowed(weight, goal.dtype)
+        dense_weight = _check.narrowed(weight, goal.dtype)
     factor = goal.factor if goal.divisor is None else goal.factor / goal.divisor
     total = call(
         _kernels.cross_entropy,
@@ -217,16 +217,8 @@ def counted_labels(options, shape, labels, per_label=None):
     return counted, mass
 
 
-def narrowed(array, dtype):
-    """Convert to a dtype that may be too small for a value, which then becomes infinite."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore", under="ignore"):
-        return array.astype(dtype)
-
-
 def numpy_scalar(dtype, value):
     """Return a NumPy scalar."""
     if -3e38 < value < 3e38 or dtype == np.float64:  # anything fits
         return dtype.type(value)
-    return narrowed(np.array(value), dtype)[()]
+    return _check.narrowed(np.array(value), dtype)[()]

@@ -5,7 +5,7 @@ import numpy as np
 from . import _check
 from ._docs import documented
 from ._kernels import quick_cross_entropy
-from ._softmax_loss import Options, divisor_of, narrowed, numpy_scalar, solve
+from ._softmax_loss import Options, divisor_of, numpy_scalar, solve
 from ._threads import WORTH_A_THREAD
 
 TARGET = """target : array_like
@@ -436,7 +436,7 @@ def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_in
             factor = factor if divisor is None else factor / divisor if divisor else 0.0
             out[...] = 0
             entries = 0.0 - weights * factor * (1.0 if upstream is None else upstream[valid])
-            np.moveaxis(out, axis, -1)[index] = narrowed(entries, out.dtype)
+            np.moveaxis(out, axis, -1)[index] = _check.narrowed(entries, out.dtype)
     if divisor is None:
-        return narrowed(losses, _check.loss_dtype(x.dtype))[()], out
+        return _check.narrowed(losses, _check.loss_dtype(x.dtype))[()], out
     return numpy_scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out

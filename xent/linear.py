@@ -14,9 +14,10 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._softmax_loss import Options, narrowed, numpy_scalar
+from ._softmax_loss import Options, numpy_scalar
 from ._softmax_loss import divisor_of as loss_divisor
 from ._softmax_loss import solve as softmax_loss
+from ._threads import WORTH_A_THREAD
 
 # Of extra memory, by default. At 2048 x 1024 x 128256 (positions, features, classes), the output layer of a
 # language model, these are five chunks. With half of it, on two cores, the products that are added to the
@@ -319,8 +320,11 @@ def _is_plain(options):
 
 def losses_of(logits, target, options, want_grad, grad_output=None, reduction="none"):
     """Return the losses; with `want_grad`, their gradient by the logits takes the place of the logits."""
-    options = (-1, *options, reduction)
-    return softmax_loss(logits, target, options, want_grad, logits if want_grad else None, grad_output)[0]
+    options, out = (-1, *options, reduction), logits if want_grad else None
+    quick = None
+    if grad_output is None:
+        quick = _kernels.quick_cross_entropy(logits, target, out, want_grad, WORTH_A_THREAD, *options)
+    return (quick or softmax_loss(logits, target, options, want_grad, out, grad_output))[0]
 
 
 def divisor_of(options, reduction, logits, labels):
@@ -611,5 +615,5 @@ class _Gradients:
 
     def results(self):
         """Return (grad_x, grad_weight, grad_bias or None)."""
-        bias = None if self.bias is None else narrowed(self.bias, self.p.dtypes[2])
+        bias = None if self.bias is None else _check.narrowed(self.bias, self.p.dtypes[2])
         return self.x.reshape(self.shape), self.weight, bias

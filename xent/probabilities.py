@@ -7,7 +7,6 @@ import numpy as np
 from . import _check, _kernels
 from ._call import call
 from ._docs import documented
-from ._softmax_loss import narrowed
 from ._threads import threads_for
 
 _CLIP = """clip : float, optional
@@ -235,12 +234,12 @@ def _of_labels(task, labels, clip):
         if task.out is not None:
             entries = np.where(inside, -task.factor * task.upstream_or_one() / (p + 0.0), 0.0)
             task.out[...] = 0
-            entries = np.expand_dims(narrowed(entries, task.out.dtype), task.axis)
+            entries = np.expand_dims(_check.narrowed(entries, task.out.dtype), task.axis)
             np.put_along_axis(task.out, index, entries, task.axis)
         losses = 0.0 - log_p
     if task.losses is None:
         return task.result(losses.sum())
-    task.losses[...] = narrowed(losses / task.unit, task.losses.dtype)
+    task.losses[...] = _check.narrowed(losses / task.unit, task.losses.dtype)
     return task.result(0.0)
 
 
@@ -991,7 +990,7 @@ class _Task:
 
     def _narrow(self, out):
         if out is not None and out is not self.out:
-            self.out[...] = narrowed(out, self.out.dtype)
+            self.out[...] = _check.narrowed(out, self.out.dtype)
 
     def sum_over_elements(self, loss, clip, weight=None):
         """Return (loss, gradient) of a loss of elements, or one whose sum is asked for."""
@@ -1072,7 +1071,7 @@ class _Task:
         )
         self._narrow(out)
         if losses is not self.losses:
-            self.losses = narrowed(losses, self.dtype)
+            self.losses = _check.narrowed(losses, self.dtype)
         return self.result(total)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _check
 from ._docs import documented
-from ._softmax_loss import narrowed, numpy_scalar
+from ._softmax_loss import numpy_scalar
 from .linear import BLOCK_BYTES, PLAIN, divisor_of, losses_of
 from .sigmoid import log_sigmoid, sigmoid
 
@@ -308,8 +308,8 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
         grads = None
         if want_grad:
             grad_x, grad_weight, grad_bias = _backward(p, scores, w_dtype)
-            grad_x = narrowed(grad_x.reshape(x.shape), x_dtype)
-            grads = grad_x, grad_weight, None if bias is None else narrowed(grad_bias, b_dtype)
+            grad_x = _check.narrowed(grad_x.reshape(x.shape), x_dtype)
+            grads = grad_x, grad_weight, None if bias is None else _check.narrowed(grad_bias, b_dtype)
         if divisor is None:
             return losses.astype(dtype).reshape(positions)[()], grads
         return numpy_scalar(dtype, losses.sum() / divisor if divisor else 0.0), grads
@@ -383,7 +383,7 @@ def _backward(p, g, dtype):
         order = np.argsort(p.shared, kind="stable")
         _add_rows(grad_weight, p.shared[order], (rest.T @ p.x)[order])
         grad_bias += np.bincount(p.shared, rest.sum(axis=0, dtype=np.float64), classes)
-    return grad_x, narrowed(grad_weight, dtype), grad_bias
+    return grad_x, _check.narrowed(grad_weight, dtype), grad_bias
 
 
 def _add_rows(total, classes, rows):

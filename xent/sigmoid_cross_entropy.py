@@ -305,16 +305,10 @@ def _arranged(array, flip):
 
 def _divisor(reduction, x):
     """Return what the sum of the losses is divided by; None for the number of elements that count."""
-    _check.reduction_name(reduction)
+    divisor = _check.mean_divisor(reduction, x.shape, x.shape)
     if reduction in ("mean", "mean_valid"):
         return None
-    if reduction == "mean_full":
-        return x.size
-    if reduction == "mean_batch":
-        if x.ndim == 0:
-            raise ValueError('reduction="mean_batch" needs a batch axis in front, but logits are a scalar')
-        return x.shape[0]
-    return 1
+    return 1.0 if divisor is None else divisor
 
 
 def _pattern(factors, shape, flip):

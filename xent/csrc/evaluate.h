@@ -5,16 +5,16 @@
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * A label has rank 0 if its logit is the largest, and its exponential larger than any other; only where that leaves it open are logits
- * compared. Their sums over the positions, times a->sample, are LOSS, SQUARES and ENTROPY of a->partial, and that of [rank == 0] is FIRST. If there is
- * a->rank it gets the ranks, up to a->most; only then are classes counted.
+ * The sums over the positions, times a->sample, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY and FIRST of
+ * a->partial. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
+ * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
 enum { LOSS, SQUARES, ENTROPY, FIRST };
 #define ALONE 0.5 /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
 #define COUNTS 65536 /* ones that are added up in a lane: floats count up to 2^24 */
-#define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
+#define STRETCH 32   /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
 /* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two vectors, which do
