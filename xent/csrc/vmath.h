@@ -4,7 +4,7 @@
  *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double: millions at
  *              random; tests/test_vmath.py holds all to 1 ulp)
  *   exp        float 0.83 at -87.444 (baseline 0.78 at -87.646)        double 0.74 at -0x1.be3da7b069da0p+5
- *   log        float 0.84 at 1.4054595                                 double 0.77 at 0x1.6730cfbf41eabp+0 (100,000 around 1)
+ *   log        float 0.84 at 1.4054595                                 double 0.77 at 0x1.68fe0cd060b81p+0 (120,000 around 1)
  *   log1p      float 0.87 at 0.406275                                  double 0.83 at 0x1.9b06ed369951cp-2
  *   tanh                                                               double 2 (its argument, a logit, has been rounded before)
  *
@@ -238,9 +238,13 @@ ALWAYS_INLINE V NAME(log_series)(const T *coefficients, V z)
     return w;
 }
 
-/* log(u 2^-shift) + c of a positive normal u, as a sum of two numbers: the larger is returned. u = 2^k m with m in [sqrt(1/2), sqrt 2),
- * f = m - 1, s = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2. */
-ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
+/* log(u 2^-shift) + c = head + f + small of a positive normal u. u = 2^k m with m in [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f),
+ * log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2. */
+typedef struct {
+    V head, f, small;
+} NAME(log_parts);
+
+ALWAYS_INLINE NAME(log_parts) NAME(log_in_parts)(V u, V shift, V c)
 {
     const V one = NAME(set)(1);
     /* unsigned, plus a bias: not every instruction set can shift signed integers of 64 bits */
@@ -253,10 +257,23 @@ ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
     const V half_square = NAME(set)((T)0.5) * f * f;
     const V w = NAME(log_series)(NAME(log_w), z);
     const V small = (s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c)) - half_square;
-    const V head = n * NAME(set)(LN2_HEAD);
-    const V large = head + f;
-    *low = NAME(sum_error)(head, f, large) + small;
+    return (NAME(log_parts)){n * NAME(set)(LN2_HEAD), f, small};
+}
+
+/* The same as a sum of two numbers: the larger is returned. */
+ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
+{
+    const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);
+    const V large = p.head + p.f;
+    *low = NAME(sum_error)(p.head, p.f, large) + p.small;
     return large;
+}
+
+/* The same as one number: the head is 0, or larger than what is rounded first. */
+ALWAYS_INLINE V NAME(log_whole)(V u, V shift, V c)
+{
+    const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);
+    return p.head + (p.f + p.small);
 }
 
 /* log(1 + x + x_low) for x >= 0, as a sum of two numbers. With u = 1 + x and its rounding error c, log(u + c) = log u + c / u. */
@@ -292,16 +309,11 @@ ALWAYS_INLINE V NAME(log_ends)(V x, V log_x)
 ALWAYS_INLINE V NAME(log_plus)(V x, V c)
 {
     const V zero = {0}, bits = NAME(set)(MANTISSA_BITS + 1);
-    V low;
     /* x - x is not 0 for infinity and NaN */
-    if (!m_any(m_gt(NAME(set)(TINY), v_select(m_eq(x - x, zero), x, zero)))) {
-        const V high = NAME(log_pair)(x, zero, c, &low);
-        return high + low;
-    }
+    if (!m_any(m_gt(NAME(set)(TINY), v_select(m_eq(x - x, zero), x, zero)))) return NAME(log_whole)(x, zero, c);
     const VM subnormal = m_gt(NAME(set)(TINY), x);
     const V u = v_select(subnormal, x * NAME(set)((T)((I)1 << (MANTISSA_BITS + 1))), x);
-    const V high = NAME(log_pair)(u, v_select(subnormal, bits, zero), c, &low);
-    return NAME(log_ends)(x, high + low);
+    return NAME(log_ends)(x, NAME(log_whole)(u, v_select(subnormal, bits, zero), c));
 }
 
 ALWAYS_INLINE V NAME(log)(V x)
