@@ -7,6 +7,8 @@ PEERS = {
     "softmax": (1.2, 3),
     "log_softmax": (1.2, 3),
     "logsumexp": (1.2, 3),
+    "evaluate": (2, 4),
+    "cross_entropy_grad_hess": (1.5, 4),
     "sigmoid_cross_entropy": (1.5, 4),
     "sigmoid_cross_entropy_value_and_grad": (2, 6),
     "entropy": (1.2, 3),
@@ -29,6 +31,7 @@ PEERS = {
     "im2col": (2, 2),
     "col2im": (2, 2),
 }
+EVALUATION = 1.3  # times cross_entropy alone, evaluate at most
 READ_SHARE = 0.85  # of the read bandwidth, cross_entropy on logits larger than the caches
 COPY_SHARE = 0.80  # of the copy bandwidth, value and gradient, one read and one write counted
 CLASSES_SPREAD = 2  # slowest by fastest time per element from 10 to 10000 classes

@@ -64,6 +64,14 @@ def work_cells(found, group):
     ]
 
 
+def beside_the_loss(group):
+    """How many times as long as the loss alone evaluate takes."""
+    if not {"xent", "xent cross_entropy"} <= group.times.keys():
+        return ""
+    ratios = group.ratios("xent", "xent cross_entropy")
+    return pair(ratios) + (f" {MISSED}" if max(ratios) > goals.EVALUATION else "")
+
+
 def geometric_means(groups, baseline, kinds):
     """Return kind of dtype -> geometric mean of eager PyTorch's ratios, by minimum and by median."""
     means = {}
@@ -91,6 +99,9 @@ def operator_section(found, operator, baseline):
     if operator.startswith("conv2d"):
         rows = [row + work_cells(found, group) for row, group in zip(rows, groups, strict=True)]
         header += ["GFLOP/s", "of peak", "extra memory"]
+    if operator == "evaluate":
+        rows = [row + [beside_the_loss(group)] for row, group in zip(rows, groups, strict=True)]
+        header.append(f"times cross_entropy alone, goal {goals.EVALUATION}")
     lines = [f"## {title}", "", f"Goal: {each} times the best peer.", ""]
     lines += table(header, rows)
     kinds = LOGIT_KINDS if any("axis" in g.about for g in groups) else IMAGE_KINDS
