@@ -815,8 +815,7 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int
     """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
 
     `weight` has the dtype that is computed with (float64 if `wide`); `label_weight`, `offset`, `sample` and `upstream` are
-    float64; all are contiguous. `second` are the second derivatives or None; tiles must keep their exponentials for them, as
-    all tiles of at most 64 classes and all that are `wide` do.
+    float64; all are contiguous. `second` are the second derivatives or None.
     """
     cdef xent_softmax_args a
     if not prepare(&a, x, probs, out, axis, second):

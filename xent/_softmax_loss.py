@@ -9,10 +9,6 @@ from . import _check, _kernels
 from ._call import call
 from ._threads import threads_for
 
-# With so few classes every tile has room for its exponentials, which second derivatives are made of: 16
-# positions of three float64 arrays (logits, target, second derivatives) share 32 KiB (csrc/cut.h).
-_FEW_CLASSES = 64
-
 
 class Options(NamedTuple):
     """The options of a softmax loss, in the order and with the defaults of the public functions."""
@@ -135,7 +131,6 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
     mix, peak = (0.0, 1.0 - e) if goal.probs is None else (1.0 - e, 0.0)
     t, cap, weight = options.temperature, options.logit_cap, options.weight
     wide = t != 1.0 or cap is not None or options.prior is not None
-    wide = wide or (second is not None and classes > _FEW_CLASSES)
     dense_weight = weight if mix or base else None
     if dense_weight is not None and not wide:
         dense_weight = _check.narrowed(weight, goal.dtype)

@@ -184,7 +184,7 @@ static ptrdiff_t KERNEL(confident_class)(const xent_softmax_args *a, const KERNE
     return -1;
 }
 
-/* curvature factor p_c (1 - p_c), of a tile with all its exponentials; in the largest logit 1 - p_c would cancel. */
+/* curvature factor p_c (1 - p_c); in the largest logit 1 - p_c would cancel. */
 static void KERNEL(put_curvature)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const double *factor)
 {
     const V zero = {0}, one = NAME(set)(1);
@@ -196,9 +196,17 @@ static void KERNEL(put_curvature)(const xent_softmax_args *a, const KERNEL(tile)
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_least(LANES, long_axis - i);
             const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i), k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
-            const V p = v_load(t->exps + j * t->exps_step + i) * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
+            const V x = KERNEL(load)(t->x + j * t->x_step + i, n, zero);
+            V e;
+            if (t->kept) {
+                e = v_load(t->exps + j * t->exps_step + i);
+            } else {
+                const V shift = t->rows ? NAME(set)(s->shift[j]) : v_load(s->shift + i);
+                e = NAME(exp_scaled)(x - shift, NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
+            }
+            const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
             const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
-            const V rest = v_select(m_eq(KERNEL(load)(t->x + j * t->x_step + i, n, zero), top), of_top, one - p);
+            const V rest = v_select(m_eq(x, top), of_top, one - p);
             KERNEL(store)(t->second + j * t->second_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
         }
     }
