@@ -140,7 +140,7 @@ def test_every_combination(kind, dtype):
 
 @pytest.mark.parametrize("hessian", HESSIANS)
 def test_every_number_of_classes(hessian, dtype, threads):
-    for classes in [2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65, 257, 1000, 4099, 20011]:
+    for classes in [2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65, 257, 1000, 4099]:
         for shape, axis in [((9, classes), -1), ((classes, 9), 0), ((2, classes, 5), 1)]:
             assert_grad_hess(
                 random_logits(shape, dtype),
