@@ -37,17 +37,7 @@ OPERATOR_COLOURS = {
 DTYPE_MARKERS = {"float32": "o", "float64": "s", "float16": "^", "bfloat16": "v"}
 # These only read their logits; the others write as much as they read.
 READ_ONLY = {"cross_entropy", "logsumexp"}
-STYLE = {
-    "figure.dpi": 150,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "legend.frameon": False,
-    "svg.hashsalt": "xent",  # equal charts are equal files
-}
+STYLE = [Path(__file__).parents[1] / "tools" / "charts.mplstyle", {"figure.dpi": 150}]
 
 
 def save(figure, folder, name):
@@ -236,6 +226,6 @@ def draw(folder):
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else results.FOLDER
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         names = draw(target)
     print(f"charts in {target}: {', '.join(names)}")

@@ -90,15 +90,8 @@ class TorchEvaluation(Torch):
         return self._forward(self._grad_hess, self.x, self.y)
 
 
-class TorchCompiledEvaluation(TorchEvaluation):
+class TorchCompiledEvaluation(TorchEvaluation, TorchCompiled):
     """torch.compile of the same, for exactly this shape."""
-
-    name = "torch compiled"
-    _compiled = TorchCompiled._compiled
-
-    def __init__(self, x, y, axis):
-        super().__init__(x, y, axis)
-        torch._dynamo.reset()
 
     def evaluate(self):
         return self._compiled(self._evaluate, self.x, self.y)

@@ -19,19 +19,14 @@ FOLDER = Path(__file__).parent / "plots"
 # Okabe and Ito's palette, as in bench/charts.py: told apart by colour-blind readers too.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, GREY = "#CC79A7", "#E69F00", "#8C8C8C"
-STYLE = {
-    "figure.dpi": 100,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "legend.frameon": False,
-    "svg.hashsalt": "xent",  # equal plots are equal files
-    "svg.fonttype": "none",  # text stays text: small files, which can be searched
-    "font.sans-serif": ["DejaVu Sans"],
-}
+STYLE = [
+    Path(__file__).parents[1] / "tools" / "charts.mplstyle",
+    {
+        "figure.dpi": 100,
+        "svg.fonttype": "none",  # text stays text: small files, which can be searched
+        "font.sans-serif": ["DejaVu Sans"],
+    },
+]
 # No date and no version of matplotlib in the files.
 METADATA = {"Date": None, "Creator": None}
 NEVER_0 = 2.0**-10  # errors of less are drawn here, as a logarithmic axis has no 0
@@ -274,7 +269,7 @@ PLOTS = [
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         for plot in PLOTS:
             figure = plot()
             figure.savefig(FOLDER / f"{plot.__name__}.svg", metadata=METADATA)

@@ -67,9 +67,6 @@ cdef extern from "csrc/table.h" nogil:
         void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
 
-    enum:
-        SUMS
-
     const xent_table *xent_find(const char *name)
     const char *xent_isa_name(int index, int *usable)
     int xent_max_threads()
