@@ -45,7 +45,7 @@ HEADERS = [
     "position.h",
     "transpose.h",
     "tile.h",
-    "wide.h",
+    "transform.h",
     "cut.h",
     "softmax.h",
     "cross_entropy.h",

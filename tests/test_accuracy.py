@@ -37,32 +37,33 @@ class Worst:
         self.ulp[name] = max(self.ulp.get(name, 0.0), error)
 
 
-def search(dtype, axis, rng, batches):
+def search(dtype, axis, rng, batches, transformed=False):
     worst = Worst(dtype)
     with mpmath.workprec(200):
         for _ in range(batches):
-            classes = int(rng.choice([2, 3, 4, 5, 8, 13, 70]))
+            classes = int(rng.choice([2, 3, 4, 5, 8, 13, 70, *([130] if transformed else [])]))
             x = (rng.standard_normal((4, classes)) * rng.choice(SCALES) + rng.choice(OFFSETS)).astype(dtype)
+            t = float(rng.choice([0.05, 0.3, 2, 7.7])) if transformed else 1.0
+            x *= dtype.type(t)  # the quotients are of all those sizes
             y = rng.integers(0, classes, 4)
             given = x if axis == 1 else np.asfortranarray(x)
-            results = [
-                xent.softmax(given),
-                xent.log_softmax(given),
-                xent.cross_entropy_grad(given, y, reduction="none"),
-            ]
-            lse, loss = xent.logsumexp(given), xent.cross_entropy(given, y, reduction="none")
+            p, log_p = xent.softmax(given, temperature=t), xent.log_softmax(given, temperature=t)
+            loss = xent.cross_entropy(given, y, temperature=t, reduction="none")
+            grad = xent.cross_entropy_grad(given, y, temperature=t, reduction="none")
+            lse = xent.logsumexp(given)
             for i in range(4):
-                row = [mpmath.mpf(float(v)) for v in x[i]]
+                row = [mpmath.mpf(float(v)) / mpmath.mpf(t) for v in x[i]]
                 top = max(row)
                 e = [mpmath.exp(v - top) for v in row]
                 total = sum(e)
-                worst.see("logsumexp", lse[i], top + mpmath.log(total), max(abs(lse[i]), abs(top)))
+                if not transformed:
+                    worst.see("logsumexp", lse[i], top + mpmath.log(total), max(abs(lse[i]), abs(top)))
                 for c in range(classes):
                     others = sum(e[:c] + e[c + 1 :])
-                    worst.see("probability", results[0][i, c], e[c] / total)
-                    worst.see("log_probability", results[1][i, c], -mpmath.log1p(others / e[c]))
+                    worst.see("probability", p[i, c], e[c] / total)
+                    worst.see("log_probability", log_p[i, c], -mpmath.log1p(others / e[c]))
                     gradient = e[c] / total if c != y[i] else -others / total
-                    worst.see("gradient", results[2][i, c], gradient)
+                    worst.see("gradient", grad[i, c], gradient / mpmath.mpf(t))
                     if c == y[i]:
                         worst.see("loss", loss[i], mpmath.log1p(others / e[c]))
     return worst.ulp
@@ -70,8 +71,10 @@ def search(dtype, axis, rng, batches):
 
 @pytest.mark.parametrize("axis", [1, 0], ids=["rows", "columns"])
 @pytest.mark.parametrize("batches", [40, pytest.param(4000, marks=pytest.mark.slow)])
-def test_worst_errors(dtype, axis, batches, rng):
-    for name, error in search(dtype, axis, rng, batches).items():
+@pytest.mark.parametrize("transformed", [False, True], ids=["logits", "temperatures"])
+def test_worst_errors(dtype, axis, transformed, batches, rng):
+    """A temperature costs no accuracy: quotients are not rounded before their exponentials are taken."""
+    for name, error in search(dtype, axis, rng, batches, transformed).items():
         assert error <= bound(name, dtype), name
 
 

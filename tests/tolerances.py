@@ -34,6 +34,8 @@ BOUNDS = {
     # weights, smoothing, probability targets: a p_c - b w_c - d may cancel, so at the scale |a p_c| + |b w_c|
     # + |d|
     "affine_gradient": (4, 4),
+    # what a logit cap adds to both gradients: the exponential in sech^2, and the product with it
+    "capped_gradient": (1.5, 0),
     # two softmaxes: probabilities within 4 ulp, and a difference of log-probabilities, whose square counts
     "distillation": (8, 8),
     "sigmoid": (4, 4),
@@ -97,7 +99,7 @@ def transform_error(logits, axis, temperature=1.0, logit_cap=None, prior=None):
 
     Beside the quotient, at most four roundings of the capped logit (tanh within 2 ulp, the quotient by and
     the product with the cap; the quotient by the temperature is damped by the cap), one of log(prior) and one
-    of the sum. Invisible in float32 and 16 bits, which are transformed in float64 as well.
+    of the sum. Invisible in float32 and 16 bits, of which transformed logits are sums of two numbers.
     """
     if temperature == 1.0 and logit_cap is None and prior is None:
         return 0.0

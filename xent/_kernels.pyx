@@ -9,7 +9,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, fma, isfinite
+from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
@@ -84,9 +84,9 @@ cdef extern from "csrc/table.h" nogil:
         int single
         double *partial
         int sums
-        int wide
-        double temperature, cap, rate, rate_low
-        double *offset
+        int transformed
+        double temperature, cap
+        void *offset
         int64_t *label
         int64_t ignore_index
         void *weight
@@ -553,18 +553,12 @@ cdef enum:
     MOST_EXPS_BYTES = 1 << 20  # of the size of an L2 cache: at 512 KiB, its size, a gain of 15 %
     ROW_PADDING = 128  # GROUP of position.h times the numbers in the widest vector
     FEW_ROWS = 8  # or tiles of columns: for fewer, fresh memory costs as much as it saves
-    WIDE_BYTES = 32768  # of each array of a tile of doubles: together within an L2 cache
-    WIDE_PADDING = 64  # of wide.h
+    TRANSFORMED_BYTES = 16384  # of each array of a tile of transformed logits: together within an L1 cache
 
 
 cdef Py_ssize_t tile_of_columns(Py_ssize_t positions) noexcept:
     """A chunk of columns of many classes: a tile, for long stretches of memory, but four chunks at least."""
     return TILE if positions >= 4 * TILE else max(positions // 4 // LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS)
-
-
-cdef void set_temperature(xent_softmax_args *a, double temperature) noexcept:
-    a.temperature, a.rate = temperature, 1 / temperature
-    a.rate_low = fma(-a.rate, temperature, 1) / temperature if isfinite(a.rate) else 0
 
 
 cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndarray out, int axis,
@@ -578,7 +572,7 @@ cdef bint prepare(xent_softmax_args *a, cnp.ndarray x, cnp.ndarray aux, cnp.ndar
     add_operand(&w, aux, &a.aux)
     add_operand(&w, out, &a.out)
     add_operand(&w, second, &a.second)
-    a.temperature = a.rate = 1
+    a.temperature = 1
     a.single = code(x) != XENT_F64
     if not describe(a, &w, axis):
         return False
@@ -598,12 +592,11 @@ cdef size_t make_room(xent_softmax_args *a, cnp.ndarray x, bint exps) noexcept:
     """
     cdef Py_ssize_t item = 8 if code(x) == XENT_F64 else 4
     cdef Py_ssize_t room = a.classes + ROW_PADDING, share = 1, arrays = 2
-    if a.wide:
+    if a.transformed:
         arrays += (a.aux.data != NULL) + (a.second.data != NULL)
         room = a.classes * (LINE_COLUMNS if a.inner > 1 else 1) + ROW_PADDING
-        room = max(room, WIDE_BYTES // <Py_ssize_t>sizeof(double)) + WIDE_PADDING
-        a.room = arrays * room
-        return a.room * sizeof(double)
+        a.room = arrays * max(room, TRANSFORMED_BYTES // item)
+        return a.room * item
     if a.inner > 1:
         share = TILE
         room = min(a.classes * TILE * (2 if a.evaluates else 1), MOST_EXPS_BYTES // item)
@@ -622,8 +615,7 @@ cdef bint run_softmax(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray aux, cnp.
     if not prepare(&a, x, aux, out, axis):
         return False
     a.per_position = per_position
-    a.wide = temperature != 1
-    set_temperature(&a, temperature)
+    a.transformed, a.temperature = temperature != 1, temperature
     run(kernels[code(x)], &a, ceil_div(a.positions, a.chunk), threads, make_room(&a, x, exps))
     return True
 
@@ -806,12 +798,12 @@ def scan_labels(cnp.ndarray labels, Py_ssize_t classes, int64_t ignore_index, cn
 
 def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int axis, cnp.ndarray labels,
                   int64_t ignore_index, cnp.ndarray weight, cnp.ndarray label_weight, double mix, double base, double peak,
-                  double z_loss, double gamma, bint wide, double temperature, double cap, cnp.ndarray offset,
+                  double z_loss, double gamma, double temperature, double cap, cnp.ndarray offset,
                   cnp.ndarray sample, double gradient_scale, double curvature, cnp.ndarray upstream, cnp.ndarray losses,
                   int threads):
     """Return the sum of the losses, or None if the arrays do not lie in a way that the kernels know.
 
-    `weight` has the dtype that is computed with (float64 if `wide`); `label_weight`, `offset`, `sample` and `upstream` are
+    `weight` and `offset` (two rows: sums) have the dtype that is computed with; `label_weight`, `sample` and `upstream` are
     float64; all are contiguous. `second` are the second derivatives or None.
     """
     cdef xent_softmax_args a
@@ -822,17 +814,16 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray probs, cnp.ndarray out, second, int
     a.weight = data(weight)
     a.label_weight = <double *>data(label_weight)
     a.mix, a.base, a.peak, a.gradient_scale, a.curvature = mix, base, peak, gradient_scale, curvature
-    a.z_loss, a.gamma, a.wide, a.cap = z_loss, gamma, wide, cap
-    set_temperature(&a, temperature)
-    a.offset = <double *>data(offset)
+    a.z_loss, a.gamma, a.temperature, a.cap, a.offset = z_loss, gamma, temperature, cap, data(offset)
+    a.transformed = temperature != 1 or cap != 0 or offset is not None
     a.sample = <double *>data(sample)
     a.upstream = <double *>data(upstream)
     a.per_position = data(losses)
     return run_sums(table.cross_entropy[code(x)], &a, threads, make_room(&a, x, out is not None), 1)[0]
 
 
-def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_index, bint wide, cnp.ndarray offset,
-             cnp.ndarray sample, cnp.ndarray rank, int64_t most, int threads):
+def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_index, cnp.ndarray offset, cnp.ndarray sample,
+             cnp.ndarray rank, int64_t most, int threads):
     """Return the sums of losses, squares, entropies and first places, and fill in the int64 `rank` (or None), at most
     `most`, of each label; None if the logits do not lie in a way that the kernels know. `out` is None.
     """
@@ -842,8 +833,7 @@ def evaluate(cnp.ndarray x, out, int axis, cnp.ndarray labels, int64_t ignore_in
     a.label = <int64_t *>data(labels)
     a.ignore_index = ignore_index
     a.peak = 1
-    a.wide = wide
-    a.offset = <double *>data(offset)
+    a.transformed, a.offset = offset is not None, data(offset)
     a.sample = <double *>data(sample)
     a.evaluates, a.rank, a.most = True, <int64_t *>data(rank), most
     return run_sums(table.evaluate[code(x)], &a, threads, make_room(&a, x, True), 4)

@@ -130,10 +130,7 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
     base = e / classes if classes else 0.0
     mix, peak = (0.0, 1.0 - e) if goal.probs is None else (1.0 - e, 0.0)
     t, cap, weight = options.temperature, options.logit_cap, options.weight
-    wide = t != 1.0 or cap is not None or options.prior is not None
-    dense_weight = weight if mix or base else None
-    if dense_weight is not None and not wide:
-        dense_weight = _check.narrowed(weight, goal.dtype)
+    dense_weight = _check.narrowed(weight, goal.dtype) if weight is not None and (mix or base) else None
     factor = goal.factor if goal.divisor is None else goal.factor / goal.divisor
     total = call(
         _kernels.cross_entropy,
@@ -149,10 +146,9 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
         peak,
         options.z_loss,
         options.gamma,
-        wide,
         t,
         cap or 0.0,
-        options.prior,
+        in_two(options.prior, goal.dtype),
         options.sample_weight,
         factor / t,
         curvature,
@@ -161,6 +157,14 @@ def _run(goal, options, x, out, second=None, curvature=0.0):
         threads_for(x.size),
     )
     return goal.losses[()] if goal.divisor is None else numpy_scalar(goal.dtype, total / goal.divisor)
+
+
+def in_two(numbers, dtype):
+    """Return float64 numbers (or None) as rows of the dtype: the numbers, and what rounding left of them."""
+    if numbers is None:
+        return None
+    high = numbers.astype(dtype)
+    return np.stack([high, (numbers - high).astype(dtype)])
 
 
 def check_gamma(options, labels):

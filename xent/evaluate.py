@@ -5,7 +5,7 @@ import numpy as np
 from . import _check, _kernels
 from ._call import call
 from ._evaluation import Evaluation
-from ._softmax_loss import Options, checked, counted_labels
+from ._softmax_loss import Options, checked, counted_labels, in_two
 from ._threads import threads_for
 
 
@@ -104,8 +104,7 @@ def evaluate(
         axis,
         labels,
         ignore_index,
-        options.prior is not None,
-        options.prior,
+        in_two(options.prior, _check.loss_dtype(x.dtype)),
         sample,
         rank,
         most,

@@ -27,8 +27,7 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     Returns
     -------
     ndarray
-        Probabilities, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of its own
-        value, however small.
+        Probabilities, of the shape and dtype of `x`. Each is within 4 ulp of its own value, however small.
 
     Raises
     ------
@@ -82,8 +81,8 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     Returns
     -------
     ndarray
-        Log-probabilities in nats, of the shape and dtype of `x`. With temperature 1 each is within 4 ulp of
-        its own value, those next to 0 included.
+        Log-probabilities in nats, of the shape and dtype of `x`. Each is within 4 ulp of its own value, those
+        next to 0 included.
 
     Raises
     ------

@@ -140,9 +140,9 @@ static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(ta
 }
 
 /* logsumexp of a position. */
-ALWAYS_INLINE double KERNEL(log_sum)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
+ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
-    const double moved = t->moved ? t->moved[p] / a->temperature : 0;
+    const double moved = t->moved ? t->moved[p] : 0;
     return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
@@ -158,7 +158,7 @@ static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t
     }
     for (ptrdiff_t p = 0; dense_loss && p < t->n; p++) loss[p] += dense_loss[p] + dense_mass[p] * s->log_total[p];
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
-        const double log_sum = KERNEL(log_sum)(a, t, s, p);
+        const double log_sum = KERNEL(log_sum)(t, s, p);
         loss[p] += a->z_loss * log_sum * log_sum;
     }
     for (ptrdiff_t p = 0; a->sample && p < t->n; p++) {
@@ -253,7 +253,7 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
     if (t->second) KERNEL(put_curvature)(a, t, s, factor);
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
         if (y->counted[p] == 0) continue;
-        const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(a, t, s, p);
+        const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(t, s, p);
         factor[p] += pull, entry[p] += pull * (a->label ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);

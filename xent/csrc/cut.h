@@ -13,12 +13,13 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
     return xent_least(TILE, elements / xent_most(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
 }
 
-/* The same for tiles of doubles, whose arrays share the scratch of the thread. */
-static KERNEL(cut) KERNEL(wide_cut_of)(const xent_softmax_args *a)
+/* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
+static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_softmax_args *a)
 {
-    const ptrdiff_t elements = wide_elements(a) - WIDE_PADDING, padded = wide_row(a->classes);
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || a->classes <= WIDE_SHORT_ROW, 0, 0};
-    cut.most = cut.across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / padded);
+    const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
+    const ptrdiff_t elements = xent_least(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
+    KERNEL(cut) cut = {TILE, 0, columns, across, 0, 0};
+    cut.most = across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / NAME(padded_row)(a->classes));
     return cut;
 }
 
@@ -36,7 +37,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
         cut.packed = !one_input || sizeof(S) != sizeof(T);
         cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
-        const ptrdiff_t padded = (classes + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+        const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
         cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
         if (padded <= room) cut.exps_step = padded;
@@ -52,18 +53,17 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_softmax_args *a, const KERNEL(cut
     const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
     KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), NULL,
                          x->outer, aux->outer, out->outer, cut->exps_step, p, xent_least(cut->most, end - p),
-                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL, NULL, 0};
+                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL,
+                         cut->columns ? a->second.stride : a->second.outer, NULL, NULL};
     if (cut->columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
-    tile.second_step = cut->columns ? a->second.stride : a->second.outer;
     tile.n = xent_least(tile.n, cut->columns ? a->inner - i : a->per - o);
     return tile;
 }
 
-/* What a kernel does with a tile: as it lies, packed as T, or as doubles. */
+/* What a kernel does with a tile as it lies, and with one in a scratch. */
 typedef struct {
     KERNEL(tile_function) plain;
     NAME(tile_function) packed;
-    tile_function_f64 wide;
 } KERNEL(functions);
 
 static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
@@ -84,14 +84,13 @@ static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptr
     }
 }
 
-static void KERNEL(wide_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
-                               sum_f64 *sums)
+static void KERNEL(transformed_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                                      const KERNEL(functions) *to, sum_f64 *sums)
 {
-    const KERNEL(cut) cut = KERNEL(wide_cut_of)(a);
-    double guess = first_guess_f64;
+    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(a);
     for (ptrdiff_t p = begin; p < end;) {
         const KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
-        KERNEL(wide_tile)(a, &tile, (double *)scratch, &guess, sums, to->wide);
+        KERNEL(transformed_tile)(a, &tile, (T *)scratch, sums, to->packed);
         p += tile.n;
     }
 }
@@ -102,6 +101,6 @@ static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void 
     const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
     sum_f64 sums[SUMS];
     for (int k = 0; k < a->sums; k++) sums[k] = (sum_f64){{0}, {0}};
-    (a->wide ? KERNEL(wide_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
+    (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
     for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
 }

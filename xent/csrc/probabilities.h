@@ -435,13 +435,11 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
 static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
 {
     const NAME(tile) tile = {x, NULL, NULL, exps, d->step, 0, 0, d->step, 0, d->n, !d->across, d->across, 1,
-                             !d->across && d->step > EXPS_ELEMENTS, guess, NULL, NULL, NULL, 0};
+                             !d->across && d->step > EXPS_ELEMENTS, guess, NULL, NULL, 0, NULL, NULL};
     NAME(statistics)(&tile, d->classes, s);
 }
-#endif /* STORED_AS_16 */
-
 /* Divide by the temperature; multiplying is exact for powers of two. */
-ALWAYS_INLINE void KERNEL(cool)(T *x, ptrdiff_t size, T temperature)
+ALWAYS_INLINE void NAME(cool)(T *x, ptrdiff_t size, T temperature)
 {
     int exponent;
     if (temperature == 1) return;
@@ -453,39 +451,21 @@ ALWAYS_INLINE void KERNEL(cool)(T *x, ptrdiff_t size, T temperature)
         for (ptrdiff_t i = 0; i < size; i += LANES) v_store(x + i, v_load(x + i) / divisor);
     }
 }
+#endif /* STORED_AS_16 */
 
-/* Rows or columns into the scratch, as rows if vectors go along them; and back. */
-static void KERNEL(gather)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
+/* The logits of one of both, divided. */
+ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
 {
-    const V zero = {0};
-    if (d->across) {
-        (rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, step, to, d->step, d->n, d->classes);
-        KERNEL(cool)(to, d->classes * d->step, temperature);
-        return;
-    }
-    for (ptrdiff_t p = 0; p < d->n; p++) {
-        for (ptrdiff_t c = 0; c < d->classes; c += LANES)
-            v_store(to + p * d->step + c, KERNEL(load)(x + p * step + c, d->classes - c, zero));
-        KERNEL(cool)(to + p * d->step, d->classes, temperature);
-    }
-}
-
-static void KERNEL(scatter)(const NAME(pairs) *d, const T *from, S *out, ptrdiff_t step, int rows)
-{
-    if (d->across) {
-        (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, d->step, out, step, d->n, d->classes);
-        return;
-    }
-    for (ptrdiff_t p = 0; p < d->n; p++)
-        for (ptrdiff_t c = 0; c < d->classes; c += LANES)
-            KERNEL(store)(out + p * step + c, v_load(from + p * d->step + c), d->classes - c);
+    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->across);
+    for (ptrdiff_t k = 0; k < (d->across ? d->classes : d->n); k++)
+        NAME(cool)(to + k * d->step, d->across ? d->step : d->classes, temperature);
 }
 
 /* The scratch is cut into four; a->room is the size of each. */
 static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_softmax_args *a = (const xent_softmax_args *)args;
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions), padding = GROUP * LANES;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
     const int rows = a->inner == 1;
     T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
     double loss[TILE];
@@ -493,15 +473,15 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      !rows || a->classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
-    const ptrdiff_t row = (a->classes + padding - 1) / padding * padding, room = rows && d.across ? TURN_ELEMENTS : a->room;
+    const ptrdiff_t row = NAME(padded_row)(a->classes), room = rows && d.across ? TURN_ELEMENTS : a->room;
     const ptrdiff_t most = xent_least(TILE, d.across ? room / a->classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
         const ptrdiff_t x_step = rows ? a->x.outer : a->x.stride, aux_step = rows ? a->aux.outer : a->aux.stride;
         d.n = xent_least(xent_least(most, end - p), rows ? a->per - o : a->inner - i);
         d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
-        KERNEL(gather)(&d, KERNEL(at)(&a->x, f, o, i), x_step, rows, d.student, (T)a->temperature);
-        KERNEL(gather)(&d, KERNEL(at)(&a->aux, f, o, i), aux_step, rows, d.teacher, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&a->x, f, o, i), x_step, rows, d.student, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&a->aux, f, o, i), aux_step, rows, d.teacher, (T)a->temperature);
         NAME(pair_statistics)(&d, d.student, d.student_exps, &guess, &student);
         NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &guess, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
@@ -512,7 +492,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         for (ptrdiff_t k = 0; k < d.n; k++) factor[k] = (T)KERNEL(gradient_factor)(a, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
-        KERNEL(scatter)(&d, d.student, KERNEL(at)(&a->out, f, o, i), rows ? a->out.outer : a->out.stride, rows);
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&a->out, f, o, i), rows ? a->out.outer : a->out.stride, rows, d.n, d.classes,
+                        d.across);
     }
     if (a->partial) a->partial[chunk] = sum_total_f64(&losses);
 }

@@ -43,7 +43,7 @@
 
 #include "tile.h"
 
-#include "wide.h"
+#include "transform.h"
 
 #include "cut.h"
 

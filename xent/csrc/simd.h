@@ -321,9 +321,20 @@ ALWAYS_INLINE vf32 v_zip_lo_f32(vf32 a, vf32 b) { return v_mix_lo_f32(a, b); }
 ALWAYS_INLINE vf32 v_zip_hi_f32(vf32 a, vf32 b) { return v_mix_hi_f32(a, b); }
 ALWAYS_INLINE vf64 v_zip_lo_f64(vf64 a, vf64 b) { return v_mix_lo_f64(a, b); }
 ALWAYS_INLINE vf64 v_zip_hi_f64(vf64 a, vf64 b) { return v_mix_hi_f64(a, b); }
+/* In intrinsics where there are some: with optimisation, GCC 12 makes a wrong sum of b - v_widen_hi(v_narrow(a, b)) written plainly. */
+#if defined(__SSE2__)
+ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm_cvtps_pd((__m128)v); }
+ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v)); }
+ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi) { return (vf32)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)lo), _mm_cvtpd_ps((__m128d)hi)); }
+#elif defined(__aarch64__)
+ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)vcvt_f64_f32(vget_low_f32((float32x4_t)v)); }
+ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)vcvt_high_f64_f32((float32x4_t)v); }
+ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi) { return (vf32)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)lo), (float64x2_t)hi); }
+#else
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64){v[0], v[1]}; }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }
 ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi) { return (vf32){(float)lo[0], (float)lo[1], (float)hi[0], (float)hi[1]}; }
+#endif
 
 #endif
 #endif

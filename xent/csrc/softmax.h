@@ -286,9 +286,34 @@ static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, 
     }
 }
 
+/* Where the exponentials were made before (transform.h), relative to the first guess. */
+static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0}, reference = NAME(set)(FIRST_GUESS);
+    for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1) {
+        KERNEL(running) r;
+        KERNEL(start)(&r, FIRST_GUESS);
+        if (t->across) {
+            NAME(add_losers)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+            v_store(s->top + p, v_load(t->top + p)), v_store(s->shift + p, zero), v_store(s->reference + p, reference);
+            v_store(s->peak + p, r.largest);
+            NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+        } else {
+            NAME(add_losers)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum, &r.largest);
+            s->top[p] = t->top[p], s->shift[p] = 0, s->reference[p] = FIRST_GUESS;
+            s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+        }
+    }
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        if (isinf(s->top[p]))
+            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes, s->top[p], s, p);
+}
+
 static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    if (t->across)
+    if (t->top)
+        KERNEL(made_statistics)(t, classes, s);
+    else if (t->across)
         KERNEL(across_statistics)(t, classes, s);
     else
         KERNEL(rows_statistics)(t, classes, s);
@@ -599,7 +624,7 @@ static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const 
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
     {                                                                                                                    \
         KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch,                                               \
-                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile), name##_tile_f64});                 \
+                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile)});                 \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)

@@ -54,19 +54,18 @@ enum { SUMS = 4 }; /* of a chunk, at most */
 typedef struct {
     ptrdiff_t positions, inner, per, classes;
     ptrdiff_t chunk;                            /* positions per chunk */
-    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds; if `wide`, all its numbers */
+    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
     xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
     xent_operand second;                        /* second derivatives */
     void *per_position;                         /* logsumexps or losses, of the type of losses; may be NULL */
     int single;                                 /* losses are floats, else doubles */
     double *partial;                            /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
-    /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL. Where any of them is in
-     * use (`wide`), tiles are worked on as doubles (wide.h). */
-    int wide;
+    /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed` where any is in
+     * use (transform.h). */
+    int transformed;
     double temperature, cap;
-    double rate, rate_low;                      /* 1 / temperature as a sum */
-    const double *offset;
+    const void *offset;                         /* of the real type: a number per class, and then what rounding left of each */
     /* cross-entropy: the target of a position is u_c = w_c (mix * t_c + base), plus `peak` * w_y at label y. */
     const int64_t *label;                       /* one per position, or NULL */
     int64_t ignore_index;

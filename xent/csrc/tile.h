@@ -6,7 +6,7 @@
  *                          vector, which are turned around in registers
  *
  * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
- * columns of the type computed with. Logits that are transformed go through one too (wide.h). cut.h decides.
+ * columns of the type computed with. Logits that are transformed go through one too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
@@ -26,6 +26,14 @@
 #define LINE_COLUMNS 16 /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
 #define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
+
+#ifndef STORED_AS_16
+/* The room of a row whose exponentials are added up. */
+ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
+{
+    return (xent_most(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+}
+#endif
 
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
 #ifdef STORED_AS_16
@@ -93,8 +101,11 @@ typedef struct {
     T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
     S *second;                            /* second derivatives */
     T *logits;                            /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
-    const double *moved;                  /* what was taken from the logits of each position, or NULL (wide.h) */
     ptrdiff_t second_step;
+    /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
+     * position, and what was taken from them. */
+    const T *top;
+    const double *moved;
 } KERNEL(tile);
 /* `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
@@ -151,6 +162,30 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
             KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
 }
 
+/* Rows or columns into a scratch, to columns if vectors go across the positions; and back. */
+static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes,
+                           int across)
+{
+    const V zero = {0};
+    if (across) {
+        (rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, x_step, to, step, positions, classes);
+        return;
+    }
+    for (ptrdiff_t p = 0; p < positions; p++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES) v_store(to + p * step + c, KERNEL(load)(x + p * x_step + c, classes - c, zero));
+}
+
+static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions, ptrdiff_t classes,
+                            int across)
+{
+    if (across) {
+        (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, out_step, positions, classes);
+        return;
+    }
+    for (ptrdiff_t p = 0; p < positions; p++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES) KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
+}
+
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
 static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
@@ -158,12 +193,10 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / packed_arrays(a);
     T *aux = t->aux ? x + share : NULL, *second = t->second ? x + PACK_ELEMENTS - share : NULL;
     NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, second, NULL,
-                         NULL, step};
-    void (*pack)(const S *, ptrdiff_t, T *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(pack_rows) : KERNEL(pack_columns);
-    pack(t->x, t->x_step, x, step, t->n, a->classes);
-    if (aux) pack(t->aux, t->aux_step, aux, step, t->n, a->classes);
+                         step, NULL, NULL};
+    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
+    if (aux) KERNEL(gather)(t->aux, t->aux_step, t->rows, aux, step, t->n, a->classes, 1);
     function(a, &packed, losses);
-    void (*unpack)(const T *, ptrdiff_t, S *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = t->rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns);
-    if (t->out) unpack(x, step, t->out, t->out_step, t->n, a->classes);
-    if (second) unpack(second, step, t->second, t->second_step, t->n, a->classes);
+    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
+    if (second) KERNEL(scatter)(second, step, t->second, t->second_step, t->rows, t->n, a->classes, 1);
 }

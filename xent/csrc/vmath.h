@@ -80,17 +80,19 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
+/* What follows takes an argument x + low where `paired`, a constant at every call; else low is not looked at. */
+
 #if !XENT_FUSED || XENT_REAL == 64
-/* e^r = 1 + head + low of x = n ln 2 + r; *shifted as in exp_mantissa. The head of r is kept apart: 1 + head, its error, and
+/* e^r = 1 + head + rest of x + low = n ln 2 + r; *shifted as in exp_mantissa. The head of r is kept apart: 1 + head, its error, and
  * tail + r^2 q lose less than nested products. */
-ALWAYS_INLINE V NAME(exp_parts)(V x, V magic, VI *shifted, V *low)
+ALWAYS_INLINE V NAME(exp_parts)(V x, V low, int paired, V magic, VI *shifted, V *rest)
 {
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
     const V n = y - magic;
     const V head = v_fma(n, NAME(set)(-LN2_HEAD), x);
     V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     *shifted = (VI)y;
-    const V tail = n * NAME(set)(-LN2_TAIL);
+    const V tail = paired ? v_fma(n, NAME(set)(-LN2_TAIL), low) : n * NAME(set)(-LN2_TAIL);
     const V r = head + tail, square = r * r;
 #if XENT_REAL == 32
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
@@ -102,29 +104,30 @@ ALWAYS_INLINE V NAME(exp_parts)(V x, V magic, VI *shifted, V *low)
     }
     q = v_fma(q, r, even);
 #endif
-    *low = v_fma(square, q, tail);
+    *rest = v_fma(square, q, tail);
     return head;
 }
 #endif
 
-/* e^r of x = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
+/* e^r of x + low = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
  * 2800 (double) keeps n * LN2_HEAD exact. */
-ALWAYS_INLINE V NAME(exp_mantissa)(V x, V magic, VI *shifted)
+ALWAYS_INLINE V NAME(exp_mantissa)(V x, V low, int paired, V magic, VI *shifted)
 {
     const V one = NAME(set)(1);
 #if XENT_FUSED && XENT_REAL == 32
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
     const V n = y - magic;
-    const V r = v_fma(n, NAME(set)(-LN2_TAIL), v_fma(n, NAME(set)(-LN2_HEAD), x));
+    const V head = v_fma(n, NAME(set)(-LN2_HEAD), x);
+    const V r = paired ? head + v_fma(n, NAME(set)(-LN2_TAIL), low) : v_fma(n, NAME(set)(-LN2_TAIL), head);
     V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     *shifted = (VI)y;
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, r, NAME(set)(NAME(exp_q)[k]));
     return v_fma(v_fma(q, r, one), r, one);
 #else
-    V low;
-    const V head = NAME(exp_parts)(x, magic, shifted, &low);
+    V rest;
+    const V head = NAME(exp_parts)(x, low, paired, magic, shifted, &rest);
     const V base = one + head;
-    return base + ((head - (base - one)) + low);
+    return base + ((head - (base - one)) + rest);
 #endif
 }
 
@@ -141,14 +144,15 @@ static const float exp_root_errors[16] __attribute__((aligned(64))) =
     FOUR_TIMES(0, 0x1.1250020000000p-25f, 0x1.26055c0000000p-26f, -0x1.f9c3040000000p-27f);
 static const float exp_quarter_q[] = {0.5f, 0x1.5571ce0000000p-3f, 0x1.556b1e0000000p-5f};
 
-/* s e^r, of x = n ln 2 / 4 + r. The low bits of *shifted have n plus the integer by which `magic` exceeds MAGIC, a multiple of 4;
+/* s e^r, of x + low = n ln 2 / 4 + r. The low bits of *shifted have n plus the integer by which `magic` exceeds MAGIC, a multiple of 4;
  * s is 2^(n mod 4 / 4), or, if `scaled`, has the bits that *shifted and a table give: those of the number *shifted / 4, with the root of
  * its fraction in place of the fraction. */
-ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 magic, int scaled, vi32 *shifted)
+ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 low, int paired, vf32 magic, int scaled, vi32 *shifted)
 {
     const vf32 y = v_fma(x, set_f32(STEPS * LOG2_E), magic);
     const vf32 n = y - magic;
-    const vf32 r = v_fma(n, set_f32(-LN2_TAIL / STEPS), v_fma(n, set_f32(-LN2_HEAD / STEPS), x));
+    const vf32 head = v_fma(n, set_f32(-LN2_HEAD / STEPS), x), tail = set_f32(-LN2_TAIL / STEPS);
+    const vf32 r = paired ? head + v_fma(n, tail, low) : v_fma(n, tail, head);
     const vf32 error = v_lookup(*(const vf32 *)exp_root_errors, (vi32)y);
     vf32 q = set_f32(exp_quarter_q[2]), s = v_lookup(*(const vf32 *)(scaled ? exp_root_bits : exp_roots), (vi32)y);
     q = v_fma(q, r, set_f32(exp_quarter_q[1]));
@@ -174,35 +178,38 @@ ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
     return (NAME(scale)){above * NAME(set)(-LN2), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
-/* e^x * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of which
- * matters (position.h); NaN stays. Overflows past 2^127 (2^1023). */
-ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s)
+/* e^(x + low) * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of
+ * which matters (position.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above the floor low must be 0. */
+ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 {
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
-    return exp_by_quarters(v_max(s.floor, x), s.magic, 1, &shifted);
+    return exp_by_quarters(v_max(s.floor, x), low, paired, s.magic, 1, &shifted);
 #else
-    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), s.magic, &shifted);
+    const V mantissa = NAME(exp_mantissa)(v_max(s.floor, x), low, paired, s.magic, &shifted);
     return mantissa * (V)(shifted << MANTISSA_BITS);
 #endif
 }
+ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s) { return NAME(exp_scaled_of)(x, x, 0, s); }
+ALWAYS_INLINE V NAME(exp_scaled_pair)(V x, V low, NAME(scale) s) { return NAME(exp_scaled_of)(x, low, 1, s); }
 
-/* e^x for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
-ALWAYS_INLINE V NAME(exp)(V x)
+/* e^(x + low) for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
+ALWAYS_INLINE V NAME(exp_of)(V x, V low, int paired)
 {
     const V clamped = v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), magic = NAME(set)(MAGIC);
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
-    const V mantissa = exp_by_quarters(clamped, magic, 0, &shifted);
+    const V mantissa = exp_by_quarters(clamped, low, paired, magic, 0, &shifted);
     shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
 #else
-    const V mantissa = NAME(exp_mantissa)(clamped, magic, &shifted);
+    const V mantissa = NAME(exp_mantissa)(clamped, low, paired, magic, &shifted);
 #endif
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
     const V rest = ((V)shifted - magic) - (half - magic) + magic;
     return mantissa * (V)(((VI)half + bias) << MANTISSA_BITS) * (V)(((VI)rest + bias) << MANTISSA_BITS);
 }
+ALWAYS_INLINE V NAME(exp)(V x) { return NAME(exp_of)(x, x, 0); }
 
 #if XENT_REAL == 64
 /* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small, nothing
@@ -212,7 +219,8 @@ ALWAYS_INLINE vf64 tanh_f64(vf64 x)
     const vf64 zero = {0}, one = v_set_f64(1);
     vi64 shifted;
     vf64 low;
-    const vf64 head = exp_parts_f64(v_max(v_set_f64(-40), v_set_f64(-2) * v_abs(x)), v_set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
+    const vf64 head =
+        exp_parts_f64(v_max(v_set_f64(-40), v_set_f64(-2) * v_abs(x)), zero, 0, v_set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
     const vf64 power = (vf64)(shifted << MANTISSA_BITS), base = power - one, term = power * head, sum = base + term;
     const vf64 e = sum + ((term - (sum - base)) + power * low);
     const vf64 size = -e / (v_set_f64(2) + e);

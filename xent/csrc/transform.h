@@ -1,0 +1,287 @@
+/* transform.h: tiles whose logits are transformed before anything else: u = x / temperature, then cap tanh(u / cap), then + offset[c].
+ *
+ * What comes after needs the distances d_c = u_c - M from about the largest u, M, and their exponentials. A tile gets both in scratch
+ * memory: distances are computed as sums of two numbers, as a rounding error of d would be a relative error of e^d; the exponential is
+ * that of the sum, and the distance is then rounded. M is the exact u of the largest logit or, with offsets, the largest of the
+ * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (position.h).
+ *
+ * In the scratch a tile lies in rows or, where vectors go across the positions, in columns (tile.h); short rows are turned around. The
+ * gradient by x is that by u times
+ *
+ *   du / dx = sech^2(x / (temperature cap)) / temperature,     sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
+ *
+ * of which the caller knows 1 / temperature. Included once per stored type.
+ */
+#ifndef STORED_AS_16
+
+#if XENT_REAL == 64
+/* The arrays of a tile: distances (whose place results may take), exponentials, and where there are some, targets and second
+ * derivatives. */
+static int transform_arrays(const xent_softmax_args *a) { return 2 + (a->aux.data != NULL) + (a->second.data != NULL); }
+static ptrdiff_t transform_elements(const xent_softmax_args *a) { return a->room / transform_arrays(a); }
+
+/* 1 / v, finite. */
+ALWAYS_INLINE double finite_inverse(double v)
+{
+    const double inverse = 1 / v;
+    return inverse < LARGEST ? inverse : LARGEST;
+}
+#endif
+
+/* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep the sum in the range
+ * where its low word has all its bits. */
+typedef struct {
+    V rate, rate_low, step;
+    int steps;
+    vf64 wide_rate, inverse_cap, cap;
+    NAME(scale) scale;
+} NAME(transform);
+
+static NAME(transform) NAME(transform_of)(const xent_softmax_args *a)
+{
+    const int reach = EXPONENT_BIAS - 1;
+    int exponent;
+    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa, rate_low = fma(-rate, mantissa, 1) / mantissa;
+    const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
+    const T high = (T)rate;
+    NAME(transform) f;
+    f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
+    f.rate_low = NAME(set)((T)ldexp((rate - high) + rate_low, -exponent - steps * step));
+    f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
+    f.wide_rate = v_set_f64(finite_inverse(a->temperature));
+    f.cap = v_set_f64(a->cap), f.inverse_cap = v_set_f64(finite_inverse(a->cap));
+    f.scale = NAME(scale_of)(NAME(set)(FIRST_GUESS));
+    return f;
+}
+
+/* (x - m) / temperature = the result + *low. */
+ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
+{
+    V difference = x - m, error = NAME(sum_error)(x, (V){0} - m, difference);
+    for (int k = 0; k < f->steps; k++) difference = difference * f->step, error = error * f->step;
+    const V d = difference * f->rate;
+    *low = v_fma(error, f->rate, v_fma(difference, f->rate_low, NAME(product_error)(difference, f->rate, d)));
+    return d;
+}
+
+/* u = cap tanh(x / (temperature cap)) of the largest logit, and what u of others is more than that. Floats are doubles meanwhile. */
+ALWAYS_INLINE vf64 NAME(capped)(const NAME(transform) *f, vf64 x) { return f->cap * tanh_f64(x * f->wide_rate * f->inverse_cap); }
+
+ALWAYS_INLINE void NAME(capped_peak)(const NAME(transform) *f, V x, vf64 peak[2])
+{
+#if XENT_REAL == 32
+    peak[0] = NAME(capped)(f, v_widen_lo(x)), peak[1] = NAME(capped)(f, v_widen_hi(x));
+#else
+    peak[0] = NAME(capped)(f, x);
+#endif
+}
+
+ALWAYS_INLINE V NAME(capped_distance)(const NAME(transform) *f, V x, const vf64 peak[2], V *low)
+{
+#if XENT_REAL == 32
+    const vf64 a = NAME(capped)(f, v_widen_lo(x)) - peak[0], b = NAME(capped)(f, v_widen_hi(x)) - peak[1];
+    const V d = v_narrow(a, b);
+    *low = v_narrow(a - v_widen_lo(d), b - v_widen_hi(d));
+#else
+    const V u = NAME(capped)(f, x), d = u - peak[0];
+    *low = NAME(sum_error)(u, (V){0} - peak[0], d);
+#endif
+    return d;
+}
+
+/* Add v to d + *low. */
+ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
+{
+    const V sum = d + v;
+    *low = *low + NAME(sum_error)(d, v, sum);
+    return sum;
+}
+
+/* A row, or at most a vector of columns, of `lanes` positions: class c lies at c * x_unit of the logits and c * unit of the scratch. */
+typedef struct {
+    const T *x, *next, *offset, *offset_low; /* next: what is read after this */
+    T *d, *exps;
+    ptrdiff_t x_unit, unit, lanes, classes;
+    V m, most;    /* the largest logit (0 if it is infinite), and the largest distance from it, with offsets */
+    vf64 peak[2]; /* the capped u of the largest logit */
+} NAME(line);
+
+/* What is constant at every call: whether vectors go across the positions, and which transformations there are. */
+typedef struct {
+    int across, capped, offset;
+} NAME(transformation);
+
+ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0}) : NAME(load)(l->x + c, l->classes - c, minus_infinity);
+}
+
+/* The largest of a row in all lanes; of columns, which have one each, as they are. */
+ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way) { return way.across ? tops : NAME(set)(v_top(tops)); }
+
+ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
+{
+    V tops[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
+    ptrdiff_t c = 0;
+    for (; !way.across && c + 2 * LANES <= l->classes; c += 2 * LANES) {
+        for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
+        for (int k = 0; k < 2; k++) tops[k] = v_max(v_load(l->x + c + k * LANES), tops[k]);
+    }
+    for (; c < l->classes; c += way.across ? 1 : LANES) tops[0] = v_max(NAME(logits_at)(l, c, way), tops[0]);
+    return NAME(line_top)(v_max(tops[0], tops[1]), way);
+}
+
+ALWAYS_INLINE V NAME(if_finite)(V v)
+{
+    const V zero = {0};
+    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(v)), v, zero);
+}
+
+/* The distance of class c, or a vector from there on, from m. */
+ALWAYS_INLINE V NAME(line_distance)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, NAME(transformation) way, V *low)
+{
+    const V x = NAME(logits_at)(l, c, way), minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
+    const ptrdiff_t n = l->classes - c;
+    V d = way.capped ? NAME(capped_distance)(f, x, l->peak, low) : NAME(distance)(f, x, l->m, low);
+    if (way.offset) {
+        d = NAME(pair_add)(d, way.across ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
+        *low = *low + (way.across ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
+    }
+    return d;
+}
+
+/* With offsets all distances from m, in two parts, come first: the largest is taken from them. */
+ALWAYS_INLINE void NAME(offset_distances)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) way)
+{
+    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    V low, tops = NAME(set)((T)-INFINITY);
+    for (ptrdiff_t c = 0; c < classes; c += per) {
+        const V d = NAME(line_distance)(l, f, c, way, &low);
+        tops = v_max(d, tops);
+        v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
+    }
+    l->most = NAME(if_finite)(NAME(line_top)(tops, way));
+}
+
+/* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait for its
+ * exponential. */
+ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) way)
+{
+    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    const V zero = {0}, largest = NAME(largest_logit)(l, way);
+    V low, tops = NAME(set)((T)-INFINITY);
+    l->m = NAME(if_finite)(largest), l->most = zero;
+    if (way.capped) NAME(capped_peak)(f, largest, l->peak);
+    if (way.offset) NAME(offset_distances)(l, f, way);
+    for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
+        const ptrdiff_t end = xent_least(classes, first + BLOCK);
+        for (ptrdiff_t c = first; c < end; c += per) {
+            V d;
+            if (way.offset) {
+                low = v_load(l->exps + c * unit);
+                d = NAME(pair_add)(v_load(l->d + c * unit), zero - l->most, &low);
+            } else {
+                d = NAME(line_distance)(l, f, c, way, &low);
+            }
+            const V rounded = d + low;
+            const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
+            const V distance = v_select(counts, rounded, d);
+            tops = v_max(distance, tops);
+            v_store(l->d + c * unit, distance);
+            v_store(l->exps + c * unit, v_select(counts, (d - rounded) + low, zero));
+        }
+        for (ptrdiff_t c = first; c < end; c += per)
+            v_store(l->exps + c * unit, NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
+    }
+    return NAME(line_top)(tops, way);
+}
+
+/* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
+ * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
+static void NAME(transform_lines)(const xent_softmax_args *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
+                                  int across, T *top, double *moved)
+{
+    const NAME(transform) f = NAME(transform_of)(a);
+    const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
+    const size_t rest = (size_t)(NAME(padded_row)(a->classes) - a->classes);
+    const V zero = {0};
+    for (ptrdiff_t p = 0; p < n; p += across ? LANES : 1) {
+        const ptrdiff_t to = across ? p : p * step;
+        const T *from = x + (across ? p : p * x_step);
+        NAME(line) l = {from, from + x_step, offset, offset_low, d + to, exps + to, x_step, step, n - p, a->classes, zero, zero,
+                        {{0}, {0}}};
+        double peak[2 * LANES_F64];
+        V tops;
+#define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
+        if (across)
+            tops = a->cap != 0 ? (offset ? WAY(1, 1, 1) : WAY(1, 1, 0)) : offset ? WAY(1, 0, 1) : WAY(1, 0, 0);
+        else
+            tops = a->cap != 0 ? (offset ? WAY(0, 1, 1) : WAY(0, 1, 0)) : offset ? WAY(0, 0, 1) : WAY(0, 0, 0);
+#undef WAY
+        if (!across) memset(l.exps + a->classes, 0, rest * sizeof(T));
+        v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
+        for (int k = 0; k < (across ? LANES : 1); k++) {
+            top[p + k] = tops[k];
+            moved[p + k] = (a->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
+        }
+    }
+}
+
+/* g sech^2 z from e = exp(-2 |z|). */
+ALWAYS_INLINE vf64 NAME(times_slope)(vf64 g, vf64 e)
+{
+    const vf64 one = v_set_f64(1);
+    return g * (v_set_f64(4) * e / ((one + e) * (one + e)));
+}
+
+/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In the
+ * place of x are the exponentials, which no turn then waits for. */
+static void NAME(times_slopes)(const xent_softmax_args *a, T *x, T *g, ptrdiff_t n)
+{
+    const V zero = {0};
+    const double rate = -2 * fmin(finite_inverse(a->temperature) * finite_inverse(a->cap), LARGEST / 4);
+    const V high = NAME(set)((T)rate), low = NAME(set)((T)(rate - (double)(T)rate));
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const V size = v_abs(v_load(x + i)), z = size * high, rest = v_fma(size, low, NAME(product_error)(size, high, z));
+        v_store(x + i, NAME(exp_of)(z, v_select(m_gt(z, NAME(set)(EXP_LOW)), rest, zero), 1));
+    }
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const V v = v_load(g + i), e = v_load(x + i);
+#if XENT_REAL == 32
+        const V product = v_narrow(NAME(times_slope)(v_widen_lo(v), v_widen_lo(e)), NAME(times_slope)(v_widen_hi(v), v_widen_hi(e)));
+#else
+        const V product = NAME(times_slope)(v, e);
+#endif
+        v_store(g + i, v_select(m_eq(v, zero), zero, product));
+    }
+}
+#endif /* STORED_AS_16 */
+
+/* A tile on which `function` works as on one of the type computed with. */
+static void KERNEL(transformed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, T *room, sum_f64 *sums,
+                                     NAME(tile_function) function)
+{
+    const ptrdiff_t elements = transform_elements(a), classes = a->classes;
+    const ptrdiff_t step = t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
+    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
+    T *d = room, *exps = d + elements, *aux = exps + elements, *second = t->aux ? aux + elements : aux, top[TILE];
+    double moved[TILE];
+    if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
+    if (!as_it_lies && t->aux) KERNEL(gather)(t->aux, t->aux_step, t->rows, aux, step, t->n, classes, t->across);
+    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n, t->across, top, moved);
+    const NAME(tile) transformed = {
+        .x = d, .x_step = step, .exps = exps, .exps_step = step, .first = t->first, .n = t->n, .rows = !t->across, .across = t->across,
+        .kept = 1, .guess = t->guess, .logits = t->across ? d : NULL, .top = top, .moved = moved,
+        .aux = !t->aux ? NULL : as_it_lies ? (const T *)t->aux : aux, .aux_step = as_it_lies ? t->aux_step : step,
+        .out = !t->out ? NULL : direct ? (T *)t->out : d, .out_step = direct ? t->out_step : step,
+        .second = !t->second ? NULL : direct ? (T *)t->second : second, .second_step = direct ? t->second_step : step};
+    function(a, &transformed, sums);
+    if (direct) return;
+    if (t->out && a->cap != 0) {
+        KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->across);
+        NAME(times_slopes)(a, exps, d, (t->across ? classes : t->n) * step);
+    }
+    if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->across);
+    if (t->second) KERNEL(scatter)(second, step, t->second, t->second_step, t->rows, t->n, classes, t->across);
+}
