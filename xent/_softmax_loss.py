@@ -163,8 +163,10 @@ def in_two(numbers, dtype):
     """Return float64 numbers (or None) as rows of the dtype: the numbers, and what rounding left of them."""
     if numbers is None:
         return None
-    high = numbers.astype(dtype)
-    return np.stack([high, (numbers - high).astype(dtype)])
+    both = np.empty((2, *numbers.shape), dtype)
+    both[0] = numbers
+    both[1] = numbers - both[0]
+    return both
 
 
 def check_gamma(options, labels):

@@ -43,6 +43,35 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
     NAME(sum_add)(mass, u);
 }
 
+/* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all of one sign, are added
+ * pairwise before they reach the wide sum. */
+static void KERNEL(uniform_terms)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, double *loss, double *mass)
+{
+    const V zero = {0}, base = NAME(set)((T)a->base);
+    const ptrdiff_t classes = a->classes, per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
+    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
+        const S *x = t->x + (t->rows ? p * t->x_step : p);
+        const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
+        const V m = t->rows ? NAME(set)(s->top[p]) : v_load(s->top + p);
+        NAME(sum) sum = {{0}, {0}};
+        ptrdiff_t c = 0;
+        for (; c + GROUP * per <= classes; c += GROUP * per, x += GROUP * step) {
+            V term[GROUP];
+            for (int k = 0; k < GROUP; k++) term[k] = base * (m - KERNEL(load)(x + k * step, n, zero));
+            for (int half = GROUP / 2; half > 0; half /= 2)
+                for (int k = 0; k < half; k++) term[k] = term[k] + term[k + half];
+            NAME(sum_add)(&sum, term[0]);
+        }
+        for (; c < classes; c += per, x += step) /* past the end of a row the term is 0 */
+            NAME(sum_add)(&sum, base * (m - KERNEL(load)(x, t->rows ? classes - c : n, m)));
+        if (t->rows)
+            loss[p] = NAME(sum_total)(&sum);
+        else
+            NAME(sum_lanes)(&sum, loss + p, NULL);
+    }
+    for (ptrdiff_t p = 0; p < t->n; p++) mass[p] = (double)(T)a->base * (double)classes;
+}
+
 static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, double *loss, double *mass)
 {
     const KERNEL(dense_target) d = KERNEL(dense_target_of)(a);
@@ -273,7 +302,7 @@ static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(
     KERNEL(labels) y;
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
     KERNEL(statistics)(t, a->classes, &s);
-    if (dense) KERNEL(dense_terms)(a, t, &s, dense_loss, dense_mass);
+    if (dense) (uniform(a) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(a, t, &s, dense_loss, dense_mass);
     if (a->label) {
         KERNEL(read_labels)(a, t, &y);
         KERNEL(label_exps)(t, &s, &y);

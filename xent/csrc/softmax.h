@@ -372,11 +372,12 @@ ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_softmax_ar
     return (KERNEL(dense_target)){(const T *)a->weight, NAME(set)((T)a->mix), NAME(set)((T)a->base)};
 }
 
-/* What makes the result of a row or column of it: whether there is a dense target, exponentials were kept, and the coefficients
- * are plain. Constants at every call: what is not needed costs nothing. */
+/* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were kept, and the
+ * coefficients are plain. Constants at every call: what is not needed costs nothing. */
 typedef struct {
     int dense, kept, plain;
 } KERNEL(way);
+#define UNIFORM 2
 
 /* Numbers of one row. */
 typedef struct {
@@ -395,6 +396,7 @@ ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n
     const V e = way.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
     const V v = (way.plain ? e : e * r->lift) * r->coefficient;
     if (!way.dense) return v;
+    if (way.dense == UNIFORM) return v - r->b * r->target.base;
     const V weight = r->target.weight ? NAME(load)(r->target.weight + c, n, zero) : one;
     return v - r->b * KERNEL(target_value)(&r->target, weight, r->aux ? KERNEL(load)(r->aux + c, n, zero) : zero);
 }
@@ -444,6 +446,7 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
                              NAME(scale_of)(v_load(m->s->reference + p)));
     const V v = way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
     if (!way.dense) return v;
+    if (way.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->target.base;
     const V weight = m->target.weight ? NAME(set)(m->target.weight[c]) : one;
     const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
     return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->target, weight, target);
@@ -488,8 +491,10 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, c
                             int dense)
 {
 #define WAY(map, ...) KERNEL(map)(t, a, f, s, (KERNEL(way)){__VA_ARGS__})
-    if (t->across && t->rows) /* of one input, and with all exponentials: see tile.h */
+    if (t->across && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? WAY(turned_map, 0, 1, 1) : WAY(turned_map, 0, 1, 0);
+    else if (t->kept && dense && f->plain && uniform(a))
+        t->across ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
     else if (t->across && t->kept)
         dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
     else if (t->across)

@@ -87,6 +87,9 @@ ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
 /* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
 static int packed_arrays(const xent_softmax_args *a) { return 1 + (a->aux.data != NULL) + (a->second.data != NULL); }
+
+/* Whether the dense target, if there is one, is the same for all classes and positions, `base`. */
+static int uniform(const xent_softmax_args *a) { return a->mix == 0 && (a->base == 0 || !a->weight); }
 #endif
 
 typedef struct {
@@ -186,6 +189,12 @@ static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out
         for (ptrdiff_t c = 0; c < classes; c += LANES) KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
 }
 
+/* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. */
+ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += 64 / (int)sizeof(S)) __builtin_prefetch(p + i);
+}
+
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
 static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
@@ -196,6 +205,11 @@ static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *
                          step, NULL, NULL};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
     if (aux) KERNEL(gather)(t->aux, t->aux_step, t->rows, aux, step, t->n, a->classes, 1);
+    if (t->rows) {
+        KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
+        if (aux) KERNEL(fetch)(t->aux + t->n * t->aux_step, t->n * t->aux_step);
+        if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
+    }
     function(a, &packed, losses);
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
     if (second) KERNEL(scatter)(second, step, t->second, t->second_step, t->rows, t->n, a->classes, 1);
