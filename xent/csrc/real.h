@@ -106,6 +106,7 @@
 #undef FAINT
 #undef FIRST_GUESS
 #undef LN2
+#undef PARTS
 #undef HEAD_START
 #undef OTHER_REAL
 #undef OTHER_CODE

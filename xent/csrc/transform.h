@@ -64,30 +64,15 @@ ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
     return d;
 }
 
-/* u = cap tanh(x / (temperature cap)) of the largest logit, and what u of others is more than that. Floats are doubles meanwhile. */
-ALWAYS_INLINE vf64 NAME(capped)(const NAME(transform) *f, vf64 x) { return f->cap * tanh_f64(x * f->wide_rate * f->inverse_cap); }
-
-ALWAYS_INLINE void NAME(capped_peak)(const NAME(transform) *f, V x, vf64 peak[2])
-{
+/* cap tanh z, z = x / (temperature cap), of doubles: a vector of floats is two. */
 #if XENT_REAL == 32
-    peak[0] = NAME(capped)(f, v_widen_lo(x)), peak[1] = NAME(capped)(f, v_widen_hi(x));
+#define PARTS 2
+ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
 #else
-    peak[0] = NAME(capped)(f, x);
+#define PARTS 1
+ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
 #endif
-}
-
-ALWAYS_INLINE V NAME(capped_distance)(const NAME(transform) *f, V x, const vf64 peak[2], V *low)
-{
-#if XENT_REAL == 32
-    const vf64 a = NAME(capped)(f, v_widen_lo(x)) - peak[0], b = NAME(capped)(f, v_widen_hi(x)) - peak[1];
-    const V d = v_narrow(a, b);
-    *low = v_narrow(a - v_widen_lo(d), b - v_widen_hi(d));
-#else
-    const V u = NAME(capped)(f, x), d = u - peak[0];
-    *low = NAME(sum_error)(u, (V){0} - peak[0], d);
-#endif
-    return d;
-}
+ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k) { return NAME(part)(x, k) * f->wide_rate * f->inverse_cap; }
 
 /* Add v to d + *low. */
 ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
@@ -138,30 +123,60 @@ ALWAYS_INLINE V NAME(if_finite)(V v)
     return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(v)), v, zero);
 }
 
-/* The distance of class c, or a vector from there on, from m. */
-ALWAYS_INLINE V NAME(line_distance)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, NAME(transformation) way, V *low)
+/* Add the offset of class c, or of a vector from there on. */
+ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way, V d, V *low)
 {
-    const V x = NAME(logits_at)(l, c, way), minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
+    const V minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
     const ptrdiff_t n = l->classes - c;
-    V d = way.capped ? NAME(capped_distance)(f, x, l->peak, low) : NAME(distance)(f, x, l->m, low);
-    if (way.offset) {
-        d = NAME(pair_add)(d, way.across ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
-        *low = *low + (way.across ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
-    }
+    d = NAME(pair_add)(d, way.across ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
+    *low = *low + (way.across ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
     return d;
 }
 
-/* With offsets all distances from m, in two parts, come first: the largest is taken from them. */
-ALWAYS_INLINE void NAME(offset_distances)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) way)
+/* The distances of `count` vectors from class c on, of capped logits from the largest of them; to d and, what is left, to exps. The
+ * exponentials of all come first: one after the other, each turn would wait for its division. Returns the larger of them and `tops`. */
+#define CAPPED 8 /* vectors at most: some hundred instructions each, of which a processor looks some hundreds ahead */
+ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
+                                       NAME(transformation) way, V tops)
 {
-    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
-    V low, tops = NAME(set)((T)-INFINITY);
-    for (ptrdiff_t c = 0; c < classes; c += per) {
-        const V d = NAME(line_distance)(l, f, c, way, &low);
+    const ptrdiff_t per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    vf64 e[CAPPED][2], u[2];
+    for (ptrdiff_t j = 0; j < count; j++)
+        for (int k = 0; k < PARTS; k++) e[j][k] = tanh_exp_f64(NAME(ratio)(f, NAME(logits_at)(l, c + j * per, way), k));
+    for (ptrdiff_t j = 0; j < count; j++, c += per) {
+        const V x = NAME(logits_at)(l, c, way);
+        for (int k = 0; k < PARTS; k++) u[k] = f->cap * tanh_of_exp_f64(e[j][k], NAME(ratio)(f, x, k));
+#if XENT_REAL == 32
+        u[0] = u[0] - l->peak[0], u[1] = u[1] - l->peak[1];
+        V d = v_narrow(u[0], u[1]), low = v_narrow(u[0] - v_widen_lo(d), u[1] - v_widen_hi(d));
+#else
+        V d = u[0] - l->peak[0], low = NAME(sum_error)(u[0], (V){0} - l->peak[0], d);
+#endif
+        if (way.offset) d = NAME(add_offset)(l, c, way, d, &low);
         tops = v_max(d, tops);
         v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
     }
-    l->most = NAME(if_finite)(NAME(line_top)(tops, way));
+    return tops;
+}
+
+/* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken from them. */
+ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest, NAME(transformation) way)
+{
+    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    V low, tops = NAME(set)((T)-INFINITY);
+    for (int k = 0; way.capped && k < PARTS; k++) {
+        const vf64 z = NAME(ratio)(f, largest, k);
+        l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
+    }
+    for (ptrdiff_t c = 0; way.capped && c < classes; c += CAPPED * per)
+        tops = NAME(capped_distances)(l, f, c, xent_least(CAPPED, (classes - c + per - 1) / per), way, tops);
+    for (ptrdiff_t c = 0; !way.capped && c < classes; c += per) {
+        V d = NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
+        d = NAME(add_offset)(l, c, way, d, &low);
+        tops = v_max(d, tops);
+        v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
+    }
+    if (way.offset) l->most = NAME(if_finite)(NAME(line_top)(tops, way));
 }
 
 /* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait for its
@@ -172,18 +187,14 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     const V zero = {0}, largest = NAME(largest_logit)(l, way);
     V low, tops = NAME(set)((T)-INFINITY);
     l->m = NAME(if_finite)(largest), l->most = zero;
-    if (way.capped) NAME(capped_peak)(f, largest, l->peak);
-    if (way.offset) NAME(offset_distances)(l, f, way);
+    if (way.capped || way.offset) NAME(first_distances)(l, f, largest, way);
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
         const ptrdiff_t end = xent_least(classes, first + BLOCK);
         for (ptrdiff_t c = first; c < end; c += per) {
-            V d;
-            if (way.offset) {
-                low = v_load(l->exps + c * unit);
-                d = NAME(pair_add)(v_load(l->d + c * unit), zero - l->most, &low);
-            } else {
-                d = NAME(line_distance)(l, f, c, way, &low);
-            }
+            const int first_made = way.capped || way.offset;
+            low = first_made ? v_load(l->exps + c * unit) : zero;
+            V d = first_made ? v_load(l->d + c * unit) : NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
+            if (way.offset) d = NAME(pair_add)(d, zero - l->most, &low);
             const V rounded = d + low;
             const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
             const V distance = v_select(counts, rounded, d);

@@ -214,16 +214,18 @@ ALWAYS_INLINE V NAME(exp)(V x) { return NAME(exp_of)(x, x, 0); }
 #if XENT_REAL == 64
 /* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small, nothing
  * cancels. Below -40, E is -1. */
-ALWAYS_INLINE vf64 tanh_f64(vf64 x)
+ALWAYS_INLINE vf64 tanh_exp_f64(vf64 x)
 {
-    const vf64 zero = {0}, one = v_set_f64(1);
+    const vf64 zero = {0}, one = v_set_f64(1), exponent = v_max(v_set_f64(-40), v_set_f64(-2) * v_abs(x));
     vi64 shifted;
     vf64 low;
-    const vf64 head =
-        exp_parts_f64(v_max(v_set_f64(-40), v_set_f64(-2) * v_abs(x)), zero, 0, v_set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
+    const vf64 head = exp_parts_f64(exponent, zero, 0, v_set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
     const vf64 power = (vf64)(shifted << MANTISSA_BITS), base = power - one, term = power * head, sum = base + term;
-    const vf64 e = sum + ((term - (sum - base)) + power * low);
-    const vf64 size = -e / (v_set_f64(2) + e);
+    return sum + ((term - (sum - base)) + power * low);
+}
+ALWAYS_INLINE vf64 tanh_of_exp_f64(vf64 e, vf64 x)
+{
+    const vf64 zero = {0}, size = -e / (v_set_f64(2) + e);
     return v_select(m_gt(zero, x), -size, size);
 }
 #endif
