@@ -35,7 +35,11 @@ typedef struct {
     V share, cost; /* loss = share * cost */
     V gradient;    /* `scale` times the derivative */
 } NAME(loss);
-typedef NAME(loss) (*NAME(loss_point))(V x, V t, const NAME(bounds) *b, V scale);
+/* What a loss has to know first, a logarithm or an exponential; a few vectors of it are made in a loop of their own: in one with the rest,
+ * each turn would wait for it. And the rest. Both are constants at every call. */
+typedef V (*NAME(loss_log))(V x, V t);
+typedef NAME(loss) (*NAME(loss_point))(V x, V t, V log, const NAME(bounds) *b, V scale);
+#define AHEAD 16 /* vectors at most */
 
 /* A factor whose product with the share is 0 where the share is, unless it is NaN. */
 ALWAYS_INLINE V NAME(counted)(V share, V factor)
@@ -44,20 +48,25 @@ ALWAYS_INLINE V NAME(counted)(V share, V factor)
     return v_select(m_eq(share, zero), v_max(zero - most, v_min(most, factor)), factor);
 }
 
+ALWAYS_INLINE V NAME(log_of_x)(V x, V t) { return (void)t, NAME(log)(x); }
+ALWAYS_INLINE V NAME(log_of_target)(V x, V t) { return (void)x, NAME(log)(t); }
+ALWAYS_INLINE V NAME(exp_of_target)(V x, V t) { return (void)x, NAME(exp)(t); }
+ALWAYS_INLINE V NAME(no_log)(V x, V t) { return (void)t, x; }
+
 /* (x - t)^2                                                          d/dx = 2 (x - t) */
-ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V d = x - t;
-    (void)b;
+    (void)b, (void)log;
     return (NAME(loss)){d, d, (scale + scale) * d};
 }
 
 /* -t log p                                                           d/dp = -t / p, 0 where p is clipped */
-ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V zero = {0};
     const VM below = m_gt(b->floor, p);
-    const V log_p = v_select(below, b->log_floor, v_min(b->most, NAME(log)(p)));
+    const V log_p = v_select(below, b->log_floor, v_min(b->most, log));
     const V numerator = v_select(below, zero, v_select(m_gt(p, b->ceiling), zero, zero - t * scale));
     /* -0 + 0 is 0; 0 / 0 counts as 0, but NaN stays */
     const V quotient = numerator / (p + zero);
@@ -65,11 +74,11 @@ ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, const NAME(bounds) 
 }
 
 /* -p log p */
-ALWAYS_INLINE NAME(loss) NAME(entropy_point)(V p, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE NAME(loss) NAME(entropy_point)(V p, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V zero = {0};
     (void)t, (void)b, (void)scale;
-    return (NAME(loss)){p, NAME(counted)(p, zero - NAME(log)(p)), zero};
+    return (NAME(loss)){p, NAME(counted)(p, zero - log), zero};
 }
 
 /* t (log t - x), x a log-probability                                 d/dx = -t */
@@ -78,34 +87,40 @@ ALWAYS_INLINE NAME(loss) NAME(divergence)(V x, V t, V log_t, V scale)
     const V zero = {0};
     return (NAME(loss)){t, NAME(counted)(t, v_max(NAME(set)(-LARGEST), log_t) - x), zero - t * scale};
 }
-ALWAYS_INLINE NAME(loss) NAME(kl_div_point)(V x, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE NAME(loss) NAME(kl_div_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
 {
     (void)b;
-    return NAME(divergence)(x, t, NAME(log)(t), scale);
+    return NAME(divergence)(x, t, log, scale);
 }
-ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(bounds) *b, V scale)
 {
     (void)b;
-    return NAME(divergence)(x, NAME(exp)(t), t, scale);
+    return NAME(divergence)(x, exp, t, scale);
 }
 
 /* -t log p - (1 - t) log q, q = 1 - p                                d/dp = (p - t) / (p q), which is -1 / p for t = 1 and 1 / q for
  *                                                                    t = 0 without rounding; 0 where p is clipped
  * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target. */
-ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, const NAME(bounds) *b, V scale)
+ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
+{
+    const V one = NAME(set)(1), zero = {0}, q = one - p;
+    const VM yes = m_eq(t, one);
+    return NAME(log_of_sum)(v_select(yes, p, q) + (t - t), v_select(yes, zero, NAME(sum_error)(one, zero - p, q))); /* NaN if t is */
+}
+
+ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, const NAME(bounds) *b, V scale)
 {
     const V one = NAME(set)(1), zero = {0};
-    const V q = one - p, q_low = NAME(sum_error)(one, zero - p, q);
+    const V q = one - p;
     const VM low = m_gt(b->floor, p), high = m_gt(b->floor, q), yes = m_eq(t, one), no = m_eq(t, zero);
     const V u = v_select(yes, p, q) + (t - t), other = v_select(yes, q, p); /* NaN if t is */
     V cost;
     if (!m_any(m_gt(v_abs(t * (one - t)), zero))) {
-        V log_u = NAME(log_of_sum)(u, v_select(yes, zero, q_low));
-        log_u = v_select(m_gt(b->floor, other), b->log_ceiling, log_u);
+        const V log_u = v_select(m_gt(b->floor, other), b->log_ceiling, log_own);
         cost = zero - v_select(m_gt(b->floor, u), b->log_floor, log_u);
     } else {
         const V log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, NAME(log)(p)));
-        const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, NAME(log_of_sum)(q, q_low)));
+        const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own)); /* where t is 1, it does not count */
         cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
     }
     const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));
@@ -141,11 +156,11 @@ typedef struct {
 } KERNEL(loss_row);
 
 /* At most a vector of elements. `value` and `gradient` (what is wanted), `weighted` and the point are constants at every call. */
-ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum, NAME(loss_point) point,
-                                       int weighted, int value, int gradient)
+ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log, NAME(sum) *sum,
+                                       NAME(loss_point) point, int weighted, int value, int gradient)
 {
     const V zero = {0};
-    NAME(loss) l = point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), &r->bounds, r->scale);
+    NAME(loss) l = point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
@@ -167,30 +182,39 @@ ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, p
     }
 }
 
-ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum, NAME(loss_point) point, int weighted,
-                                        int value, int gradient)
+ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum, NAME(loss_log) first,
+                                        NAME(loss_point) point, int weighted, int value, int gradient)
 {
+    const V zero = {0};
+    V log[AHEAD];
     ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES) KERNEL(loss_vector)(r, i, LANES, sum, point, weighted, value, gradient);
-    if (i < n) KERNEL(loss_vector)(r, i, n - i, sum, point, weighted, value, gradient);
+    for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
+        for (int k = 0; k < AHEAD; k++)
+            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero), KERNEL(load)(r->target + i + k * LANES, LANES, zero));
+        for (int k = 0; k < AHEAD; k++) KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
+    }
+    for (; i < n; i += LANES) {
+        log[0] = first(KERNEL(load)(r->x + i, n - i, zero), KERNEL(load)(r->target + i, n - i, zero));
+        KERNEL(loss_vector)(r, i, n - i, log[0], sum, point, weighted, value, gradient);
+    }
 }
 
 static void KERNEL(row_losses)(const xent_loss_args *a, const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum)
 {
-#define WANTED(loss, weighted)                                                                                           \
+#define WANTED(loss, log, weighted)                                                                                           \
     if (!r->out)                                                                                                         \
-        KERNEL(loss_vectors)(r, n, sum, NAME(loss##_point), weighted, 1, 0);                                             \
+        KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                                       \
     else if (!a->partial)                                                                                                \
-        KERNEL(loss_vectors)(r, n, sum, NAME(loss##_point), weighted, 0, 1);                                             \
+        KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                                       \
     else                                                                                                                 \
-        KERNEL(loss_vectors)(r, n, sum, NAME(loss##_point), weighted, 1, 1);                                             \
+        KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                                       \
     return
     switch (a->loss) {
-    case XENT_MSE: WANTED(mse, 0);
-    case XENT_BINARY_CROSS_ENTROPY: WANTED(binary_cross_entropy, 1);
-    case XENT_CROSS_ENTROPY: WANTED(cross_entropy, 0);
-    case XENT_KL_DIV: WANTED(kl_div, 0);
-    case XENT_KL_DIV_LOG: WANTED(kl_div_log, 0);
+    case XENT_MSE: WANTED(mse, no_log, 0);
+    case XENT_BINARY_CROSS_ENTROPY: WANTED(binary_cross_entropy, log_of_own, 1);
+    case XENT_CROSS_ENTROPY: WANTED(cross_entropy, log_of_x, 0);
+    case XENT_KL_DIV: WANTED(kl_div, log_of_target, 0);
+    case XENT_KL_DIV_LOG: WANTED(kl_div_log, exp_of_target, 0);
     }
 #undef WANTED
 }
@@ -241,60 +265,71 @@ static void KERNEL(deliver_losses)(const xent_softmax_args *a, double *loss, ptr
     for (ptrdiff_t p = 0; a->per_position && p < n; p++) ((T *)a->per_position)[first + p] = (T)(loss[p] / a->unit);
 }
 
-/* One vector of a tile: classes of a position, or positions. */
-ALWAYS_INLINE void KERNEL(class_vector)(const KERNEL(tile) *t, ptrdiff_t x, ptrdiff_t aux, ptrdiff_t out, ptrdiff_t n, V scale,
-                                        const NAME(bounds) *bounds, NAME(sum) *sum, NAME(loss_point) point, int gradient)
+/* Vectors of a tile, `count` at most AHEAD, of n numbers each: neighbouring classes of a position, or a vector of positions over the
+ * classes. From the places x, aux and out on, a `step` of each apart. */
+typedef struct {
+    ptrdiff_t x, aux, out;
+} KERNEL(places);
+
+ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) at, KERNEL(places) step, int count, ptrdiff_t n, V scale,
+                                         const NAME(bounds) *bounds, NAME(sum) *sum, NAME(loss_log) first, NAME(loss_point) point,
+                                         int gradient)
 {
     const V zero = {0};
-    const NAME(loss) l = point(KERNEL(load)(t->x + x, n, zero), t->aux ? KERNEL(load)(t->aux + aux, n, zero) : zero, bounds, scale);
-    NAME(sum_add_product)(sum, l.share, l.cost); /* past the end both numbers are 0, and so is the loss */
-    if (gradient) KERNEL(store)(t->out + out, l.gradient, n);
+    V log[AHEAD];
+    for (int k = 0; k < count; k++)
+        log[k] = first(KERNEL(load)(t->x + at.x + k * step.x, n, zero), t->aux ? KERNEL(load)(t->aux + at.aux + k * step.aux, n, zero) : zero);
+    for (int k = 0; k < count; k++, at.x += step.x, at.aux += step.aux, at.out += step.out) {
+        const V x = KERNEL(load)(t->x + at.x, n, zero), target = t->aux ? KERNEL(load)(t->aux + at.aux, n, zero) : zero;
+        const NAME(loss) l = point(x, target, log[k], bounds, scale);
+        NAME(sum_add_product)(sum, l.share, l.cost); /* past the end both numbers are 0, and so is the loss */
+        if (gradient) KERNEL(store)(t->out + at.out, l.gradient, n);
+    }
 }
 
-/* The losses of the positions of a tile, and the gradient. `point` and `gradient` are constants at every call. */
-ALWAYS_INLINE void KERNEL(class_sums)(const xent_softmax_args *a, const KERNEL(tile) *t, double *loss, NAME(loss_point) point,
-                                      int gradient)
+/* The losses of the positions of a tile, and the gradient. `first`, `point` and `gradient` are constants at every call. */
+ALWAYS_INLINE void KERNEL(class_sums)(const xent_softmax_args *a, const KERNEL(tile) *t, double *loss, NAME(loss_log) first,
+                                      NAME(loss_point) point, int gradient)
 {
     const NAME(bounds) bounds = NAME(bounds_of)(a->clip);
+    const ptrdiff_t per = t->rows ? LANES : 1;
+    const KERNEL(places) rows = {LANES, LANES, LANES}, columns = {t->x_step, t->aux_step, t->out_step}, step = t->rows ? rows : columns;
     T scale[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) scale[p] = (T)KERNEL(gradient_factor)(a, t->first + p);
     for (ptrdiff_t p = t->n; p % LANES; p++) scale[p] = 0;
-    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
-        const V factor = NAME(set)(scale[p]);
-        const ptrdiff_t x = p * t->x_step, aux = p * t->aux_step, out = p * t->out_step;
+    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
+        const V factor = t->rows ? NAME(set)(scale[p]) : v_load(scale + p);
+        const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
+        KERNEL(places) at = t->rows ? (KERNEL(places)){p * t->x_step, p * t->aux_step, p * t->out_step} : (KERNEL(places)){p, p, p};
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
-        for (; c + LANES <= a->classes; c += LANES)
-            KERNEL(class_vector)(t, x + c, aux + c, out + c, LANES, factor, &bounds, &sum, point, gradient);
-        if (c < a->classes)
-            KERNEL(class_vector)(t, x + c, aux + c, out + c, a->classes - c, factor, &bounds, &sum, point, gradient);
-        loss[p] = NAME(sum_total)(&sum);
-    }
-    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
-        const V factor = v_load(scale + p);
-        const ptrdiff_t n = xent_least(LANES, t->n - p);
-        NAME(sum) sum = {{0}, {0}};
-        for (ptrdiff_t c = 0; c < a->classes; c++)
-            KERNEL(class_vector)(t, p + c * t->x_step, p + c * t->aux_step, p + c * t->out_step, n, factor, &bounds, &sum, point,
-                                 gradient);
-        NAME(sum_lanes)(&sum, loss + p, NULL);
+        for (; c + AHEAD * per <= a->classes; c += AHEAD * per) {
+            KERNEL(class_vectors)(t, at, step, AHEAD, n, factor, &bounds, &sum, first, point, gradient);
+            at.x += AHEAD * step.x, at.aux += AHEAD * step.aux, at.out += AHEAD * step.out;
+        }
+        for (; c < a->classes; c += per, at.x += step.x, at.aux += step.aux, at.out += step.out)
+            KERNEL(class_vectors)(t, at, step, 1, t->rows ? a->classes - c : n, factor, &bounds, &sum, first, point, gradient);
+        if (t->rows)
+            loss[p] = NAME(sum_total)(&sum);
+        else
+            NAME(sum_lanes)(&sum, loss + p, NULL);
     }
 }
 
 static void KERNEL(position_losses_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     double loss[TILE];
-#define WANTED(name)                                                                                                     \
+#define WANTED(name, log)                                                                                                \
     if (t->out)                                                                                                          \
-        KERNEL(class_sums)(a, t, loss, NAME(name##_point), 1);                                                           \
+        KERNEL(class_sums)(a, t, loss, NAME(log), NAME(name##_point), 1);                                                \
     else                                                                                                                 \
-        KERNEL(class_sums)(a, t, loss, NAME(name##_point), 0);                                                           \
+        KERNEL(class_sums)(a, t, loss, NAME(log), NAME(name##_point), 0);                                                \
     break
     switch (a->loss) {
-    case XENT_CROSS_ENTROPY: WANTED(cross_entropy);
-    case XENT_KL_DIV: WANTED(kl_div);
-    case XENT_KL_DIV_LOG: WANTED(kl_div_log);
-    default: WANTED(entropy);
+    case XENT_CROSS_ENTROPY: WANTED(cross_entropy, log_of_x);
+    case XENT_KL_DIV: WANTED(kl_div, log_of_target);
+    case XENT_KL_DIV_LOG: WANTED(kl_div_log, exp_of_target);
+    default: WANTED(entropy, log_of_x);
     }
 #undef WANTED
     KERNEL(deliver_losses)(a, loss, t->first, t->n, losses);
