@@ -624,22 +624,22 @@ cdef enum:
     QUICK = 4096  # elements: some microseconds of work, below which to release the GIL would cost more than it gives
 
 
-cdef int run_small(xent_kernel kernel, const xent_softmax_args *a, Py_ssize_t size) except -1:
+cdef int run_small(xent_kernel kernel, xent_softmax_args *a, cnp.ndarray x) except -1:
     """Run all chunks of a small call on this thread."""
     cdef Py_ssize_t i, chunks = ceil_div(a.positions, a.chunk)
-    if size > QUICK:
-        return run(kernel, a, chunks, 1, 0)
+    if a.transformed or cnp.PyArray_SIZE(x) > QUICK:
+        return run(kernel, a, chunks, 1, make_room(a, x, False) if a.transformed else 0)
     for i in range(chunks):
         kernel(a, i, NULL)
     return 0
 
 
-def quick_softmax(bint logarithm, value, axis, out, Py_ssize_t most):
+def quick_softmax(bint logarithm, value, axis, temperature, out, Py_ssize_t most):
     """Return softmax or log_softmax of a plain array of less than `most` elements; None: look closer."""
     cdef xent_softmax_args a
     cdef cnp.ndarray x
     cdef int k
-    if not are_floats(value):
+    if not are_floats(value) or not is_temperature(temperature):
         return None
     x = <cnp.ndarray>value
     k = plain_axis(axis, cnp.PyArray_NDIM(x))
@@ -651,7 +651,8 @@ def quick_softmax(bint logarithm, value, axis, out, Py_ssize_t most):
         return None
     if not prepare(&a, x, None, <cnp.ndarray>out, k):
         return None
-    run_small(table.log_softmax[code(x)] if logarithm else table.softmax[code(x)], &a, cnp.PyArray_SIZE(x))
+    a.temperature, a.transformed = temperature, temperature != 1
+    run_small(table.log_softmax[code(x)] if logarithm else table.softmax[code(x)], &a, x)
     return out
 
 
@@ -690,7 +691,7 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
                         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction):
     """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
 
-    For the reductions "mean" and "sum"; the only other options are label smoothing, and labels that are ignored.
+    For the reductions "mean" and "sum"; the only other options are label smoothing, a temperature, and labels that are ignored.
     """
     cdef xent_softmax_args a
     cdef double partial[FEW]
@@ -700,7 +701,7 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
     cdef double smoothing, divisor, total
     if not (weight is None and sample_weight is None and logit_cap is None and prior is None):
         return None
-    if not (is_float(z_loss, 0) and is_float(gamma, 0) and is_float(temperature, 1)):
+    if not (is_float(z_loss, 0) and is_float(gamma, 0) and is_temperature(temperature)):
         return None
     if not are_floats(logits):
         return None
@@ -729,15 +730,20 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
     divisor = counted if reduction == "mean" else 1 if reduction == "sum" else 0
     if divisor == 0:
         return None
-    a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor
+    a.temperature, a.transformed = temperature, temperature != 1
+    a.base, a.peak, a.gradient_scale = smoothing / a.classes, 1 - smoothing, 1 / divisor / a.temperature
     a.partial, a.sums = partial, 1
-    run_small(table.cross_entropy[code(x)], &a, size)
+    run_small(table.cross_entropy[code(x)], &a, x)
     total = ordered_sum(partial, ceil_div(a.positions, a.chunk), 1) / divisor
     return loss_scalar(total, code(x) == XENT_F64), out
 
 
 cdef inline bint is_float(value, double wanted):
     return type(value) is float and <double>value == wanted
+
+
+cdef inline bint is_temperature(value):
+    return type(value) is float and 0 < <double>value < INFINITY
 
 
 cdef object float32_like = np.zeros((), np.float32), float64_like = np.zeros((), np.float64)

@@ -113,10 +113,9 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 
 
 def _forward(logarithm, x, axis, temperature, out):
-    if type(temperature) is float and temperature == 1.0:
-        quick = _kernels.quick_softmax(logarithm, x, axis, out, WORTH_A_THREAD)
-        if quick is not None:
-            return quick
+    quick = _kernels.quick_softmax(logarithm, x, axis, temperature, out, WORTH_A_THREAD)
+    if quick is not None:
+        return quick
     kernel = _kernels.log_softmax if logarithm else _kernels.softmax
     x = _check.floats(x, "x")
     axis = _check.axis_of(axis, x.ndim)
