@@ -3,8 +3,8 @@
 import options_peers
 from cases import Case
 
-FULL = [Case((32, 10)), Case((4096, 10)), Case((4096, 1000)), Case((512, 32000)), Case((4096, 1000), "float64")]
 QUICK = [Case((32, 10)), Case((4096, 1000))]
+FULL = [*QUICK, Case((4096, 10)), Case((512, 32000)), Case((4096, 1000), "float64")]
 CASES, PEERS, OPERATORS = (FULL, QUICK), options_peers.PEERS, options_peers.OPERATORS
 
 

@@ -1,7 +1,7 @@
 """Cross-entropy with its options, as peers.py has it without: mean loss and gradient, with one option each.
 
-PyTorch has label smoothing as an option; the other losses are composed as its users compose them, and JAX's as
-optax does. `OPTIONS` names the options and how xent is given them.
+PyTorch has label smoothing as an option; its other losses are composed as its users compose them, and those
+of JAX as optax has them. `OPTIONS` names the options and how xent is given them.
 """
 
 from functools import partialmethod

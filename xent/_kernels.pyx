@@ -738,6 +738,39 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
     return loss_scalar(total, code(x) == XENT_F64), out
 
 
+def quick_evaluate(logits, target, Py_ssize_t most, axis, ignore_index):
+    """Return (number of labels that are not ignored, [sums of losses, squares, entropies, first places], number of each
+    label as float64) of plain arrays of less than `most` elements; None: look closer.
+    """
+    cdef xent_softmax_args a
+    cdef double partial[FEW]
+    cdef double *each
+    cdef cnp.ndarray x, counts
+    cdef Py_ssize_t i, chunks, counted = 0
+    cdef int k
+    if not are_floats(logits):
+        return None
+    x = <cnp.ndarray>logits
+    k = plain_axis(axis, cnp.PyArray_NDIM(x))
+    if k < 0 or not 0 < cnp.PyArray_SIZE(x) < most or not are_labels(target, x, k):
+        return None
+    if type(ignore_index) is not int or not -2**63 <= ignore_index < 2**63 or not prepare(&a, x, None, None, k):
+        return None
+    chunks = ceil_div(a.positions, a.chunk)
+    a.label = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
+    a.ignore_index, a.peak, a.evaluates, a.most = ignore_index, 1, True, 1
+    if 4 * chunks > FEW or first_bad(a.label, a.positions, a.classes, a.ignore_index, &counted) >= 0:
+        return None
+    counts = np.zeros(a.classes)
+    each = <double *>cnp.PyArray_DATA(counts)
+    for i in range(a.positions):
+        if <uint64_t>a.label[i] < <uint64_t>a.classes and a.label[i] != a.ignore_index:
+            each[a.label[i]] += 1
+    a.partial, a.sums = partial, 4
+    run_small(table.evaluate[code(x)], &a, x)
+    return counted, [ordered_sum(partial + k, chunks, 4) for k in range(4)], counts
+
+
 cdef inline bint is_float(value, double wanted):
     return type(value) is float and <double>value == wanted
 

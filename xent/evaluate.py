@@ -6,7 +6,7 @@ from . import _check, _kernels
 from ._call import call
 from ._evaluation import Evaluation
 from ._softmax_loss import Options, checked, counted_labels, in_two
-from ._threads import threads_for
+from ._threads import WORTH_A_THREAD, threads_for
 
 
 def evaluate(
@@ -86,6 +86,14 @@ def evaluate(
     >>> round((first + rest).accuracy, 4)
     0.6667
     """
+    plain = sample_weight is None and prior is None and base is None
+    if plain and type(top_k) is tuple and top_k == (1,) and type(top_k[0]) is int:
+        quick = _kernels.quick_evaluate(logits, target, WORTH_A_THREAD, axis, ignore_index)
+        if quick is not None:
+            count, (loss, squares, entropy, first), label_weights = quick
+            return Evaluation(
+                count, float(count), loss, first, top_k, (first,), squares, entropy, label_weights
+            )
     x = _check.floats(logits, "logits")
     options = checked(Options(axis, None, sample_weight, ignore_index, prior=prior), x)
     top_k = _top_k(top_k)
