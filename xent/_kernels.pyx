@@ -691,7 +691,7 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
                         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction):
     """Return (loss, gradient or None) of plain arrays of less than `most` elements; None: look closer.
 
-    For the reductions "mean" and "sum"; the only other options are label smoothing, a temperature, and labels that are ignored.
+    For the reductions "mean" and "sum"; the only other options are label smoothing, a temperature and ignored labels.
     """
     cdef xent_softmax_args a
     cdef double partial[FEW]
@@ -739,7 +739,7 @@ def quick_cross_entropy(logits, target, out, bint want_grad, Py_ssize_t most, ax
 
 
 def quick_evaluate(logits, target, Py_ssize_t most, axis, ignore_index):
-    """Return (number of labels that are not ignored, [sums of losses, squares, entropies, first places], number of each
+    """Return (number of labels that are not ignored, sums of losses, squares, entropies and first places, number of each
     label as float64) of plain arrays of less than `most` elements; None: look closer.
     """
     cdef xent_softmax_args a

@@ -26,6 +26,13 @@ ALWAYS_INLINE double finite_inverse(double v)
     const double inverse = 1 / v;
     return inverse < LARGEST ? inverse : LARGEST;
 }
+
+/* g sech^2 z from e = exp(-2 |z|). */
+ALWAYS_INLINE vf64 times_slope(vf64 g, vf64 e)
+{
+    const vf64 one = v_set_f64(1);
+    return g * (v_set_f64(4) * e / ((one + e) * (one + e)));
+}
 #endif
 
 /* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep the sum in the range
@@ -239,13 +246,6 @@ static void NAME(transform_lines)(const xent_softmax_args *a, const T *x, ptrdif
     }
 }
 
-/* g sech^2 z from e = exp(-2 |z|). */
-ALWAYS_INLINE vf64 NAME(times_slope)(vf64 g, vf64 e)
-{
-    const vf64 one = v_set_f64(1);
-    return g * (v_set_f64(4) * e / ((one + e) * (one + e)));
-}
-
 /* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In the
  * place of x are the exponentials, which no turn then waits for. */
 static void NAME(times_slopes)(const xent_softmax_args *a, T *x, T *g, ptrdiff_t n)
@@ -260,9 +260,9 @@ static void NAME(times_slopes)(const xent_softmax_args *a, T *x, T *g, ptrdiff_t
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         const V v = v_load(g + i), e = v_load(x + i);
 #if XENT_REAL == 32
-        const V product = v_narrow(NAME(times_slope)(v_widen_lo(v), v_widen_lo(e)), NAME(times_slope)(v_widen_hi(v), v_widen_hi(e)));
+        const V product = v_narrow(times_slope(v_widen_lo(v), v_widen_lo(e)), times_slope(v_widen_hi(v), v_widen_hi(e)));
 #else
-        const V product = NAME(times_slope)(v, e);
+        const V product = times_slope(v, e);
 #endif
         v_store(g + i, v_select(m_eq(v, zero), zero, product));
     }
