@@ -96,7 +96,7 @@ class Terms:
         self._transform(x, temperature, logit_cap, prior)
         error = reference_error(logits, axis) + transform_error(logits, axis, temperature, logit_cap, prior)
         self.error = np.moveaxis(np.broadcast_to(error, logits.shape), axis, -1)
-        self.capped, self.steep = logit_cap is not None, slope_error(x, temperature, logit_cap)
+        self.steep = slope_error(x, temperature, logit_cap)
         pulls = w * ((1 - label_smoothing) * t + label_smoothing / classes)
         self._probabilities(pulls, t)
         off = lse_error(self.lse, self.u.max(-1), dtype)
@@ -177,7 +177,6 @@ def assert_grad(result, expected, terms, dtype, gamma=0.0, own=False, what="", u
     """`own`: nothing cancels, so each entry is held to its own value."""
     single = dtype if dtype == np.float64 else np.dtype("f4")
     limit = focal(bound("gradient" if own else "affine_gradient", single, terms.positions), gamma)
-    limit += bound("capped_gradient", single) if terms.capped else 0
     scale = np.abs(expected) if own else terms.grad_scale * upstream
     slack = terms.grad_slack * upstream
     if dtype.itemsize == 2:  # computed in float32, then rounded once

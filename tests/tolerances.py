@@ -34,8 +34,6 @@ BOUNDS = {
     # weights, smoothing, probability targets: a p_c - b w_c - d may cancel, so at the scale |a p_c| + |b w_c|
     # + |d|
     "affine_gradient": (4, 4),
-    # what a logit cap adds to both gradients: the exponential in sech^2, and the product with it
-    "capped_gradient": (1.5, 0),
     # two softmaxes: probabilities within 4 ulp, and a difference of log-probabilities, whose square counts
     "distillation": (8, 8),
     "sigmoid": (4, 4),

@@ -744,9 +744,8 @@ def quick_evaluate(logits, target, Py_ssize_t most, axis, ignore_index):
     """
     cdef xent_softmax_args a
     cdef double partial[FEW]
-    cdef double *each
-    cdef cnp.ndarray x, counts
-    cdef Py_ssize_t i, chunks, counted = 0
+    cdef cnp.ndarray x
+    cdef Py_ssize_t chunks
     cdef int k
     if not are_floats(logits):
         return None
@@ -759,16 +758,15 @@ def quick_evaluate(logits, target, Py_ssize_t most, axis, ignore_index):
     chunks = ceil_div(a.positions, a.chunk)
     a.label = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>target)
     a.ignore_index, a.peak, a.evaluates, a.most = ignore_index, 1, True, 1
-    if 4 * chunks > FEW or first_bad(a.label, a.positions, a.classes, a.ignore_index, &counted) >= 0:
+    if 4 * chunks > FEW:
         return None
-    counts = np.zeros(a.classes)
-    each = <double *>cnp.PyArray_DATA(counts)
-    for i in range(a.positions):
-        if <uint64_t>a.label[i] < <uint64_t>a.classes and a.label[i] != a.ignore_index:
-            each[a.label[i]] += 1
+    each = np.zeros(a.classes)
+    bad, counted, _ = scan_labels(target, a.classes, a.ignore_index, None, None, each)
+    if bad >= 0:
+        return None
     a.partial, a.sums = partial, 4
     run_small(table.evaluate[code(x)], &a, x)
-    return counted, [ordered_sum(partial + k, chunks, 4) for k in range(4)], counts
+    return counted, [ordered_sum(partial + k, chunks, 4) for k in range(4)], each
 
 
 cdef inline bint is_float(value, double wanted):

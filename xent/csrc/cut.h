@@ -28,7 +28,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
     const ptrdiff_t classes = a->classes, keeps = a->evaluates ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_most(EXPS_ELEMENTS, a->room);
     const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / packed_arrays(a), classes);
-    const int one_input = !a->aux.data && !a->second.data && a->mix == 0 && a->base == 0;
+    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->second.data;
     KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
     if (cut.columns) {
         cut.packed = !one_input && packable > 0;

@@ -629,7 +629,7 @@ static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const 
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
     {                                                                                                                    \
         KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch,                                               \
-                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile)});                 \
+                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile)});                                  \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)

@@ -88,8 +88,8 @@ ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes
 /* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
 static int packed_arrays(const xent_softmax_args *a) { return 1 + (a->aux.data != NULL) + (a->second.data != NULL); }
 
-/* Whether the dense target, if there is one, is the same for all classes and positions, `base`. */
-static int uniform(const xent_softmax_args *a) { return a->mix == 0 && (a->base == 0 || !a->weight); }
+/* Whether the dense target that there is is the same for all classes and positions, `base`. */
+static int uniform(const xent_softmax_args *a) { return a->mix == 0 && !a->weight; }
 #endif
 
 typedef struct {

@@ -246,25 +246,27 @@ static void NAME(transform_lines)(const xent_softmax_args *a, const T *x, ptrdif
     }
 }
 
-/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In the
- * place of x are the exponentials, which no turn then waits for. */
-static void NAME(times_slopes)(const xent_softmax_args *a, T *x, T *g, ptrdiff_t n)
+/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In doubles:
+ * an exponential of floats would add its rounding to that of g. As in capped_distances, the exponentials come first. */
+static void NAME(times_slopes)(const xent_softmax_args *a, const T *x, T *g, ptrdiff_t n)
 {
+    const NAME(transform) f = NAME(transform_of)(a);
     const V zero = {0};
-    const double rate = -2 * fmin(finite_inverse(a->temperature) * finite_inverse(a->cap), LARGEST / 4);
-    const V high = NAME(set)((T)rate), low = NAME(set)((T)(rate - (double)(T)rate));
-    for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V size = v_abs(v_load(x + i)), z = size * high, rest = v_fma(size, low, NAME(product_error)(size, high, z));
-        v_store(x + i, NAME(exp_of)(z, v_select(m_gt(z, NAME(set)(EXP_LOW)), rest, zero), 1));
-    }
-    for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V v = v_load(g + i), e = v_load(x + i);
+    for (ptrdiff_t first = 0; first < n; first += CAPPED * LANES) {
+        const ptrdiff_t end = xent_least(n, first + CAPPED * LANES);
+        vf64 e[CAPPED][2], product[2] = {{0}, {0}};
+        for (ptrdiff_t i = first; i < end; i += LANES)
+            for (int k = 0; k < PARTS; k++)
+                e[(i - first) / LANES][k] = exp_f64(v_set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
+        for (ptrdiff_t i = first; i < end; i += LANES) {
+            const V v = v_load(g + i);
+            for (int k = 0; k < PARTS; k++) product[k] = times_slope(NAME(part)(v, k), e[(i - first) / LANES][k]);
 #if XENT_REAL == 32
-        const V product = v_narrow(times_slope(v_widen_lo(v), v_widen_lo(e)), times_slope(v_widen_hi(v), v_widen_hi(e)));
+            v_store(g + i, v_select(m_eq(v, zero), zero, v_narrow(product[0], product[1])));
 #else
-        const V product = times_slope(v, e);
+            v_store(g + i, v_select(m_eq(v, zero), zero, product[0]));
 #endif
-        v_store(g + i, v_select(m_eq(v, zero), zero, product));
+        }
     }
 }
 #endif /* STORED_AS_16 */
@@ -283,7 +285,7 @@ static void KERNEL(transformed_tile)(const xent_softmax_args *a, const KERNEL(ti
     NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n, t->across, top, moved);
     const NAME(tile) transformed = {
         .x = d, .x_step = step, .exps = exps, .exps_step = step, .first = t->first, .n = t->n, .rows = !t->across, .across = t->across,
-        .kept = 1, .guess = t->guess, .logits = t->across ? d : NULL, .top = top, .moved = moved,
+        .kept = 1, .logits = t->across ? d : NULL, .top = top, .moved = moved,
         .aux = !t->aux ? NULL : as_it_lies ? (const T *)t->aux : aux, .aux_step = as_it_lies ? t->aux_step : step,
         .out = !t->out ? NULL : direct ? (T *)t->out : d, .out_step = direct ? t->out_step : step,
         .second = !t->second ? NULL : direct ? (T *)t->second : second, .second_step = direct ? t->second_step : step};

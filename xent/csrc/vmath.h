@@ -193,23 +193,22 @@ ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s) { return NAME(exp_scaled_of)(x, x, 0, s); }
 ALWAYS_INLINE V NAME(exp_scaled_pair)(V x, V low, NAME(scale) s) { return NAME(exp_scaled_of)(x, low, 1, s); }
 
-/* e^(x + low) for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
-ALWAYS_INLINE V NAME(exp_of)(V x, V low, int paired)
+/* e^x for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
+ALWAYS_INLINE V NAME(exp)(V x)
 {
     const V clamped = v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), magic = NAME(set)(MAGIC);
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
-    const V mantissa = exp_by_quarters(clamped, low, paired, magic, 0, &shifted);
+    const V mantissa = exp_by_quarters(clamped, clamped, 0, magic, 0, &shifted);
     shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
 #else
-    const V mantissa = NAME(exp_mantissa)(clamped, low, paired, magic, &shifted);
+    const V mantissa = NAME(exp_mantissa)(clamped, clamped, 0, magic, &shifted);
 #endif
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
     const V rest = ((V)shifted - magic) - (half - magic) + magic;
     return mantissa * (V)(((VI)half + bias) << MANTISSA_BITS) * (V)(((VI)rest + bias) << MANTISSA_BITS);
 }
-ALWAYS_INLINE V NAME(exp)(V x) { return NAME(exp_of)(x, x, 0); }
 
 #if XENT_REAL == 64
 /* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small, nothing
