@@ -11,12 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.exceptions import AxisError
 
-from . import _kernels
-
 F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 # Of any size of an image or a window: the product of two of them fits into 64 bits.
 _LARGEST = 2**31 - 1
-REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 
 
 # ---- data ----
@@ -27,12 +24,10 @@ def floats(value, name, half=True):
 
     Without `half`, 16-bit floats are refused: the operators on images have no kernels for them.
     """
-    array = value
-    if not _kernels.are_floats(value):
-        array = np.asarray(value)
-        dtype = _compute_dtype(array.dtype, name)
-        if not _kernels.are_floats(array):
-            array = array.astype(dtype)
+    array = np.asarray(value)
+    dtype = _compute_dtype(array.dtype, name)
+    if array.dtype != dtype or not array.dtype.isnative or not array.flags.aligned:
+        array = array.astype(dtype)
     if not half and array.dtype.itemsize == 2:
         raise TypeError(f"{name} has dtype {array.dtype}, which is not supported yet; convert it to float32")
     return array
@@ -51,7 +46,6 @@ def _compute_dtype(dtype, name):
     if dtype.kind in "iub":
         return F64
     if dtype.name == "bfloat16" and dtype.itemsize == 2:  # of ml_dtypes: known by its name, never imported
-        _kernels.know_bfloat16(native)
         return native
     known = "float16, bfloat16, float32, float64, integers or bools"
     raise TypeError(f"{name} must be real numbers ({known}), got dtype {dtype}")
@@ -98,16 +92,6 @@ def same_shape(array, shape, name, of):
     """Raise unless `array` has the shape of `of`."""
     if array.shape != shape:
         raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}")
-
-
-def output_like(out, inputs, in_place=1):
-    """Return a new array like the first of the (array, name) pairs; or `out`, after checking it."""
-    x = inputs[0][0]
-    if out is None:
-        return _kernels.empty_like(x)
-    if not _kernels.fits(out, *[array for array, _ in inputs]):
-        output(out, x.shape, x.dtype, inputs, in_place)
-    return out
 
 
 def output(out, shape, dtype, inputs, in_place=0):
@@ -214,14 +198,6 @@ def label_value(value, name):
     return number
 
 
-def reduction_name(reduction):
-    """Raise unless `reduction` is one that exists."""
-    if not isinstance(reduction, str):
-        raise TypeError(f"reduction must be a string, got {type(reduction).__name__}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-
-
 def per_class(value, classes, name, positive=False):
     """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
@@ -242,24 +218,22 @@ def sample_weights(value, positions):
 
 def _in_range(array, name, positive=False, given=None):
     """Return an array of finite numbers, not negative or even positive; `given` is it before a conversion."""
-    if not _kernels.in_range(array, positive):
-        bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
-        if bad.any():  # else it only has gaps
-            where = int(bad.argmax())
-            expected = "finite and positive" if positive else "finite and not negative"
-            shown, place = array if given is None else given, "" if given is None else f" in {array.dtype}"
-            got = f"{name}{_at(where, array.shape)} = {shown.flat[where]}"
-            raise ValueError(f"{name} must be {expected}{place}, got {got}")
+    bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
+    if bad.any():
+        where = int(bad.argmax())
+        expected = "finite and positive" if positive else "finite and not negative"
+        shown, place = array if given is None else given, "" if given is None else f" in {array.dtype}"
+        got = f"{name}{_at(where, array.shape)} = {shown.flat[where]}"
+        raise ValueError(f"{name} must be {expected}{place}, got {got}")
     return array
 
 
-def factors(value, name, x):
-    """Return factors that broadcast to `x` as an array of the loss's dtype: finite and not negative."""
+def factors(value, name, shape, dtype):
+    """Return factors that broadcast to the logits' shape, in the dtype of losses: finite and not negative."""
     array = floats(value, name)
-    fits = array.shape == x.shape[x.ndim - array.ndim :] or _broadcasts(array.shape, x.shape)
-    if not fits or array.ndim > x.ndim:
-        raise ValueError(f"{name} must broadcast to the shape of logits, {x.shape}, got {array.shape}")
-    return _in_range(narrowed(array, loss_dtype(x.dtype)), name, given=array)
+    if array.ndim > len(shape) or not _broadcasts(array.shape, shape):
+        raise ValueError(f"{name} must broadcast to the shape of logits, {shape}, got {array.shape}")
+    return _in_range(narrowed(array, loss_dtype(dtype)), name, given=array)
 
 
 def _broadcasts(shape, to):
@@ -269,17 +243,15 @@ def _broadcasts(shape, to):
         return False
 
 
-def upstream(grad_output, shape, dtype=F64, order="C"):
-    """Return (factor, None) for a scalar loss, (1, array of a dtype) for unreduced losses."""
-    if grad_output is None:
-        return 1.0, None
+def upstream(grad_output, shape, dtype=F64):
+    """Return (factor, None) for a scalar loss, (1, array of a dtype in C order) for unreduced losses."""
     array = floats(grad_output, "grad_output")
     if array.shape != shape:
         raise ValueError(f"grad_output must have the shape of the loss, {shape}, got {array.shape}")
     if shape == ():
         return float(array), None
     with np.errstate(over="ignore", under="ignore"):
-        return 1.0, np.asarray(array, dtype=dtype, order=order)
+        return 1.0, np.asarray(array, dtype=dtype, order="C")
 
 
 def inside(value, name, high):
@@ -305,32 +277,37 @@ def flag(value, name):
     return bool(value)
 
 
-def broadcast(value, name, x, of):
-    """Return floats that are broadcast to the shape of `x`, in the dtype of its losses."""
-    array = narrowed(floats(value, name), loss_dtype(x.dtype))
+def broadcast(value, name, shape, dtype, of):
+    """Return floats that are broadcast to a shape, in the dtype of losses."""
+    array = narrowed(floats(value, name), loss_dtype(dtype))
     try:
-        return np.broadcast_to(array, x.shape)
+        return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(
-            f"{name} must broadcast to {of}, of shape {x.shape}, got shape {array.shape}"
-        ) from None
+        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, got shape {array.shape}") from None
 
 
-def mean_divisor(reduction, losses, shape, class_axis=None):
-    """Return what the sum of losses of shape `losses` is divided by; None for no reduction, 0 for a mean over
-    nothing. `shape` is that of the data.
-    """
-    reduction_name(reduction)
-    if reduction == "none":
-        return None
-    if reduction == "sum":
-        return 1.0
-    if reduction != "mean_batch":
-        return math.prod(losses)
-    if class_axis == 0 or not shape:
-        why = "axis 0 is the class axis" if shape else "there is no axis"
-        raise ValueError(f'reduction="mean_batch" needs a batch axis in front, but {why}')
-    return shape[0]
+def top_k(value):
+    """Return a tuple of ints."""
+    if not isinstance(value, (tuple, list, np.ndarray)):
+        value = (value,)
+    return tuple(integer(k, "top_k", 1) for k in value)
+
+
+# Factors of U p (1 - p); "absolute" is another thing.
+_CURVATURES = {"diagonal": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
+
+
+def curvature(hessian, classes):
+    """Return the factor of the second derivatives by a rule; 0 for the size of the gradient."""
+    if not isinstance(hessian, str):
+        raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
+    if hessian not in _CURVATURES:
+        raise ValueError(f"hessian must be one of {', '.join(_CURVATURES)}, got {hessian!r}")
+    if hessian != "friedman":
+        return _CURVATURES[hessian]
+    if classes == 1:
+        raise ValueError('hessian="friedman" needs more than one class: its factor is C / (C - 1)')
+    return classes / max(classes - 1, 1)
 
 
 # ---- sliding windows ----
@@ -455,57 +432,66 @@ def images(array, name):
 # ---- targets ----
 
 
-def target_of(target, x, axis, ignore_index, name="logits"):
-    """Return (labels, None), as `labels_of`; or (None, probabilities), of the logits' shape and dtype.
-
-    Beside 16-bit logits, probabilities of another dtype become float32 instead: they must not lose bits.
-    """
-    if _kernels.are_labels(target, x, axis):
-        return target, None
+def target_of(target, shape, dtype, axis, ignore_index, name="logits"):
+    """Return (labels, None), as `labels_of`; or (None, probabilities), as `target_like`."""
     array = np.asarray(target)
-    if array.shape == x.shape and array.dtype.kind not in "iub":
-        if x.size == 0 and x.shape[axis] == 0 and math.prod(x.shape[:axis] + x.shape[axis + 1 :]):
-            raise ValueError(f"{name} must have at least one class, got shape {x.shape}")
-        return None, target_like(array, x, name)
+    if array.shape == shape and array.dtype.kind not in "iub":
+        if shape[axis] == 0 and math.prod(positions_of(shape, axis)):
+            raise no_class(name, shape)
+        return None, target_like(array, shape, dtype, name)
     if array.size == 0 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list is a list of no labels
     hint = f"; probabilities must have the shape of the {name}"
-    return labels_of(array, x, axis, ignore_index, hint), None
+    return labels_of(array, shape, axis, ignore_index, hint), None
 
 
-def target_like(target, x, of, name="target"):
-    """Return floats of the shape and dtype of `x`.
+def no_class(name, shape):
+    """Return the error for positions without any class."""
+    return ValueError(f"{name} must have at least one class, got shape {shape}")
+
+
+def positions_of(shape, axis):
+    """Return the shape of the positions."""
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def gamma_without_labels(probabilities):
+    """Return the error for a focal loss of anything but labels."""
+    what = "probabilities as the target" if probabilities else "label_smoothing"
+    return ValueError(f"gamma must be 0 with {what}: (1 - p[y])**gamma is defined for one label y")
+
+
+def target_like(target, shape, dtype, of, name="target"):
+    """Return floats of a shape and dtype.
 
     Beside 16-bit floats, numbers of another dtype become float32 instead: they must not lose bits.
     """
     array = np.asarray(target)
     if array.dtype == np.bool_:
-        array = array.astype(x.dtype)
+        array = array.astype(dtype)
     array = floats(array, name)
-    same_shape(array, x.shape, name, of)
-    return array if array.dtype == x.dtype else narrowed(array, loss_dtype(x.dtype))
+    same_shape(array, shape, name, of)
+    return array if array.dtype == dtype else narrowed(array, loss_dtype(dtype))
 
 
-def labels_of(target, x, axis, ignore_index, hint=""):
+def labels_of(target, shape, axis, ignore_index, hint=""):
     """Return labels as an aligned int64 array in C order, of the positions' shape."""
-    if _kernels.are_labels(target, x, axis):
-        return target
     array = np.asarray(target)
-    classes, positions = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
+    classes, positions = shape[axis], positions_of(shape, axis)
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"target must hold integer labels, got dtype {array.dtype} of shape {array.shape}{hint}"
         )
     if array.shape != positions:
-        hint = "; one-hot targets must be floating-point" if array.shape == x.shape else ""
+        hint = "; one-hot targets must be floating-point" if array.shape == shape else ""
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
     return np.require(array, dtype=np.int64, requirements="CA")
 
 
-def binary_target(target, x, ignore_index):
-    """Return (array, ignore_index or None): integers as they are, or floats that the kernels take beside `x`.
+def binary_target(target, shape, dtype, ignore_index):
+    """Return (array, ignore_index or None): integers as they are, or floats that the kernels take.
 
     The kernel checks the values (`bad_binary`). An ignore_index that the integers cannot hold is None.
     """
@@ -517,10 +503,10 @@ def binary_target(target, x, ignore_index):
                 f"ignore_index must be None for a target of probabilities (dtype {array.dtype}): they are no "
                 "labels, but a weight of 0 drops them"
             )
-    same_shape(array, x.shape, "target", "logits")
+    same_shape(array, shape, "target", "logits")
     if array.dtype.kind not in "iub":
-        known = array.dtype in (x.dtype, F32, F64)
-        return (array if known else array.astype(loss_dtype(x.dtype))), None
+        known = array.dtype in (dtype, F32, F64)
+        return (array if known else array.astype(loss_dtype(dtype))), None
     array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements="A")
     if ignore_index is not None:
         ignore_index = label_value(ignore_index, "ignore_index")
@@ -541,13 +527,6 @@ def bad_binary(target, ignore_index):
         bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
     where = int(bad.argmax())
     return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
-
-
-def labels_in_range(labels, classes):
-    """Raise unless int64 labels are in [0, classes)."""
-    bad = labels.view(np.uint64) >= classes
-    if bad.any():
-        raise bad_label(labels, int(bad.argmax()), classes, None)
 
 
 def bad_label(labels, where, classes, ignore_index):

@@ -1,4 +1,4 @@
-"""How many threads a call uses. This is the only place where that is decided.
+"""How many threads a call uses: as few as `threads_for` of the bridge needs, as many as is said here.
 
 The number never changes a result: work is cut by shapes alone, and partial results are merged in index order.
 """
@@ -16,6 +16,10 @@ from . import _kernels
 # again and again, or with threads that spin, they are faster from 100,000 on (62 against 120). Here neither
 # loses much.
 WORTH_A_THREAD = 2**17
+
+# The unit of it is one element of a softmax, which takes the time of some tens of multiplications and
+# additions of a convolution.
+PRODUCTS_PER_ELEMENT = 32
 
 # More than any machine has processors for one process; a mistyped number would otherwise create that many
 # threads.
@@ -125,8 +129,3 @@ def _limited(n):
         yield
     finally:
         _context_limit.reset(token)
-
-
-def threads_for(work):
-    """Return the number of threads for a call that touches `work` elements."""
-    return 1 if work < WORTH_A_THREAD else get_num_threads()

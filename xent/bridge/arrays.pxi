@@ -1,0 +1,306 @@
+# arrays.pxi: what a caller gave, as arrays that the kernels take.
+#
+# Each argument has a quick "yes" of some ten nanoseconds: an aligned native array of a type that the kernels know, int64 labels in C
+# order, a Python float in its range, a result that lies apart from what is read. Where it says no, `_check.py` converts or explains
+# that argument, and that argument alone.
+
+cdef inline void *data(cnp.ndarray a) noexcept:
+    return NULL if a is None else cnp.PyArray_DATA(a)
+
+
+cdef int bfloat16 = -1  # NumPy's number of the dtype of ml_dtypes, once one was seen; it may be any that is registered later
+
+
+cdef inline int code_of(int kind) noexcept:
+    """The element type of NumPy's type number; -1 where there are no kernels for it."""
+    if kind == cnp.NPY_FLOAT32:
+        return XENT_F32
+    if kind == cnp.NPY_FLOAT64:
+        return XENT_F64
+    if kind == cnp.NPY_FLOAT16:
+        return XENT_F16
+    return XENT_BF16 if kind == bfloat16 else -1
+
+
+cdef inline int code(cnp.ndarray a) noexcept:
+    return code_of(cnp.PyArray_TYPE(a))
+
+
+cdef inline int real_code(int dtype) noexcept:
+    """The type that is computed with, which losses and log-sum-exps have."""
+    return XENT_F64 if dtype == XENT_F64 else XENT_F32
+
+
+cdef inline int real_type(int dtype) noexcept:
+    """NumPy's number of that type."""
+    return cnp.NPY_FLOAT64 if dtype == XENT_F64 else cnp.NPY_FLOAT32
+
+
+# ---- data ----
+
+cdef inline bint is_floats(value) noexcept:
+    """Whether this is an ndarray that the kernels can take as it is: aligned, native, of a type that they know."""
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    return code(<cnp.ndarray>value) >= 0 and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
+
+
+cdef cnp.ndarray floats(value, str name):
+    """An aligned array of native floats that the kernels know; integers and bools become float64."""
+    cdef cnp.ndarray array
+    if is_floats(value):
+        return <cnp.ndarray>value
+    array = _check.floats(value, name)
+    if code(array) < 0:  # NumPy gives this dtype a number when ml_dtypes is imported
+        know_bfloat16(array.dtype)
+    return array
+
+
+cdef int know_bfloat16(dtype) except -1:
+    """From now on, take arrays of this dtype for bfloat16: `_check.floats` lets no other through."""
+    global bfloat16
+    bfloat16 = dtype.num
+    return 0
+
+
+cdef cnp.ndarray target_like(target, cnp.ndarray x, str of, str name):
+    """Floats of the shape and dtype of `x`; beside 16-bit floats, float32 where the dtype is another: no bits are lost."""
+    if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x) and same_shape(<cnp.ndarray>target, x):
+        return <cnp.ndarray>target
+    return floats(_check.target_like(target, (<object>x).shape, x.dtype, of, name), name)
+
+
+cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
+    cdef int k, ndim = cnp.PyArray_NDIM(a)
+    if ndim != cnp.PyArray_NDIM(b):
+        return False
+    for k in range(ndim):
+        if cnp.PyArray_DIM(a, k) != cnp.PyArray_DIM(b, k):
+            return False
+    return True
+
+
+cdef int axis_of(axis, cnp.ndarray x) except -1:
+    """`axis` counted from the front."""
+    cdef int ndim = cnp.PyArray_NDIM(x)
+    cdef long k
+    if type(axis) is int and -ndim <= axis < ndim:
+        k = <long>axis
+        return <int>(k + ndim if k < 0 else k)
+    return _check.axis_of(axis, ndim)
+
+
+cdef bint is_shape_of_positions(cnp.ndarray array, cnp.ndarray x, int axis) noexcept:
+    cdef int k, ndim = cnp.PyArray_NDIM(x)
+    if cnp.PyArray_NDIM(array) != ndim - 1:
+        return False
+    for k in range(ndim - 1):
+        if cnp.PyArray_DIM(array, k) != cnp.PyArray_DIM(x, k + (k >= axis)):
+            return False
+    return True
+
+
+cdef Py_ssize_t positions_of(cnp.ndarray x, int axis) noexcept:
+    """How many positions there are."""
+    cdef Py_ssize_t count = 1
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(x)):
+        if k != axis:
+            count *= cnp.PyArray_DIM(x, k)
+    return count
+
+
+cdef tuple shape_without(cnp.ndarray x, int axis):
+    """The shape of the positions."""
+    shape = (<object>x).shape
+    return shape[:axis] + shape[axis + 1 :]
+
+
+cdef cnp.ndarray one_per_position(cnp.ndarray x, int axis, int type_number):
+    """A new array for a number of each position, or, without an axis, of each element."""
+    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef int k, n = 0
+    for k in range(cnp.PyArray_NDIM(x)):
+        if k != axis:
+            shape[n] = cnp.PyArray_DIM(x, k)
+            n += 1
+    return cnp.PyArray_EMPTY(n, shape, type_number, 0)
+
+
+# ---- options ----
+
+cdef inline double real(value, str name, double low, double high=INFINITY) except? -1:
+    """A finite float in [low, high]."""
+    if type(value) is float and low <= <double>value <= high and <double>value < INFINITY:
+        return <double>value
+    return _check.real(value, name, low, high)
+
+
+cdef inline double positive(value, str name) except? -1:
+    """A finite float greater than 0."""
+    if type(value) is float and 0 < <double>value < INFINITY:
+        return <double>value
+    return _check.real(value, name, 0.0, open_low=True)
+
+
+cdef inline int64_t label_value(value, str name) except? -1:
+    """An integer that a label can have."""
+    if type(value) is int and -2**31 <= value < 2**31:
+        return <long>value
+    return _check.label_value(value, name)
+
+
+cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positive=False):
+    """One float64 number per class, finite and not negative, or even positive; or None."""
+    cdef cnp.ndarray array
+    if value is None:
+        return None
+    if cnp.PyArray_CheckExact(value) and cnp.PyArray_NDIM(<cnp.ndarray>value) == 1:
+        if cnp.PyArray_DIM(<cnp.ndarray>value, 0) == classes:
+            array = plain_numbers(<cnp.ndarray>value, positive)
+            if array is not None:
+                return array
+    return _check.per_class(value, classes, name, positive)
+
+
+cdef cnp.ndarray position_numbers(value, cnp.ndarray x, int axis, str name):
+    """One float64 number per position, finite and not negative; or None."""
+    cdef cnp.ndarray array
+    if value is None:
+        return None
+    if cnp.PyArray_CheckExact(value) and is_shape_of_positions(<cnp.ndarray>value, x, axis):
+        array = plain_numbers(<cnp.ndarray>value, False)
+        if array is not None:
+            return array
+    return _check.sample_weights(value, shape_without(x, axis))
+
+
+cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
+    """Floats or doubles, all of them finite and not negative, or even positive, as doubles in C order; None: look closer."""
+    cdef int type_number = cnp.PyArray_TYPE(array)
+    if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
+        return None
+    array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
+    good = xent_count_factors(data(array), XENT_F64, cnp.PyArray_SIZE(array), positive)
+    return array if good == cnp.PyArray_SIZE(array) else None
+
+
+cdef cnp.ndarray narrowed(cnp.ndarray array, int dtype):
+    """Numbers (or None) in the type of losses; what is too large for it becomes infinite."""
+    if array is None or code(array) == real_code(dtype):
+        return array
+    return _check.narrowed(array, F64 if dtype == XENT_F64 else F32)
+
+
+cdef cnp.ndarray in_two(cnp.ndarray numbers, int dtype):
+    """Float64 numbers (or None) as rows of the type computed with: the numbers, and what rounding left of them."""
+    cdef cnp.npy_intp shape[2]
+    cdef cnp.npy_intp k, n
+    cdef cnp.ndarray both
+    cdef double *number
+    if numbers is None:
+        return None
+    n = cnp.PyArray_SIZE(numbers)
+    number = <double *>cnp.PyArray_DATA(numbers)
+    shape[0], shape[1] = 2, n
+    both = cnp.PyArray_EMPTY(2, shape, real_type(dtype), 0)
+    for k in range(n):
+        if dtype == XENT_F64:
+            (<double *>data(both))[k], (<double *>data(both))[n + k] = number[k], 0
+        else:
+            (<float *>data(both))[k] = <float>number[k]
+            (<float *>data(both))[n + k] = <float>(number[k] - (<float *>data(both))[k])
+    return both
+
+
+# ---- labels ----
+
+cdef bint is_labels(value, cnp.ndarray x, int axis) noexcept:
+    """Whether this is an int64 ndarray in C order with the shape of x without its class axis."""
+    if not cnp.PyArray_CheckExact(value) or cnp.PyArray_TYPE(<cnp.ndarray>value) != cnp.NPY_INT64:
+        return False
+    return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value) and is_shape_of_positions(<cnp.ndarray>value, x, axis)
+
+
+cdef cnp.ndarray labels_of(target, cnp.ndarray x, int axis, ignore_index):
+    """Labels as an aligned int64 array in C order, of the positions' shape."""
+    if is_labels(target, x, axis):
+        return <cnp.ndarray>target
+    return _check.labels_of(target, (<object>x).shape, axis, ignore_index)
+
+
+cdef tuple target_of(target, cnp.ndarray x, int axis, ignore_index, str name):
+    """(labels, None), or (None, probabilities)."""
+    labels, probs = _check.target_of(target, (<object>x).shape, x.dtype, axis, ignore_index, name)
+    return labels, None if probs is None else floats(probs, "target")
+
+
+cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t classes, ignore_index, cnp.ndarray weight,
+                         cnp.ndarray sample_weight, cnp.ndarray per_label, Py_ssize_t *counted) except? -1:
+    """Fill in `found` and how many labels are not ignored; return the sum of their weights. Raises for the first bad one.
+
+    `weight` per class and `sample_weight` per label are float64 in C order, or None: their product is the weight of a label. To
+    `per_label`, zeros, the sum of the sample weights of each label is added. Nothing is ignored if `ignore_index` is None.
+    """
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(labels), bad
+    found.data, found.ignore_index = <int64_t *>data(labels), -1 if ignore_index is None else ignore_index
+    if n <= SMALL:
+        bad = xent_scan_labels(found[0], n, classes, counted)
+    else:
+        with nogil:
+            bad = xent_scan_labels(found[0], n, classes, counted)
+    if bad < 0 and ignore_index is None and counted[0] != n:
+        bad = (np.asarray(labels) == -1).argmax()
+    if bad >= 0:
+        raise _check.bad_label(labels, bad, classes, ignore_index)
+    if weight is None and sample_weight is None and per_label is None:
+        return counted[0]
+    return xent_weigh_labels(found[0], n, classes, <double *>data(weight), <double *>data(sample_weight),
+                             <double *>data(per_label))
+
+
+# ---- results ----
+
+cdef cnp.ndarray empty_like(cnp.ndarray x):
+    """A new array of the shape, dtype and order in memory of x."""
+    return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
+
+
+cdef bint no_overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two arrays without gaps lie apart; False where a closer look is needed."""
+    cdef size_t first, second
+    if b is None:
+        return True
+    first, second = <size_t>cnp.PyArray_DATA(a), <size_t>cnp.PyArray_DATA(b)
+    if not cnp.PyArray_ISONESEGMENT(a) or not cnp.PyArray_ISONESEGMENT(b):
+        return False
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+cdef bint is_valid_out(value, cnp.ndarray x) noexcept:
+    """Whether this can take a result like x: is x itself or lies apart from it."""
+    cdef cnp.ndarray out
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    out = <cnp.ndarray>value
+    if value is x:
+        return cnp.PyArray_ISWRITEABLE(x)
+    if cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or not cnp.PyArray_ISBEHAVED(out) or not same_shape(out, x):
+        return False
+    return no_overlap(out, x)
+
+
+cdef cnp.ndarray result_like(out, cnp.ndarray x, str name, tuple others, int in_place=1):
+    """`out`, if it can take a result like x. `others` are (array or None, name) pairs, none of which it may overlap; it may be x
+    itself, or one of the first `in_place` - 1 of them.
+    """
+    if not is_valid_out(out, x) or not all_apart(<cnp.ndarray>out, others):
+        _check.output(out, (<object>x).shape, x.dtype, ((x, name), *others), in_place)
+    return <cnp.ndarray>out
+
+
+cdef bint all_apart(cnp.ndarray out, tuple others):
+    for array, _ in others:
+        if array is not None and not (cnp.PyArray_Check(array) and no_overlap(out, <cnp.ndarray>array)):
+            return False
+    return True

@@ -1,0 +1,136 @@
+# call.pxi: what the calls of all losses have in common: arrays that were checked, and what becomes of the losses.
+
+cdef enum:  # what a call returns
+    VALUE
+    GRAD
+    VALUE_AND_GRAD
+    GRAD_AND_HESS
+
+want_value, want_grad, want_value_and_grad = VALUE, GRAD, VALUE_AND_GRAD
+
+
+@cython.final
+@cython.freelist(8)
+cdef class LossCall:
+    """A call of a loss. Its methods are called in the order in which they stand; all of them check, until `finish`."""
+
+    cdef cnp.ndarray x, labels, target, weight, sample_weight, upstream  # labels or target, the others may be None
+    cdef cnp.ndarray losses, grad, hess  # results, None where not wanted; losses are those of each position or element
+    cdef object given  # the target as it came: its memory must not be overwritten either
+    cdef str name, target_name  # of x and the target
+    cdef int axis, dtype, wants  # -1: a loss of elements, without class axis
+    cdef bint each  # no reduction
+    cdef Py_ssize_t classes, counted
+    cdef double mass  # sum of the weights of what is counted
+    cdef double divisor  # of the sum of the losses: 1 without reduction, 0 for a mean over nothing
+    cdef double factor  # of the gradient
+    cdef xent_labels found
+
+    cdef int open(self, data, str name, axis, int wants) except -1:
+        """Data, and the class axis unless that is None."""
+        self.x, self.name, self.wants, self.factor = floats(data, name), name, wants, 1
+        self.target_name = "target"
+        self.dtype = code(self.x)
+        self.axis = -1
+        if axis is not None:
+            self.axis = axis_of(axis, self.x)
+            self.classes = cnp.PyArray_DIM(self.x, self.axis)
+        return 0
+
+    cdef int take_labels(self, target, ignore_index) except -1:
+        """Labels alone."""
+        self.given, self.labels = target, labels_of(target, self.x, self.axis, ignore_index)
+        return self.count(ignore_index, None)
+
+    cdef int take_target(self, target, ignore_index) except -1:
+        """Labels or probabilities. `ignore_index` may be None."""
+        self.given = target
+        if is_labels(target, self.x, self.axis):
+            self.labels = <cnp.ndarray>target
+        else:
+            self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name)
+        return 0
+
+    cdef int take_floats(self, target, str name="target") except -1:
+        """A target of the shape of the data."""
+        self.given, self.target_name = target, name
+        self.target = target_like(target, self.x, self.name, name)
+        return 0
+
+    cdef int count(self, ignore_index, cnp.ndarray per_label) except -1:
+        """Count what is to be reduced; raise for the first bad label. To `per_label` the sample weights of each are added."""
+        if self.labels is not None:
+            self.mass = count_labels(self.labels, &self.found, self.classes, ignore_index, self.weight, self.sample_weight,
+                                     per_label, &self.counted)
+            return 0
+        self.counted = cnp.PyArray_SIZE(self.x) if self.axis < 0 else positions_of(self.x, self.axis)
+        self.mass = self.counted if self.sample_weight is None else self.sample_weight.sum()
+        return 0
+
+    cdef int reduce(self, reduction, grad_output, int upstream_dtype=XENT_F64) except -1:
+        """The divisor, room for losses that are not reduced, and the upstream gradient."""
+        if reduction == "mean":  # the quick yes
+            self.divisor = self.mass
+        else:
+            axis = None if self.axis < 0 else self.axis
+            self.divisor = _reduction.divisor(reduction, (<object>self.x).shape, axis, self.mass, self.counted)
+            self.each = reduction == "none"
+        if self.each and self.wants != GRAD and self.wants != GRAD_AND_HESS:
+            self.losses = one_per_position(self.x, self.axis, real_type(self.dtype))
+        if grad_output is not None:
+            shape = () if not self.each else (<object>self.x).shape if self.axis < 0 else shape_without(self.x, self.axis)
+            self.factor, self.upstream = _check.upstream(grad_output, shape, F64 if upstream_dtype == XENT_F64 else F32)
+        return 0
+
+    cdef tuple inputs(self):
+        """What no result may overlap."""
+        cdef object target = self.given if cnp.PyArray_Check(self.given) else self.labels if self.target is None else self.target
+        return (
+            (target, self.target_name), (self.weight, "weight"), (self.upstream, "grad_output"),
+            (self.sample_weight, "sample_weight"),
+        )
+
+    cdef int make_results(self, out, hess_out=None) except -1:
+        if self.wants != VALUE:
+            self.grad = empty_like(self.x) if out is None else result_like(out, self.x, self.name, self.inputs())
+        if self.wants == GRAD_AND_HESS and hess_out is None:
+            self.hess = empty_like(self.x)
+        elif self.wants == GRAD_AND_HESS:
+            others = (self.x, self.name), *self.inputs(), (self.grad, "the gradient in out")
+            _check.output(hess_out, (<object>self.x).shape, self.x.dtype, others)
+            self.hess = hess_out
+        return 0
+
+    # ---- effects ----
+
+    cdef finish(self, double total):
+        """What the call returns. `total` is the sum of the losses."""
+        cdef object loss = None
+        if self.divisor == 0:  # a mean over nothing
+            total = 0
+            for result in (self.grad, self.hess):
+                if result is not None:
+                    result[...] = 0
+        if self.wants == GRAD:
+            return self.grad
+        if self.wants == GRAD_AND_HESS:
+            return self.grad, self.hess
+        loss = unpacked(self.losses) if self.each else scalar(total / self.divisor if self.divisor else 0.0, self.dtype)
+        return loss if self.wants == VALUE else (loss, self.grad)
+
+    cdef tuple working(self):
+        """Data and gradient as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a
+        copy of the data in that type, which the gradient takes the place of (see `narrow`).
+        """
+        if self.target is None or cnp.PyArray_TYPE(self.target) == cnp.PyArray_TYPE(self.x):
+            return self.x, self.grad
+        wide = (<object>self.x).astype(self.target.dtype)
+        return wide, None if self.grad is None else wide
+
+    cdef int narrow(self, cnp.ndarray made, cnp.ndarray belongs=None) except -1:
+        """Put a gradient, or what else was made in that type, where it belongs."""
+        if belongs is None:
+            belongs = self.grad
+        if belongs is not None and made is not belongs:
+            (<object>belongs)[...] = _check.narrowed(made, belongs.dtype)
+        return 0

@@ -1,0 +1,93 @@
+# config.pxi: the instruction set, chosen once at import, and what was built.
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define XENT_OPENMP 1
+    #else
+    #define XENT_OPENMP 0
+    #endif
+    #if defined(__clang__)
+    #define XENT_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define XENT_COMPILER "gcc " __VERSION__
+    #else
+    #define XENT_COMPILER "unknown"
+    #endif
+    """
+    const int XENT_OPENMP
+    const char *XENT_COMPILER
+
+
+# ---- the instruction set, chosen once at import ----
+
+cdef xent_table *table = NULL
+
+
+def isas():
+    """Return (names of the instruction sets that were built, those of them that this machine can run), the best last."""
+    cdef int index = 0, usable = 0
+    cdef const char *name = xent_isa_name(0, &usable)
+    built, runs = [], []
+    while name != NULL:
+        built.append(name.decode())
+        if usable:
+            runs.append(name.decode())
+        index += 1
+        name = xent_isa_name(index, &usable)
+    return built, runs
+
+
+cdef int choose_isa() except -1:
+    global table
+    built, runs = isas()
+    name = os.environ.get("XENT_ISA") or runs[len(runs) - 1]
+    if name not in runs:
+        reason = "this machine cannot run it" if name in built else "no such instruction set was built"
+        raise ImportError(f"XENT_ISA={name}: {reason}; usable here: {', '.join(runs)}")
+    table = <xent_table *>xent_find(name.encode())
+    return 0
+
+
+def config():
+    """Return what was built and what is in use, for `show_config`."""
+    built, runs = isas()
+    return {
+        "compiler": XENT_COMPILER.decode(),
+        "isa": table.name.decode(),
+        "isa_built": built,
+        "isa_usable": runs,
+        "openmp": bool(XENT_OPENMP),
+    }
+
+
+def max_threads():
+    """Return the number of threads that OpenMP offers now; 1 in a forked child."""
+    return xent_max_threads()
+
+
+def forked():
+    """Return whether this process is the child of a fork()."""
+    return bool(xent_forked())
+
+
+def vmath(name, cnp.ndarray x):
+    """Evaluate exp, log or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
+    cdef cnp.ndarray y = x.copy()
+    cdef bint single = code(x) == XENT_F32
+    cdef void *source = cnp.PyArray_DATA(x)
+    cdef void *target = cnp.PyArray_DATA(y)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
+    if name == "exp" and single:
+        table.exp_f32(<const float *>source, <float *>target, n)
+    elif name == "exp":
+        table.exp_f64(<const double *>source, <double *>target, n)
+    elif name == "log" and single:
+        table.log_f32(<const float *>source, <float *>target, n)
+    elif name == "log":
+        table.log_f64(<const double *>source, <double *>target, n)
+    elif single:
+        table.log1p_f32(<const float *>source, <float *>target, n)
+    else:
+        table.log1p_f64(<const double *>source, <double *>target, n)
+    return y

@@ -1,0 +1,248 @@
+# elements.pxi: functions and losses of elements, and losses of positions that are sums of losses of elements.
+
+cdef map_elements(xent_kernel *kernels, x, out):
+    cdef xent_map_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray values = floats(x, "x"), result
+    if out is not None and not is_valid_out(out, values):
+        _check.output(out, (<object>values).shape, values.dtype, ((values, "x"),), 1)
+    values = in_c_order(values)
+    result = out if out is not None and cnp.PyArray_ISCARRAY(<cnp.ndarray>out) else empty_in_c_order(values)
+    a.size, a.x, a.out = cnp.PyArray_SIZE(values), data(values), data(result)
+    plan = xent_plan_map(&a)
+    run(kernels[code(values)], &a, &plan, a.size)
+    if out is None:
+        return unpacked(result)
+    if out is not result:
+        out[...] = result
+    return out
+
+
+def sigmoid(x, out):
+    return map_elements(table.sigmoid, x, out)
+
+
+def log_sigmoid(x, out):
+    return map_elements(table.log_sigmoid, x, out)
+
+
+# ---- losses of probabilities ----
+
+cdef double unit_of(base) except? -1:
+    """What divides a loss in nats."""
+    return 1 if base is None else math.log(_check.base(base))
+
+
+cdef double bound_of(clip, double high) except? -1:
+    """What probabilities are bounded by; 0 for no bound."""
+    return 0 if clip is None else _check.inside(clip, "clip", high)
+
+
+def mse_loss(pred, target, out, grad_output, int wants, reduction):
+    cdef LossCall call = LossCall.__new__(LossCall)
+    call.open(pred, "pred", None, wants)
+    call.take_floats(target)
+    return loss_of_elements(call, XENT_MSE, out, grad_output, 0, None, reduction)
+
+
+def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
+    cdef LossCall call = LossCall.__new__(LossCall)
+    call.open(probs, "probs", None, wants)
+    call.take_floats(target)
+    if weight is not None:
+        call.weight = _check.broadcast(weight, "weight", (<object>call.x).shape, call.x.dtype, "probs")
+    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base, reduction)
+
+
+def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
+    cdef LossCall call = LossCall.__new__(LossCall)
+    cdef xent_label_losses_args a
+    call.open(probs, "probs", axis, wants)
+    call.take_target(target, None)
+    call.count(None, None)
+    a.loss.kind, a.loss.clip = XENT_LABEL_CROSS_ENTROPY, bound_of(clip, 1.0)
+    if call.labels is None:
+        return loss_of_classes(call, XENT_CROSS_ENTROPY, out, grad_output, a.loss.clip, base, reduction)
+    a.loss.unit = unit_of(base)
+    call.reduce(reduction, grad_output)
+    call.make_results(out)
+    return call.finish(label_losses(call, &a))
+
+
+def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, base, reduction):
+    cdef LossCall call = LossCall.__new__(LossCall)
+    call.open(log_probs, "log_probs", axis, wants)
+    call.take_floats(target)
+    kind = XENT_KL_DIV_LOG if _check.flag(log_target, "log_target") else XENT_KL_DIV
+    return loss_of_classes(call, kind, out, grad_output, 0, base, reduction)
+
+
+def entropy(probs, axis, base):
+    cdef LossCall call = LossCall.__new__(LossCall)
+    call.open(probs, "probs", axis, VALUE)
+    return loss_of_classes(call, XENT_ENTROPY, None, None, 0, base, "none")
+
+
+cdef int fill_loss(LossCall call, xent_loss *loss, int kind, double clip, base, reduction, grad_output, out,
+                   int upstream_dtype) except -1:
+    """The last checks, and what the kernels of all these losses want to know."""
+    loss.kind, loss.clip, loss.unit = kind, clip, unit_of(base)
+    call.count(None, None)
+    call.reduce(reduction, grad_output, upstream_dtype)
+    call.make_results(out)
+    loss.gradient_scale = call.factor / (loss.unit * (call.divisor or 1))
+    return 0
+
+
+cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, base, reduction):
+    """A sum over the classes: over all elements at once, if the positions are reduced."""
+    cdef xent_position_losses_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray x, grad
+    cdef double total
+    if reduction != "none":
+        return loss_of_elements(call, kind, out, grad_output, clip, base, reduction)
+    fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, XENT_F64)
+    if cnp.PyArray_SIZE(call.x) == 0:
+        if call.losses is not None:
+            (<object>call.losses)[...] = 0
+        return call.finish(0)
+    x, grad = call.working()
+    copies = walk_or_copy(&a.positions, x, call.target, grad, None, call.axis)
+    a.positions.packs = True  # not a function of the data alone
+    a.upstream, a.losses = <double *>data(call.upstream), data(call.losses)
+    plan = xent_plan_positions(&a.positions, code(x), XENT_NO_EXPS)
+    run_sums(table.position_losses[code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    deliver(copies, grad, None)
+    call.narrow(grad)
+    return call.finish(0)
+
+
+cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base, reduction):
+    """A loss of elements, or of classes whose positions are reduced."""
+    cdef xent_element_losses_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray x, grad
+    cdef double few[STACK_PARTIALS]
+    cdef double total = 0
+    memset(&a, 0, sizeof(a))
+    fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, real_code(call.dtype))
+    if cnp.PyArray_SIZE(call.x) == 0:
+        return call.finish(0)
+    x, grad = call.working()
+    operands = walk_elements(call, &a, x, grad)
+    plan = xent_plan_elements(&a)
+    partial = room_for(plan.chunks, few)
+    try:
+        a.partial = NULL if call.wants == GRAD else partial
+        run(table.element_losses[code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+        if call.wants != GRAD:
+            total = xent_ordered_sum(partial, plan.chunks, 1)
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+    operands.deliver(call, grad)
+    call.narrow(grad)
+    return call.finish(total / a.loss.unit)
+
+
+@cython.final
+cdef class ElementOperands:
+    """The arrays of a loss of elements, in the order of the data in memory, which the kernel likes best."""
+
+    cdef list arrays  # x, target, weight, upstream, gradient, losses; None where there are none
+    cdef list order  # of their axes; None: as they came
+    cdef object grad  # where the gradient belongs, in this order
+
+    cdef int deliver(self, LossCall call, cnp.ndarray grad) except -1:
+        """Put results that were made elsewhere where they belong."""
+        if self.arrays[4] is not self.grad:
+            self.grad[...] = self.arrays[4]
+        if call.losses is not None:
+            call.losses = self.arrays[5] if self.order is None else self.arrays[5].transpose(np.argsort(self.order))
+        return 0
+
+
+cdef ElementOperands walk_elements(LossCall call, xent_element_losses_args *a, cnp.ndarray x, cnp.ndarray grad):
+    """Find out how the arrays lie, or make copies that lie in C order."""
+    cdef ElementOperands o = ElementOperands.__new__(ElementOperands)
+    o.arrays = [x, call.target, call.weight, call.upstream, grad, call.losses]
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        strides = (<object>x).strides
+        o.order = sorted(range(len(strides)), key=lambda k: -abs(strides[k]))
+        o.arrays = [None if array is None else array.transpose(o.order) for array in o.arrays]
+        if call.losses is not None:
+            o.arrays[5] = empty_in_c_order(o.arrays[5])
+    o.grad = o.arrays[4]
+    if lie_well(a, o.arrays):
+        return o
+    o.arrays[:4] = [in_c_order(array) for array in o.arrays[:4]]
+    if not lie_well(a, o.arrays):
+        o.arrays[4] = empty_in_c_order(o.arrays[4])
+        if not lie_well(a, o.arrays):
+            raise RuntimeError("arrays in C order were refused: a bug in xent, please report it")
+    return o
+
+
+cdef bint lie_well(xent_element_losses_args *a, list arrays):
+    cdef xent_array slot[XENT_LOSS_OPERANDS]
+    cdef const xent_array *operand[XENT_LOSS_OPERANDS]
+    cdef int k
+    for k in range(XENT_LOSS_OPERANDS):
+        operand[k] = seen(<cnp.ndarray>arrays[k], slot + k)
+    return xent_walk_elements(a, operand)
+
+
+# ---- distillation ----
+
+# Beyond these temperatures float32 quotients could overflow or vanish where their differences do not.
+cdef double LOWEST_PLAIN = 2.0**-10, HIGHEST_PLAIN = 2.0**10
+
+
+def distillation_loss(student_logits, teacher_logits, out, grad_output, int wants, axis, temperature, reduction):
+    cdef xent_distillation_args a
+    cdef xent_loss loss
+    cdef LossCall call = LossCall.__new__(LossCall)
+    cdef double t
+    call.open(student_logits, "student_logits", axis, wants)
+    call.take_floats(teacher_logits, "teacher_logits")
+    if call.classes == 0 and positions_of(call.x, call.axis):
+        raise _check.no_class("student_logits", (<object>call.x).shape)
+    t = positive(temperature, "temperature")
+    fill_loss(call, &loss, XENT_KL_DIV, 0, None, reduction, grad_output, out, XENT_F64)
+    if cnp.PyArray_SIZE(call.x) == 0:
+        return call.finish(0)
+    a.factor, a.gradient_scale = t * t, loss.gradient_scale * t
+    return call.finish(run_distillation(call, &a, t))
+
+
+cdef double run_distillation(LossCall call, xent_distillation_args *a, double t) except? -1:
+    """Fill in the results; return the sum of the losses."""
+    cdef xent_plan plan
+    cdef cnp.ndarray x, grad, teacher = call.target, losses = call.losses
+    cdef double total
+    x, grad = call.working()
+    a.temperature = t
+    if not LOWEST_PLAIN <= t <= HIGHEST_PLAIN:
+        x, teacher = cooled(x, call.axis, t), cooled(teacher, call.axis, t)
+        grad = None if grad is None else x
+        a.temperature = 1
+        if losses is not None and call.dtype != XENT_F64:
+            losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
+    copies = walk_or_copy(&a.positions, x, teacher, grad, None, call.axis)
+    a.upstream, a.losses = <double *>data(call.upstream), data(losses)
+    plan = xent_plan_distillation(a, code(x))
+    run_sums(table.distillation[code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    deliver(copies, grad, None)
+    call.narrow(grad)
+    if losses is not call.losses:
+        call.losses = narrowed(losses, call.dtype)
+    return total
+
+
+cdef cnp.ndarray cooled(cnp.ndarray x, int axis, double temperature):
+    """(x - max x) / temperature in float64, in which no temperature overflows."""
+    with np.errstate(all="ignore"):
+        scaled = (<object>x).astype(np.float64)
+        most = scaled.max(axis=axis, keepdims=True)
+        return (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature

@@ -1,0 +1,144 @@
+# images.pxi: convolution and pooling. All arrays are in C order. A window is the tuple `_window.Window`.
+
+cdef int fill_window(xent_window *w, window) except -1:
+    (w.height, w.width, w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.dilation_h, w.dilation_w, w.top, w.left,
+     w.out_h, w.out_w) = window[:12]
+    return 0
+
+
+cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups) except -1:
+    """Fill in the geometry: `x` (N, C, H, W) is read through the window, `out` has as many outputs as `window` says."""
+    memset(a, 0, sizeof(a[0]))
+    fill_window(&a.window, window)
+    a.images, a.groups = cnp.PyArray_DIM(x, 0), groups
+    a.in_channels, a.out_channels = cnp.PyArray_DIM(x, 1) // groups, cnp.PyArray_DIM(out, 1) // groups
+    a.x = data(x)
+    return 0
+
+
+cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
+    """The products of a convolution, in the unit of `threads_for`."""
+    cdef double taps = <double>a.window.kernel_h * a.window.kernel_w * a.in_channels
+    cdef double outputs = <double>a.images * a.groups * a.out_channels * a.window.out_h * a.window.out_w
+    return <Py_ssize_t>min(outputs * taps / PRODUCTS_PER_ELEMENT, <double>PY_SSIZE_T_MAX // 2)
+
+
+def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order):
+    """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...)."""
+    cdef xent_conv_args a
+    cdef xent_plan plan, pack
+    cdef void *memory
+    conv_args(&a, x, out, window, groups)
+    a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
+    a.out_size = cnp.PyArray_DIM(out, 2) * cnp.PyArray_DIM(out, 3)
+    a.out_first, a.out_row, a.out_step = place
+    a.weight_first, a.weight_group, a.weight_out, a.weight_in, a.weight_i, a.weight_j = order
+    plan = xent_plan_conv2d(&a, table, code(x))
+    if plan.chunks == 0:
+        return
+    if plan.packed < 0:
+        raise MemoryError("packed weights of this size cannot be addressed")
+    memory = PyMem_Malloc(<size_t>plan.packed + CACHE_LINE)
+    if memory == NULL:
+        raise MemoryError(f"no memory for {plan.packed} bytes of packed weights")
+    a.packed = <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
+    memset(&pack, 0, sizeof(pack))
+    pack.chunks = plan.pack_chunks
+    try:
+        run(table.conv2d_pack[code(x)], &a, &pack, cnp.PyArray_SIZE(weight))
+        run(table.conv2d[code(x)], &a, &plan, work_of(&a))
+    finally:
+        PyMem_Free(memory)
+
+
+def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups):
+    """Return the gradient of the shape of `weight`."""
+    cdef xent_conv_args a
+    cdef xent_merge_args m
+    cdef xent_plan plan
+    cdef cnp.ndarray partials, result
+    conv_args(&a, x, grad, window, groups)
+    a.grad = data(grad)
+    plan = xent_plan_grad_weight(&a, table, code(x))
+    if plan.chunks == 0:
+        return np.zeros_like(weight)
+    partials = np.empty((plan.partials,) + (<object>weight).shape, x.dtype)
+    a.out = data(partials)
+    run(table.conv2d_grad_weight[code(x)], &a, &plan, work_of(&a))
+    if plan.partials == 1:
+        return (<object>partials)[0]
+    result = np.empty_like(weight)
+    m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(result), plan.partials, data(partials), data(result)
+    plan = xent_plan_merge(&m)
+    run(table.conv2d_merge[code(x)], &m, &plan, work_of(&a))
+    return result
+
+
+def conv2d_grad_bias(cnp.ndarray grad):
+    """Return the sums over the images and pixels of each channel."""
+    cdef xent_conv_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray out = np.empty(cnp.PyArray_DIM(grad, 1), grad.dtype)
+    memset(&a, 0, sizeof(a))
+    memset(&plan, 0, sizeof(plan))
+    a.images, a.groups, a.out_channels = cnp.PyArray_DIM(grad, 0), 1, cnp.PyArray_DIM(grad, 1)
+    a.window.out_h, a.window.out_w = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
+    a.grad, a.out = data(grad), data(out)
+    plan.chunks = a.out_channels
+    run(table.conv2d_grad_bias[code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
+    return out
+
+
+cdef int move_columns(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window,
+                      Py_ssize_t work) except -1:
+    """`channels` counts those of all images."""
+    cdef xent_im2col_args a
+    cdef xent_plan plan
+    memset(&plan, 0, sizeof(plan))
+    fill_window(&a.window, window)
+    a.x, a.out, plan.chunks = data(x), data(out), channels
+    return run(kernels[code(x)], &a, &plan, work)
+
+
+def im2col(cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window):
+    move_columns(table.im2col, x, out, channels, window, cnp.PyArray_SIZE(out))
+
+
+def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t channels, window):
+    move_columns(table.col2im, cols, out, channels, window, cnp.PyArray_SIZE(cols))
+
+
+cdef cnp.ndarray pool(xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad):
+    """`x` gives the planes (N, C, H, W), of which avg_pool2d_backward needs only the shape."""
+    cdef xent_pool_args a
+    cdef xent_plan plan
+    memset(&a, 0, sizeof(a))
+    fill_window(&a.window, window)
+    a.bottom, a.right = window.bottom, window.right
+    a.planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1)
+    a.x, a.grad, a.out = data(x), data(grad), data(out)
+    a.count_include_pad = count_include_pad
+    plan = xent_plan_pool(&a, code(out))
+    run(kernels[code(out)], &a, &plan, cnp.PyArray_SIZE(x))
+    return out
+
+
+cdef cnp.ndarray outputs_of(cnp.ndarray x, window):
+    """Room for an output of each window of the images."""
+    return np.empty((cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), window.out_h, window.out_w), x.dtype)
+
+
+def max_pool2d(cnp.ndarray x, window):
+    return pool(table.max_pool2d, None, x, outputs_of(x, window), window, False)
+
+
+def max_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, window):
+    return pool(table.max_pool2d_backward, grad, x, empty_in_c_order(x), window, False)
+
+
+def avg_pool2d(cnp.ndarray x, window, bint count_include_pad):
+    return pool(table.avg_pool2d, None, x, outputs_of(x, window), window, count_include_pad)
+
+
+def avg_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, window, bint count_include_pad):
+    return pool(table.avg_pool2d_backward, grad, x, empty_in_c_order(x), window, count_include_pad)

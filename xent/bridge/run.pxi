@@ -1,0 +1,156 @@
+# run.pxi: from arrays to results: walk, run, sum, reduce. Every operator goes through here, for calls of all sizes.
+
+cdef enum:
+    CACHE_LINE = 64  # bytes, to which scratch is aligned
+    STACK_PARTIALS = 64  # partial sums that need no memory of their own
+    # Elements: some microseconds of work, below which to release the GIL would cost more than it gives.
+    SMALL = 4096
+
+
+# ---- the parallel loop ----
+
+cdef inline int threads_for(Py_ssize_t work) except -1:
+    """The number of threads of a call that touches `work` elements."""
+    return 1 if work < WORTH_A_THREAD else _threads.get_num_threads()
+
+
+cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
+    """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it."""
+    cdef Py_ssize_t i, chunks = plan.chunks, size = (plan.scratch + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    cdef int threads = threads_for(work)
+    cdef char *memory = NULL
+    cdef char *scratch = NULL
+    if threads > chunks:
+        threads = <int>chunks
+    if plan.threads and threads > plan.threads:
+        threads = <int>plan.threads
+    if size and chunks:
+        if size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(threads, 1):
+            raise MemoryError("scratch memory of this size cannot be addressed")
+        memory = <char *>PyMem_Malloc(<size_t>(size * max(threads, 1) + CACHE_LINE))
+        if memory == NULL:
+            raise MemoryError(f"no memory for {threads} x {size} bytes of scratch")
+        scratch = memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
+    if work <= SMALL:
+        for i in range(chunks):
+            kernel(args, i, scratch)
+    elif threads <= 1:
+        with nogil:
+            for i in range(chunks):
+                kernel(args, i, scratch)
+    else:
+        for i in prange(chunks, nogil=True, num_threads=threads, schedule="dynamic"):
+            kernel(args, i, scratch + threadid() * size)
+    PyMem_Free(memory)
+    return 0
+
+
+cdef double *room_for(Py_ssize_t numbers, double *few) except NULL:
+    """Memory for the partial sums of chunks: `few` of STACK_PARTIALS numbers, or fresh memory."""
+    cdef double *partial = few
+    if numbers > STACK_PARTIALS:
+        if <size_t>numbers > <size_t>PY_SSIZE_T_MAX // sizeof(double):
+            raise MemoryError("partial sums of this number cannot be addressed")
+        partial = <double *>PyMem_Malloc(<size_t>numbers * sizeof(double))
+        if partial == NULL:
+            raise MemoryError(f"no memory for {numbers} partial sums")
+    return partial
+
+
+cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan *plan, Py_ssize_t work, int sums,
+                  double *totals) except -1:
+    """Run a kernel of the softmax family, whose arguments begin with `positions`; its sums, added up over the chunks in index
+    order, go to `totals`.
+    """
+    cdef double few[STACK_PARTIALS]
+    cdef int k
+    cdef double *partial = room_for(plan.chunks * sums, few)
+    positions.partial, positions.sums = partial, sums
+    try:
+        run(kernel, positions, plan, work)
+        for k in range(sums):
+            totals[k] = xent_ordered_sum(partial + k, plan.chunks, sums)
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+    return 0
+
+
+# ---- walks ----
+
+cdef inline const xent_array *seen(cnp.ndarray array, xent_array *slot) noexcept:
+    """An array as the walks take it; None is NULL."""
+    if array is None:
+        return NULL
+    slot.data, slot.itemsize, slot.ndim = cnp.PyArray_DATA(array), cnp.PyArray_ITEMSIZE(array), cnp.PyArray_NDIM(array)
+    slot.shape, slot.strides = <const Py_ssize_t *>cnp.PyArray_DIMS(array), <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
+    return slot
+
+
+cdef inline bint walk(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis) noexcept:
+    cdef xent_array slot[4]
+    return xent_walk_positions(p, seen(x, slot), seen(target, slot + 1), seen(out, slot + 2), seen(hess, slot + 3), axis)
+
+
+cdef tuple walk_or_copy(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis):
+    """Find out how the arrays lie. None if a kernel takes them as they are; else copies in C order (x, target, out, hess) which are
+    taken instead, to be kept until they are delivered.
+    """
+    if walk(p, x, target, out, hess, axis):
+        return None
+    x, target = in_c_order(x), in_c_order(target)
+    if walk(p, x, target, out, hess, axis):  # it may have been the inputs alone
+        return x, target, out, hess
+    copies = x, target, empty_in_c_order(out), empty_in_c_order(hess)
+    if not walk(p, x, target, <cnp.ndarray>copies[2], <cnp.ndarray>copies[3], axis):
+        raise RuntimeError("arrays in C order were refused: a bug in xent, please report it")
+    return copies
+
+
+cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except -1:
+    """Put results that were made in copies where they belong."""
+    if copies is not None:
+        for copy, to in ((copies[2], out), (copies[3], hess)):
+            if copy is not to:
+                to[...] = copy
+    return 0
+
+
+cdef cnp.ndarray in_c_order(cnp.ndarray array):
+    return None if array is None else np.asarray(array, order="C")
+
+
+cdef cnp.ndarray empty_in_c_order(cnp.ndarray array):
+    return None if array is None else cnp.PyArray_EMPTY(
+        cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), 0
+    )
+
+
+# ---- reductions ----
+
+cdef object float32_like = np.zeros((), np.float32), float64_like = np.zeros((), np.float64)
+
+
+cdef inline scalar(double value, int dtype):
+    """A NumPy scalar of the type of losses."""
+    cdef float single = <float>value
+    if dtype == XENT_F64:
+        return cnp.PyArray_ToScalar(&value, float64_like)
+    return cnp.PyArray_ToScalar(&single, float32_like)
+
+
+cdef inline double divisor_of(reduction, cnp.ndarray x, int axis, double mass, Py_ssize_t counted) except? -1:
+    """What the sum of the losses of positions is divided by: 1 where it is not, 0 for a mean over nothing."""
+    if reduction == "mean":  # the quick yes
+        return mass
+    return _reduction.divisor(reduction, (<object>x).shape, axis, mass, counted)
+
+
+cdef inline unpacked(array):
+    """A NumPy scalar for 0-d."""
+    return array[()] if cnp.PyArray_NDIM(<cnp.ndarray>array) == 0 else array
+
+
+cdef inline results(loss, grad, int wants):
+    """What a call asked for."""
+    return loss if wants == VALUE else grad if wants == GRAD else (loss, grad)

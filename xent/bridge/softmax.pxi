@@ -1,0 +1,96 @@
+# softmax.pxi: softmax, log-softmax, log-sum-exp and their vector-Jacobian products.
+
+cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, cnp.ndarray out, int axis, int exps,
+                       double temperature=1) except -1:
+    """Run a kernel of the family that writes to `out`."""
+    cdef xent_softmax_args a
+    cdef xent_plan plan
+    if cnp.PyArray_SIZE(x) == 0:
+        return 0
+    copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis)
+    a.positions.temperature, a.positions.transformed = temperature, temperature != 1
+    a.result = NULL
+    plan = xent_plan_positions(&a.positions, code(x), exps)
+    run(kernels[code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+    deliver(copies, out, None)
+    return 0
+
+
+cdef forward(xent_kernel *kernels, x, axis, temperature, out, int exps):
+    cdef cnp.ndarray logits = floats(x, "x"), result
+    cdef int k = axis_of(axis, logits)
+    cdef double t = positive(temperature, "temperature")
+    result = empty_like(logits) if out is None else result_like(out, logits, "x", ())
+    map_positions(kernels, logits, None, result, k, exps, t)
+    return result
+
+
+def softmax(x, axis, temperature, out):
+    return forward(table.softmax, x, axis, temperature, out, XENT_REUSED_EXPS)
+
+
+def log_softmax(x, axis, temperature, out):
+    return forward(table.log_softmax, x, axis, temperature, out, XENT_SUMMED_EXPS)
+
+
+cdef backward(xent_kernel *kernels, grad, y, axis, out):
+    cdef cnp.ndarray g = floats(grad, "grad"), x = floats(y, "y"), result
+    cdef int k
+    if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):
+        g, x = _check.common_floats((g, "grad"), (x, "y"))
+    if not same_shape(g, x):
+        _check.same_shape(g, (<object>x).shape, "grad", "y")
+    k = axis_of(axis, x)
+    result = empty_like(x) if out is None else result_like(out, x, "y", ((g, "grad"),), in_place=2)
+    map_positions(kernels, x, g, result, k, XENT_SUMMED_EXPS)
+    return result
+
+
+def softmax_backward(grad, y, axis, out):
+    return backward(table.softmax_backward, grad, y, axis, out)
+
+
+def log_softmax_backward(grad, y, axis, out):
+    return backward(table.log_softmax_backward, grad, y, axis, out)
+
+
+def logsumexp(x, axis, keepdims, out):
+    """Over one axis, a tuple of axes, or None: all."""
+    cdef xent_softmax_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray given = floats(x, "x"), logits = given, result
+    cdef int k
+    if type(axis) is int:
+        k = axis_of(axis, logits)
+        axes = (k,)
+    else:
+        axes = _check.axes_of(axis, cnp.PyArray_NDIM(logits))
+        logits, k = one_axis(logits, axes)
+    if out is None and not keepdims:
+        result = one_per_position(logits, k, real_type(code(logits)))
+    else:
+        shape = tuple(1 if j in axes else n for j, n in enumerate((<object>given).shape) if keepdims or j not in axes)
+        result = np.empty(shape, F64 if code(logits) == XENT_F64 else F32)
+        if out is not None:
+            _check.output(out, shape, result.dtype, ((given, "x"),))
+            if cnp.PyArray_ISCARRAY(<cnp.ndarray>out):
+                result = out
+    copies = walk_or_copy(&a.positions, logits, None, None, None, k)
+    a.result = data(result)
+    plan = xent_plan_positions(&a.positions, code(logits), XENT_SUMMED_EXPS)
+    run(table.logsumexp[code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
+    if out is None:
+        return unpacked(result)
+    if out is not result:
+        out[...] = result
+    return out
+
+
+cdef tuple one_axis(cnp.ndarray x, tuple axes):
+    """See the axes to sum over as one, with its number; a copy only where they do not lie side by side."""
+    if len(axes) == 1:
+        return x, axes[0]
+    shape = (<object>x).shape
+    kept = [k for k in range(len(shape)) if k not in axes]
+    size = math.prod([shape[k] for k in axes])
+    return x.transpose(kept + list(axes)).reshape([shape[k] for k in kept] + [size]), len(kept)
