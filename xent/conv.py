@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import deliver, result_array
+from ._docs import documented
 from ._threads import threads_for
 
 # The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications
@@ -15,6 +16,7 @@ from ._threads import threads_for
 _PRODUCTS_PER_ELEMENT = 32
 
 
+@documented
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """
     Two-dimensional cross-correlation, which every framework calls convolution.
@@ -27,19 +29,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
+    <x of images>
     weight : array_like of float, shape (O, C / groups, kh, kw)
-        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
-    bias : array_like of float, shape (O,), optional
-        Added to each output channel.
-    stride, dilation : int or (int, int), optional
-        Steps between windows and between the elements of a window: one number, or (vertical, horizontal).
-    padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
-        Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is
-        0. "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.
-    groups : int, optional
-        Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.
+        <kernels>
+    <bias of channels>
+    <stride, dilation>
+    <padding>
+    <groups>
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     out : ndarray, optional
@@ -111,6 +107,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     return deliver(result, out)
 
 
+@documented
 def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
     """
     Gradients of `conv2d` with respect to the images, the kernels and the bias.
@@ -124,12 +121,12 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     grad : array_like of float, shape (N, O, OH, OW)
         Gradient of a scalar with respect to the output G. (After a ReLU: first set to 0 where the output is
         0.)
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass.
+    <x of the forward pass>
     weight : array_like of float, shape (O, C / groups, kh, kw)
         The kernels of the forward pass.
-    stride, padding, dilation, groups
-        As in `conv2d`.
+    <stride, dilation>
+    <padding>
+    <groups>
     needs : (bool, bool, bool), optional
         Which of the three gradients to compute.
 
@@ -184,6 +181,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     return grad_x, grad_weight, grad_bias
 
 
+@documented
 def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """
     Transposed convolution: what `conv2d_backward` gives for the images, as a layer of its own.
@@ -194,12 +192,10 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
+    <x of images>
     weight : array_like of float, shape (C, O / groups, kh, kw)
-        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
-    bias : array_like of float, shape (O,), optional
-        Added to each output channel.
+        <kernels>
+    <bias of channels>
     stride, dilation, groups
         Of the convolution whose transpose this is, as in `conv2d`.
     padding : int, (int, int), ((int, int), (int, int)) or "valid", optional
@@ -257,18 +253,17 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     return _transposed(np.ascontiguousarray(x), np.ascontiguousarray(weight), bias, window, groups)
 
 
+@documented
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     """
     Write every window of every image as a column of a matrix.
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
-    kernel_size : int or (int, int)
-        Size of the window.
-    stride, padding, dilation
-        As in `conv2d`.
+    <x of images>
+    <kernel_size>
+    <stride, dilation>
+    <padding>
 
     Returns
     -------
@@ -304,6 +299,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     return out
 
 
+@documented
 def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     """
     Add every column of an im2col matrix back to the pixels that it came from: the transpose of `im2col`.
@@ -314,10 +310,9 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
         Integers and bools become float64.
     output_size : (int, int)
         Height and width of the images.
-    kernel_size : int or (int, int)
-        Size of the window.
-    stride, padding, dilation
-        As in `conv2d`.
+    <kernel_size>
+    <stride, dilation>
+    <padding>
 
     Returns
     -------

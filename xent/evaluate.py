@@ -4,11 +4,13 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import call
+from ._docs import documented
 from ._evaluation import Evaluation
 from ._softmax_loss import Options, checked, counted_labels, in_two
 from ._threads import WORTH_A_THREAD, threads_for
 
 
+@documented
 def evaluate(
     logits,
     target,
@@ -30,20 +32,16 @@ def evaluate(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-    axis : int, optional
-        The class axis. Every other axis is a position.
+    <logits>
+    <target of labels>
+    <axis>
     ignore_index : int, optional
         Positions with this label are not counted.
     sample_weight : array_like of float, optional
         One factor per position, not negative, in every mean.
     top_k : int or tuple of int, optional
         The k, each at least 1, of `Evaluation.top_k_accuracy`.
-    prior : array_like of float, shape (C,), optional
-        One positive class frequency per class; its logarithm is added to the logits.
+    <prior>
     base : float, optional
         Base, greater than 1, of the logarithms: 2 for bits, 10 for dits, None for nats.
 

@@ -32,28 +32,8 @@ FEW, WIDE = 64, 256
 # Logits so few that cutting them up would only cost time.
 QUICK = 2**20
 
-_PARAMETERS = """x : array_like of float, shape (..., D)
-        What goes into the layer: D features for each position. It is read part by part, and may be a
-        ``numpy.memmap`` that is larger than memory.
-    weight : array_like of float, shape (C, D)
-        The weights of the layer, a row for each class.
-    target : array_like
-        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
-        `ignore_index`. Or probabilities: floats, of shape (..., C); they are not normalised.
-    bias : array_like of float, shape (C,), optional
-        Added to the logits.
-    class_weight : array_like of float, shape (C,), optional
-        One factor per class, not negative: `weight` of `cross_entropy`.
-    sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction
-        As in `cross_entropy`.
-    chunk_bytes : int, optional
-        The most memory in bytes that is held beside the arguments and the results, if that is enough for the
-        logits of one position. By default 256 MiB, of which a loss alone takes 64."""
 
-_documented = documented(parameters=_PARAMETERS)
-
-
-@_documented
+@documented
 def linear_cross_entropy(
     x,
     weight,
@@ -79,13 +59,18 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    <parameters>
+    <x of a layer>
+        <read in parts>
+    <weight of a layer>
+    <target of a layer>
+    <bias of a layer>
+    <class_weight>
+    <options of a layer>
+    <chunk_bytes>
 
     Returns
     -------
-    scalar or ndarray
-        The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. The sum over positions
-        is accumulated in float64.
+    <loss of a layer>
 
     Raises
     ------
@@ -151,7 +136,7 @@ def linear_cross_entropy(
     return _solve(x, weight, target, bias, options, reduction, chunk_bytes, False)[0]
 
 
-@_documented
+@documented
 def linear_cross_entropy_value_and_grad(
     x,
     weight,
@@ -179,15 +164,20 @@ def linear_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    <parameters>
+    <x of a layer>
+        <read in parts>
+    <weight of a layer>
+    <target of a layer>
+    <bias of a layer>
+    <class_weight>
+    <options of a layer>
+    <chunk_bytes>
 
     Returns
     -------
     loss : scalar or ndarray
         As `linear_cross_entropy`.
-    grads : tuple of ndarray
-        The gradients by `x`, `weight` and `bias` (None without a bias), each of the shape and dtype of its
-        argument (float64 for integers). For ``reduction="none"`` they are those of the sum of the losses.
+    <grads of a layer>
         Ignored positions take no part: their rows of `x` may hold anything.
 
     Raises

@@ -6,22 +6,8 @@ from . import _check, _kernels
 from ._docs import documented
 from ._threads import threads_for
 
-_WINDOW = """kernel_size : int or (int, int)
-        Size of the window.
-    stride : int or (int, int), optional
-        Steps between windows; None means `kernel_size`.
-    padding : int or (int, int), optional
-        Cells around the image on both sides, at most half of the kernel's size."""
 
-_CEIL = """ceil_mode : bool, optional
-        Keep a last window that hangs over the edge, if it starts inside the image or the padding before
-        it."""
-
-
-_documented = documented(window=_WINDOW, ceil=_CEIL)
-
-
-@_documented
+@documented
 def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
     """
     Largest element of every window.
@@ -30,13 +16,13 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64. Padding counts as -inf; a NaN in a window makes its result
-        NaN.
-    <window>
-    dilation : int or (int, int), optional
-        Steps between the elements of a window.
-    <ceil>
+    <x of images>
+        Padding counts as -inf; a NaN in a window makes its result NaN.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <dilation of pooling>
+    <ceil_mode>
 
     Returns
     -------
@@ -69,21 +55,21 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
     return out
 
 
-@_documented
+@documented
 def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
     """
     Gradient of `max_pool2d`: each output's gradient goes to the first maximum of its window.
 
     Parameters
     ----------
-    grad : array_like of float, shape (N, C, OH, OW)
-        Gradient of a scalar with respect to the output.
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass. In a window with NaNs the first NaN is the maximum.
-    <window>
-    dilation : int or (int, int), optional
-        Steps between the elements of a window.
-    <ceil>
+    <grad of images>
+    <x of the forward pass>
+        In a window with NaNs the first NaN is the maximum.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <dilation of pooling>
+    <ceil_mode>
 
     Returns
     -------
@@ -115,19 +101,20 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
     return out
 
 
-@_documented
+@documented
 def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """
     Mean of every window.
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64. Padding counts as 0.
-    <window>
-    <ceil>
-    count_include_pad : bool, optional
-        Whether the divisor counts the padding. Cells beyond it, under a window of `ceil_mode`, never count.
+    <x of images>
+        Padding counts as 0.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <ceil_mode>
+    <count_include_pad>
 
     Returns
     -------
@@ -157,7 +144,7 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count
     return out
 
 
-@_documented
+@documented
 def avg_pool2d_backward(
     grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True
 ):
@@ -166,14 +153,14 @@ def avg_pool2d_backward(
 
     Parameters
     ----------
-    grad : array_like of float, shape (N, C, OH, OW)
-        Gradient of a scalar with respect to the output.
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass; only their shape and dtype matter.
-    <window>
-    <ceil>
-    count_include_pad : bool, optional
-        As in the forward pass.
+    <grad of images>
+    <x of the forward pass>
+        Only their shape and dtype matter.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <ceil_mode>
+    <count_include_pad>
 
     Returns
     -------

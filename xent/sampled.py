@@ -16,27 +16,8 @@ from ._softmax_loss import numpy_scalar
 from .linear import BLOCK_BYTES, PLAIN, divisor_of, losses_of
 from .sigmoid import log_sigmoid, sigmoid
 
-_LAYER = """x : array_like of float, shape (..., D)
-        What goes into the layer: D features for each position.
-    weight : array_like of float, shape (C, D)
-        The weights of the layer, a row for each class. Only the rows of labels and samples are read.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)``."""
 
-_REST = """bias : array_like of float, shape (C,), optional
-        Added to the scores.
-    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        As in `cross_entropy`; the first, third and fourth mean are the same here."""
-
-_GRADS = """grads : tuple of ndarray
-        The gradients by `x`, `weight` and `bias` (None without a bias), each of the shape and dtype of its
-        argument (float64 for integers); rows of classes that are neither label nor sample are 0. For
-        ``reduction="none"`` they are those of the sum of the losses."""
-
-_documented = documented(layer=_LAYER, rest=_REST, grads=_GRADS)
-
-
-@_documented
+@documented
 def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
     """
     Noise-contrastive estimation: tells the label from K samples of noise.
@@ -48,19 +29,17 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
 
     Parameters
     ----------
-    <layer>
-    noise : array_like of int, shape (K,) or (..., K)
-        Classes that were drawn from the noise distribution, for all positions together or for each. A class
-        that occurs twice counts twice.
-    noise_log_prob : array_like of float, shape (C,)
-        The logarithm of q, the probability of each class under the noise distribution.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <noise>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
-    scalar or ndarray
-        The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. Sums are accumulated in
-        float64.
+    <loss of a layer>
 
     Raises
     ------
@@ -100,23 +79,27 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
     return _solve(x, weight, target, bias, samples, reduction, _nce, False)[0]
 
 
-@_documented
+@documented
 def nce_loss_value_and_grad(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
     """
     `nce_loss` and its gradients.
 
     Parameters
     ----------
-    <layer>
-    noise, noise_log_prob
-        As in `nce_loss`.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <noise>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
     loss : scalar or ndarray
         As `nce_loss`.
-    <grads>
+    <grads of a layer>
+        <rows of zeros>
 
     Raises
     ------
@@ -145,7 +128,7 @@ def nce_loss_value_and_grad(x, weight, target, noise, noise_log_prob, bias=None,
     return _solve(x, weight, target, bias, samples, reduction, _nce, True)
 
 
-@_documented
+@documented
 def sampled_softmax_cross_entropy(
     x, weight, target, sampled, sampled_log_prob, bias=None, *, reduction="mean"
 ):
@@ -159,20 +142,17 @@ def sampled_softmax_cross_entropy(
 
     Parameters
     ----------
-    <layer>
-    sampled : array_like of int, shape (K,) or (..., K)
-        Classes that were drawn, for all positions together or for each. A sample that is the label is left
-        out; one that occurs twice counts twice.
-    sampled_log_prob : array_like of float, shape (C,)
-        The logarithm of q, the probability of each class to be drawn, or of the expected number of draws: a
-        constant added to it does not matter.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <sampled>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
-    scalar or ndarray
-        The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. Sums are accumulated in
-        float64.
+    <loss of a layer>
 
     Raises
     ------
@@ -216,7 +196,7 @@ def sampled_softmax_cross_entropy(
     return _solve(x, weight, target, bias, samples, reduction, _sampled_softmax, False)[0]
 
 
-@_documented
+@documented
 def sampled_softmax_cross_entropy_value_and_grad(
     x, weight, target, sampled, sampled_log_prob, bias=None, *, reduction="mean"
 ):
@@ -225,16 +205,20 @@ def sampled_softmax_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    <layer>
-    sampled, sampled_log_prob
-        As in `sampled_softmax_cross_entropy`.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <sampled>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
     loss : scalar or ndarray
         As `sampled_softmax_cross_entropy`.
-    <grads>
+    <grads of a layer>
+        <rows of zeros>
 
     Raises
     ------

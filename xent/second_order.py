@@ -5,18 +5,15 @@ import numpy as np
 from . import _check
 from ._docs import documented
 from ._softmax_loss import Options, check_gamma, checked, divisor_of, solve, solve_twice
-from .cross_entropy import OPTIONS, TARGET, cross_entropy
+from .cross_entropy import cross_entropy
 from .softmax import logsumexp, softmax
 
 # Factors of U p (1 - p); "absolute" is another thing.
 _HESSIANS = ("diagonal", "upper", "friedman", "absolute")
 _BLOCK = 2**16  # elements of the float64 arrays that a Hessian-vector product works on: half a MiB each
 
-_documented = documented(target=TARGET, options=OPTIONS)
 
-
-# of the options that a second derivative knows, those up to the first that it does not
-@documented(target=TARGET, options=OPTIONS.split("    z_loss :")[0].rstrip())
+@documented
 def cross_entropy_grad_hess(
     logits,
     target,
@@ -43,9 +40,9 @@ def cross_entropy_grad_hess(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64. Row-major (N, C) or, with
-        ``axis=0`` or in Fortran order, class-major: the results lie in memory as the logits do.
+    <logits>
+        Row-major (N, C) or, with ``axis=0`` or in Fortran order, class-major: the results lie in memory as
+        the logits do.
     <target>
     hessian : {"diagonal", "upper", "friedman", "absolute"}, optional
         The rule. "diagonal": k = 1, the diagonal of the Hessian. "upper": k = 2, a bound of the whole Hessian
@@ -53,9 +50,14 @@ def cross_entropy_grad_hess(
     out : pair of ndarray, optional
         Where to put gradient and second derivatives: the shape of `logits` and the dtype of the result. The
         first may be `logits` itself.
-    <options>
-    temperature, prior, reduction
-        As in `cross_entropy`.
+    <axis>
+    <weight of classes>
+    <sample_weight>
+    <ignore_index>
+    <label_smoothing>
+    <temperature>
+    <prior>
+    <reduction of cross_entropy>
 
     Returns
     -------
@@ -129,7 +131,7 @@ def _factor(hessian, classes):
 #     (H v)_c = u'_c (H_u (u' v))_c + g_c u''_c / u'_c v_c   g: the gradient by x
 
 
-@_documented
+@documented
 def cross_entropy_hvp(
     logits,
     target,
@@ -156,12 +158,11 @@ def cross_entropy_hvp(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
+    <logits>
     <target>
     vector : array_like of float
         v, of the shape of `logits`.
-    <options>
+    <options of cross_entropy>
 
     Returns
     -------

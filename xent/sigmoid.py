@@ -4,9 +4,11 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import deliver, result_array
+from ._docs import documented
 from ._threads import threads_for
 
 
+@documented
 def sigmoid(x, *, out=None):
     """
     Logistic sigmoid.
@@ -15,10 +17,8 @@ def sigmoid(x, *, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x>
+    <out of results>
 
     Returns
     -------
@@ -49,6 +49,7 @@ def sigmoid(x, *, out=None):
     return _elementwise(_kernels.sigmoid, x, out)
 
 
+@documented
 def log_sigmoid(x, *, out=None):
     """
     Logarithm of the logistic sigmoid.
@@ -57,10 +58,8 @@ def log_sigmoid(x, *, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x>
+    <out of results>
 
     Returns
     -------

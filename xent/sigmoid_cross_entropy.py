@@ -9,33 +9,8 @@ from ._docs import documented
 from ._softmax_loss import numpy_scalar
 from ._threads import WORTH_A_THREAD, threads_for
 
-_TARGET = """target : array_like
-        Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
-        [0, 1]."""
 
-_OPTIONS = """weight : array_like of float, optional
-        Factors of the elements, finite and not negative; any shape that broadcasts to that of `logits`.
-    pos_weight : array_like of float, optional
-        Factors of the first term, that of t, likewise; typically one per class, such as the negative examples
-        per positive one.
-    label_smoothing : float, optional
-        e in [0, 1]: ``t = (1 - e) * target + e / 2``.
-    gamma : float, optional
-        Focal loss: the elements are multiplied by ``(1 - p_t)**gamma``, gamma >= 0, which takes weight from
-        what is predicted well.
-    alpha : float, optional
-        alpha in [0, 1]: the elements are multiplied by ``alpha * t + (1 - alpha) * (1 - t)``. None: by 1.
-    ignore_index : int, optional
-        Elements with this target count for nothing: loss 0, gradient 0. (Integer targets only.)
-    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        "none": one loss per element. "sum": their sum. "mean" and "mean_valid": the sum over the number of
-        elements that are not ignored, whatever their weights. "mean_full": over the number of all elements.
-        "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
-
-_documented = documented(target=_TARGET, options=_OPTIONS)
-
-
-@_documented
+@documented
 def sigmoid_cross_entropy(
     logits,
     target,
@@ -58,10 +33,15 @@ def sigmoid_cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------
@@ -110,7 +90,7 @@ def sigmoid_cross_entropy(
     return _solve(logits, target, options, True, False, None, None)[0]
 
 
-@_documented
+@documented
 def sigmoid_cross_entropy_grad(
     logits,
     target,
@@ -134,15 +114,17 @@ def sigmoid_cross_entropy_grad(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    grad_output : array_like of float, optional
-        Upstream gradient, of the shape of the loss; None means 1.
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits`
-        itself.
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <grad_output>
+    <out>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------
@@ -170,7 +152,7 @@ def sigmoid_cross_entropy_grad(
     return _solve(logits, target, options, False, True, out, grad_output)[1]
 
 
-@_documented
+@documented
 def sigmoid_cross_entropy_value_and_grad(
     logits,
     target,
@@ -189,13 +171,16 @@ def sigmoid_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits``
-        overwrites the logits.
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <out>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------

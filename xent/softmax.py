@@ -4,9 +4,11 @@ import numpy as np
 
 from . import _check, _kernels
 from ._call import call, deliver, result_array
+from ._docs import documented
 from ._threads import WORTH_A_THREAD, threads_for
 
 
+@documented
 def softmax(x, axis=-1, *, temperature=1.0, out=None):
     """
     Softmax along one axis.
@@ -15,14 +17,11 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Parameters
     ----------
-    x : array_like of float, shape (..., C, ...)
-        Logits. Integers and bools become float64.
-    axis : int, optional
-        The class axis.
-    temperature : float, optional
-        T, greater than 0. Larger values give flatter distributions.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x of softmax>
+    <axis>
+    <temperature>
+        Larger values give flatter distributions.
+    <out of results>
 
     Returns
     -------
@@ -61,6 +60,7 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     return _forward(False, x, axis, temperature, out)
 
 
+@documented
 def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     """
     Logarithm of the softmax along one axis.
@@ -69,14 +69,10 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Parameters
     ----------
-    x : array_like of float, shape (..., C, ...)
-        Logits. Integers and bools become float64.
-    axis : int, optional
-        The class axis.
-    temperature : float, optional
-        T, greater than 0.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x of softmax>
+    <axis>
+    <temperature>
+    <out of results>
 
     Returns
     -------
@@ -128,6 +124,7 @@ def _forward(logarithm, x, axis, temperature, out):
     return out
 
 
+@documented
 def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     """
     Logarithm of the sum of exponentials along one or more axes.
@@ -136,8 +133,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
+    <x>
     axis : int, tuple of int or None, optional
         The axis or axes to sum over; None means all of them.
     b : array_like of float, optional
@@ -223,6 +219,7 @@ def _weighted_logsumexp(x, b, axes):
         return np.log(np.sum(b * np.exp(x - top), axis=axes, keepdims=True)) + top
 
 
+@documented
 def softmax_backward(grad, y, axis=-1, *, out=None):
     """
     Vector-Jacobian product of the softmax: the gradient with respect to its input.
@@ -231,14 +228,10 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
 
     Parameters
     ----------
-    grad : array_like of float
-        Gradient of a scalar with respect to ``y``, of the shape of `y`.
-    y : array_like of float, shape (..., C, ...)
-        ``softmax(x)``.
-    axis : int, optional
-        The class axis.
-    out : ndarray, optional
-        Where to put the result. It may be `grad` or `y` itself.
+    <grad of y>
+    <y of softmax>
+    <axis>
+    <out of y>
 
     Returns
     -------
@@ -264,6 +257,7 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
     return _backward(_kernels.softmax_backward, grad, y, axis, out)
 
 
+@documented
 def log_softmax_backward(grad, y, axis=-1, *, out=None):
     """
     Vector-Jacobian product of the log-softmax: the gradient with respect to its input.
@@ -272,14 +266,11 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
 
     Parameters
     ----------
-    grad : array_like of float
-        Gradient of a scalar with respect to ``y``, of the shape of `y`.
+    <grad of y>
     y : array_like of float, shape (..., C, ...)
         ``log_softmax(x)``.
-    axis : int, optional
-        The class axis.
-    out : ndarray, optional
-        Where to put the result. It may be `grad` or `y` itself.
+    <axis>
+    <out of y>
 
     Returns
     -------
@@ -315,6 +306,7 @@ def _backward(kernel, grad, y, axis, out):
     return out
 
 
+@documented
 def softmax_jacobian(y, axis=-1):
     """
     Jacobian matrices of the softmax.
@@ -323,10 +315,8 @@ def softmax_jacobian(y, axis=-1):
 
     Parameters
     ----------
-    y : array_like of float, shape (..., C, ...)
-        ``softmax(x)``.
-    axis : int, optional
-        The class axis.
+    <y of softmax>
+    <axis>
 
     Returns
     -------
