@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from . import _check, _kernels
 from ._call import deliver, result_array
 from ._docs import documented
 from ._threads import threads_for
+from ._window import pair, phases, sliding_window, transposed_window
 
 # The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications
 # and additions.
@@ -82,7 +82,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     """
     x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
     groups = _check_shapes(x, weight, groups)
-    window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
@@ -162,7 +162,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     """
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
     groups = _check_shapes(x, weight, groups)
-    window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     _check.same_shape(grad, shape, "grad", "the output")
     if not isinstance(needs, (tuple, list)) or len(needs) != 3:
@@ -244,9 +244,7 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     """
     x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
     groups = _check_transposed_shapes(x, weight, groups)
-    window = _check.transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation
-    )
+    window = transposed_window(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
     if bias is not None:
         _check.same_shape(bias, (groups * weight.shape[1],), "bias", "the output channels")
         bias = np.ascontiguousarray(bias)
@@ -291,8 +289,8 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
            [4., 5., 7., 8.]])
     """
     x = _check.images(_check.floats(x, "x", half=False), "x")
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    window = _check.window(x.shape[2:], kernel, stride, padding, dilation)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
     out = np.empty((n, c * kernel[0] * kernel[1], window.out_h * window.out_w), x.dtype)
     _kernels.im2col(np.ascontiguousarray(x), out, n * c, window, threads_for(out.size))
@@ -338,9 +336,9 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
            [1., 2., 1.]])
     """
     cols = _check.floats(cols, "cols", half=False)
-    size = _check.pair(output_size, "output_size", 1)
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    window = _check.window(size, kernel, stride, padding, dilation)
+    size = pair(output_size, "output_size", 1)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    window = sliding_window(size, kernel, stride, padding, dilation)
     offsets, pixels = kernel[0] * kernel[1], window.out_h * window.out_w
     if cols.ndim != 3 or cols.shape[1] % offsets or cols.shape[2] != pixels:
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
@@ -395,45 +393,6 @@ def _order(weight, groups):
     return 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
 
 
-# The transpose of a convolution. An input pixel y receives weight i from the output pixel o with
-#
-#     o stride - before + i dilation = y.
-#
-# With period = stride / gcd and step = dilation / gcd, the taps that reach the pixels y = first + q stride of
-# one phase are i = start + m period, and they come from
-#
-#     o = (first + before - start dilation) / stride + q - m step,
-#
-# which is an ordinary convolution of stride 1 and dilation `step` over the outputs, with the taps in reverse
-# order.
-
-
-class _Phase(NamedTuple):
-    """The pixels first, first + stride, ... of one axis, and the convolution that gives them."""
-
-    first: int
-    pixels: int
-    start: int
-    period: int
-    taps: int
-    before: int
-    dilation: int
-
-
-def _phases(size, kernel, stride, dilation, before):
-    """Yield the phases of an axis that any tap reaches."""
-    common = math.gcd(stride, dilation)
-    period, step = stride // common, dilation // common
-    for start in range(min(kernel, period)):
-        first = (start * dilation - before) % stride
-        if first < size:
-            taps = -(-(kernel - start) // period)
-            nearest = (first + before - start * dilation) // stride
-            yield _Phase(
-                first, -(-(size - first) // stride), start, period, taps, (taps - 1) * step - nearest, step
-            )
-
-
 def _transposed(y, weight, bias, window, groups):
     """Return the transpose of a convolution, whose outputs are like y, applied to y."""
     shape = (len(y), groups * weight.shape[1], window.height, window.width)
@@ -444,8 +403,8 @@ def _transposed(y, weight, bias, window, groups):
         return _transposed_by_columns(y, weight, bias, window, groups, result)
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
-    rows = list(_phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
-    columns = list(_phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
+    rows = list(phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
+    columns = list(phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
     if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
         result[...] = 0 if bias is None else bias[:, None, None]  # no tap reaches some pixels
     for r, c in itertools.product(rows, columns):

@@ -5,6 +5,7 @@ import numpy as np
 from . import _check, _kernels
 from ._docs import documented
 from ._threads import threads_for
+from ._window import pair, sliding_window
 
 
 @documented
@@ -194,12 +195,12 @@ def avg_pool2d_backward(
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
     """Return the images in C order and the window."""
     x = np.ascontiguousarray(_check.images(_check.floats(x, "x", half=False), "x"))
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    padding = _check.pair(padding, "padding", 0)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    padding = pair(padding, "padding", 0)
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
         raise ValueError(f"padding must be at most half of kernel_size {kernel}, got {padding}")
     stride = kernel if stride is None else stride
-    return x, _check.window(x.shape[2:], kernel, stride, padding, dilation, bool(ceil_mode))
+    return x, sliding_window(x.shape[2:], kernel, stride, padding, dilation, bool(ceil_mode))
 
 
 def _shape(x, window):

@@ -12,8 +12,8 @@ import numpy as np
 
 from . import _check
 from ._docs import documented
+from ._linear import BLOCK_BYTES, PLAIN, divisor_of, losses_of
 from ._softmax_loss import numpy_scalar
-from .linear import BLOCK_BYTES, PLAIN, divisor_of, losses_of
 from .sigmoid import log_sigmoid, sigmoid
 
 
