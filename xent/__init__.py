@@ -5,16 +5,18 @@ from ._config import __version__, show_config
 from ._evaluation import Evaluation
 from ._threads import get_num_threads, num_threads, set_num_threads
 from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
-from .cross_entropy import (
-    cross_entropy,
-    cross_entropy_grad,
-    cross_entropy_value_and_grad,
-    nll_loss,
-    nll_loss_grad,
-    nll_loss_value_and_grad,
+from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
+from .divergence import (
+    distillation_loss,
+    distillation_loss_grad,
+    distillation_loss_value_and_grad,
+    kl_div,
+    kl_div_grad,
+    kl_div_value_and_grad,
 )
 from .evaluate import evaluate
 from .linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from .nll import nll_loss, nll_loss_grad, nll_loss_value_and_grad
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .probabilities import (
     binary_cross_entropy,
@@ -23,16 +25,7 @@ from .probabilities import (
     cross_entropy_probs,
     cross_entropy_probs_grad,
     cross_entropy_probs_value_and_grad,
-    distillation_loss,
-    distillation_loss_grad,
-    distillation_loss_value_and_grad,
     entropy,
-    kl_div,
-    kl_div_grad,
-    kl_div_value_and_grad,
-    mse_loss,
-    mse_loss_grad,
-    mse_loss_value_and_grad,
 )
 from .sampled import (
     nce_loss,
@@ -55,6 +48,7 @@ from .softmax import (
     softmax_backward,
     softmax_jacobian,
 )
+from .squared_error import mse_loss, mse_loss_grad, mse_loss_value_and_grad
 
 __all__ = [
     "Evaluation",

@@ -6,14 +6,11 @@ expected, what came.
 
 import math
 import operator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.exceptions import AxisError
 
 F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
-# Of any size of an image or a window: the product of two of them fits into 64 bits.
-_LARGEST = 2**31 - 1
 
 
 # ---- data ----
@@ -86,6 +83,13 @@ def one_per_class(array, classes, name):
     """Raise unless an array has the shape (classes,)."""
     if array.shape != (classes,):
         raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
+
+
+def images(array, name):
+    """Raise unless an array is (N, C, H, W)."""
+    if array.ndim != 4:
+        raise ValueError(f"{name} must have 4 dimensions, (N, C, H, W), got shape {array.shape}")
+    return array
 
 
 def same_shape(array, shape, name, of):
@@ -308,125 +312,6 @@ def curvature(hessian, classes):
     if classes == 1:
         raise ValueError('hessian="friedman" needs more than one class: its factor is C / (C - 1)')
     return classes / max(classes - 1, 1)
-
-
-# ---- sliding windows ----
-
-
-class Window(NamedTuple):
-    """The geometry of a sliding window: the fields of the kernels' xent_window, then the padding behind."""
-
-    height: int
-    width: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    dilation_h: int
-    dilation_w: int
-    top: int
-    left: int
-    out_h: int
-    out_w: int
-    bottom: int
-    right: int
-
-
-def pair(value, name, low):
-    """Return two ints, at least `low`, from an int or a pair."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair, got {len(value)} numbers: {value}")
-        return tuple(integer(v, name, low) for v in value)
-    return (integer(value, name, low),) * 2
-
-
-def _padding(padding, size, kernel, stride, dilation):
-    """Return ((top, bottom), (left, right)) for `padding` in any of its forms."""
-    if isinstance(padding, str):
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if padding != "same":
-            raise ValueError(
-                f'padding must be "valid", "same", an integer, a pair or two pairs, got {padding!r}'
-            )
-        both = []
-        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
-            total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
-            both.append((total // 2, total - total // 2))
-        return tuple(both)
-    if isinstance(padding, np.ndarray):
-        padding = padding.tolist()
-    if isinstance(padding, (tuple, list)) and any(isinstance(p, (tuple, list)) for p in padding):
-        if len(padding) != 2 or not all(isinstance(p, (tuple, list)) for p in padding):
-            raise ValueError(f"padding must be ((top, bottom), (left, right)), got {padding}")
-        return pair(padding[0], "padding", 0), pair(padding[1], "padding", 0)
-    vertical, horizontal = pair(padding, "padding", 0)
-    return (vertical, vertical), (horizontal, horizontal)
-
-
-def window(size, kernel, stride, padding, dilation, ceil_mode=False):
-    """Return the Window over an image of `size` (height, width); raise if no output is left."""
-    stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
-    padding = _padding(padding, size, kernel, stride, dilation)
-    out = []
-    for axis, name in enumerate(("height", "width")):
-        before, after = padding[axis]
-        free = size[axis] + before + after - ((kernel[axis] - 1) * dilation[axis] + 1)
-        n = (free + (stride[axis] - 1 if ceil_mode else 0)) // stride[axis] + 1
-        # ceil_mode keeps a last window only if it starts inside the input or the padding before it.
-        if ceil_mode and (n - 1) * stride[axis] >= size[axis] + before:
-            n -= 1
-        if n < 1 or size[axis] < 1:
-            raise ValueError(
-                f"the kernel is larger than the padded input: {name} {size[axis]}, padding {before} + "
-                f"{after}, kernel {kernel[axis]} with dilation {dilation[axis]}"
-            )
-        out.append(n)
-    (top, bottom), (left, right) = padding
-    return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right))
-
-
-def _bounded(window):
-    """Return a Window; raise if one of its numbers could overflow in the kernels."""
-    for field, value in window._asdict().items():
-        if value > _LARGEST:
-            raise ValueError(f"{field} is {value}, more than the largest that is supported, {_LARGEST}")
-    return window
-
-
-def transposed_window(outputs, kernel, stride, padding, output_padding, dilation):
-    """Return the Window of the convolution that has `outputs` (height, width) and is transposed."""
-    stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
-    extra = pair(output_padding, "output_padding", 0)
-    if isinstance(padding, str) and padding == "same":
-        raise ValueError('padding must not be "same": the size of the output cannot be told from it')
-    padding = _padding(padding, outputs, kernel, stride, dilation)
-    size = []
-    for axis, name in enumerate(("height", "width")):
-        before, after = padding[axis]
-        if extra[axis] >= max(stride[axis], dilation[axis]):
-            raise ValueError(
-                f"output_padding must be smaller than stride or dilation, got {extra[axis]} with stride "
-                f"{stride[axis]} and dilation {dilation[axis]}"
-            )
-        whole = (outputs[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 + extra[axis]
-        if whole <= before + after or outputs[axis] < 1:
-            raise ValueError(
-                f"padding must leave some of the output: {name} {max(whole, 0)}, padding {before} + {after}"
-            )
-        size.append(whole - before - after)
-    (top, bottom), (left, right) = padding
-    return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *outputs, bottom, right))
-
-
-def images(array, name):
-    """Raise unless an array is (N, C, H, W)."""
-    if array.ndim != 4:
-        raise ValueError(f"{name} must have 4 dimensions, (N, C, H, W), got shape {array.shape}")
-    return array
 
 
 # ---- targets ----

@@ -1,13 +1,229 @@
-"""Docstrings that share parameters: each stands once, and is filled in where a docstring names it."""
+"""Texts of parameters that several docstrings share: each stands here once, without indentation.
+
+A docstring names an entry on a line of its own, ``<name>``. ``{x}`` in an entry is the first argument of the
+function. Where the meaning of a parameter differs between families, its entries are told apart by "of".
+"""
 
 
-def documented(**parts):
-    """Return a decorator that replaces ``<name>`` in a docstring by the part of that name."""
+def _reduction(each, means):
+    return f"""reduction : {{"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}}, optional
+    "none": one loss per {each}. "sum": their sum. A mean over nothing is 0.
+    {means}
+    "mean_batch": over the length of the first axis."""
 
-    def fill(function):
-        if function.__doc__:  # None under python -OO
-            for name, text in parts.items():
-                function.__doc__ = function.__doc__.replace(f"<{name}>", text)
+
+_COUNTED = """"mean_valid": over the number of counted positions. "mean_full": over that of all positions."""
+
+ENTRIES = {
+    # ---- what a function is given ----
+    "logits": """logits : array_like of float, shape (..., C, ...)
+    Unnormalised log-probabilities. Integers and bools become float64.""",
+    "logits of elements": """logits : array_like of float
+    Log-odds, of any shape. Integers and bools become float64.""",
+    "log_probs": """log_probs : array_like of float, shape (..., C, ...)
+    Log-probabilities in nats, such as `log_softmax` returns. Integers and bools become float64.""",
+    "probs": """probs : array_like of float, shape (..., C, ...)
+    Probabilities, such as `softmax` returns. They are not normalised. Integers and bools become float64.""",
+    "probs of elements": """probs : array_like of float
+    Probabilities, such as `sigmoid` returns. Integers and bools become float64.""",
+    "student_logits": """student_logits : array_like of float, shape (..., C, ...)
+    Logits of the student. Integers and bools become float64.""",
+    "teacher_logits": """teacher_logits : array_like of float
+    Logits of the teacher, of the shape of `student_logits`; no gradient is taken by them.""",
+    "pred": """pred : array_like of float
+    Predictions. Integers and bools become float64.""",
+    "x": """x : array_like of float
+    Integers and bools become float64.""",
+    "x of softmax": """x : array_like of float, shape (..., C, ...)
+    Logits. Integers and bools become float64.""",
+    "y of softmax": """y : array_like of float, shape (..., C, ...)
+    ``softmax(x)``.""",
+    "grad of y": """grad : array_like of float
+    Gradient of a scalar with respect to ``y``, of the shape of `y`.""",
+    # ---- targets ----
+    "target": """target : array_like
+    Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`. Or
+    probabilities: floats, of the shape of `logits`; they are not normalised.""",
+    "target of labels": """target : array_like of int
+    Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.""",
+    "target of probs": """target : array_like
+    Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)``. Or probabilities:
+    floats, of the shape of `probs`; they are not normalised.""",
+    "target of elements": """target : array_like
+    Probabilities or labels 0 and 1, of the shape of `probs`. They are converted to the dtype of `probs`
+    (float32 if that has 16 bits).""",
+    "target of sigmoid_cross_entropy": """target : array_like
+    Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
+    [0, 1].""",
+    "target of kl_div": """target : array_like of float
+    Probabilities, or with `log_target` their logarithms in nats, of the shape of `log_probs`.""",
+    "log_target": """log_target : bool, optional
+    Whether `target` holds logarithms.""",
+    "target of mse_loss": """target : array_like of float
+    Of the shape of `pred`, and converted to its dtype (float32 if that has 16 bits).""",
+    # ---- gradients and results ----
+    "grad_output": """grad_output : array_like of float, optional
+    Upstream gradient, of the shape of the loss; None means 1.""",
+    "out": """out : ndarray, optional
+    Where to put the gradient: the shape of `{x}` and the dtype of the result. It may be
+    `{x}` itself.""",
+    "out of results": """out : ndarray, optional
+    Where to put the result: the shape of `{x}` and the dtype of the result. It may be `{x}` itself.""",
+    "out of y": """out : ndarray, optional
+    Where to put the result. It may be `grad` or `y` itself.""",
+    # ---- options ----
+    "axis": """axis : int, optional
+    The class axis. Every other axis is a position.""",
+    "weight of classes": """weight : array_like of float, shape (C,), optional
+    w: one factor per class, not negative.""",
+    "weight of probs": """weight : array_like of float, optional
+    Factors of the losses, broadcast with `probs`.""",
+    "weight of elements": """weight : array_like of float, optional
+    Factors of the elements, finite and not negative; any shape that broadcasts to that of `logits`.""",
+    "pos_weight": """pos_weight : array_like of float, optional
+    Factors of the first term, that of t, likewise; typically one per class, such as the negative examples
+    per positive one.""",
+    "sample_weight": """sample_weight : array_like of float, optional
+    One factor per position, not negative; multiplies the whole loss of the position.""",
+    "ignore_index": """ignore_index : int, optional
+    Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)""",
+    "ignore_index of elements": """ignore_index : int, optional
+    Elements with this target count for nothing: loss 0, gradient 0. (Integer targets only.)""",
+    "label_smoothing": """label_smoothing : float, optional
+    e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class
+    weights included.""",
+    "label_smoothing of elements": """label_smoothing : float, optional
+    e in [0, 1]: ``t = (1 - e) * target + e / 2``.""",
+    "z_loss": """z_loss : float, optional
+    Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.""",
+    "gamma": """gamma : float, optional
+    Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y. (Index
+    targets without label smoothing only.)""",
+    "gamma of elements": """gamma : float, optional
+    Focal loss: the elements are multiplied by ``(1 - p_t)**gamma``, gamma >= 0, which takes weight from what
+    is predicted well.""",
+    "alpha": """alpha : float, optional
+    alpha in [0, 1]: the elements are multiplied by ``alpha * t + (1 - alpha) * (1 - t)``. None: by 1.""",
+    "temperature": """temperature : float, optional
+    T, greater than 0: the logits are divided by it.""",
+    "logit_cap": """logit_cap : float, optional
+    c, greater than 0: logits u, after the temperature, become ``c * tanh(u / c)``.""",
+    "prior": """prior : array_like of float, shape (C,), optional
+    One positive class frequency per class; its logarithm is added to the logits in the end.""",
+    "clip": """clip : float, optional
+    e in (0, 1): probabilities are bounded to [e, 1] before the logarithm.""",
+    "clip of elements": """clip : float, optional
+    e in (0, 0.5): probabilities are bounded to [e, 1 - e] before the logarithm.""",
+    "base": """base : float, optional
+    Base of the logarithm, greater than 0 and not 1: 2 for bits, 10 for dits; None for nats.""",
+    "reduction of positions": _reduction(
+        "position", '"mean", "mean_valid" and "mean_full": over the number of positions.'
+    ),
+    "reduction of elements": _reduction(
+        "element", '"mean", "mean_valid" and "mean_full": over the number of elements.'
+    ),
+    "reduction of nll_loss": _reduction(
+        "position", f'"mean": over the sum of the weights ``w[y]`` of counted positions.\n    {_COUNTED}'
+    ),
+    "reduction of cross_entropy": _reduction(
+        "position",
+        f""""mean": over the sum of the weights ``w[y] * sample_weight`` of counted positions
+    (probability targets: over that of the sample weights).
+    {_COUNTED}""",
+    ),
+    "reduction of sigmoid_cross_entropy": _reduction(
+        "element",
+        """"mean" and "mean_valid": over the number of elements that are not ignored, whatever their weights.
+    "mean_full": over the number of all elements.""",
+    ),
+    # ---- a linear layer and its loss ----
+    "x of a layer": """x : array_like of float, shape (..., D)
+    What goes into the layer: D features for each position.""",
+    "read in parts": """It is read part by part, and may be a ``numpy.memmap`` that is larger than memory.""",
+    "weight of a layer": """weight : array_like of float, shape (C, D)
+    The weights of the layer, a row for each class.""",
+    "rows in use": """Only the rows of labels and samples are read.""",
+    "target of a layer": """target : array_like
+    Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`. Or
+    probabilities: floats, of shape (..., C); they are not normalised.""",
+    "target of samples": """target : array_like of int
+    Labels, of the shape of the positions, in ``[0, C)``.""",
+    "bias of a layer": """bias : array_like of float, shape (C,), optional
+    Added to ``x @ weight.T``.""",
+    "class_weight": """class_weight : array_like of float, shape (C,), optional
+    One factor per class, not negative: `weight` of `cross_entropy`.""",
+    "options of a layer": """sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, \
+logit_cap, prior, reduction
+    As in `cross_entropy`.""",
+    "chunk_bytes": """chunk_bytes : int, optional
+    The most memory in bytes that is held beside the arguments and the results, if that is enough for the
+    logits of one position. By default 256 MiB, of which a loss alone takes 64.""",
+    "noise": """noise : array_like of int, shape (K,) or (..., K)
+    Classes that were drawn from the noise distribution, for all positions together or for each. A class that
+    occurs twice counts twice.
+noise_log_prob : array_like of float, shape (C,)
+    The logarithm of q, the probability of each class under the noise distribution.""",
+    "sampled": """sampled : array_like of int, shape (K,) or (..., K)
+    Classes that were drawn, for all positions together or for each. A sample that is the label is left out;
+    one that occurs twice counts twice.
+sampled_log_prob : array_like of float, shape (C,)
+    The logarithm of q, the probability of each class to be drawn, or of the expected number of draws: a
+    constant added to it does not matter.""",
+    "loss of a layer": """scalar or ndarray
+    The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. Sums are accumulated in
+    float64.""",
+    "grads of a layer": """grads : tuple of ndarray
+    The gradients by `x`, `weight` and `bias` (None without a bias), each of the shape and dtype of its
+    argument (float64 for integers). For ``reduction="none"`` they are those of the sum of the losses.""",
+    "rows of zeros": """Rows of classes that are neither label nor sample are 0.""",
+    # ---- images and windows ----
+    "x of images": """x : array_like of float, shape (N, C, H, W)
+    Images. Integers and bools become float64.""",
+    "x of the forward pass": """x : array_like of float, shape (N, C, H, W)
+    The images of the forward pass.""",
+    "grad of images": """grad : array_like of float, shape (N, C, OH, OW)
+    Gradient of a scalar with respect to the output.""",
+    "kernels": """Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.""",
+    "bias of channels": """bias : array_like of float, shape (O,), optional
+    Added to each output channel.""",
+    "stride, dilation": """stride, dilation : int or (int, int), optional
+    Steps between windows and between the elements of a window: one number, or (vertical, horizontal).""",
+    "padding": """padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
+    Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is 0.
+    "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.""",
+    "groups": """groups : int, optional
+    Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.""",
+    "kernel_size": """kernel_size : int or (int, int)
+    Size of the window.""",
+    "stride of pooling": """stride : int or (int, int), optional
+    Steps between windows; None means `kernel_size`.""",
+    "padding of pooling": """padding : int or (int, int), optional
+    Cells around the image on both sides, at most half of the kernel's size.""",
+    "dilation of pooling": """dilation : int or (int, int), optional
+    Steps between the elements of a window.""",
+    "ceil_mode": """ceil_mode : bool, optional
+    Keep a last window that hangs over the edge, if it starts inside the image or the padding before it.""",
+    "count_include_pad": """count_include_pad : bool, optional
+    Whether the divisor counts the padding. Cells beyond it, under a window of `ceil_mode`, never count.""",
+}
+ENTRIES["options of cross_entropy"] = "\n".join(
+    ENTRIES[name]
+    for name in (
+        *("axis", "weight of classes", "sample_weight", "ignore_index", "label_smoothing", "z_loss"),
+        *("gamma", "temperature", "logit_cap", "prior", "reduction of cross_entropy"),
+    )
+)
+
+
+def documented(function):
+    """Put entries in the place of the lines that name them, as far indented as these lines are."""
+    if function.__doc__ is None:  # under python -OO
         return function
-
-    return fill
+    first, lines = function.__code__.co_varnames[0], function.__doc__.split("\n")
+    for k, line in enumerate(lines):
+        before, bracket, name = line.partition("<")
+        if bracket and name.endswith(">") and not before.strip():
+            entry = ENTRIES[name[:-1]].replace("{x}", first)
+            lines[k] = before + entry.replace("\n", "\n" + before)
+    function.__doc__ = "\n".join(lines)
+    return function

@@ -2,19 +2,14 @@
 
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from . import _check, _kernels
-from ._call import deliver, result_array
-from ._threads import threads_for
+from ._docs import documented
+from ._window import pair, phases, sliding_window, transposed_window
 
-# The unit of threads_for is one element of a softmax, which takes the time of some tens of multiplications
-# and additions.
-_PRODUCTS_PER_ELEMENT = 32
-
-
+@documented
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """
     Two-dimensional cross-correlation, which every framework calls convolution.
@@ -27,19 +22,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
+    <x of images>
     weight : array_like of float, shape (O, C / groups, kh, kw)
-        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
-    bias : array_like of float, shape (O,), optional
-        Added to each output channel.
-    stride, dilation : int or (int, int), optional
-        Steps between windows and between the elements of a window: one number, or (vertical, horizontal).
-    padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
-        Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is
-        0. "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.
-    groups : int, optional
-        Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.
+        <kernels>
+    <bias of channels>
+    <stride, dilation>
+    <padding>
+    <groups>
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     out : ndarray, optional
@@ -86,7 +75,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     """
     x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
     groups = _check_shapes(x, weight, groups)
-    window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
@@ -94,7 +83,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     if out is not None:
         _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = result_array(out, shape, x.dtype)
+    result = out if out is not None and out.flags.carray else np.empty(shape, x.dtype)
     _kernels.conv2d(
         np.ascontiguousarray(x),
         np.ascontiguousarray(weight),
@@ -105,12 +94,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
         activation == "relu",
         (0, window.out_w, 1),
         _order(weight, groups),
-        _threads(shape, weight),
-        threads_for(weight.size),
     )
-    return deliver(result, out)
+    if out is not None and result is not out:
+        out[...] = result
+    return result if out is None else out
 
 
+@documented
 def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
     """
     Gradients of `conv2d` with respect to the images, the kernels and the bias.
@@ -124,12 +114,12 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     grad : array_like of float, shape (N, O, OH, OW)
         Gradient of a scalar with respect to the output G. (After a ReLU: first set to 0 where the output is
         0.)
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass.
+    <x of the forward pass>
     weight : array_like of float, shape (O, C / groups, kh, kw)
         The kernels of the forward pass.
-    stride, padding, dilation, groups
-        As in `conv2d`.
+    <stride, dilation>
+    <padding>
+    <groups>
     needs : (bool, bool, bool), optional
         Which of the three gradients to compute.
 
@@ -165,25 +155,24 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     """
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
     groups = _check_shapes(x, weight, groups)
-    window = _check.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     _check.same_shape(grad, shape, "grad", "the output")
     if not isinstance(needs, (tuple, list)) or len(needs) != 3:
         raise ValueError(f"needs must be three bools, for x, weight and bias, got {needs!r}")
     x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
     grad = np.ascontiguousarray(grad)
-    threads = _threads(shape, weight)
     grad_x = grad_weight = grad_bias = None
     if needs[0]:
         grad_x = _transposed(grad, weight, None, window, groups)
     if needs[1]:
-        grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups, threads)
+        grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups)
     if needs[2]:
-        grad_bias = np.empty(weight.shape[0], x.dtype)
-        _kernels.conv2d_grad_bias(grad, grad_bias, threads_for(grad.size))
+        grad_bias = _kernels.conv2d_grad_bias(grad)
     return grad_x, grad_weight, grad_bias
 
 
+@documented
 def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """
     Transposed convolution: what `conv2d_backward` gives for the images, as a layer of its own.
@@ -194,12 +183,10 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
+    <x of images>
     weight : array_like of float, shape (C, O / groups, kh, kw)
-        Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.
-    bias : array_like of float, shape (O,), optional
-        Added to each output channel.
+        <kernels>
+    <bias of channels>
     stride, dilation, groups
         Of the convolution whose transpose this is, as in `conv2d`.
     padding : int, (int, int), ((int, int), (int, int)) or "valid", optional
@@ -248,27 +235,24 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     """
     x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
     groups = _check_transposed_shapes(x, weight, groups)
-    window = _check.transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation
-    )
+    window = transposed_window(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
     if bias is not None:
         _check.same_shape(bias, (groups * weight.shape[1],), "bias", "the output channels")
         bias = np.ascontiguousarray(bias)
     return _transposed(np.ascontiguousarray(x), np.ascontiguousarray(weight), bias, window, groups)
 
 
+@documented
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     """
     Write every window of every image as a column of a matrix.
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64.
-    kernel_size : int or (int, int)
-        Size of the window.
-    stride, padding, dilation
-        As in `conv2d`.
+    <x of images>
+    <kernel_size>
+    <stride, dilation>
+    <padding>
 
     Returns
     -------
@@ -296,14 +280,15 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
            [4., 5., 7., 8.]])
     """
     x = _check.images(_check.floats(x, "x", half=False), "x")
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    window = _check.window(x.shape[2:], kernel, stride, padding, dilation)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
     out = np.empty((n, c * kernel[0] * kernel[1], window.out_h * window.out_w), x.dtype)
-    _kernels.im2col(np.ascontiguousarray(x), out, n * c, window, threads_for(out.size))
+    _kernels.im2col(np.ascontiguousarray(x), out, n * c, window)
     return out
 
 
+@documented
 def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     """
     Add every column of an im2col matrix back to the pixels that it came from: the transpose of `im2col`.
@@ -314,10 +299,9 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
         Integers and bools become float64.
     output_size : (int, int)
         Height and width of the images.
-    kernel_size : int or (int, int)
-        Size of the window.
-    stride, padding, dilation
-        As in `conv2d`.
+    <kernel_size>
+    <stride, dilation>
+    <padding>
 
     Returns
     -------
@@ -343,15 +327,15 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
            [1., 2., 1.]])
     """
     cols = _check.floats(cols, "cols", half=False)
-    size = _check.pair(output_size, "output_size", 1)
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    window = _check.window(size, kernel, stride, padding, dilation)
+    size = pair(output_size, "output_size", 1)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    window = sliding_window(size, kernel, stride, padding, dilation)
     offsets, pixels = kernel[0] * kernel[1], window.out_h * window.out_w
     if cols.ndim != 3 or cols.shape[1] % offsets or cols.shape[2] != pixels:
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
     out = np.empty((n, c, *size), cols.dtype)
-    _kernels.col2im(np.ascontiguousarray(cols), out, n * c, window, threads_for(cols.size))
+    _kernels.col2im(np.ascontiguousarray(cols), out, n * c, window)
     return out
 
 
@@ -400,45 +384,6 @@ def _order(weight, groups):
     return 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
 
 
-# The transpose of a convolution. An input pixel y receives weight i from the output pixel o with
-#
-#     o stride - before + i dilation = y.
-#
-# With period = stride / gcd and step = dilation / gcd, the taps that reach the pixels y = first + q stride of
-# one phase are i = start + m period, and they come from
-#
-#     o = (first + before - start dilation) / stride + q - m step,
-#
-# which is an ordinary convolution of stride 1 and dilation `step` over the outputs, with the taps in reverse
-# order.
-
-
-class _Phase(NamedTuple):
-    """The pixels first, first + stride, ... of one axis, and the convolution that gives them."""
-
-    first: int
-    pixels: int
-    start: int
-    period: int
-    taps: int
-    before: int
-    dilation: int
-
-
-def _phases(size, kernel, stride, dilation, before):
-    """Yield the phases of an axis that any tap reaches."""
-    common = math.gcd(stride, dilation)
-    period, step = stride // common, dilation // common
-    for start in range(min(kernel, period)):
-        first = (start * dilation - before) % stride
-        if first < size:
-            taps = -(-(kernel - start) // period)
-            nearest = (first + before - start * dilation) // stride
-            yield _Phase(
-                first, -(-(size - first) // stride), start, period, taps, (taps - 1) * step - nearest, step
-            )
-
-
 def _transposed(y, weight, bias, window, groups):
     """Return the transpose of a convolution, whose outputs are like y, applied to y."""
     shape = (len(y), groups * weight.shape[1], window.height, window.width)
@@ -449,8 +394,8 @@ def _transposed(y, weight, bias, window, groups):
         return _transposed_by_columns(y, weight, bias, window, groups, result)
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
-    rows = list(_phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
-    columns = list(_phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
+    rows = list(phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
+    columns = list(phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
     if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
         result[...] = 0 if bias is None else bias[:, None, None]  # no tap reaches some pixels
     for r, c in itertools.product(rows, columns):
@@ -465,10 +410,8 @@ def _transposed(y, weight, bias, window, groups):
             -r.period * kernel_w,
             -c.period,
         )
-        products = len(y) * r.pixels * c.pixels * r.taps * c.taps * weight.shape[0] * channels
-        threads = threads_for(products // _PRODUCTS_PER_ELEMENT), threads_for(weight.size)
         outs = r.pixels, c.pixels
-        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order, *threads)
+        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order)
     return result
 
 
@@ -482,14 +425,8 @@ def _transposed_by_columns(y, weight, bias, window, groups, result):
     for n, g, c in itertools.product(range(len(y)), range(groups), range(channels)):
         columns = conv2d(by_group[n : n + 1, g], by_tap[g, :, c].T[:, :, None, None]).reshape(taps, pixels)
         target = result[n, g * channels + c]
-        _kernels.col2im(columns, target, 1, window, 1)
+        _kernels.col2im(columns, target, 1, window)
         if bias is not None:
             with np.errstate(all="ignore"):
                 target += bias[g * channels + c]
     return result
-
-
-def _threads(shape, weight):
-    """Return the number of threads for the products of an output of `shape`."""
-    n, o, height, width = shape
-    return threads_for(n * height * width * weight.size // _PRODUCTS_PER_ELEMENT)

@@ -1,49 +1,10 @@
-"""Cross-entropy from logits (softmax loss), and from log-probabilities (negative log-likelihood)."""
+"""Cross-entropy from logits (softmax loss)."""
 
-import numpy as np
-
-from . import _check
+from . import _kernels
 from ._docs import documented
-from ._kernels import quick_cross_entropy
-from ._softmax_loss import Options, divisor_of, numpy_scalar, solve
-from ._threads import WORTH_A_THREAD
-
-TARGET = """target : array_like
-        Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or
-        `ignore_index`. Or probabilities: floats, of the shape of `logits`; they are not normalised."""
-
-OPTIONS = """axis : int, optional
-        The class axis. Every other axis is a position.
-    weight : array_like of float, shape (C,), optional
-        w: one factor per class, not negative.
-    sample_weight : array_like of float, optional
-        One factor per position, not negative; multiplies the whole loss of the position.
-    ignore_index : int, optional
-        Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)
-    label_smoothing : float, optional
-        e in [0, 1]: mixes the uniform distribution into the target, ``t = (1 - e) * onehot + e / C``, class
-        weights included.
-    z_loss : float, optional
-        Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.
-    gamma : float, optional
-        Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y.
-        (Index targets without label smoothing only.)
-    temperature : float, optional
-        T, greater than 0: the logits are divided by it.
-    logit_cap : float, optional
-        c, greater than 0: logits u, after the temperature, become ``c * tanh(u / c)``.
-    prior : array_like of float, shape (C,), optional
-        One positive class frequency per class; its logarithm is added to the logits, after the cap.
-    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        "none": one loss per position. "sum": their sum. "mean": the sum over the sum of the weights
-        ``w[y] * sample_weight`` of counted positions (probability targets: over that of the sample weights).
-        "mean_valid": over the number of counted positions. "mean_full": over the number of all positions.
-        "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
-
-_documented = documented(target=TARGET, options=OPTIONS)
 
 
-@_documented
+@documented
 def cross_entropy(
     logits,
     target,
@@ -70,10 +31,9 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
+    <logits>
     <target>
-    <options>
+    <options of cross_entropy>
 
     Returns
     -------
@@ -119,21 +79,13 @@ def cross_entropy(
     >>> print(xent.cross_entropy(np.float32([20, 0]), 0))
     2.0611537e-09
     """
-    # A tuple of the options, made and taken apart, would cost a small call a tenth of its time.
-    quick = quick_cross_entropy(
-        logits, target, None, False, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+    return _kernels.cross_entropy(
+        logits, target, None, None, _kernels.want_value, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    if quick is not None:
-        return quick[0]
-    options = (
-        axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
-    )  # fmt: skip
-    return solve(logits, target, options, False)[0]
 
 
-@_documented
+@documented
 def cross_entropy_grad(
     logits,
     target,
@@ -161,15 +113,11 @@ def cross_entropy_grad(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
+    <logits>
     <target>
-    grad_output : array_like of float, optional
-        Upstream gradient, of the shape of the loss; None means 1.
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits`
-        itself.
-    <options>
+    <grad_output>
+    <out>
+    <options of cross_entropy>
 
     Returns
     -------
@@ -192,20 +140,13 @@ def cross_entropy_grad(
     >>> xent.cross_entropy_grad([1.0, 2.0, 3.0], 0).round(2)
     array([-0.91,  0.24,  0.67])
     """
-    quick = grad_output is None and quick_cross_entropy(
-        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+    return _kernels.cross_entropy(
+        logits, target, out, grad_output, _kernels.want_grad, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    if quick:
-        return quick[1]
-    options = (
-        axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
-    )  # fmt: skip
-    return solve(logits, target, options, True, out, grad_output)[1]
 
 
-@_documented
+@documented
 def cross_entropy_value_and_grad(
     logits,
     target,
@@ -228,13 +169,10 @@ def cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
+    <logits>
     <target>
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits``
-        overwrites the logits.
-    <options>
+    <out>
+    <options of cross_entropy>
 
     Returns
     -------
@@ -261,183 +199,7 @@ def cross_entropy_value_and_grad(
     >>> grad.round(2)
     array([[ 0.09,  0.24, -0.33]])
     """
-    quick = quick_cross_entropy(
-        logits, target, out, True, WORTH_A_THREAD, axis, weight, sample_weight, ignore_index,
+    return _kernels.cross_entropy(
+        logits, target, out, None, _kernels.want_value_and_grad, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    if quick is not None:
-        return quick
-    options = (
-        axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
-    )  # fmt: skip
-    return solve(logits, target, options, True, out)
-
-
-# ---- negative log-likelihood ----
-
-
-def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
-    """
-    Negative log-likelihood of labels, from log-probabilities.
-
-    .. math:: -w_y \\, \\mathrm{log\\_probs}_y
-
-    Parameters
-    ----------
-    log_probs : array_like of float, shape (..., C, ...)
-        Log-probabilities in nats, such as `log_softmax` returns. Integers and bools become float64.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-    axis, weight, ignore_index, reduction
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    scalar or ndarray
-        The loss in nats: float64 for float64 input, else float32.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `cross_entropy`.
-
-    See Also
-    --------
-    cross_entropy, nll_loss_grad, nll_loss_value_and_grad
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import xent
-    >>> print(xent.nll_loss(np.log([[0.1, 0.3, 0.6], [0.2, 0.6, 0.2]]), [2, 1]).round(2))
-    0.51
-    """
-    return _nll(log_probs, target, None, None, False, axis, weight, ignore_index, reduction)[0]
-
-
-def nll_loss_grad(
-    log_probs,
-    target,
-    *,
-    grad_output=None,
-    out=None,
-    axis=-1,
-    weight=None,
-    ignore_index=-100,
-    reduction="mean",
-):
-    """
-    Gradient of `nll_loss` with respect to the log-probabilities: ``-w[y] s`` at the label, 0 elsewhere.
-
-    Parameters
-    ----------
-    log_probs : array_like of float, shape (..., C, ...)
-        Log-probabilities in nats.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-    grad_output : array_like of float, optional
-        Upstream gradient, of the shape of the loss; None means 1.
-    out : ndarray, optional
-        Where to put the gradient: the shape of `log_probs` and the dtype of the result. It may be `log_probs`
-        itself.
-    axis, weight, ignore_index, reduction
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    ndarray
-        Of the shape and dtype of `log_probs`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `cross_entropy_grad`.
-
-    See Also
-    --------
-    nll_loss
-
-    Examples
-    --------
-    >>> import xent
-    >>> xent.nll_loss_grad([[-1.0, -0.5], [-0.1, -2.4]], [0, 1])
-    array([[-0.5,  0. ],
-           [ 0. , -0.5]])
-    """
-    return _nll(log_probs, target, out, grad_output, True, axis, weight, ignore_index, reduction)[1]
-
-
-def nll_loss_value_and_grad(
-    log_probs, target, *, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
-):
-    """
-    `nll_loss` and its gradient.
-
-    Parameters
-    ----------
-    log_probs : array_like of float, shape (..., C, ...)
-        Log-probabilities in nats.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-    out : ndarray, optional
-        Where to put the gradient, as in `nll_loss_grad`.
-    axis, weight, ignore_index, reduction
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    loss : scalar or ndarray
-        As `nll_loss`.
-    grad : ndarray
-        As `nll_loss_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `cross_entropy_value_and_grad`.
-
-    See Also
-    --------
-    nll_loss, nll_loss_grad
-
-    Examples
-    --------
-    >>> import xent
-    >>> loss, grad = xent.nll_loss_value_and_grad([[-1.0, -0.5]], [1])
-    >>> print(loss)
-    0.5
-    """
-    return _nll(log_probs, target, out, None, True, axis, weight, ignore_index, reduction)
-
-
-def _nll(log_probs, target, out, grad_output, want_grad, axis, weight, ignore_index, reduction):
-    """Gather and scatter: NumPy is as good as a kernel at these. Returns (loss, gradient or None)."""
-    x = _check.floats(log_probs, "log_probs")
-    axis = _check.axis_of(axis, x.ndim)
-    ignore_index = _check.label_value(ignore_index, "ignore_index")
-    weight = None if weight is None else _check.per_class(weight, x.shape[axis], "weight")
-    labels = _check.labels_of(target, x, axis, ignore_index)
-    divisor = divisor_of(Options(axis, weight, None, ignore_index, reduction=reduction), x.shape, labels)
-    factor, upstream = _check.upstream(grad_output, labels.shape if divisor is None else ())
-    if want_grad:
-        inputs = [(x, "log_probs"), (labels, "target"), (weight, "weight"), (upstream, "grad_output")]
-        out = _check.output_like(out, inputs)
-
-    # From here on only the counted positions: the 0-d mask of a single position works like any other.
-    valid = labels != ignore_index
-    index = valid, labels[valid]
-    weights = np.ones(()) if weight is None else weight[labels[valid]]
-    losses = np.zeros(labels.shape)
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        picked = np.moveaxis(x, axis, -1)[index].astype(np.float64)
-        terms = 0.0 - weights * picked
-        losses[valid] = np.where((weights == 0) & np.isinf(picked), 0.0, terms)
-        if want_grad:
-            factor = factor if divisor is None else factor / divisor if divisor else 0.0
-            out[...] = 0
-            entries = 0.0 - weights * factor * (1.0 if upstream is None else upstream[valid])
-            np.moveaxis(out, axis, -1)[index] = _check.narrowed(entries, out.dtype)
-    if divisor is None:
-        return _check.narrowed(losses, _check.loss_dtype(x.dtype))[()], out
-    return numpy_scalar(_check.loss_dtype(x.dtype), losses.sum() / divisor if divisor else 0.0), out

@@ -1,14 +1,11 @@
 """Evaluation of logits against labels, in one pass."""
 
-import numpy as np
-
-from . import _check, _kernels
-from ._call import call
+from . import _kernels
+from ._docs import documented
 from ._evaluation import Evaluation
-from ._softmax_loss import Options, checked, counted_labels, in_two
-from ._threads import WORTH_A_THREAD, threads_for
 
 
+@documented
 def evaluate(
     logits,
     target,
@@ -30,20 +27,16 @@ def evaluate(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.
-    axis : int, optional
-        The class axis. Every other axis is a position.
+    <logits>
+    <target of labels>
+    <axis>
     ignore_index : int, optional
         Positions with this label are not counted.
     sample_weight : array_like of float, optional
         One factor per position, not negative, in every mean.
     top_k : int or tuple of int, optional
         The k, each at least 1, of `Evaluation.top_k_accuracy`.
-    prior : array_like of float, shape (C,), optional
-        One positive class frequency per class; its logarithm is added to the logits.
+    <prior>
     base : float, optional
         Base, greater than 1, of the logarithms: 2 for bits, 10 for dits, None for nats.
 
@@ -86,58 +79,6 @@ def evaluate(
     >>> round((first + rest).accuracy, 4)
     0.6667
     """
-    plain = sample_weight is None and prior is None and base is None
-    if plain and type(top_k) is tuple and top_k == (1,) and type(top_k[0]) is int:
-        quick = _kernels.quick_evaluate(logits, target, WORTH_A_THREAD, axis, ignore_index)
-        if quick is not None:
-            count, (loss, squares, entropy, first), label_weights = quick
-            return Evaluation(
-                count, float(count), loss, first, top_k, (first,), squares, entropy, label_weights
-            )
-    x = _check.floats(logits, "logits")
-    options = checked(Options(axis, None, sample_weight, ignore_index, prior=prior), x)
-    top_k = _top_k(top_k)
-    if base is not None:
-        base = _check.real(base, "base", 1.0, open_low=True)
-    axis, sample, ignore_index = options.axis, options.sample_weight, options.ignore_index
-    labels = _check.labels_of(target, x, axis, ignore_index)
-    label_weights = np.zeros(x.shape[axis])
-    count, mass = counted_labels(options, x.shape, labels, label_weights)
-    most = min(max(top_k, default=1), max(x.shape[axis], 1))
-    rank = np.empty(labels.shape, np.int64) if most > 1 else None
-    loss, squares, entropy, first = call(
-        _kernels.evaluate,
-        (x,),
-        (None,),
-        axis,
-        labels,
-        ignore_index,
-        in_two(options.prior, _check.loss_dtype(x.dtype)),
-        sample,
-        rank,
-        most,
-        threads_for(x.size),
-    )
-    hits = [first]
-    if rank is not None:  # of the ranks 0 to most - 1; ignored positions have `most`
-        weights = None if sample is None else sample.reshape(-1)
-        hits = np.bincount(rank.reshape(-1), weights, most + 1)[:most].cumsum()
     return Evaluation(
-        count=count,
-        total_weight=float(mass),
-        loss_sum=loss,
-        correct_sum=first,
-        top_k=top_k,
-        top_k_sums=tuple(float(hits[min(k, most) - 1]) for k in top_k),
-        squared_error_sum=squares,
-        entropy_sum=entropy,
-        label_weights=label_weights,
-        base=base,
+        *_kernels.evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, base)
     )
-
-
-def _top_k(top_k):
-    """Return a tuple of ints."""
-    if not isinstance(top_k, (tuple, list, np.ndarray)):
-        top_k = (top_k,)
-    return tuple(_check.integer(k, "top_k", 1) for k in top_k)

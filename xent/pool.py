@@ -4,24 +4,10 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._threads import threads_for
-
-_WINDOW = """kernel_size : int or (int, int)
-        Size of the window.
-    stride : int or (int, int), optional
-        Steps between windows; None means `kernel_size`.
-    padding : int or (int, int), optional
-        Cells around the image on both sides, at most half of the kernel's size."""
-
-_CEIL = """ceil_mode : bool, optional
-        Keep a last window that hangs over the edge, if it starts inside the image or the padding before
-        it."""
+from ._window import pair, sliding_window
 
 
-_documented = documented(window=_WINDOW, ceil=_CEIL)
-
-
-@_documented
+@documented
 def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
     """
     Largest element of every window.
@@ -30,13 +16,13 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64. Padding counts as -inf; a NaN in a window makes its result
-        NaN.
-    <window>
-    dilation : int or (int, int), optional
-        Steps between the elements of a window.
-    <ceil>
+    <x of images>
+        Padding counts as -inf; a NaN in a window makes its result NaN.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <dilation of pooling>
+    <ceil_mode>
 
     Returns
     -------
@@ -64,26 +50,24 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
            [13., 15.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
-    out = np.empty(_shape(x, window), x.dtype)
-    _kernels.max_pool2d(x, out, window, threads_for(x.size))
-    return out
+    return _kernels.max_pool2d(x, window)
 
 
-@_documented
+@documented
 def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
     """
     Gradient of `max_pool2d`: each output's gradient goes to the first maximum of its window.
 
     Parameters
     ----------
-    grad : array_like of float, shape (N, C, OH, OW)
-        Gradient of a scalar with respect to the output.
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass. In a window with NaNs the first NaN is the maximum.
-    <window>
-    dilation : int or (int, int), optional
-        Steps between the elements of a window.
-    <ceil>
+    <grad of images>
+    <x of the forward pass>
+        In a window with NaNs the first NaN is the maximum.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <dilation of pooling>
+    <ceil_mode>
 
     Returns
     -------
@@ -110,24 +94,23 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
     """
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
     x, grad = _gradient(grad, x, window)
-    out = np.empty(x.shape, x.dtype)
-    _kernels.max_pool2d_backward(grad, x, out, window, threads_for(x.size))
-    return out
+    return _kernels.max_pool2d_backward(grad, x, window)
 
 
-@_documented
+@documented
 def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """
     Mean of every window.
 
     Parameters
     ----------
-    x : array_like of float, shape (N, C, H, W)
-        Images. Integers and bools become float64. Padding counts as 0.
-    <window>
-    <ceil>
-    count_include_pad : bool, optional
-        Whether the divisor counts the padding. Cells beyond it, under a window of `ceil_mode`, never count.
+    <x of images>
+        Padding counts as 0.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <ceil_mode>
+    <count_include_pad>
 
     Returns
     -------
@@ -152,12 +135,10 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count
            [10.5, 12.5]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
-    out = np.empty(_shape(x, window), x.dtype)
-    _kernels.avg_pool2d(x, out, window, bool(count_include_pad), threads_for(x.size))
-    return out
+    return _kernels.avg_pool2d(x, window, bool(count_include_pad))
 
 
-@_documented
+@documented
 def avg_pool2d_backward(
     grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True
 ):
@@ -166,14 +147,14 @@ def avg_pool2d_backward(
 
     Parameters
     ----------
-    grad : array_like of float, shape (N, C, OH, OW)
-        Gradient of a scalar with respect to the output.
-    x : array_like of float, shape (N, C, H, W)
-        The images of the forward pass; only their shape and dtype matter.
-    <window>
-    <ceil>
-    count_include_pad : bool, optional
-        As in the forward pass.
+    <grad of images>
+    <x of the forward pass>
+        Only their shape and dtype matter.
+    <kernel_size>
+    <stride of pooling>
+    <padding of pooling>
+    <ceil_mode>
+    <count_include_pad>
 
     Returns
     -------
@@ -199,20 +180,18 @@ def avg_pool2d_backward(
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
     x, grad = _gradient(grad, x, window)
-    out = np.empty(x.shape, x.dtype)
-    _kernels.avg_pool2d_backward(grad, x, out, window, bool(count_include_pad), threads_for(x.size))
-    return out
+    return _kernels.avg_pool2d_backward(grad, x, window, bool(count_include_pad))
 
 
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
     """Return the images in C order and the window."""
     x = np.ascontiguousarray(_check.images(_check.floats(x, "x", half=False), "x"))
-    kernel = _check.pair(kernel_size, "kernel_size", 1)
-    padding = _check.pair(padding, "padding", 0)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    padding = pair(padding, "padding", 0)
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
         raise ValueError(f"padding must be at most half of kernel_size {kernel}, got {padding}")
     stride = kernel if stride is None else stride
-    return x, _check.window(x.shape[2:], kernel, stride, padding, dilation, bool(ceil_mode))
+    return x, sliding_window(x.shape[2:], kernel, stride, padding, dilation, bool(ceil_mode))
 
 
 def _shape(x, window):

@@ -10,33 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _check
+from . import _check, _kernels, _reduction
 from ._docs import documented
-from ._softmax_loss import numpy_scalar
-from .linear import BLOCK_BYTES, PLAIN, divisor_of, losses_of
+from ._linear import BLOCK_BYTES, check_layer
+from ._options import Options
 from .sigmoid import log_sigmoid, sigmoid
 
-_LAYER = """x : array_like of float, shape (..., D)
-        What goes into the layer: D features for each position.
-    weight : array_like of float, shape (C, D)
-        The weights of the layer, a row for each class. Only the rows of labels and samples are read.
-    target : array_like of int
-        Labels, of the shape of the positions, in ``[0, C)``."""
 
-_REST = """bias : array_like of float, shape (C,), optional
-        Added to the scores.
-    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        As in `cross_entropy`; the first, third and fourth mean are the same here."""
-
-_GRADS = """grads : tuple of ndarray
-        The gradients by `x`, `weight` and `bias` (None without a bias), each of the shape and dtype of its
-        argument (float64 for integers); rows of classes that are neither label nor sample are 0. For
-        ``reduction="none"`` they are those of the sum of the losses."""
-
-_documented = documented(layer=_LAYER, rest=_REST, grads=_GRADS)
-
-
-@_documented
+@documented
 def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
     """
     Noise-contrastive estimation: tells the label from K samples of noise.
@@ -48,19 +29,17 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
 
     Parameters
     ----------
-    <layer>
-    noise : array_like of int, shape (K,) or (..., K)
-        Classes that were drawn from the noise distribution, for all positions together or for each. A class
-        that occurs twice counts twice.
-    noise_log_prob : array_like of float, shape (C,)
-        The logarithm of q, the probability of each class under the noise distribution.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <noise>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
-    scalar or ndarray
-        The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. Sums are accumulated in
-        float64.
+    <loss of a layer>
 
     Raises
     ------
@@ -100,23 +79,27 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
     return _solve(x, weight, target, bias, samples, reduction, _nce, False)[0]
 
 
-@_documented
+@documented
 def nce_loss_value_and_grad(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
     """
     `nce_loss` and its gradients.
 
     Parameters
     ----------
-    <layer>
-    noise, noise_log_prob
-        As in `nce_loss`.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <noise>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
     loss : scalar or ndarray
         As `nce_loss`.
-    <grads>
+    <grads of a layer>
+        <rows of zeros>
 
     Raises
     ------
@@ -145,7 +128,7 @@ def nce_loss_value_and_grad(x, weight, target, noise, noise_log_prob, bias=None,
     return _solve(x, weight, target, bias, samples, reduction, _nce, True)
 
 
-@_documented
+@documented
 def sampled_softmax_cross_entropy(
     x, weight, target, sampled, sampled_log_prob, bias=None, *, reduction="mean"
 ):
@@ -159,20 +142,17 @@ def sampled_softmax_cross_entropy(
 
     Parameters
     ----------
-    <layer>
-    sampled : array_like of int, shape (K,) or (..., K)
-        Classes that were drawn, for all positions together or for each. A sample that is the label is left
-        out; one that occurs twice counts twice.
-    sampled_log_prob : array_like of float, shape (C,)
-        The logarithm of q, the probability of each class to be drawn, or of the expected number of draws: a
-        constant added to it does not matter.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <sampled>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
-    scalar or ndarray
-        The loss in nats: float64 if any of `x`, `weight` and `bias` is, else float32. Sums are accumulated in
-        float64.
+    <loss of a layer>
 
     Raises
     ------
@@ -216,7 +196,7 @@ def sampled_softmax_cross_entropy(
     return _solve(x, weight, target, bias, samples, reduction, _sampled_softmax, False)[0]
 
 
-@_documented
+@documented
 def sampled_softmax_cross_entropy_value_and_grad(
     x, weight, target, sampled, sampled_log_prob, bias=None, *, reduction="mean"
 ):
@@ -225,16 +205,20 @@ def sampled_softmax_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    <layer>
-    sampled, sampled_log_prob
-        As in `sampled_softmax_cross_entropy`.
-    <rest>
+    <x of a layer>
+    <weight of a layer>
+        <rows in use>
+    <target of samples>
+    <sampled>
+    <bias of a layer>
+    <reduction of positions>
 
     Returns
     -------
     loss : scalar or ndarray
         As `sampled_softmax_cross_entropy`.
-    <grads>
+    <grads of a layer>
+        <rows of zeros>
 
     Raises
     ------
@@ -273,7 +257,7 @@ class _Samples(NamedTuple):
     log_prob: object
 
 
-class _Problem(NamedTuple):
+class _LayerCall(NamedTuple):
     """Arguments that were checked; positions are one axis."""
 
     x: np.ndarray  # (N, D), of the dtype in which is computed
@@ -285,15 +269,11 @@ class _Problem(NamedTuple):
 
 def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
     """What the four functions share. `head` turns scores into losses, and into their gradients in place."""
-    (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
-    bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
-    _check.layer(x, weight, bias)
-    dtype = _check.F64 if _check.F64 in (x_dtype, w_dtype, b_dtype) else _check.F32
+    x, weight, bias, dtype, (x_dtype, w_dtype, b_dtype) = check_layer(x, weight, bias)
     positions, classes = x.shape[:-1], len(weight)
     labels = _check.classes_of(target, "target", [positions], classes)
     drawn, log_prob = _drawn(samples, labels, positions, classes)
-    logits = np.ndarray((*positions, classes), dtype, bytes(8), strides=(0,) * x.ndim)
-    divisor = divisor_of(PLAIN, reduction, logits, labels)
+    divisor = _reduction.divisor(reduction, (*positions, classes), len(positions), labels.size, labels.size)
 
     offset = 0.0 - log_prob if bias is None else bias.astype(np.float64) - log_prob
     own, shared = labels.reshape(-1, 1), drawn
@@ -301,7 +281,7 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
         own = np.concatenate([own, drawn.reshape(len(own), drawn.shape[-1])], axis=1)
         shared = drawn.ravel()[:0]
     rows = np.asarray(x, dtype, order="C").reshape(len(own), x.shape[-1])
-    p = _Problem(rows, weight, own, shared, offset)
+    p = _LayerCall(rows, weight, own, shared, offset)
     with np.errstate(all="ignore"):
         scores = _scores(p)
         losses = head(p, scores, (1.0 / divisor if divisor else 1.0) if want_grad else None)
@@ -310,9 +290,9 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
             grad_x, grad_weight, grad_bias = _backward(p, scores, w_dtype)
             grad_x = _check.narrowed(grad_x.reshape(x.shape), x_dtype)
             grads = grad_x, grad_weight, None if bias is None else _check.narrowed(grad_bias, b_dtype)
-        if divisor is None:
+        if reduction == "none":
             return losses.astype(dtype).reshape(positions)[()], grads
-        return numpy_scalar(dtype, losses.sum() / divisor if divisor else 0.0), grads
+        return _reduction.scalar(dtype, losses.sum(), divisor), grads
 
 
 def _drawn(samples, labels, positions, classes):
@@ -416,6 +396,10 @@ def _sampled_softmax(p, scores, scale):
     label, own = p.own[:, :1], p.own.shape[1]
     scores[:, 1:own][p.own[:, 1:] == label] = -np.inf
     scores[:, own:][p.shared == label] = -np.inf
-    upstream = None if scale is None else np.full(len(scores), scale)
-    labels = np.zeros(len(scores), np.int64)
-    return losses_of(scores, labels, PLAIN, scale is not None, upstream).astype(np.float64)
+    labels, options = np.zeros(len(scores), np.int64), Options(reduction="none")
+    if scale is None:
+        losses = _kernels.cross_entropy(scores, labels, None, None, _kernels.want_value, *options)
+    else:
+        upstream, wants = np.full(len(scores), scale), _kernels.want_value_and_grad
+        losses, _ = _kernels.cross_entropy(scores, labels, scores, upstream, wants, *options)
+    return losses.astype(np.float64)

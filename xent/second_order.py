@@ -2,21 +2,16 @@
 
 import numpy as np
 
-from . import _check
+from . import _check, _kernels
 from ._docs import documented
-from ._softmax_loss import Options, check_gamma, checked, divisor_of, solve, solve_twice
-from .cross_entropy import OPTIONS, TARGET, cross_entropy
+from ._options import Options, check_options, divisor_of
+from .cross_entropy import cross_entropy
 from .softmax import logsumexp, softmax
 
-# Factors of U p (1 - p); "absolute" is another thing.
-_HESSIANS = ("diagonal", "upper", "friedman", "absolute")
 _BLOCK = 2**16  # elements of the float64 arrays that a Hessian-vector product works on: half a MiB each
 
-_documented = documented(target=TARGET, options=OPTIONS)
 
-
-# of the options that a second derivative knows, those up to the first that it does not
-@documented(target=TARGET, options=OPTIONS.split("    z_loss :")[0].rstrip())
+@documented
 def cross_entropy_grad_hess(
     logits,
     target,
@@ -43,9 +38,9 @@ def cross_entropy_grad_hess(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64. Row-major (N, C) or, with
-        ``axis=0`` or in Fortran order, class-major: the results lie in memory as the logits do.
+    <logits>
+        Row-major (N, C) or, with ``axis=0`` or in Fortran order, class-major: the results lie in memory as
+        the logits do.
     <target>
     hessian : {"diagonal", "upper", "friedman", "absolute"}, optional
         The rule. "diagonal": k = 1, the diagonal of the Hessian. "upper": k = 2, a bound of the whole Hessian
@@ -53,9 +48,14 @@ def cross_entropy_grad_hess(
     out : pair of ndarray, optional
         Where to put gradient and second derivatives: the shape of `logits` and the dtype of the result. The
         first may be `logits` itself.
-    <options>
-    temperature, prior, reduction
-        As in `cross_entropy`.
+    <axis>
+    <weight of classes>
+    <sample_weight>
+    <ignore_index>
+    <label_smoothing>
+    <temperature>
+    <prior>
+    <reduction of cross_entropy>
 
     Returns
     -------
@@ -93,24 +93,10 @@ def cross_entropy_grad_hess(
     >>> grad.round(2), hess.round(2)
     (array([[ 0.09,  0.24, -0.33]]), array([[0.08, 0.18, 0.22]]))
     """
-    options = Options(
-        axis, weight, sample_weight, ignore_index, label_smoothing,
-        temperature=temperature, prior=prior, reduction=reduction,
+    return _kernels.cross_entropy_grad_hess(
+        logits, target, out, hessian, axis, weight, sample_weight, ignore_index, label_smoothing,
+        temperature, prior, reduction,
     )  # fmt: skip
-    if not isinstance(hessian, str):
-        raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
-    if hessian not in _HESSIANS:
-        raise ValueError(f"hessian must be one of {', '.join(_HESSIANS)}, got {hessian!r}")
-    x = _check.floats(logits, "logits")
-    return solve_twice(x, target, options, out, _factor(hessian, x.shape[_check.axis_of(axis, x.ndim)]))
-
-
-def _factor(hessian, classes):
-    if hessian == "friedman":
-        if classes == 1:
-            raise ValueError('hessian="friedman" needs more than one class: its factor is C / (C - 1)')
-        return classes / max(classes - 1, 1)
-    return {"diagonal": 1.0, "upper": 2.0, "absolute": 0.0}[hessian]
 
 
 # With p.v = sum_c p_c v_c and the derivative p_c (v_c - p.v) of p_c along v, the product of a position is, by
@@ -129,7 +115,7 @@ def _factor(hessian, classes):
 #     (H v)_c = u'_c (H_u (u' v))_c + g_c u''_c / u'_c v_c   g: the gradient by x
 
 
-@_documented
+@documented
 def cross_entropy_hvp(
     logits,
     target,
@@ -156,12 +142,11 @@ def cross_entropy_hvp(
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C, ...)
-        Unnormalised log-probabilities. Integers and bools become float64.
+    <logits>
     <target>
     vector : array_like of float
         v, of the shape of `logits`.
-    <options>
+    <options of cross_entropy>
 
     Returns
     -------
@@ -194,12 +179,11 @@ def cross_entropy_hvp(
         z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
     x = _check.floats(logits, "logits")
-    options = checked(given, x)
+    options = check_options(given, x.shape)
     v = _check.floats(vector, "vector")
     _check.same_shape(v, x.shape, "vector", "logits")
     axis, classes = options.axis, x.shape[options.axis]
-    labels, probs = _check.target_of(target, x, axis, options.ignore_index)
-    check_gamma(options, labels)
+    labels, probs = _check.target_of(target, x.shape, x.dtype, axis, options.ignore_index)
     divisor = divisor_of(options, x.shape, labels)
     if x.size == 0 or divisor == 0:
         return np.zeros(x.shape, x.dtype)
@@ -211,20 +195,20 @@ def cross_entropy_hvp(
     with np.errstate(all="ignore"):
         for begin in range(0, len(products), step):
             block = [None if a is None else a[begin : begin + step] for a in rows]
-            products[begin : begin + step] = _products(given, options, *block) / (divisor or 1.0)
+            products[begin : begin + step] = _products(options, *block) / divisor
     return np.moveaxis(products.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
 
 
-def _products(given, options, x, v, probs, labels, sample):
-    """Return H v of each row, of the sum of the losses. `given` are the options as they came."""
+def _products(options, x, v, probs, labels, sample):
+    """Return H v of each row, of the sum of the losses."""
     x, v = x.astype(np.float64), v.astype(np.float64)
     u, slope, bend = _transformed(options, x)
     mass = _mass(options, probs, labels, x.shape[1])
     result = slope * _products_by_u(options, u, slope * v, mass, labels)
     if bend is not None:
-        plain = given._replace(axis=-1, sample_weight=None, reduction="sum")
+        plain = options._replace(axis=-1, sample_weight=None, reduction="sum")
         target = probs.astype(np.float64) if labels is None else labels
-        result += solve(x, target, tuple(plain), True)[1] * bend * v
+        result += _kernels.cross_entropy(x, target, None, None, _kernels.want_grad, *plain) * bend * v
     if sample is not None:
         result *= sample[:, None]
     return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
@@ -237,7 +221,7 @@ def _transformed(options, x):
     if cap is not None:
         e, bend = np.exp(-2.0 * np.abs(u / cap)), -2.0 / (t * cap) * np.tanh(u / cap)
         u, slope = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t
-    return u if options.prior is None else u + options.prior, slope, bend
+    return u if options.prior is None else u + np.log(options.prior), slope, bend
 
 
 def _mass(options, probs, labels, classes):

@@ -1,12 +1,10 @@
 """The logistic sigmoid and its logarithm, elementwise."""
 
-import numpy as np
-
-from . import _check, _kernels
-from ._call import deliver, result_array
-from ._threads import threads_for
+from . import _kernels
+from ._docs import documented
 
 
+@documented
 def sigmoid(x, *, out=None):
     """
     Logistic sigmoid.
@@ -15,10 +13,8 @@ def sigmoid(x, *, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x>
+    <out of results>
 
     Returns
     -------
@@ -46,9 +42,10 @@ def sigmoid(x, *, out=None):
     >>> xent.sigmoid([-100.0, 0.0, 2.0])
     array([3.72007598e-44, 5.00000000e-01, 8.80797078e-01])
     """
-    return _elementwise(_kernels.sigmoid, x, out)
+    return _kernels.sigmoid(x, out)
 
 
+@documented
 def log_sigmoid(x, *, out=None):
     """
     Logarithm of the logistic sigmoid.
@@ -57,10 +54,8 @@ def log_sigmoid(x, *, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x>
+    <out of results>
 
     Returns
     -------
@@ -86,14 +81,4 @@ def log_sigmoid(x, *, out=None):
     >>> xent.log_sigmoid([-1000.0, 0.0, 40.0])
     array([-1.00000000e+03, -6.93147181e-01, -4.24835426e-18])
     """
-    return _elementwise(_kernels.log_sigmoid, x, out)
-
-
-def _elementwise(kernel, x, out):
-    x = _check.floats(x, "x")
-    if out is not None:
-        _check.output(out, x.shape, x.dtype, [(x, "x")], in_place=1)
-    x = np.asarray(x, order="C")
-    result = result_array(out, x.shape, x.dtype)
-    kernel(x, result, threads_for(x.size))
-    return deliver(result, out)
+    return _kernels.log_sigmoid(x, out)

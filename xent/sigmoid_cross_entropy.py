@@ -1,41 +1,10 @@
 """Cross-entropy of independent classes (sigmoid cross-entropy, multi-label), plain and focal."""
 
-import math
-
-import numpy as np
-
-from . import _check, _kernels
+from . import _kernels
 from ._docs import documented
-from ._softmax_loss import numpy_scalar
-from ._threads import WORTH_A_THREAD, threads_for
-
-_TARGET = """target : array_like
-        Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
-        [0, 1]."""
-
-_OPTIONS = """weight : array_like of float, optional
-        Factors of the elements, finite and not negative; any shape that broadcasts to that of `logits`.
-    pos_weight : array_like of float, optional
-        Factors of the first term, that of t, likewise; typically one per class, such as the negative examples
-        per positive one.
-    label_smoothing : float, optional
-        e in [0, 1]: ``t = (1 - e) * target + e / 2``.
-    gamma : float, optional
-        Focal loss: the elements are multiplied by ``(1 - p_t)**gamma``, gamma >= 0, which takes weight from
-        what is predicted well.
-    alpha : float, optional
-        alpha in [0, 1]: the elements are multiplied by ``alpha * t + (1 - alpha) * (1 - t)``. None: by 1.
-    ignore_index : int, optional
-        Elements with this target count for nothing: loss 0, gradient 0. (Integer targets only.)
-    reduction : {"mean", "sum", "none", "mean_valid", "mean_full", "mean_batch"}, optional
-        "none": one loss per element. "sum": their sum. "mean" and "mean_valid": the sum over the number of
-        elements that are not ignored, whatever their weights. "mean_full": over the number of all elements.
-        "mean_batch": over ``logits.shape[0]``. A mean over nothing is 0."""
-
-_documented = documented(target=_TARGET, options=_OPTIONS)
 
 
-@_documented
+@documented
 def sigmoid_cross_entropy(
     logits,
     target,
@@ -58,10 +27,15 @@ def sigmoid_cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------
@@ -106,11 +80,13 @@ def sigmoid_cross_entropy(
     >>> print(xent.sigmoid_cross_entropy(np.float32([20]), [1]))
     2.0611537e-09
     """
-    options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    return _solve(logits, target, options, True, False, None, None)[0]
+    return _kernels.sigmoid_cross_entropy(
+        logits, target, None, None, _kernels.want_value, weight, pos_weight, label_smoothing, gamma, alpha,
+        ignore_index, reduction,
+    )  # fmt: skip
 
 
-@_documented
+@documented
 def sigmoid_cross_entropy_grad(
     logits,
     target,
@@ -134,15 +110,17 @@ def sigmoid_cross_entropy_grad(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    grad_output : array_like of float, optional
-        Upstream gradient, of the shape of the loss; None means 1.
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. It may be `logits`
-        itself.
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <grad_output>
+    <out>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------
@@ -166,11 +144,13 @@ def sigmoid_cross_entropy_grad(
     >>> xent.sigmoid_cross_entropy_grad([-1.0, 2.0, 3.0], [0, 1, 0], reduction="sum").round(2)
     array([ 0.27, -0.12,  0.95])
     """
-    options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    return _solve(logits, target, options, False, True, out, grad_output)[1]
+    return _kernels.sigmoid_cross_entropy(
+        logits, target, out, grad_output, _kernels.want_grad, weight, pos_weight, label_smoothing, gamma, alpha,
+        ignore_index, reduction,
+    )  # fmt: skip
 
 
-@_documented
+@documented
 def sigmoid_cross_entropy_value_and_grad(
     logits,
     target,
@@ -189,13 +169,16 @@ def sigmoid_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    logits : array_like of float
-        Log-odds, of any shape. Integers and bools become float64.
-    <target>
-    out : ndarray, optional
-        Where to put the gradient: the shape of `logits` and the dtype of the result. ``out=logits``
-        overwrites the logits.
-    <options>
+    <logits of elements>
+    <target of sigmoid_cross_entropy>
+    <out>
+    <weight of elements>
+    <pos_weight>
+    <label_smoothing of elements>
+    <gamma of elements>
+    <alpha>
+    <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------
@@ -222,107 +205,7 @@ def sigmoid_cross_entropy_value_and_grad(
     >>> grad.round(2)
     array([[ 0.09, -0.04,  0.32]])
     """
-    options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    return _solve(logits, target, options, True, True, out, None)
-
-
-def _solve(logits, target, options, want_value, want_grad, out, grad_output):
-    """Check everything, then compute: what the three functions share. Returns (loss, gradient), None for what
-    is not wanted."""
-    weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction = options
-    if weight is None and pos_weight is None and ignore_index is None and grad_output is None:
-        quick = _kernels.quick_sigmoid_cross_entropy(
-            logits,
-            target,
-            label_smoothing,
-            gamma,
-            alpha,
-            reduction,
-            out,
-            want_value,
-            want_grad,
-            WORTH_A_THREAD,
-        )
-        if quick is not None:
-            return quick
-    x = _check.floats(logits, "logits")
-    given, ignored = _check.binary_target(target, x, ignore_index)
-    weight = None if weight is None else _check.factors(weight, "weight", x)
-    pos_weight = None if pos_weight is None else _check.factors(pos_weight, "pos_weight", x)
-    if type(label_smoothing) is not float or label_smoothing != 0.0:
-        label_smoothing = _check.real(label_smoothing, "label_smoothing", 0.0, 1.0)
-    if type(gamma) is not float or gamma != 0.0:
-        gamma = _check.real(gamma, "gamma", 0.0)
-    alpha = None if alpha is None else _check.real(alpha, "alpha", 0.0, 1.0)
-    divisor = _divisor(reduction, x)
-    scalar = _check.loss_dtype(x.dtype)
-    factor, upstream = _check.upstream(grad_output, x.shape if reduction == "none" else (), scalar, "K")
-    result = None
-    if want_grad:
-        inputs = [(x, "logits"), (given, "target"), (weight, "weight"), (pos_weight, "pos_weight")]
-        result = _check.output_like(out, [*inputs, (upstream, "grad_output")])
-
-    # The kernel walks contiguous arrays that all lie in the order of the logits.
-    flip = x.flags.f_contiguous and not x.flags.c_contiguous
-    dense, t = _arranged(x, flip), _arranged(given, flip)
-    losses = np.empty(dense.shape, scalar) if want_value and reduction == "none" else None
-    patterns = [_pattern(factors, x.shape, flip) for factors in (weight, pos_weight)]
-    rest = None if upstream is None else _arranged(upstream, flip), label_smoothing, gamma, alpha, ignored
-    place = (result.T if flip else result) if want_grad else None
-    grad = place if place is None or place.flags.carray else np.empty(dense.shape, dense.dtype)
-    threads = threads_for(x.size)
-
-    # The targets are checked on the way, unless something that the caller can see is overwritten, or the
-    # gradient needs to know how many count.
-    count, checked = x.size, want_grad and (out is not None or (divisor is None and ignored is not None))
-    if checked:
-        _, count = _kernels.sigmoid_cross_entropy(
-            dense, t, None, None, False, *patterns, *rest, factor, threads
-        )
-        if count < 0:
-            raise _check.bad_binary(given, ignored)
-    scale = factor / ((count if divisor is None else divisor) or 1)
-    total, count = _kernels.sigmoid_cross_entropy(
-        dense, t, grad, losses, want_value, *patterns, *rest, scale, threads
-    )
-    if count < 0 and not checked:
-        raise _check.bad_binary(given, ignored)
-
-    if grad is not place:
-        place[...] = grad
-    if want_grad and out is None:
-        result = result[()]  # a NumPy scalar for 0-d
-    if losses is not None:
-        return (losses.T if flip else losses)[()], result
-    divisor = count if divisor is None else divisor
-    return numpy_scalar(scalar, total / divisor if divisor else 0.0), result
-
-
-def _arranged(array, flip):
-    """Return an array as a contiguous one in C order, or its transpose."""
-    return np.asarray(array.T if flip else array, order="C")
-
-
-def _divisor(reduction, x):
-    """Return what the sum of the losses is divided by; None for the number of elements that count."""
-    divisor = _check.mean_divisor(reduction, x.shape, x.shape)
-    if reduction in ("mean", "mean_valid"):
-        return None
-    return 1.0 if divisor is None else divisor
-
-
-def _pattern(factors, shape, flip):
-    """Return (array, repeat, count) such that the factor of element i is array.flat[i // repeat % count]."""
-    if factors is None:
-        return None
-    own = (1,) * (len(shape) - factors.ndim) + factors.shape
-    factors = factors.reshape(own)
-    if flip:
-        factors, own, shape = factors.T, own[::-1], shape[::-1]
-    varied = [k for k, n in enumerate(own) if n != 1]
-    if not varied:
-        return _arranged(factors, False), 1, 1
-    first, last = varied[0], varied[-1]
-    if own[first : last + 1] != shape[first : last + 1]:  # varies with some axes, but not with one between
-        factors, first, last = np.broadcast_to(factors, shape), 0, len(shape) - 1
-    return _arranged(factors, False), math.prod(shape[last + 1 :]), math.prod(shape[first : last + 1])
+    return _kernels.sigmoid_cross_entropy(
+        logits, target, out, None, _kernels.want_value_and_grad, weight, pos_weight, label_smoothing, gamma, alpha,
+        ignore_index, reduction,
+    )  # fmt: skip

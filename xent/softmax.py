@@ -3,10 +3,10 @@
 import numpy as np
 
 from . import _check, _kernels
-from ._call import call, deliver, result_array
-from ._threads import WORTH_A_THREAD, threads_for
+from ._docs import documented
 
 
+@documented
 def softmax(x, axis=-1, *, temperature=1.0, out=None):
     """
     Softmax along one axis.
@@ -15,14 +15,11 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Parameters
     ----------
-    x : array_like of float, shape (..., C, ...)
-        Logits. Integers and bools become float64.
-    axis : int, optional
-        The class axis.
-    temperature : float, optional
-        T, greater than 0. Larger values give flatter distributions.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x of softmax>
+    <axis>
+    <temperature>
+        Larger values give flatter distributions.
+    <out of results>
 
     Returns
     -------
@@ -58,9 +55,10 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     >>> xent.softmax([1.0, 2.0, 3.0]).round(2)
     array([0.09, 0.24, 0.67])
     """
-    return _forward(False, x, axis, temperature, out)
+    return _kernels.softmax(x, axis, temperature, out)
 
 
+@documented
 def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     """
     Logarithm of the softmax along one axis.
@@ -69,14 +67,10 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 
     Parameters
     ----------
-    x : array_like of float, shape (..., C, ...)
-        Logits. Integers and bools become float64.
-    axis : int, optional
-        The class axis.
-    temperature : float, optional
-        T, greater than 0.
-    out : ndarray, optional
-        Where to put the result: the shape of `x` and the dtype of the result. It may be `x` itself.
+    <x of softmax>
+    <axis>
+    <temperature>
+    <out of results>
 
     Returns
     -------
@@ -109,25 +103,10 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     >>> xent.log_softmax([20.0, 0.0])
     array([-2.06115362e-09, -2.00000000e+01])
     """
-    return _forward(True, x, axis, temperature, out)
+    return _kernels.log_softmax(x, axis, temperature, out)
 
 
-def _forward(logarithm, x, axis, temperature, out):
-    quick = _kernels.quick_softmax(logarithm, x, axis, temperature, out, WORTH_A_THREAD)
-    if quick is not None:
-        return quick
-    kernel = _kernels.log_softmax if logarithm else _kernels.softmax
-    x = _check.floats(x, "x")
-    axis = _check.axis_of(axis, x.ndim)
-    if type(temperature) is not float or temperature != 1.0:
-        temperature = _check.real(temperature, "temperature", low=0.0, open_low=True)
-    out = _check.output_like(out, [(x, "x")])
-    if x.size == 0:
-        return out
-    call(kernel, (x,), (out,), axis, temperature, threads_for(x.size))
-    return out
-
-
+@documented
 def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     """
     Logarithm of the sum of exponentials along one or more axes.
@@ -136,8 +115,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
 
     Parameters
     ----------
-    x : array_like of float
-        Integers and bools become float64.
+    <x>
     axis : int, tuple of int or None, optional
         The axis or axes to sum over; None means all of them.
     b : array_like of float, optional
@@ -179,50 +157,40 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     >>> xent.logsumexp(np.zeros((2, 3)), axis=None, keepdims=True).round(4)
     array([[1.7918]])
     """
-    x = _check.floats(x, "x")
-    if b is not None:
-        x, b = _broadcast(x, _check.floats(b, "b"))
+    if b is None:
+        return _kernels.logsumexp(x, axis, keepdims, out)
+    result = _weighted_logsumexp(x, b, axis, keepdims, out)
+    return result[()] if out is None else result
+
+
+def _weighted_logsumexp(x, b, axis, keepdims, out):
+    """The sum with factors, in float64."""
+    x, b = _check.floats(x, "x"), _check.floats(b, "b")
+    dtype, (x, b) = _check.loss_dtype(x.dtype), _broadcast(x, b)
     axes = _check.axes_of(axis, x.ndim)
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
-    dtype = _check.loss_dtype(x.dtype)
-    if out is not None:
-        _check.output(out, shape, dtype, [(x, "x"), (b, "b")])
-    result = result_array(out, shape, dtype)
-    if b is not None:
-        result[...] = _weighted_logsumexp(x, b, axes).reshape(shape)
+    if out is None:
+        out = np.empty(shape, dtype)
     else:
-        x, axis = _one_axis(x, axes)
-        call(_kernels.logsumexp, (x,), (None,), axis, result, threads_for(x.size))
-    return deliver(result, out)
+        _check.output(out, shape, dtype, [(x, "x"), (b, "b")])
+    x, b = x.astype(np.float64), b.astype(np.float64)
+    x = np.where(b != 0, x, -np.inf)  # a term with b = 0 is no term, as in SciPy
+    with np.errstate(all="ignore"):
+        most = x.max(axis=axes, keepdims=True, initial=-np.inf)
+        most = np.where(np.isfinite(most), most, 0.0)
+        sums = np.sum(b * np.exp(x - most), axis=axes, keepdims=True)
+        out[...] = (np.log(sums) + most).reshape(shape)
+    return out
 
 
 def _broadcast(x, b):
     try:
-        x, b = np.broadcast_arrays(x, b)
+        return np.broadcast_arrays(x, b)
     except ValueError:
         raise ValueError(f"b must broadcast with x, of shape {x.shape}, got shape {b.shape}") from None
-    return x, b
 
 
-def _one_axis(x, axes):
-    """See the axes to sum over as one, with its number; a copy only where they do not lie side by side."""
-    if len(axes) == 1:
-        return x, axes[0]
-    kept = [k for k in range(x.ndim) if k not in axes]
-    size = 1
-    for k in axes:
-        size *= x.shape[k]
-    return x.transpose(kept + list(axes)).reshape([x.shape[k] for k in kept] + [size]), len(kept)
-
-
-def _weighted_logsumexp(x, b, axes):
-    x = np.where(b != 0, x, -np.inf).astype(np.float64)  # a term with b = 0 is no term, as in SciPy
-    with np.errstate(all="ignore"):
-        top = x.max(axis=axes, keepdims=True, initial=-np.inf)
-        top = np.where(np.isfinite(top), top, 0.0)
-        return np.log(np.sum(b * np.exp(x - top), axis=axes, keepdims=True)) + top
-
-
+@documented
 def softmax_backward(grad, y, axis=-1, *, out=None):
     """
     Vector-Jacobian product of the softmax: the gradient with respect to its input.
@@ -231,14 +199,10 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
 
     Parameters
     ----------
-    grad : array_like of float
-        Gradient of a scalar with respect to ``y``, of the shape of `y`.
-    y : array_like of float, shape (..., C, ...)
-        ``softmax(x)``.
-    axis : int, optional
-        The class axis.
-    out : ndarray, optional
-        Where to put the result. It may be `grad` or `y` itself.
+    <grad of y>
+    <y of softmax>
+    <axis>
+    <out of y>
 
     Returns
     -------
@@ -261,9 +225,10 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
     >>> xent.softmax_backward([1.0, 0.0, 0.0], y).round(3)
     array([ 0.082, -0.022, -0.06 ])
     """
-    return _backward(_kernels.softmax_backward, grad, y, axis, out)
+    return _kernels.softmax_backward(grad, y, axis, out)
 
 
+@documented
 def log_softmax_backward(grad, y, axis=-1, *, out=None):
     """
     Vector-Jacobian product of the log-softmax: the gradient with respect to its input.
@@ -272,14 +237,11 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
 
     Parameters
     ----------
-    grad : array_like of float
-        Gradient of a scalar with respect to ``y``, of the shape of `y`.
+    <grad of y>
     y : array_like of float, shape (..., C, ...)
         ``log_softmax(x)``.
-    axis : int, optional
-        The class axis.
-    out : ndarray, optional
-        Where to put the result. It may be `grad` or `y` itself.
+    <axis>
+    <out of y>
 
     Returns
     -------
@@ -302,19 +264,10 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
     >>> xent.log_softmax_backward([-1.0, 0.0, 0.0], y).round(2)
     array([-0.91,  0.24,  0.67])
     """
-    return _backward(_kernels.log_softmax_backward, grad, y, axis, out)
+    return _kernels.log_softmax_backward(grad, y, axis, out)
 
 
-def _backward(kernel, grad, y, axis, out):
-    grad, y = _check.common_floats((grad, "grad"), (y, "y"))
-    _check.same_shape(grad, y.shape, "grad", "y")
-    axis = _check.axis_of(axis, y.ndim)
-    out = _check.output_like(out, [(y, "y"), (grad, "grad")], in_place=2)
-    if y.size:
-        call(kernel, (grad, y), (out,), axis, threads_for(y.size))
-    return out
-
-
+@documented
 def softmax_jacobian(y, axis=-1):
     """
     Jacobian matrices of the softmax.
@@ -323,10 +276,8 @@ def softmax_jacobian(y, axis=-1):
 
     Parameters
     ----------
-    y : array_like of float, shape (..., C, ...)
-        ``softmax(x)``.
-    axis : int, optional
-        The class axis.
+    <y of softmax>
+    <axis>
 
     Returns
     -------

@@ -5,8 +5,9 @@ cdef enum:  # what a call returns
     GRAD
     VALUE_AND_GRAD
     GRAD_AND_HESS
+    TOTAL  # the sum of the losses as a Python float, and the gradient in `out` unless that is None
 
-want_value, want_grad, want_value_and_grad = VALUE, GRAD, VALUE_AND_GRAD
+want_value, want_grad, want_value_and_grad, want_total = VALUE, GRAD, VALUE_AND_GRAD, TOTAL
 
 
 @cython.final
@@ -75,7 +76,7 @@ cdef class LossCall:
             axis = None if self.axis < 0 else self.axis
             self.divisor = _reduction.divisor(reduction, (<object>self.x).shape, axis, self.mass, self.counted)
             self.each = reduction == "none"
-        if self.each and self.wants != GRAD and self.wants != GRAD_AND_HESS:
+        if self.each and (self.wants == VALUE or self.wants == VALUE_AND_GRAD):
             self.losses = one_per_position(self.x, self.axis, real_type(self.dtype))
         if grad_output is not None:
             shape = () if not self.each else (<object>self.x).shape if self.axis < 0 else shape_without(self.x, self.axis)
@@ -91,7 +92,7 @@ cdef class LossCall:
         )
 
     cdef int make_results(self, out, hess_out=None) except -1:
-        if self.wants != VALUE:
+        if self.wants != VALUE and (self.wants != TOTAL or out is not None):
             self.grad = empty_like(self.x) if out is None else result_like(out, self.x, self.name, self.inputs())
         if self.wants == GRAD_AND_HESS and hess_out is None:
             self.hess = empty_like(self.x)
@@ -115,6 +116,8 @@ cdef class LossCall:
             return self.grad
         if self.wants == GRAD_AND_HESS:
             return self.grad, self.hess
+        if self.wants == TOTAL:
+            return total
         loss = unpacked(self.losses) if self.each else scalar(total / self.divisor if self.divisor else 0.0, self.dtype)
         return loss if self.wants == VALUE else (loss, self.grad)
 

@@ -157,3 +157,11 @@ cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 1, &total)
     deliver(copies, call.grad, None)
     return total / a.loss.unit
+
+
+def scan_labels(cnp.ndarray labels, Py_ssize_t classes, ignore_index, cnp.ndarray weight, cnp.ndarray sample_weight):
+    """Return how many labels are not ignored, and the sum of their weights; raise for the first bad one."""
+    cdef xent_labels found
+    cdef Py_ssize_t counted = 0
+    mass = count_labels(labels, &found, classes, ignore_index, weight, sample_weight, None, &counted)
+    return counted, mass

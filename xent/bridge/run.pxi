@@ -139,18 +139,6 @@ cdef inline scalar(double value, int dtype):
     return cnp.PyArray_ToScalar(&single, float32_like)
 
 
-cdef inline double divisor_of(reduction, cnp.ndarray x, int axis, double mass, Py_ssize_t counted) except? -1:
-    """What the sum of the losses of positions is divided by: 1 where it is not, 0 for a mean over nothing."""
-    if reduction == "mean":  # the quick yes
-        return mass
-    return _reduction.divisor(reduction, (<object>x).shape, axis, mass, counted)
-
-
 cdef inline unpacked(array):
     """A NumPy scalar for 0-d."""
     return array[()] if cnp.PyArray_NDIM(<cnp.ndarray>array) == 0 else array
-
-
-cdef inline results(loss, grad, int wants):
-    """What a call asked for."""
-    return loss if wants == VALUE else grad if wants == GRAD else (loss, grad)

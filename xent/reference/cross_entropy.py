@@ -1,4 +1,4 @@
-"""Cross-entropy from logits (the softmax loss) and the negative log-likelihood, with their gradients.
+"""Cross-entropy from logits (the softmax loss) with its gradient.
 
 Inside this file the class axis is last. Logits x become u = x / T, then u = cap tanh(u / cap), then
 u + log(prior). A target, of either kind, becomes masses a_c = w_c t_c, one per class; the loss of a position
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype
+from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype, times
 from .softmax import log_probabilities, logsumexp, probabilities
 
 
@@ -138,36 +138,6 @@ def cross_entropy_value_and_grad(
     return loss, deliver(grad, out, result_dtype(logits))
 
 
-def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
-    """-w[y] log_probs[y] per position, y = target, reduced."""
-    loss, _ = _nll(log_probs, target, axis, weight, ignore_index, reduction)
-    return loss
-
-
-def nll_loss_grad(
-    log_probs,
-    target,
-    *,
-    grad_output=None,
-    out=None,
-    axis=-1,
-    weight=None,
-    ignore_index=-100,
-    reduction="mean",
-):
-    """Gradient -w[y] [c = y] of `nll_loss` by the log-probabilities, times `grad_output`."""
-    _, grad = _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output)
-    return deliver(grad, out, result_dtype(log_probs))
-
-
-def nll_loss_value_and_grad(
-    log_probs, target, *, out=None, axis=-1, weight=None, ignore_index=-100, reduction="mean"
-):
-    """`nll_loss` and `nll_loss_grad` of the same arguments, as a pair."""
-    loss, grad = _nll(log_probs, target, axis, weight, ignore_index, reduction)
-    return loss, deliver(grad, out, result_dtype(log_probs))
-
-
 # With a_k = w_k t_k and dlog p_k / du_c = [k = c] - p_c,
 #
 #     loss = -sum_k a_k log p_k
@@ -203,7 +173,7 @@ def _cross_entropy(logits, target, options, grad_output=None):
         u, slope, _ = transformed(x, options)
         p, one_minus_p = probabilities(u)
         log_p = log_probabilities(u)
-        loss = 0.0 - np.where(t.used, _times(t.mass, log_p), 0.0).sum(axis=-1)
+        loss = 0.0 - np.where(t.used, times(t.mass, log_p), 0.0).sum(axis=-1)
         mass = t.mass
         if options.gamma:
             f = focal(t.label, p, one_minus_p, log_p, options.gamma)
@@ -216,7 +186,7 @@ def _cross_entropy(logits, target, options, grad_output=None):
             grad = grad + 2.0 * options.z_loss * lse[..., None] * p
         loss = np.where((t.sample_weight == 0) & np.isinf(loss), 0.0, t.sample_weight * loss)
         grad = t.sample_weight[..., None] * grad * slope
-    return _reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
+    return reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
 
 
 class Target(NamedTuple):
@@ -245,7 +215,7 @@ def read_target(target, logits, x, options):
         if classes == 0 and counted.size:
             raise ValueError("logits have no classes")
     else:
-        t, counted, label_weight = _one_hot(target, x.shape, w, options.ignore_index)
+        t, counted, label_weight = one_hot(target, x.shape, w, options.ignore_index)
         used = t | (smoothing > 0)  # without smoothing the loss is -w[y] log p[y]: no other entry is read
         share, label = label_weight * sample_weight, t
     if _number(options.gamma, "gamma") and (label is None or smoothing > 0):
@@ -297,21 +267,7 @@ def first_derivative(mass, p, one_minus_p):
     return p * (mass.sum(axis=-1, keepdims=True) - mass) - mass * one_minus_p
 
 
-# loss = -w_y x_y is linear in the log-probabilities x: g_c = -w_y [c = y].
-
-
-def _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output=None):
-    """Return the reduced loss and the gradient."""
-    x = classes_last(log_probs, axis)
-    w = np.ones(x.shape[-1]) if weight is None else as_float64(weight)
-    one_hot, counted, mean_weight = _one_hot(np.asarray(target), x.shape, w, ignore_index)
-    with np.errstate(all="ignore"):
-        loss = 0.0 - np.where(one_hot, _times(w, x), 0.0).sum(axis=-1)
-    grad = np.where(one_hot, -w, 0.0)
-    return _reduce(loss, grad, log_probs, axis, counted, mean_weight, reduction, grad_output)
-
-
-def _one_hot(target, shape, w, ignore_index):
+def one_hot(target, shape, w, ignore_index):
     """Return the one-hot mask (positions, classes) of labels, which positions count, and their w[y]."""
     if target.dtype.kind not in "iu":
         raise TypeError(
@@ -322,13 +278,8 @@ def _one_hot(target, shape, w, ignore_index):
     counted = target != ignore_index
     if np.any(counted & ((target < 0) | (target >= shape[-1]))):
         raise ValueError(f"a label of target is outside 0 <= label < {shape[-1]}")
-    one_hot = np.arange(shape[-1]) == target[..., None]
-    return one_hot, counted, np.where(one_hot, w, 0.0).sum(axis=-1)
-
-
-def _times(a, log_p):
-    """Return a * log_p with 0 log 0 = 0; 0 * NaN stays NaN."""
-    return np.where((a == 0) & (log_p == -np.inf), 0.0, a * log_p)
+    is_label = np.arange(shape[-1]) == target[..., None]
+    return is_label, counted, np.where(is_label, w, 0.0).sum(axis=-1)
 
 
 def _sample_weight(sample_weight, shape):
@@ -359,7 +310,7 @@ def _number(value, name, above=False):
     return number
 
 
-def _reduce(loss, grad, logits, axis, counted, share, reduction, grad_output):
+def reduce(loss, grad, logits, axis, counted, share, reduction, grad_output):
     """Zero the ignored positions, reduce the loss, scale the gradient and move its class axis back."""
     loss = np.where(counted, loss, 0.0)
     divisor = divisor_of(reduction, logits, axis, counted, share)

@@ -1,0 +1,337 @@
+"""The loss of a linear layer: how its work is cut, its workspace and its gradients.
+
+Design: positions are worked off in chunks. The logits of a chunk are one matrix product into a scratch array,
+the cross-entropy kernel puts their gradient in their place, and two more products take it to the gradients of
+the layer. NumPy's BLAS and the kernels of this package take turns; neither runs inside the other's threads.
+Few large chunks are best: each one but the first reads and writes all of the gradient of the weights once
+more, through a block of classes that stays in a cache.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _check, _kernels, _reduction
+from ._options import Options, check_options, divisor_of
+
+# Default limit of extra memory. At 2048 x 1024 x 128256 (positions, features, classes), the output layer of a
+# language model, these are five chunks. With half of it, on two cores, the products that are added to the
+# gradient of the weights took 4.1 seconds or more in all, instead of 3.3, of some ten for everything.
+CHUNK_BYTES = 256 * 2**20
+# The same for a loss alone: without gradients there are no such passes, and what lies in a cache need not be
+# read from memory again.
+FORWARD_BYTES = 64 * 2**20
+# Size of a product that is added to what earlier chunks or blocks gave, and of a block of converted weights.
+BLOCK_BYTES = 8 * 2**20
+# Classes whose rows are short for NumPy, and the length of what is made of them; from 32 of these on it pays.
+FEW, WIDE = 64, 256
+
+
+def loss_and_grad(x, weight, target, bias, options, chunk_bytes, want_grad):
+    """What the two functions share. Returns (loss, the three gradients or None)."""
+    p = _checked(x, weight, target, bias, options)
+    if chunk_bytes is None:
+        chunk_bytes = CHUNK_BYTES if want_grad else FORWARD_BYTES
+    plan = _planned(p, _check.integer(chunk_bytes, "chunk_bytes", 1), want_grad)
+    losses = np.zeros(p.x.shape, p.dtype) if p.options.reduction == "none" else None
+    grads = _Gradients(p, plan) if want_grad else None
+    total = 0.0
+    if plan.most and p.divisor != 0:  # else a mean over nothing
+        with np.errstate(all="ignore"):
+            total = _run(p, plan, losses, grads)
+    elif want_grad:
+        grads.weight[...] = grads.x[...] = 0
+    loss = _reduction.scalar(p.dtype, total, p.divisor) if losses is None else losses[()]
+    return loss, grads.results() if want_grad else None
+
+
+def _sum_over_positions(g):
+    """The sum of the rows, in float64.
+
+    NumPy adds them one at a time. Rows of few classes are added side by side, as if they were longer ones:
+    for 1797 rows of 10 classes that takes 12 microseconds instead of 40, of 450 for everything.
+    """
+    positions, classes = g.shape
+    if classes > FEW or positions * classes < 32 * WIDE:
+        return g.sum(axis=0, dtype=np.float64)
+    beside = WIDE // classes
+    whole = positions // beside * beside
+    sums = g[:whole].reshape(-1, beside * classes).sum(axis=0, dtype=np.float64)
+    return sums.reshape(beside, classes).sum(axis=0) + g[whole:].sum(axis=0, dtype=np.float64)
+
+
+class _LossCall(NamedTuple):
+    """Arguments that were checked."""
+
+    x: "_Positions"
+    weight: np.ndarray  # as it came, like the data of x
+    bias: np.ndarray | None  # of `dtype`
+    target: "_Positions"
+    labels: bool  # are in `target`, not probabilities
+    options: Options
+    dtype: np.dtype  # in which is computed
+    dtypes: tuple  # of the three gradients
+    divisor: float  # of the sum of the losses
+
+
+class _Positions:
+    """An array (*positions, *rest) as one list of positions, of which parts are read: never copied whole."""
+
+    def __init__(self, array, ndim):
+        self.shape = array.shape[:ndim]
+        self.flat = ndim <= 1 or array.flags.c_contiguous
+        if ndim == 0:
+            array = array[np.newaxis]
+        elif ndim > 1 and self.flat:
+            array = array.reshape(math.prod(self.shape), *array.shape[ndim:])
+        self.array = array
+
+    def __getitem__(self, rows):
+        """The positions of a slice, or of an array of indices."""
+        if self.flat:
+            return self.array[rows]
+        if isinstance(rows, slice):
+            rows = np.arange(rows.start, rows.stop)
+        return self.array[np.unravel_index(rows, self.shape)]
+
+
+# ---- checks ----
+
+
+def check_layer(x, weight, bias):
+    """Return (x, weight, bias or None), as they came; the dtype that is computed in; those of the gradients."""
+    (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
+    bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
+    _check.layer(x, weight, bias)
+    dtypes = x_dtype, w_dtype, b_dtype
+    return x, weight, bias, _check.F64 if _check.F64 in dtypes else _check.F32, dtypes
+
+
+def _checked(x, weight, target, bias, options):
+    """Check everything. Nothing is converted but what has one number for each class or position."""
+    x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
+    positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
+    options = check_options(options, shape, "class_weight")
+    labels, probs = _target(target, shape, dtype, options.ignore_index)
+    divisor = divisor_of(options, shape, labels)
+    target = _Positions(probs if labels is None else labels, len(positions))
+    bias = None if bias is None else bias.astype(dtype)
+    return _LossCall(
+        _Positions(x, len(positions)),
+        weight,
+        bias,
+        target,
+        labels is not None,
+        options,
+        dtype,
+        dtypes,
+        divisor,
+    )
+
+
+def _target(target, shape, dtype, ignore_index):
+    """Return (labels, None) or (None, probabilities), these as they came."""
+    array = np.asarray(target)
+    if array.size and array.shape == shape and array.dtype.kind not in "iub":
+        return None, _check.unconverted(array, "target")[0]
+    return _check.target_of(target, shape, dtype, len(shape) - 1, ignore_index)
+
+
+# ---- how the work is cut ----
+
+
+class _Plan(NamedTuple):
+    """How the work is cut: by shapes, dtypes and the memory that may be used, and by nothing else."""
+
+    chunks: list  # of positions: slices, or arrays of indices that leave out ignored ones
+    most: int  # positions in a chunk
+    columns: list  # of the weights that are converted at a time, as slices of the classes
+    groups: list  # of the classes whose gradient is summed at a time
+    block: int  # classes of a product that is added to the gradient of the weights
+
+
+def _planned(p, chunk_bytes, want_grad):
+    """Return the plan that holds at most `chunk_bytes` beside arguments and results, if that can be."""
+    classes, features = p.weight.shape
+    row, kept = features * p.dtype.itemsize, _kept(p)
+    count = math.prod(p.x.shape) if kept is None else len(kept)
+    converted = not _is_ready(p.weight, p.dtype)
+    widened = want_grad and p.dtypes[1] != p.dtype  # the gradient of the weights is not summed in place
+    block = max(1, min(chunk_bytes // 8, BLOCK_BYTES) // max(row, 1))
+    position = _bytes_of_a_position(p, kept is not None, converted, want_grad)
+    # Whatever the chunks: copies of bias and class weights and the sums for grad_bias; the labels that count.
+    free = chunk_bytes - 40 * classes - (0 if kept is None else 9 * math.prod(p.x.shape))
+    fits = count * position <= free - (converted + widened) * block * row
+    group = classes
+    if widened:
+        group = min(classes, block if fits else max(block, free // 2 // max(row, 1)))
+        free -= group * row
+    if not fits:
+        free -= (converted + want_grad) * block * row
+    chunks = _cut(count, count if fits else max(1, free // position))
+    most = max((chunk.stop - chunk.start for chunk in chunks), default=0)
+    if kept is not None:
+        chunks = [kept[chunk] for chunk in chunks]
+    return _Plan(chunks, most, _cut(classes, block if converted else classes), _cut(classes, group), block)
+
+
+def _bytes_of_a_position(p, picked, converted, want_grad):
+    """Return what a position of a chunk takes: logits, and copies of its row of x, gradient and target."""
+    classes, features = p.weight.shape
+    gathered = picked or not p.x.flat
+    x_ready = p.x.array.dtype == p.dtype if gathered else _is_ready(p.x.array, p.dtype)
+    rows = 2 * gathered + (not x_ready)
+    if want_grad:
+        rows += _is_copied(p, picked) + 2 * converted
+    plain = p.labels or (not gathered and p.target.flat and _is_ready(p.target.array, p.dtype))
+    dense = 0 if plain else 3  # copies of probabilities: gathered, and converted twice at most
+    return ((1 + dense) * classes + rows * features) * p.dtype.itemsize + 64
+
+
+def _is_copied(p, picked):
+    """Whether the gradient of x is computed elsewhere and copied to its place."""
+    return picked or p.dtypes[0] != p.dtype
+
+
+def _kept(p):
+    """Return the indices of the positions that count; None where all do."""
+    if not p.labels or not (p.target.array == p.options.ignore_index).any():
+        return None
+    return np.flatnonzero(p.target.array != p.options.ignore_index)
+
+
+def _cut(size, most):
+    """Return slices of equal length, at most `most`, that make up `size`; only the last may be shorter."""
+    parts = -(-size // max(most, 1))
+    step = -(-size // max(parts, 1))
+    return [slice(start, min(start + step, size)) for start in range(0, size, max(step, 1))]
+
+
+def _is_ready(matrix, dtype):
+    """Whether np.matmul hands a matrix, or its rows, to BLAS as it lies in memory."""
+    if matrix.dtype != dtype or not matrix.flags.aligned:
+        return False
+    if matrix.flags.c_contiguous or matrix.flags.f_contiguous:
+        return True
+    near, far = sorted(matrix.strides)
+    across = matrix.shape[0 if near == matrix.strides[0] else 1]
+    return near == dtype.itemsize and far % near == 0 and far >= across * near
+
+
+# ---- the work ----
+
+
+def _run(p, plan, losses, grads):
+    """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if given."""
+    logits = np.empty((plan.most, len(p.weight)), p.dtype)
+    x_room, weight_room = _Room(p.dtype), _Room(p.dtype)
+    total = 0.0
+    for group in plan.groups if grads is not None else plan.groups[:1]:
+        for k, chunk in enumerate(plan.chunks):
+            first = group.start == 0
+            if first or len(plan.chunks) > 1:  # else it is all there already
+                x = x_room.ready(p.x[chunk])
+                g = logits[: len(x)]
+                for columns in plan.columns:
+                    np.matmul(x, weight_room.ready(p.weight[columns]).T, out=g[:, columns])
+                if p.bias is not None:
+                    g += p.bias
+                part = _chunk_loss(p, chunk, g, losses is not None, grads is not None)
+            if first and losses is not None:
+                losses.reshape(-1)[chunk] = part
+            elif first:
+                total += part
+            if first and grads is not None:
+                grads.add_x(chunk, g, weight_room)
+                grads.add_bias(g)
+            if grads is not None:
+                grads.add_weight(group, k, g, x)
+    return total
+
+
+def _chunk_loss(p, chunk, logits, each, want_grad):
+    """Return the losses of a chunk, or their sum; with `want_grad`, the gradient takes the logits' place."""
+    options = p.options._replace(axis=-1, reduction="none" if each else "sum")
+    if options.sample_weight is not None:
+        options = options._replace(sample_weight=options.sample_weight.reshape(-1)[chunk])
+    out, wants = logits if want_grad else None, _kernels.want_total
+    if each:
+        wants = _kernels.want_value_and_grad if want_grad else _kernels.want_value
+    scale = None if each or not want_grad else 1.0 / p.divisor
+    result = _kernels.cross_entropy(logits, p.target[chunk], out, scale, wants, *options)
+    return result[0] if each and want_grad else result
+
+
+class _Room:
+    """Memory for the same kind of matrix again and again, made when it is first needed."""
+
+    def __init__(self, dtype):
+        self.dtype, self.memory = dtype, None
+
+    def matrix(self, rows, columns):
+        """Return a matrix to write to."""
+        if self.memory is None or self.memory.size < rows * columns:
+            self.memory = None  # free it first
+            self.memory = np.empty(rows * columns, self.dtype)
+        return self.memory[: rows * columns].reshape(rows, columns)
+
+    def ready(self, matrix):
+        """Return a matrix as BLAS takes it: itself, or its conversion in here."""
+        if _is_ready(matrix, self.dtype):
+            return matrix
+        converted = self.matrix(*matrix.shape)
+        np.copyto(converted, matrix, casting="unsafe")
+        return converted
+
+
+class _Gradients:
+    """The three gradients of the layer, and how the logits' gradient g of a chunk is added to them."""
+
+    def __init__(self, p, plan):
+        self.p, self.plan = p, plan
+        picked = any(not isinstance(chunk, slice) for chunk in plan.chunks)
+        self.shape = (*p.x.shape, p.weight.shape[1])
+        make = np.zeros if picked else np.empty
+        self.x = make((math.prod(p.x.shape), p.weight.shape[1]), p.dtypes[0])
+        self.weight = np.empty(p.weight.shape, p.dtypes[1])
+        self.bias = None if p.bias is None else np.zeros(p.bias.shape)
+        self.copied = _is_copied(p, picked)
+        self.row, self.term, self.sum, self.block = (_Room(p.dtype) for _ in range(4))
+
+    def add_x(self, chunk, g, weight_room):
+        """grad_x of these positions: g W, a sum over the blocks of weights that are converted."""
+        shape = len(g), self.p.weight.shape[1]
+        out = self.row.matrix(*shape) if self.copied else self.x[chunk]
+        for columns in self.plan.columns:
+            weight = weight_room.ready(self.p.weight[columns])
+            if columns.start == 0:
+                np.matmul(g[:, columns], weight, out=out)
+            else:
+                out += np.matmul(g[:, columns], weight, out=self.term.matrix(*shape))
+        if self.copied:
+            self.x[chunk] = out
+
+    def add_bias(self, g):
+        """grad_bias += sum over the positions."""
+        if self.bias is not None:
+            self.bias += _sum_over_positions(g)
+
+    def add_weight(self, group, k, g, x):
+        """grad_weight += g^T x, for a group of classes and chunk number k."""
+        features, classes, start = x.shape[1], group.stop - group.start, group.start
+        direct = self.weight.dtype == g.dtype
+        total = self.weight[group] if direct else self.sum.matrix(classes, features)
+        if k == 0:
+            np.matmul(g[:, group].T, x, out=total)
+        else:
+            for block in _cut(classes, self.plan.block):
+                part = g[:, start + block.start : start + block.stop].T
+                total[block] += np.matmul(part, x, out=self.block.matrix(part.shape[0], features))
+        if not direct and k == len(self.plan.chunks) - 1:
+            self.weight[group] = total
+
+    def results(self):
+        """Return (grad_x, grad_weight, grad_bias or None)."""
+        bias = None if self.bias is None else _check.narrowed(self.bias, self.p.dtypes[2])
+        return self.x.reshape(self.shape), self.weight, bias
