@@ -1,5 +1,8 @@
-/* table.h: what the bridge (_kernels.pyx) and the kernels agree on: dtype codes, the table of kernels of one instruction
- * set, and the argument structures. Sizes and strides count elements, not bytes; all are ptrdiff_t.
+/* table.h: what the bridge (_kernels.pyx) and the C side agree on: element types, argument structures, plans, and the table of
+ * kernels of one instruction set. Sizes and strides count elements unless they say bytes; all are ptrdiff_t.
+ *
+ * A call goes: walk (where do the arrays lie?) -> plan (how is the work cut, and what scratch does a thread need?) -> run (kernels
+ * over chunks) -> ordered sums. Walks, plans and scans are plain C, compiled once; kernels are compiled for each instruction set.
  */
 #ifndef XENT_TABLE_H
 #define XENT_TABLE_H
@@ -11,7 +14,7 @@
 enum { XENT_F32, XENT_F64, XENT_F16, XENT_BF16, XENT_DTYPES };
 
 /* Work chunk number `chunk`; chunks depend on shapes alone and may run in any order, on any thread. `scratch` is this
- * thread's own memory, of the size that the bridge asked for, or NULL. */
+ * thread's own memory, of the size that the plan asks for, or NULL. */
 typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
 typedef struct {
@@ -40,68 +43,183 @@ int xent_max_threads(void);
 int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
 int xent_watch_forks(void);
 
-/* One array seen as (far, per, classes, inner): position p = (f * per + o) * inner + i, class c lies at
- * data[f * far + o * outer + c * stride + i]. inner > 1 means that neighbouring positions are neighbours in memory. Two outer axes
- * let a slice such as logits[:, :-1] be walked where it lies. */
+/* How the work of a call is cut. */
+typedef struct {
+    ptrdiff_t chunks;
+    ptrdiff_t scratch;     /* bytes that each thread needs */
+    ptrdiff_t partials;    /* conv2d_grad_weight: sums over different tiles, to be merged */
+    ptrdiff_t pack_chunks; /* conv2d: chunks of conv2d_pack */
+    ptrdiff_t packed;      /* and the bytes of what it packs */
+    ptrdiff_t threads;     /* more do not pay; 0: any number */
+} xent_plan;
+
+/* ---- arrays, and how kernels see them (walk.c) ---- */
+
+/* An array as NumPy has it. Strides are in bytes. */
 typedef struct {
     void *data;
-    ptrdiff_t far, outer, stride;
+    ptrdiff_t itemsize;
+    int ndim;
+    const ptrdiff_t *shape, *strides;
+} xent_array;
+
+/* One array seen as (outer, middle, classes, inner): position p = (o * middle_count + m) * inner + i, class c lies at
+ * data[o * outer_stride + m * middle_stride + c * stride + i]. inner > 1 means that neighbouring positions are neighbours in memory.
+ * Two outer axes let a slice such as logits[:, :-1] be walked where it lies. data is NULL where an operator has no such array. */
+typedef struct {
+    void *data;
+    ptrdiff_t outer_stride, middle_stride, stride;
 } xent_operand;
 
-enum { SUMS = 4 }; /* of a chunk, at most */
+/* ---- the softmax family (softmax/) ---- */
 
-/* The softmax family and cross-entropy. */
+enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
+
+/* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the arguments
+ * of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
 typedef struct {
-    ptrdiff_t positions, inner, per, classes;
-    ptrdiff_t chunk;                            /* positions per chunk */
-    ptrdiff_t room;                             /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
-    xent_operand x, aux, out;                   /* logits or y; incoming gradient or probability target; result */
-    xent_operand second;                        /* second derivatives */
-    void *per_position;                         /* logsumexps or losses, of the type of losses; may be NULL */
-    int single;                                 /* losses are floats, else doubles */
-    double *partial;                            /* `sums` numbers of each chunk: the sum of the losses is the first */
+    ptrdiff_t count, inner, middle_count, classes;
+    ptrdiff_t chunk;              /* positions per chunk */
+    ptrdiff_t room;               /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
+    xent_operand x;               /* logits, or y */
+    union {
+        xent_operand target;      /* probability target or teacher's logits */
+        xent_operand grad_in;     /* incoming gradient */
+    };
+    xent_operand out, hess;       /* result; second derivatives */
+    int packs;                    /* more than the logits is read or written for each class: short rows and columns go through a scratch */
+    int keeps_logits;             /* the kernel looks at the logits once more: they are kept beside the exponentials */
+    double *partial;              /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed` where any is in
      * use (transform.h). */
     int transformed;
     double temperature, cap;
-    const void *offset;                         /* of the real type: a number per class, and then what rounding left of each */
-    /* cross-entropy: the target of a position is u_c = w_c (mix * t_c + base), plus `peak` * w_y at label y. */
-    const int64_t *label;                       /* one per position, or NULL */
+    const void *offset;           /* of the real type: a number per class, and then what rounding left of each */
+} xent_positions;
+
+/* Labels of the positions; NULL: none. */
+typedef struct {
+    const int64_t *data;
     int64_t ignore_index;
-    const void *weight;                         /* one per class, of the real type, or NULL */
-    const double *label_weight;                 /* the same in double */
-    double mix, base, peak;
-    double z_loss, gamma;                       /* + z_loss logsumexp^2; the label's term times (1 - p_y)^gamma */
-    const double *sample;                       /* one factor per position, of loss and gradient, or NULL */
-    double gradient_scale;                      /* multiplies every gradient */
-    const double *upstream;                     /* and one factor per position, or NULL */
-    double curvature;                           /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
-    /* evaluation (evaluate.h) */
-    int evaluates;
-    int64_t *rank;                              /* classes before the label's, one per position, or NULL: at most */
-    int64_t most;                               /* this, which ignored positions have */
-    /* losses of probabilities (probabilities.h) */
-    int loss;                                   /* which; one of the codes below */
-    double unit;                                /* divides every loss */
-    double clip;                                /* bounds probabilities away from 0, or 0 */
-    double factor;                              /* distillation: multiplies every loss */
+} xent_labels;
+
+/* One result for each position, in C order: floats or doubles. `data` may be NULL. */
+typedef struct {
+    void *data;
+    int single; /* floats */
+} xent_per_position;
+
+/* softmax, log_softmax, softmax_backward, log_softmax_backward; logsumexp, which alone has `result`. */
+typedef struct {
+    xent_positions positions;
+    void *result; /* one log-sum-exp per position, of the type computed with */
 } xent_softmax_args;
 
-/* Codes of the losses that are sums of a function of two numbers. */
-enum { XENT_MSE, XENT_BINARY_CROSS_ENTROPY, XENT_CROSS_ENTROPY, XENT_KL_DIV, XENT_KL_DIV_LOG, XENT_ENTROPY };
-
-/* Losses of elements. All arrays have rows of `length` elements: row f * per + o begins at data[f * far + o * outer], where the next
- * element is `stride` (0 or 1) on. */
+/* The dense target of a position is u_c = w_c (mix * t_c + base). */
 typedef struct {
-    ptrdiff_t rows, per, length;
+    const void *weight; /* one per class, of the real type, or NULL */
+    double mix, base;
+} xent_dense;
+
+typedef struct {
+    xent_positions positions;
+    xent_labels labels;
+    xent_dense dense;
+    double peak;                /* times w_y: the target of label y */
+    const double *label_weight; /* w in double, or NULL */
+    double z_loss, gamma;       /* + z_loss logsumexp^2; the label's term times (1 - p_y)^gamma */
+    const double *sample_weight;/* one factor per position, of loss and gradient, or NULL */
+    const double *upstream;     /* one factor per position, of the gradient, or NULL */
+    double gradient_scale;      /* multiplies every gradient */
+    double curvature;           /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
+    xent_per_position losses;
+} xent_cross_entropy_args;
+
+/* Sums: losses, squares, entropies, first places (evaluate.h). */
+typedef struct {
+    xent_positions positions;
+    xent_labels labels;
+    const double *sample_weight;
+    int64_t *rank; /* classes before the label's, one per position, or NULL: at most */
+    int64_t most;  /* this, which ignored positions have */
+} xent_evaluate_args;
+
+/* Codes of the losses that are sums of a function of two numbers; the last two take labels. */
+enum {
+    XENT_MSE,
+    XENT_BINARY_CROSS_ENTROPY,
+    XENT_CROSS_ENTROPY,
+    XENT_KL_DIV,
+    XENT_KL_DIV_LOG,
+    XENT_ENTROPY,
+    XENT_NLL,
+    XENT_LABEL_CROSS_ENTROPY
+};
+
+/* What the losses of probabilities share. */
+typedef struct {
+    int kind;              /* one of the codes */
+    double unit;           /* divides every loss */
+    double clip;           /* bounds probabilities away from 0, or 0 */
+    double gradient_scale; /* multiplies every gradient */
+} xent_loss;
+
+/* Losses of positions, each a sum over its classes; `losses` are of the type computed with. */
+typedef struct {
+    xent_positions positions;
+    xent_loss loss;
+    const double *upstream; /* one factor per position, or NULL */
+    void *losses;
+} xent_position_losses_args;
+
+/* Losses of labels, which look at one class of each position (label_losses.h). */
+typedef struct {
+    xent_positions positions;
+    xent_labels labels;
+    xent_loss loss;
+    const double *label_weight; /* one per class, or NULL */
+    const double *upstream;
+    xent_per_position losses;
+} xent_label_losses_args;
+
+/* The distillation loss. */
+typedef struct {
+    xent_positions positions;
+    double temperature;
+    double factor; /* multiplies every loss */
+    double gradient_scale;
+    const double *upstream;
+    void *losses;  /* of the type computed with, or NULL */
+} xent_distillation_args;
+
+/* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels know. Fills in
+ * all of `p` that speaks of shapes and memory, and the defaults of the rest. */
+int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out, const xent_array *hess,
+                        int axis);
+
+/* softmax/plan.c: which exponentials a kernel wants kept. */
+enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS }; /* none; added up only; the result is made of them */
+xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
+xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
+
+/* ---- elements (elements/) ---- */
+
+/* Losses of elements. All arrays have rows of `length` elements: row o * middle_count + m begins at data[o * outer_stride + m *
+ * middle_stride], where the next element is `stride` (0 or 1) on. */
+typedef struct {
+    ptrdiff_t rows, middle_count, length;
     ptrdiff_t piece, chunk;                     /* a chunk: so many elements of so many rows */
     xent_operand x, target, out;
     xent_operand weight, upstream, losses;      /* of the real type; data may be NULL */
     double *partial;                            /* sum of the losses of each chunk, or NULL if no loss is wanted */
-    int loss;
-    double unit, clip, gradient_scale;          /* as above */
-} xent_loss_args;
+    xent_loss loss;
+} xent_element_losses_args;
+
+enum { XENT_LOSS_OPERANDS = 6 };
+/* In the order x, target, weight, upstream, out, losses; NULL: none. 0 if they do not lie in a way that the kernel knows. */
+int xent_walk_elements(xent_element_losses_args *a, const xent_array *const operands[XENT_LOSS_OPERANDS]);
+xent_plan xent_plan_elements(xent_element_losses_args *a);
 
 /* Elementwise functions of contiguous arrays. */
 typedef struct {
@@ -109,6 +227,7 @@ typedef struct {
     const void *x;
     void *out;
 } xent_map_args;
+xent_plan xent_plan_map(xent_map_args *a);
 
 /* Targets of the sigmoid cross-entropy beside the element types: integers, of which the sign does not matter. */
 enum { XENT_I8 = XENT_DTYPES, XENT_I16, XENT_I32, XENT_I64 };
@@ -135,6 +254,22 @@ typedef struct {
     double *partial;                        /* sum of the losses of each chunk */
     int64_t *counted;                       /* elements of each chunk that are not ignored; -1: there is a bad target */
 } xent_sigmoid_args;
+xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
+
+/* ---- scans of what a caller gave, and sums (scan.c) ---- */
+
+/* The index of the first label that is neither in [0, classes) nor `ignore_index`, or -1; the number of those that are not ignored. */
+ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t *counted);
+/* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If `per_label` is not
+ * NULL, the sample weights of each label are added to it. */
+double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight, const double *sample_weight,
+                         double *per_label);
+/* How many of n floats or doubles are finite and not negative, or even positive. */
+ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
+/* The sum of every `step`th of the terms, n of them, in index order. */
+double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
+
+/* ---- images (images/) ---- */
 
 /* The geometry of a sliding window over (height, width) images. */
 typedef struct {
@@ -183,11 +318,9 @@ typedef struct {
     const void *x;
     void *out;
 } xent_merge_args;
+xent_plan xent_plan_merge(xent_merge_args *a);
 
-/* plan.c: fill in how the work is cut, for an element type and an instruction set; the number of chunks, and bytes of scratch. */
-typedef struct {
-    ptrdiff_t chunks, scratch, partials; /* partials: sums of grad_weight over different tiles */
-} xent_plan;
+/* images/plan.c, for an element type and an instruction set. */
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype);
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype);
 
@@ -212,5 +345,6 @@ typedef struct {
     /* How a row of an image lies in scratch; pool.h says what these are. */
     ptrdiff_t first_tap, taps, phases, before, after, span, line;
 } xent_pool_args;
+xent_plan xent_plan_pool(xent_pool_args *a, int dtype); /* images/pool_plan.c */
 
 #endif

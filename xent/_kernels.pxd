@@ -1,0 +1,269 @@
+"""The C contract: csrc/table.h as Cython sees it. What the fields are for is said there."""
+
+from libc.stdint cimport int64_t
+
+cdef extern from "csrc/table.h" nogil:
+    enum:
+        XENT_F32
+        XENT_F64
+        XENT_F16
+        XENT_BF16
+        XENT_DTYPES
+
+    ctypedef void (*xent_kernel)(const void *args, Py_ssize_t chunk, void *scratch) noexcept nogil
+
+    ctypedef struct xent_table:
+        const char *name
+        int vector_bytes, strip_bytes
+        xent_kernel softmax[4]
+        xent_kernel log_softmax[4]
+        xent_kernel logsumexp[4]
+        xent_kernel softmax_backward[4]
+        xent_kernel log_softmax_backward[4]
+        xent_kernel cross_entropy[4]
+        xent_kernel evaluate[4]
+        xent_kernel sigmoid[4]
+        xent_kernel log_sigmoid[4]
+        xent_kernel sigmoid_cross_entropy[4]
+        xent_kernel element_losses[4]
+        xent_kernel position_losses[4]
+        xent_kernel label_losses[4]
+        xent_kernel distillation[4]
+        xent_kernel im2col[4]
+        xent_kernel col2im[4]
+        xent_kernel conv2d_pack[4]
+        xent_kernel conv2d[4]
+        xent_kernel conv2d_grad_weight[4]
+        xent_kernel conv2d_merge[4]
+        xent_kernel conv2d_grad_bias[4]
+        xent_kernel max_pool2d[4]
+        xent_kernel max_pool2d_backward[4]
+        xent_kernel avg_pool2d[4]
+        xent_kernel avg_pool2d_backward[4]
+        void (*exp_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*exp_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+        void (*log_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*log_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+        void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
+        void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+
+    const xent_table *xent_find(const char *name)
+    const char *xent_isa_name(int index, int *usable)
+
+    int xent_max_threads()
+    int xent_forked()
+    int xent_watch_forks()
+
+    ctypedef struct xent_plan:
+        Py_ssize_t chunks, scratch, partials, pack_chunks, packed, threads
+
+    # ---- arrays, and how kernels see them ----
+
+    ctypedef struct xent_array:
+        void *data
+        Py_ssize_t itemsize
+        int ndim
+        const Py_ssize_t *shape
+        const Py_ssize_t *strides
+
+    ctypedef struct xent_operand:
+        void *data
+        Py_ssize_t outer_stride, middle_stride, stride
+
+    # ---- the softmax family ----
+
+    enum:
+        XENT_MOST_SUMS
+
+    ctypedef struct xent_positions:
+        Py_ssize_t count, inner, middle_count, classes, chunk, room
+        xent_operand x
+        xent_operand target   # a union with grad_in
+        xent_operand grad_in
+        xent_operand out
+        xent_operand hess
+        int packs, keeps_logits
+        double *partial
+        int sums
+        int transformed
+        double temperature, cap
+        const void *offset
+
+    ctypedef struct xent_labels:
+        const int64_t *data
+        int64_t ignore_index
+
+    ctypedef struct xent_per_position:
+        void *data
+        int single
+
+    ctypedef struct xent_softmax_args:
+        xent_positions positions
+        void *result
+
+    ctypedef struct xent_dense:
+        const void *weight
+        double mix, base
+
+    ctypedef struct xent_cross_entropy_args:
+        xent_positions positions
+        xent_labels labels
+        xent_dense dense
+        double peak
+        const double *label_weight
+        double z_loss, gamma
+        const double *sample_weight
+        const double *upstream
+        double gradient_scale
+        double curvature
+        xent_per_position losses
+
+    ctypedef struct xent_evaluate_args:
+        xent_positions positions
+        xent_labels labels
+        const double *sample_weight
+        int64_t *rank
+        int64_t most
+
+    enum:
+        XENT_MSE
+        XENT_BINARY_CROSS_ENTROPY
+        XENT_CROSS_ENTROPY
+        XENT_KL_DIV
+        XENT_KL_DIV_LOG
+        XENT_ENTROPY
+        XENT_NLL
+        XENT_LABEL_CROSS_ENTROPY
+
+    ctypedef struct xent_loss:
+        int kind
+        double unit, clip, gradient_scale
+
+    ctypedef struct xent_position_losses_args:
+        xent_positions positions
+        xent_loss loss
+        const double *upstream
+        void *losses
+
+    ctypedef struct xent_label_losses_args:
+        xent_positions positions
+        xent_labels labels
+        xent_loss loss
+        const double *label_weight
+        const double *upstream
+        xent_per_position losses
+
+    ctypedef struct xent_distillation_args:
+        xent_positions positions
+        double temperature, factor, gradient_scale
+        const double *upstream
+        void *losses
+
+    int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                            const xent_array *hess, int axis)
+
+    enum:
+        XENT_NO_EXPS
+        XENT_SUMMED_EXPS
+        XENT_REUSED_EXPS
+
+    xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
+    xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
+
+    # ---- elements ----
+
+    ctypedef struct xent_element_losses_args:
+        Py_ssize_t rows, middle_count, length, piece, chunk
+        xent_operand x, target, out, weight, upstream, losses
+        double *partial
+        xent_loss loss
+
+    enum:
+        XENT_LOSS_OPERANDS
+
+    int xent_walk_elements(xent_element_losses_args *a, const xent_array **operands)
+    xent_plan xent_plan_elements(xent_element_losses_args *a)
+
+    ctypedef struct xent_map_args:
+        Py_ssize_t size, chunk
+        const void *x
+        void *out
+
+    xent_plan xent_plan_map(xent_map_args *a)
+
+    enum:
+        XENT_I8
+        XENT_I16
+        XENT_I32
+        XENT_I64
+
+    ctypedef struct xent_factor:
+        const void *data
+        Py_ssize_t repeat, count
+
+    ctypedef struct xent_sigmoid_args:
+        Py_ssize_t size, chunk
+        const void *x
+        const void *target
+        int target_code, ignoring
+        int64_t ignore_index
+        xent_factor weight, pos_weight, upstream
+        double mix, base, gamma, alpha_1, alpha_0, gradient_scale
+        int value
+        void *out
+        void *losses
+        double *partial
+        int64_t *counted
+
+    xent_plan xent_plan_sigmoid(xent_sigmoid_args *a)
+
+    # ---- scans of what a caller gave, and sums ----
+
+    Py_ssize_t xent_scan_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t *counted)
+    double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
+                             const double *sample_weight, double *per_label)
+    Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
+    double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
+
+    # ---- images ----
+
+    ctypedef struct xent_window:
+        Py_ssize_t height, width, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, out_h, out_w
+
+    ctypedef struct xent_im2col_args:
+        xent_window window
+        const void *x
+        void *out
+
+    ctypedef struct xent_conv_args:
+        xent_window window
+        Py_ssize_t images, groups, in_channels, out_channels
+        const void *x
+        const void *weight
+        const void *bias
+        const void *grad
+        void *packed
+        void *out
+        int relu
+        Py_ssize_t out_size, out_first, out_row, out_step
+        Py_ssize_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j
+
+    ctypedef struct xent_merge_args:
+        Py_ssize_t size, partials, chunk
+        const void *x
+        void *out
+
+    xent_plan xent_plan_merge(xent_merge_args *a)
+    xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
+    xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
+
+    ctypedef struct xent_pool_args:
+        xent_window window
+        Py_ssize_t planes
+        const void *x
+        const void *grad
+        void *out
+        int count_include_pad
+        Py_ssize_t bottom, right
+
+    xent_plan xent_plan_pool(xent_pool_args *a, int dtype)
