@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import warnings
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -36,23 +37,9 @@ ISAS = (
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-HEADERS = [
-    "table.h",
-    "kernels.def",
-    "simd.h",
-    "real.h",
-    "vmath.h",
-    "position.h",
-    "transpose.h",
-    "tile.h",
-    "transform.h",
-    "cut.h",
-    "softmax.h",
-    "cross_entropy.h",
-    "evaluate.h",
-]
-HEADERS += ["elementwise.h", "sigmoid.h", "probabilities.h"]
-HEADERS += ["window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
+# By pattern, so that none can be forgotten: a name that is missing here would be missing in the sdist.
+HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
+SOURCES = ["dispatch", "threads", "walk", "scan", "plan", "softmax_plan", "elements_plan", "pool_plan"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -112,8 +99,8 @@ setup(
     ext_modules=[
         Extension(
             "xent._kernels",
-            ["xent/_kernels.pyx", "xent/csrc/dispatch.c", "xent/csrc/plan.c", "xent/csrc/threads.c"],
-            depends=["xent/csrc/isa.c"] + [f"xent/csrc/{name}" for name in HEADERS],
+            ["xent/_kernels.pyx"] + [f"xent/csrc/{name}.c" for name in SOURCES],
+            depends=["xent/_kernels.pxd", "xent/csrc/isa.c"] + HEADERS,
             include_dirs=["xent"],
             define_macros=macros,
             py_limited_api=LIMITED_API,

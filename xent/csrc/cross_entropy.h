@@ -45,10 +45,11 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
 
 /* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all of one sign, are added
  * pairwise before they reach the wide sum. */
-static void KERNEL(uniform_terms)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, double *loss, double *mass)
+static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, double *loss,
+                                  double *mass)
 {
-    const V zero = {0}, base = NAME(set)((T)a->base);
-    const ptrdiff_t classes = a->classes, per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
+    const V zero = {0}, base = NAME(set)((T)dense->base);
+    const ptrdiff_t per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const S *x = t->x + (t->rows ? p * t->x_step : p);
         const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
@@ -69,19 +70,20 @@ static void KERNEL(uniform_terms)(const xent_softmax_args *a, const KERNEL(tile)
         else
             NAME(sum_lanes)(&sum, loss + p, NULL);
     }
-    for (ptrdiff_t p = 0; p < t->n; p++) mass[p] = (double)(T)a->base * (double)classes;
+    for (ptrdiff_t p = 0; p < t->n; p++) mass[p] = (double)(T)dense->base * (double)classes;
 }
 
-static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, double *loss, double *mass)
+static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, double *loss,
+                                double *mass)
 {
-    const KERNEL(dense_target) d = KERNEL(dense_target_of)(a);
+    const KERNEL(dense_target) d = KERNEL(dense_target_of)(dense);
     const V zero = {0}, one = NAME(set)(1);
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
-        const S *x = t->x + p * t->x_step, *target = t->aux ? t->aux + p * t->aux_step : NULL;
+        const S *x = t->x + p * t->x_step, *target = t->target ? t->target + p * t->target_step : NULL;
         const V m = NAME(set)(s->top[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
-        for (ptrdiff_t c = 0; c < a->classes; c += LANES) {
-            const ptrdiff_t n = xent_least(LANES, a->classes - c);
+        for (ptrdiff_t c = 0; c < classes; c += LANES) {
+            const ptrdiff_t n = xent_least(LANES, classes - c);
             /* past the end the weight is 0, and with it u */
             const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(KERNEL(first)(n), one, zero);
             const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
@@ -92,8 +94,8 @@ static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *
     for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
         const ptrdiff_t n = xent_least(LANES, t->n - p);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
-        for (ptrdiff_t c = 0; c < a->classes; c++) {
-            const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
             const V u = KERNEL(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
             KERNEL(dense_add)(sums, sums + 1, u, v_load(s->top + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
         }
@@ -105,10 +107,10 @@ static void KERNEL(dense_terms)(const xent_softmax_args *a, const KERNEL(tile) *
 ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c) { return rows ? p * step + c : p + c * step; }
 
 /* u_c of one class. */
-ALWAYS_INLINE double KERNEL(dense_value)(const xent_softmax_args *a, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c)
+ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c)
 {
-    const double target = t->aux ? (double)KERNEL(get)(t->aux + KERNEL(element)(t->rows, t->aux_step, p, c)) : 0.0;
-    return (a->label_weight ? a->label_weight[c] : 1.0) * (a->mix * target + a->base);
+    const double target = t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
+    return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
 }
 
 /* The labels of a tile, and what the losses need of them. */
@@ -123,20 +125,28 @@ typedef struct {
 } KERNEL(labels);
 
 /* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
- * of range now counts as ignored. */
-static void KERNEL(read_labels)(const xent_softmax_args *a, const KERNEL(tile) *t, KERNEL(labels) *y)
+ * of range now counts as ignored (-1). */
+ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(const xent_labels *labels, ptrdiff_t classes, ptrdiff_t position)
+{
+    const int64_t given = labels->data[position];
+    return given != labels->ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
+}
+
+/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). */
+static void KERNEL(read_labels)(const xent_labels *labels, ptrdiff_t classes, double peak, const double *weight, const KERNEL(tile) *t,
+                                KERNEL(labels) *y)
 {
     y->ignored = 0;
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const int64_t given = a->label[t->first + p];
-        const int counts = given != a->ignore_index && (uint64_t)given < (uint64_t)a->classes;
-        y->label[p] = counts ? (ptrdiff_t)given : -1;
+        const ptrdiff_t label = KERNEL(label_at)(labels, classes, t->first + p);
+        const int counts = label >= 0;
+        y->label[p] = label;
         y->counted[p] = counts, y->ignored |= !counts;
-        y->mass[p] = counts ? a->peak : 0;
-        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, (ptrdiff_t)given)) : 0;
+        y->mass[p] = counts ? peak : 0;
+        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, label)) : 0;
     }
-    for (ptrdiff_t p = 0; a->label_weight && p < t->n; p++)
-        if (y->label[p] >= 0) y->mass[p] *= a->label_weight[y->label[p]];
+    for (ptrdiff_t p = 0; weight && p < t->n; p++)
+        if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->x[p] = 0;
 }
 
@@ -175,8 +185,17 @@ ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s
     return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
-/* The loss of each position: into their sum, and into a->per_position. */
-static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
+/* The losses of the positions: to where they are wanted. */
+static void KERNEL(put_per_position)(const xent_per_position *to, const double *loss, ptrdiff_t first, ptrdiff_t n)
+{
+    if (to->data && to->single)
+        for (ptrdiff_t p = 0; p < n; p++) ((float *)to->data)[first + p] = (float)loss[p];
+    else if (to->data)
+        memcpy((double *)to->data + first, loss, (size_t)n * sizeof *loss);
+}
+
+/* The loss of each position: into their sum, and into a->losses. */
+static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
                                const NAME(target) *terms, const double *dense_loss, const double *dense_mass, sum_f64 *losses)
 {
     double loss[TILE];
@@ -190,34 +209,32 @@ static void KERNEL(put_losses)(const xent_softmax_args *a, const KERNEL(tile) *t
         const double log_sum = KERNEL(log_sum)(t, s, p);
         loss[p] += a->z_loss * log_sum * log_sum;
     }
-    for (ptrdiff_t p = 0; a->sample && p < t->n; p++) {
-        const double factor = a->sample[t->first + p];
+    for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) {
+        const double factor = a->sample_weight[t->first + p];
         loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : factor * loss[p];
     }
     for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
     for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) sum_add_f64(losses, v_load(loss + p));
-    if (a->per_position && a->single)
-        for (ptrdiff_t p = 0; p < t->n; p++) ((float *)a->per_position)[t->first + p] = (float)loss[p];
-    else if (a->per_position)
-        memcpy((double *)a->per_position + t->first, loss, (size_t)t->n * sizeof *loss);
+    KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
 
 /* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it: where the
  * prediction is confident (R < 1/4) the largest logit. -1: none. */
-static ptrdiff_t KERNEL(confident_class)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
+static ptrdiff_t KERNEL(confident_class)(ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
     if (!(s->others[p] < 0.25)) return -1;
-    for (ptrdiff_t c = 0; c < a->classes; c++)
+    for (ptrdiff_t c = 0; c < classes; c++)
         if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->top[p]) return c;
     return -1;
 }
 
 /* curvature factor p_c (1 - p_c); in the largest logit 1 - p_c would cancel. */
-static void KERNEL(put_curvature)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const double *factor)
+static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                                  const double *factor)
 {
     const V zero = {0}, one = NAME(set)(1);
-    const ptrdiff_t long_axis = t->rows ? a->classes : t->n, short_axis = t->rows ? t->n : a->classes;
+    const ptrdiff_t classes = a->positions.classes, long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
     T coefficient[TILE + LANES], scale[TILE + LANES];
     for (ptrdiff_t p = 0; p < t->n; p++) coefficient[p] = (T)(s->inverse[p] * s->unit[p]), scale[p] = (T)(a->curvature * factor[p]);
     for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = 0;
@@ -236,34 +253,35 @@ static void KERNEL(put_curvature)(const xent_softmax_args *a, const KERNEL(tile)
             const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
             const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
             const V rest = v_select(m_eq(x, top), of_top, one - p);
-            KERNEL(store)(t->second + j * t->second_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
+            KERNEL(store)(t->hess + j * t->hess_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
         }
     }
 }
 
 /* |gradient| as the second derivative. */
-static void KERNEL(put_sizes)(const xent_softmax_args *a, const KERNEL(tile) *t)
+static void KERNEL(put_sizes)(ptrdiff_t classes, const KERNEL(tile) *t)
 {
     const V zero = {0};
-    const ptrdiff_t long_axis = t->rows ? a->classes : t->n, short_axis = t->rows ? t->n : a->classes;
+    const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
     for (ptrdiff_t j = 0; j < short_axis; j++)
         for (ptrdiff_t i = 0; i < long_axis; i += LANES)
-            KERNEL(store)(t->second + j * t->second_step + i, v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)),
+            KERNEL(store)(t->hess + j * t->hess_step + i, v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)),
                           long_axis - i);
 }
 
 /* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
  * here on `out` may overwrite the logits. */
-static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y,
+static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y,
                                  const NAME(target) *terms, const double *dense_mass)
 {
+    const ptrdiff_t classes = a->positions.classes;
     double scale[TILE], factor[TILE], entry[TILE];
     KERNEL(affine) f;
     for (ptrdiff_t p = 0; p < t->n; p++) scale[p] = y->counted[p] * a->gradient_scale;
     for (ptrdiff_t p = 0; a->upstream && p < t->n; p++)
         if (y->counted[p] != 0) scale[p] *= a->upstream[t->first + p];
-    for (ptrdiff_t p = 0; a->sample && p < t->n; p++)
-        if (y->counted[p] != 0) scale[p] *= a->sample[t->first + p];
+    for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++)
+        if (y->counted[p] != 0) scale[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; a->gamma != 0 && p < t->n; p++) y->mass[p] *= y->focal[p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         factor[p] = scale[p] * y->mass[p];
@@ -274,37 +292,40 @@ static void KERNEL(put_gradient)(const xent_softmax_args *a, const KERNEL(tile) 
         factor[p] += scale[p] * dense_mass[p];
         if (y->label[p] >= 0) {
             entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
-        } else if ((y->label[p] = KERNEL(confident_class)(a, t, s, p)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
+        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
             const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
     }
-    if (t->second) KERNEL(put_curvature)(a, t, s, factor);
+    if (t->hess) KERNEL(put_curvature)(a, t, s, factor);
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
         if (y->counted[p] == 0) continue;
         const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(t, s, p);
-        factor[p] += pull, entry[p] += pull * (a->label ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
+        factor[p] += pull, entry[p] += pull * (a->labels.data ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
         if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
-    KERNEL(exp_map)(t, a, &f, s, dense_mass != NULL);
+    KERNEL(exp_map)(t, &a->positions, dense_mass ? &a->dense : NULL, &f, s);
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);
-    if (t->second && a->curvature == 0) KERNEL(put_sizes)(a, t);
+    if (t->hess && a->curvature == 0) KERNEL(put_sizes)(classes, t);
 }
 
-static void KERNEL(cross_entropy_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
-    const int dense = a->mix != 0 || a->base != 0;
+    const xent_cross_entropy_args *a = (const xent_cross_entropy_args *)positions;
+    const int dense = a->dense.mix != 0 || a->dense.base != 0;
+    const ptrdiff_t classes = positions->classes;
     NAME(stats) s;
     NAME(target) terms;
     KERNEL(labels) y;
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
-    KERNEL(statistics)(t, a->classes, &s);
-    if (dense) (uniform(a) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(a, t, &s, dense_loss, dense_mass);
-    if (a->label) {
-        KERNEL(read_labels)(a, t, &y);
+    KERNEL(statistics)(t, classes, &s);
+    if (dense)
+        (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss, dense_mass);
+    if (a->labels.data) {
+        KERNEL(read_labels)(&a->labels, classes, a->peak, a->label_weight, t, &y);
         KERNEL(label_exps)(t, &s, &y);
         NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
     } else {

@@ -14,27 +14,26 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
 }
 
 /* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
-static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_softmax_args *a)
+static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
 {
     const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
     const ptrdiff_t elements = xent_least(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
-    KERNEL(cut) cut = {TILE, 0, columns, across, 0, 0};
+    KERNEL(cut) cut = {.columns = columns, .across = across};
     cut.most = across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / NAME(padded_row)(a->classes));
     return cut;
 }
 
-static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
+static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
 {
-    const ptrdiff_t classes = a->classes, keeps = a->evaluates ? 2 : 1; /* logits, exponentials */
+    const ptrdiff_t classes = a->classes, keeps = a->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_most(EXPS_ELEMENTS, a->room);
-    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / packed_arrays(a), classes);
-    const int one_input = !a->aux.data && a->mix == 0 && a->base == 0 && !a->second.data;
-    KERNEL(cut) cut = {TILE, 0, a->inner > 1, a->inner > 1 || classes <= SHORT_ROW, 0, 0};
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(a), classes);
+    KERNEL(cut) cut = {.most = TILE, .columns = a->inner > 1, .across = a->inner > 1 || classes <= SHORT_ROW};
     if (cut.columns) {
-        cut.packed = !one_input && packable > 0;
+        cut.packed = a->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.across) {
-        cut.packed = !one_input || sizeof(S) != sizeof(T);
+        cut.packed = a->packs || sizeof(S) != sizeof(T);
         cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
@@ -47,17 +46,17 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_softmax_args *a)
 }
 
 /* The tile that begins at position p and ends at or before `end`. */
-static KERNEL(tile) KERNEL(tile_at)(const xent_softmax_args *a, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
+static KERNEL(tile) KERNEL(tile_at)(const xent_positions *a, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
 {
-    const ptrdiff_t i = p % a->inner, o = p / a->inner % a->per, f = p / a->inner / a->per;
-    const xent_operand *x = &a->x, *aux = &a->aux, *out = &a->out;
-    KERNEL(tile) tile = {KERNEL(at)(x, f, o, i), KERNEL(at)(aux, f, o, i), KERNEL(at)(out, f, o, i), NULL,
-                         x->outer, aux->outer, out->outer, cut->exps_step, p, xent_least(cut->most, end - p),
-                         !cut->columns, cut->across, cut->exps_step != 0, cut->blocks, NULL, KERNEL(at)(&a->second, f, o, i), NULL,
-                         cut->columns ? a->second.stride : a->second.outer, NULL, NULL};
-    if (cut->columns) tile.x_step = x->stride, tile.aux_step = aux->stride, tile.out_step = out->stride;
-    tile.n = xent_least(tile.n, cut->columns ? a->inner - i : a->per - o);
-    return tile;
+    const ptrdiff_t i = p % a->inner, m = p / a->inner % a->middle_count, o = p / a->inner / a->middle_count;
+    const ptrdiff_t most = xent_least(cut->most, end - p);
+#define STEP(operand) (cut->columns ? a->operand.stride : a->operand.middle_stride)
+    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i), .target = KERNEL(at)(&a->target, o, m, i), .out = KERNEL(at)(&a->out, o, m, i),
+                          .hess = KERNEL(at)(&a->hess, o, m, i), .x_step = STEP(x), .target_step = STEP(target), .out_step = STEP(out),
+                          .hess_step = STEP(hess), .exps_step = cut->exps_step, .first = p,
+                          .n = xent_least(most, cut->columns ? a->inner - i : a->middle_count - m), .rows = !cut->columns,
+                          .across = cut->across, .kept = cut->exps_step != 0, .blocks = cut->blocks};
+#undef STEP
 }
 
 /* What a kernel does with a tile as it lies, and with one in a scratch. */
@@ -66,7 +65,7 @@ typedef struct {
     NAME(tile_function) packed;
 } KERNEL(functions);
 
-static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
+static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
                                 sum_f64 *sums)
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
@@ -75,7 +74,7 @@ static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptr
     for (ptrdiff_t p = begin; p < end;) {
         KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
         tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.guess = &guess;
-        if (a->evaluates && cut.across && tile.kept) tile.logits = tile.exps + cut.exps_step * a->classes;
+        if (a->keeps_logits && cut.across && tile.kept) tile.logits = tile.exps + cut.exps_step * a->classes;
         if (cut.packed)
             KERNEL(packed_tile)(a, &tile, sums, to->packed);
         else
@@ -84,7 +83,7 @@ static void KERNEL(plain_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptr
     }
 }
 
-static void KERNEL(transformed_tiles)(const xent_softmax_args *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+static void KERNEL(transformed_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
                                       const KERNEL(functions) *to, sum_f64 *sums)
 {
     const KERNEL(cut) cut = KERNEL(transformed_cut_of)(a);
@@ -96,10 +95,10 @@ static void KERNEL(transformed_tiles)(const xent_softmax_args *a, ptrdiff_t begi
 }
 
 /* Run a kernel on the tiles of one chunk; a->partial gets its sums. */
-static void KERNEL(for_tiles)(const xent_softmax_args *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
+static void KERNEL(for_tiles)(const xent_positions *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
 {
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->positions);
-    sum_f64 sums[SUMS];
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->count);
+    sum_f64 sums[XENT_MOST_SUMS];
     for (int k = 0; k < a->sums; k++) sums[k] = (sum_f64){{0}, {0}};
     (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
     for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);

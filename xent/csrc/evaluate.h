@@ -5,8 +5,8 @@
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * The sums over the positions, times a->sample, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY and FIRST of
- * a->partial. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
+ * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY and FIRST of
+ * the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
  * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
 #ifndef STORED_AS_16
@@ -216,21 +216,23 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
     }
 }
 
-static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *sums)
+static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *sums)
 {
+    const xent_evaluate_args *a = (const xent_evaluate_args *)positions;
+    const ptrdiff_t classes = positions->classes;
     NAME(stats) s;
     NAME(target) terms;
     NAME(known) known;
     KERNEL(labels) y;
-    KERNEL(statistics)(t, a->classes, &s);
-    KERNEL(read_labels)(a, t, &y);
+    KERNEL(statistics)(t, classes, &s);
+    KERNEL(read_labels)(&a->labels, classes, 1, NULL, t, &y);
     KERNEL(label_exps)(t, &s, &y);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
     for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1)
-        (t->across ? KERNEL(evaluate_across) : KERNEL(evaluate_row))(t, a->classes, &s, &y, p, &known);
+        (t->across ? KERNEL(evaluate_across) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
     double loss[TILE], first[TILE], factor[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
-    for (ptrdiff_t p = 0; a->sample && p < t->n; p++) factor[p] *= a->sample[t->first + p];
+    for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.top[p] - y.x[p], term = p_y * gap;
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
@@ -238,8 +240,8 @@ static void KERNEL(evaluate_tile)(const xent_softmax_args *a, const KERNEL(tile)
         known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
         first[p] = y.x[p] == s.top[p];
     }
-    KERNEL(settle)(t, a->classes, &s, &y, &known, first);
-    if (a->rank) KERNEL(put_ranks)(t, a->classes, &s, &y, a->most, a->rank + t->first);
+    KERNEL(settle)(t, classes, &s, &y, &known, first);
+    if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
     for (ptrdiff_t p = 0; p < t->n; p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
         const int counts = y.counted[p] != 0;
         const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];

@@ -1,19 +1,10 @@
 /* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the machine
  * flags) and exporting one table, xent_table_<name>. */
+#include "base.h"
 #include "table.h"
+#include "tile_sizes.h"
 
 #include "simd.h"
-
-ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-ALWAYS_INLINE ptrdiff_t xent_most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-
-/* Add one number to a sum with its compensation (Knuth's TwoSum). */
-ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
-{
-    const double total = *sum + v, back = total - *sum;
-    *error += (*sum - (total - back)) + (v - back);
-    *sum = total;
-}
 
 #include "window.h"
 

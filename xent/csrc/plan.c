@@ -5,6 +5,7 @@
  * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
  */
 #include "layout.h"
+#include "plan.h"
 
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ enum {
     WIDE_ROW = 4,         /* vectors of a row of outputs, so that little of the last one is wasted */
     CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
+    THREAD_ADDITIONS = 262144, /* of merged sums, that are worth a thread: some 100 us */
     SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
 };
 
@@ -101,7 +103,15 @@ static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
            (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
-static ptrdiff_t item_size(int dtype) { return dtype == XENT_F64 ? 8 : 4; }
+/* What conv2d_pack writes, or a number that no memory has. */
+static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    ptrdiff_t bytes = size;
+    bytes = product(bytes, a->groups, HUGE_NUMBER), bytes = product(bytes, strips, HUGE_NUMBER);
+    bytes = product(bytes, a->width, HUGE_NUMBER), bytes = product(bytes, a->in_channels, HUGE_NUMBER);
+    return product(product(bytes, w->kernel_h, HUGE_NUMBER), w->kernel_w, HUGE_NUMBER);
+}
 
 /* Room for `patch` and the tables of the tiles and blocks that were chosen. */
 static void make_room(xent_conv_args *a)
@@ -137,7 +147,7 @@ static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
 
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
-    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
+    const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
     a->pixel_lanes = few_channels(a) ||
                      (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
@@ -153,12 +163,13 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
-    return (xent_plan){found * xent_pieces(strips, a->strip_chunk), scratch_bytes(a, size), 0};
+    return (xent_plan){.chunks = found * xent_pieces(strips, a->strip_chunk), .scratch = scratch_bytes(a, size),
+                       .pack_chunks = a->groups * strips, .packed = packed_bytes(a, strips, size)};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
 {
-    const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / 2 / size;
+    const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / 2 / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
     a->pixel_lanes = few_channels(a);
     a->width = a->pixel_lanes ? a->out_channels : strip_width(a, table, size);
@@ -177,5 +188,12 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);
     const ptrdiff_t partials = xent_pieces(tiles, a->tile_chunk);
-    return (xent_plan){found * partials, scratch_bytes(a, size), partials};
+    return (xent_plan){.chunks = found * partials, .scratch = scratch_bytes(a, size), .partials = partials};
+}
+
+xent_plan xent_plan_merge(xent_merge_args *a)
+{
+    a->chunk = XENT_CHUNK;
+    return (xent_plan){.chunks = xent_pieces(a->size, a->chunk),
+                       .threads = most(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
 }

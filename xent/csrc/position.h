@@ -14,10 +14,6 @@
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
-#ifndef TILE
-#define TILE 128 /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
-#endif
-
 typedef struct {
     T top[TILE];        /* m */
     T shift[TILE];
@@ -61,7 +57,6 @@ static const T NAME(first_guess) = FIRST_GUESS;
 /* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
  * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
  * logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they reach the wide sum. */
-#define GROUP 8
 ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
 {
     V top = *largest; /* a NaN goes into the sum, never into the largest */

@@ -57,7 +57,15 @@
 
 #include "sigmoid.h"
 
-#include "probabilities.h"
+#include "points.h"
+
+#include "elements.h"
+
+#include "position_losses.h"
+
+#include "label_losses.h"
+
+#include "distillation.h"
 
 #ifndef STORED_AS_16
 #include "im2col.h"

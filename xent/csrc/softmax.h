@@ -367,10 +367,16 @@ typedef struct {
 
 ALWAYS_INLINE V KERNEL(target_value)(const KERNEL(dense_target) *d, V weight, V t) { return weight * v_fma(d->mix, t, d->base); }
 
-ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_softmax_args *a)
+ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_dense *d)
 {
-    return (KERNEL(dense_target)){(const T *)a->weight, NAME(set)((T)a->mix), NAME(set)((T)a->base)};
+    return (KERNEL(dense_target)){.weight = (const T *)d->weight, .mix = NAME(set)((T)d->mix), .base = NAME(set)((T)d->base)};
 }
+
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Whether the dense target is the same for all classes and positions, `base`. */
+static int uniform(const xent_dense *d) { return d->mix == 0 && !d->weight; }
+static const xent_dense no_target = {.weight = NULL};
+#endif
 
 /* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were kept, and the
  * coefficients are plain. Constants at every call: what is not needed costs nothing. */
@@ -381,12 +387,12 @@ typedef struct {
 
 /* Numbers of one row. */
 typedef struct {
-    const S *x, *aux;
+    const S *x, *target;
     const T *exps;
     S *out;
     V coefficient, lift, b, shift;
     NAME(scale) scale;
-    KERNEL(dense_target) target;
+    KERNEL(dense_target) dense;
 } KERNEL(row);
 
 /* n classes from c on, at most a vector. */
@@ -396,9 +402,9 @@ ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n
     const V e = way.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
     const V v = (way.plain ? e : e * r->lift) * r->coefficient;
     if (!way.dense) return v;
-    if (way.dense == UNIFORM) return v - r->b * r->target.base;
-    const V weight = r->target.weight ? NAME(load)(r->target.weight + c, n, zero) : one;
-    return v - r->b * KERNEL(target_value)(&r->target, weight, r->aux ? KERNEL(load)(r->aux + c, n, zero) : zero);
+    if (way.dense == UNIFORM) return v - r->b * r->dense.base;
+    const V weight = r->dense.weight ? NAME(load)(r->dense.weight + c, n, zero) : one;
+    return v - r->b * KERNEL(target_value)(&r->dense, weight, r->target ? KERNEL(load)(r->target + c, n, zero) : zero);
 }
 
 ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(way) way)
@@ -408,20 +414,20 @@ ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERN
     if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, way), classes - c);
 }
 
-ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
-                                    KERNEL(way) way)
+ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
+                                    const NAME(stats) *s, KERNEL(way) way)
 {
     KERNEL(row) r;
-    r.target = KERNEL(dense_target_of)(a);
+    r.dense = KERNEL(dense_target_of)(dense);
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        r.x = t->x + p * t->x_step, r.aux = t->aux ? t->aux + p * t->aux_step : NULL, r.out = t->out + p * t->out_step;
+        r.x = t->x + p * t->x_step, r.target = t->target ? t->target + p * t->target_step : NULL, r.out = t->out + p * t->out_step;
         r.exps = t->exps + p * t->exps_step;
         r.coefficient = NAME(set)(f->coefficient[p]), r.lift = NAME(set)(f->lift[p]), r.b = NAME(set)(f->dense[p]);
         r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->reference[p]));
         if (f->coefficient[p] == 0 && f->dense[p] == 0)
-            memset(r.out, 0, (size_t)a->classes * sizeof(S));
+            memset(r.out, 0, (size_t)classes * sizeof(S));
         else
-            KERNEL(row_map)(&r, a->classes, way);
+            KERNEL(row_map)(&r, classes, way);
     }
 }
 
@@ -430,7 +436,7 @@ typedef struct {
     const KERNEL(tile) *t;
     const KERNEL(affine) *f;
     const NAME(stats) *s;
-    KERNEL(dense_target) target;
+    KERNEL(dense_target) dense;
 } KERNEL(across);
 
 /* Class c of at most n positions from p on. Where the coefficient is 0 the result is, even of NaN. */
@@ -446,18 +452,18 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
                              NAME(scale_of)(v_load(m->s->reference + p)));
     const V v = way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
     if (!way.dense) return v;
-    if (way.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->target.base;
-    const V weight = m->target.weight ? NAME(set)(m->target.weight[c]) : one;
-    const V target = t->aux ? KERNEL(load)(t->aux + p + c * t->aux_step, n, zero) : zero;
-    return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->target, weight, target);
+    if (way.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
+    const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
+    const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
+    return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
 }
 
 /* Into columns: class by class, which streams through memory. */
-ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
+ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
                                        const NAME(stats) *s, KERNEL(way) way)
 {
-    const KERNEL(across) m = {t, f, s, KERNEL(dense_target_of)(a)};
-    for (ptrdiff_t c = 0; c < a->classes; c++) {
+    const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES) KERNEL(store)(out + p, KERNEL(value_across)(&m, p, c, LANES, way), LANES);
@@ -466,34 +472,37 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, const xent_softmax
 }
 
 /* Into rows: the classes of a vector of positions are turned around in registers. */
-ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f,
+ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
                                       const NAME(stats) *s, KERNEL(way) way)
 {
-    const KERNEL(across) m = {t, f, s, KERNEL(dense_target_of)(a)};
+    const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
-    for (; p + LANES <= t->n && a->classes >= PIECE; p += LANES) {
-        for (ptrdiff_t c = 0; c < a->classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, a->classes - PIECE);
+    for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+            const ptrdiff_t first = xent_least(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
             KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
         }
     }
     for (; p < t->n; p += LANES) {
-        for (ptrdiff_t c = 0; c < a->classes; c++) {
+        for (ptrdiff_t c = 0; c < classes; c++) {
             const V v = KERNEL(value_across)(&m, p, c, LANES, way);
             for (ptrdiff_t k = p; k < xent_least(t->n, p + LANES); k++) KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
         }
     }
 }
 
-static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, const KERNEL(affine) *f, const NAME(stats) *s,
-                            int dense)
+/* `given` is the dense target, or NULL. */
+static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, const xent_dense *given, const KERNEL(affine) *f,
+                            const NAME(stats) *s)
 {
-#define WAY(map, ...) KERNEL(map)(t, a, f, s, (KERNEL(way)){__VA_ARGS__})
+    const int dense = given != NULL;
+    if (!dense) given = &no_target;
+#define WAY(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(way)){__VA_ARGS__})
     if (t->across && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? WAY(turned_map, 0, 1, 1) : WAY(turned_map, 0, 1, 0);
-    else if (t->kept && dense && f->plain && uniform(a))
+    else if (t->kept && dense && f->plain && uniform(given))
         t->across ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
     else if (t->across && t->kept)
         dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
@@ -506,26 +515,26 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_softmax_args *a, c
 #undef WAY
 }
 
-static void KERNEL(softmax_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
     KERNEL(affine) f;
     (void)losses;
     KERNEL(statistics)(t, a->classes, &s);
     KERNEL(make_affine)(&f, &s, NULL, NULL, t->n);
-    KERNEL(exp_map)(t, a, &f, &s, 0);
+    KERNEL(exp_map)(t, a, NULL, &f, &s);
 }
 
-static void KERNEL(logsumexp_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(logsumexp_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
-    T *result = (T *)a->per_position + t->first;
+    T *result = (T *)((const xent_softmax_args *)a)->result + t->first;
     (void)losses;
     KERNEL(statistics)(t, a->classes, &s);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
 }
 
-/* ---- two inputs: out_c = f(x_c, aux_c, number of the position) ----------------------------------------------------------- */
+/* ---- two inputs: out_c = f(x_c, g_c, number of the position) -- ----------------------------------------------------------- */
 
 /* The pointwise functions: x is the logits or y, g the incoming gradient, m and q numbers of the position. */
 ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q) { (void)g; return (x - m) - q; }
@@ -539,7 +548,7 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
     const V zero = {0};
     const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
     for (ptrdiff_t j = 0; j < short_axis; j++) {
-        const S *x = t->x + j * t->x_step, *g = t->aux ? t->aux + j * t->aux_step : NULL;
+        const S *x = t->x + j * t->x_step, *g = t->grad_in ? t->grad_in + j * t->target_step : NULL;
         S *out = t->out + j * t->out_step;
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_least(LANES, long_axis - i);
@@ -573,7 +582,7 @@ static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes,
             KERNEL(put)(t->out + p * t->out_step + c, (KERNEL(get)(t->x + p * t->x_step + c) - s->top[p]) - s->log_total[p]);
 }
 
-static void KERNEL(log_softmax_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
     (void)losses;
@@ -593,7 +602,7 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
         const ptrdiff_t vectors = t->rows ? (classes + LANES - 1) / LANES : classes;
         for (ptrdiff_t c = 0; c < vectors; c++) {
             const ptrdiff_t n = t->rows ? xent_least(LANES, classes - c * LANES) : xent_least(LANES, t->n - p);
-            const V g = KERNEL(load)(t->rows ? t->aux + p * t->aux_step + c * LANES : t->aux + p + c * t->aux_step, n, zero);
+            const V g = KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
             const V y = KERNEL(load)(t->rows ? t->x + p * t->x_step + c * LANES : t->x + p + c * t->x_step, n, zero);
             NAME(sum_add)(&sum, times_y ? g * y : g);
         }
@@ -608,7 +617,7 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
-static void KERNEL(softmax_backward_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_backward_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;
@@ -617,7 +626,7 @@ static void KERNEL(softmax_backward_tile)(const xent_softmax_args *a, const KERN
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
-static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_backward_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;
@@ -628,8 +637,8 @@ static void KERNEL(log_softmax_backward_tile)(const xent_softmax_args *a, const 
 #define TILE_KERNEL(name)                                                                                                \
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
     {                                                                                                                    \
-        KERNEL(for_tiles)((const xent_softmax_args *)args, chunk, scratch,                                               \
-                          (KERNEL(functions)){KERNEL(name##_tile), NAME(name##_tile)});                                  \
+        KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,                                                  \
+                          (KERNEL(functions)){.plain = KERNEL(name##_tile), .packed = NAME(name##_tile)});               \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)

@@ -16,14 +16,12 @@
  * convert.
  */
 
-/* In bytes of T. Together with the logits and results that belong to them these stay within an L1 cache of 32 KiB, or a little
- * beyond it; and on the smallest stacks. */
-#define PACK_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* scratch of the operands of a packed tile */
-#define TURN_ELEMENTS (8192 / (ptrdiff_t)sizeof(T))   /* of it, what rows that are transposed take */
-#define EXPS_ELEMENTS (32768 / (ptrdiff_t)sizeof(T))  /* exponentials of the longest row that keeps them */
-#define SHARE_ELEMENTS (16384 / (ptrdiff_t)sizeof(T)) /* exponentials of several shorter rows */
+/* The sizes of tile_sizes.h, in numbers. */
+#define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(T))
+#define TURN_ELEMENTS (TURN_BYTES / (ptrdiff_t)sizeof(T))
+#define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
+#define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
 #define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
-#define LINE_COLUMNS 16 /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
 #define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
 
@@ -84,39 +82,33 @@ ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[
 ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE]) { NAME(store_classes)(rows, step, classes); }
 #endif
 
-#if XENT_REAL == 64 && !defined(STORED_AS_16)
-/* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
-static int packed_arrays(const xent_softmax_args *a) { return 1 + (a->aux.data != NULL) + (a->second.data != NULL); }
-
-/* Whether the dense target that there is is the same for all classes and positions, `base`. */
-static int uniform(const xent_softmax_args *a) { return a->mix == 0 && !a->weight; }
-#endif
-
 typedef struct {
-    const S *x, *aux;
-    S *out;
+    const S *x;
+    union {
+        const S *target, *grad_in;        /* as in xent_positions */
+    };
+    S *out, *hess;
     T *exps;                              /* room for e_c (position.h) */
-    ptrdiff_t x_step, aux_step, out_step; /* rows: from position to position; columns: from class to class */
+    ptrdiff_t x_step, target_step, out_step, hess_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
     ptrdiff_t first, n;                   /* the positions [first, first + n) */
     int rows, across;                     /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
     int kept, blocks;                     /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
-    S *second;                            /* second derivatives */
     T *logits;                            /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
-    ptrdiff_t second_step;
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
     const T *top;
     const double *moved;
 } KERNEL(tile);
-/* `losses` collects the sums of a chunk. */
-typedef void (*KERNEL(tile_function))(const xent_softmax_args *, const KERNEL(tile) *, sum_f64 *losses);
+/* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their address is that of the
+ * arguments, to which it casts them. `losses` collects the sums of a chunk. */
+typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, sum_f64 *losses);
 
-/* Class 0 of position (f * per + o) * inner + i. */
-ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t f, ptrdiff_t o, ptrdiff_t i)
+/* Class 0 of position (o * middle_count + m) * inner + i. */
+ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t m, ptrdiff_t i)
 {
-    return operand->data ? (S *)operand->data + f * operand->far + o * operand->outer + i : NULL;
+    return operand->data ? (S *)operand->data + o * operand->outer_stride + m * operand->middle_stride + i : NULL;
 }
 
 /* Rows into the scratch as columns, and back. 16-bit floats are converted on the way, in rows that touch each other. */
@@ -196,21 +188,22 @@ ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
-static void KERNEL(packed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
+static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
 {
     _Alignas(64) T x[PACK_ELEMENTS];
-    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / packed_arrays(a);
-    T *aux = t->aux ? x + share : NULL, *second = t->second ? x + PACK_ELEMENTS - share : NULL;
-    NAME(tile) packed = {x, aux, t->out ? x : NULL, t->exps, step, step, step, step, t->first, t->n, 0, 1, 1, 0, t->guess, second, NULL,
-                         step, NULL, NULL};
+    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(a);
+    T *target = t->target ? x + share : NULL, *hess = t->hess ? x + PACK_ELEMENTS - share : NULL;
+    const NAME(tile) packed = {.x = x, .target = target, .out = t->out ? x : NULL, .hess = hess, .exps = t->exps, .x_step = step,
+                               .target_step = step, .out_step = step, .hess_step = step, .exps_step = step, .first = t->first,
+                               .n = t->n, .across = 1, .kept = 1, .guess = t->guess};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
-    if (aux) KERNEL(gather)(t->aux, t->aux_step, t->rows, aux, step, t->n, a->classes, 1);
+    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, a->classes, 1);
     if (t->rows) {
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
-        if (aux) KERNEL(fetch)(t->aux + t->n * t->aux_step, t->n * t->aux_step);
+        if (target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
     function(a, &packed, losses);
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
-    if (second) KERNEL(scatter)(second, step, t->second, t->second_step, t->rows, t->n, a->classes, 1);
+    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, a->classes, 1);
 }

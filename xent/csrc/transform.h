@@ -15,10 +15,8 @@
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
-/* The arrays of a tile: distances (whose place results may take), exponentials, and where there are some, targets and second
- * derivatives. */
-static int transform_arrays(const xent_softmax_args *a) { return 2 + (a->aux.data != NULL) + (a->second.data != NULL); }
-static ptrdiff_t transform_elements(const xent_softmax_args *a) { return a->room / transform_arrays(a); }
+/* The numbers of one array of a tile. */
+static ptrdiff_t transform_elements(const xent_positions *a) { return a->room / xent_transformed_arrays(a); }
 
 /* 1 / v, finite. */
 ALWAYS_INLINE double finite_inverse(double v)
@@ -44,7 +42,7 @@ typedef struct {
     NAME(scale) scale;
 } NAME(transform);
 
-static NAME(transform) NAME(transform_of)(const xent_softmax_args *a)
+static NAME(transform) NAME(transform_of)(const xent_positions *a)
 {
     const int reach = EXPONENT_BIAS - 1;
     int exponent;
@@ -217,18 +215,17 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
-static void NAME(transform_lines)(const xent_softmax_args *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
+static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
                                   int across, T *top, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
     const size_t rest = (size_t)(NAME(padded_row)(a->classes) - a->classes);
-    const V zero = {0};
     for (ptrdiff_t p = 0; p < n; p += across ? LANES : 1) {
         const ptrdiff_t to = across ? p : p * step;
         const T *from = x + (across ? p : p * x_step);
-        NAME(line) l = {from, from + x_step, offset, offset_low, d + to, exps + to, x_step, step, n - p, a->classes, zero, zero,
-                        {{0}, {0}}};
+        NAME(line) l = {.x = from, .next = from + x_step, .offset = offset, .offset_low = offset_low, .d = d + to, .exps = exps + to,
+                        .x_unit = x_step, .unit = step, .lanes = n - p, .classes = a->classes};
         double peak[2 * LANES_F64];
         V tops;
 #define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
@@ -248,7 +245,7 @@ static void NAME(transform_lines)(const xent_softmax_args *a, const T *x, ptrdif
 
 /* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In doubles:
  * an exponential of floats would add its rounding to that of g. As in capped_distances, the exponentials come first. */
-static void NAME(times_slopes)(const xent_softmax_args *a, const T *x, T *g, ptrdiff_t n)
+static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdiff_t n)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const V zero = {0};
@@ -272,23 +269,24 @@ static void NAME(times_slopes)(const xent_softmax_args *a, const T *x, T *g, ptr
 #endif /* STORED_AS_16 */
 
 /* A tile on which `function` works as on one of the type computed with. */
-static void KERNEL(transformed_tile)(const xent_softmax_args *a, const KERNEL(tile) *t, T *room, sum_f64 *sums,
+static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile) *t, T *room, sum_f64 *sums,
                                      NAME(tile_function) function)
 {
     const ptrdiff_t elements = transform_elements(a), classes = a->classes;
     const ptrdiff_t step = t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
-    T *d = room, *exps = d + elements, *aux = exps + elements, *second = t->aux ? aux + elements : aux, top[TILE];
+    T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
+      top[TILE];
     double moved[TILE];
     if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
-    if (!as_it_lies && t->aux) KERNEL(gather)(t->aux, t->aux_step, t->rows, aux, step, t->n, classes, t->across);
+    if (!as_it_lies && t->target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
     NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n, t->across, top, moved);
     const NAME(tile) transformed = {
         .x = d, .x_step = step, .exps = exps, .exps_step = step, .first = t->first, .n = t->n, .rows = !t->across, .across = t->across,
         .kept = 1, .logits = t->across ? d : NULL, .top = top, .moved = moved,
-        .aux = !t->aux ? NULL : as_it_lies ? (const T *)t->aux : aux, .aux_step = as_it_lies ? t->aux_step : step,
+        .target = !t->target ? NULL : as_it_lies ? (const T *)t->target : target, .target_step = as_it_lies ? t->target_step : step,
         .out = !t->out ? NULL : direct ? (T *)t->out : d, .out_step = direct ? t->out_step : step,
-        .second = !t->second ? NULL : direct ? (T *)t->second : second, .second_step = direct ? t->second_step : step};
+        .hess = !t->hess ? NULL : direct ? (T *)t->hess : hess, .hess_step = direct ? t->hess_step : step};
     function(a, &transformed, sums);
     if (direct) return;
     if (t->out && a->cap != 0) {
@@ -296,5 +294,5 @@ static void KERNEL(transformed_tile)(const xent_softmax_args *a, const KERNEL(ti
         NAME(times_slopes)(a, exps, d, (t->across ? classes : t->n) * step);
     }
     if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->across);
-    if (t->second) KERNEL(scatter)(second, step, t->second, t->second_step, t->rows, t->n, classes, t->across);
+    if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->across);
 }

@@ -1,0 +1,199 @@
+/* distillation.h: the distillation loss, the divergence of a student from a teacher.
+ *
+ * With the probabilities q of the teacher and p of the student, logits t and s (divided by the temperature T):
+ *
+ *   d_c    = log q_c - log p_c = (t_c - s_c) - D,             D = logsumexp(t) - logsumexp(s)
+ *   KL     = sum_c q_c d_c = sum_c q_c (d_c + e^-d_c - 1)     as sum_c q_c e^-d_c = sum_c p_c = 1
+ *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c), p_c - q_c = q_c (e^-d_c - 1)
+ *
+ * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|, e^-d - 1 and
+ * e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
+ *
+ * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0: the error is
+ * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
+ */
+
+#ifndef STORED_AS_16
+
+/* E1 = e^r - 1 and F = e^r - 1 - r for |r| <= REACH, from those of h = r / 8, at most ln 2 / 2: with h doubled,
+ * F becomes 2 F + E1^2, a sum of positive terms, and E1 = r + F. */
+#define REACH ((T)2.75)
+ALWAYS_INLINE V NAME(exp_minus_1)(V r, V *beyond)
+{
+    const V two = NAME(set)(2);
+    V h = r * NAME(set)((T)0.125), q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, h, NAME(set)(NAME(exp_q)[k]));
+    V f = h * h * q, e = h + f;
+    for (int k = 0; k < 3; k++) {
+        f = v_fma(e, e, two * f);
+        h = two * h;
+        e = h + f;
+    }
+    *beyond = f;
+    return e;
+}
+
+/* What is known of a position, or a vector of them. */
+typedef struct {
+    V high, low;         /* D = high + low */
+    V student, teacher;  /* p_c = e_c * student */
+} NAME(pair);
+
+typedef struct {
+    V term, gap; /* q (d + e^-d - 1), p - q */
+} NAME(distilled);
+
+/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both logits are
+ * -infinity. */
+ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
+{
+    const V zero = {0}, one = NAME(set)(1), infinity = NAME(set)((T)INFINITY);
+    const V p = e_s * c->student, q = e_t * c->teacher;
+    const V u = t - s, error = v_select(m_gt(infinity, v_abs(u)), NAME(sum_error)(t, zero - s, u), zero);
+    const V d = ((u - c->high) + error) - c->low;
+    V beyond;
+    const V e = NAME(exp_minus_1)(zero - d, &beyond);
+    const VM near = m_ge(NAME(set)(REACH), v_abs(d)), nothing = m_eq(q, zero);
+    const V term = v_select(near, q * beyond, v_fma(q, d - one, p)), gap = v_select(near, q * e, p - q);
+    return (NAME(distilled)){.term = v_select(nothing, p, term), .gap = v_select(nothing, p, gap)};
+}
+
+/* Some positions of both, in scratch. */
+typedef struct {
+    T *student, *teacher, *student_exps, *teacher_exps;
+    ptrdiff_t step, n, classes;
+    int across; /* whether vectors go across the positions: step lies from class to class, else from position to position */
+} NAME(pairs);
+
+ALWAYS_INLINE NAME(pair) NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int across)
+{
+    T student[LANES], teacher[LANES];
+    for (int k = 0; k < (across ? LANES : 1); k++)
+        student[k] = (T)(s->unit[p + k] * s->inverse[p + k]), teacher[k] = (T)(t->unit[p + k] * t->inverse[p + k]);
+    if (!across)
+        return (NAME(pair)){.high = NAME(set)(t->top[p] - s->top[p]), .low = NAME(set)(low[p]), .student = NAME(set)(*student),
+                            .teacher = NAME(set)(*teacher)};
+    return (NAME(pair)){.high = v_load(t->top + p) - v_load(s->top + p), .low = v_load(low + p), .student = v_load(student),
+                        .teacher = v_load(teacher)};
+}
+
+/* What D is more than the difference of the largest logits. */
+static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T *low, ptrdiff_t n)
+{
+    for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const V a = v_load(t->top + p), b = (V){0} - v_load(s->top + p);
+        const V logs = (v_load(t->log_total + p) - v_load(s->log_total + p)) + (v_load(t->log_low + p) - v_load(s->log_low + p));
+        v_store(low + p, NAME(sum_error)(a, b, a + b) + logs);
+    }
+}
+
+/* The divergences of some positions. */
+static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, T *low, double *loss)
+{
+    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES, stride = d->across ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
+        const ptrdiff_t first = d->across ? p : p * d->step;
+        NAME(sum) sum = {{0}, {0}}, excess = {{0}, {0}};
+        double terms[LANES], excesses[LANES];
+        for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
+            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i), v_load(d->student_exps + i),
+                                                    v_load(d->teacher_exps + i), &pair);
+            NAME(sum_add)(&sum, l.term);
+            NAME(sum_add)(&excess, l.gap);
+        }
+        if (d->across)
+            NAME(sum_lanes)(&sum, terms, NULL), NAME(sum_lanes)(&excess, excesses, NULL);
+        else
+            terms[0] = NAME(sum_total)(&sum), excesses[0] = NAME(sum_total)(&excess);
+        for (ptrdiff_t k = 0; k < (d->across ? LANES : 1); k++) {
+            const double e = excesses[k], divergence = terms[k] - 0.5 * e * e;
+            loss[p + k] = divergence < 0 ? 0 : divergence;
+            low[p + k] -= (T)e;
+        }
+    }
+}
+
+/* The gradient, in place of the student's logits. */
+static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low, const T *factor)
+{
+    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES, stride = d->across ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
+        const ptrdiff_t first = d->across ? p : p * d->step;
+        const V scale = d->across ? v_load(factor + p) : NAME(set)(factor[p]);
+        for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
+            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i), v_load(d->student_exps + i),
+                                                    v_load(d->teacher_exps + i), &pair);
+            v_store(d->student + i, l.gap * scale);
+        }
+    }
+}
+
+/* Statistics of what lies in scratch. */
+static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
+{
+    const NAME(tile) tile = {.x = x, .exps = exps, .x_step = d->step, .exps_step = d->step, .n = d->n, .rows = !d->across,
+                             .across = d->across, .kept = 1, .blocks = !d->across && d->step > EXPS_ELEMENTS, .guess = guess};
+    NAME(statistics)(&tile, d->classes, s);
+}
+/* Divide by the temperature; multiplying is exact for powers of two. */
+ALWAYS_INLINE void NAME(cool)(T *x, ptrdiff_t size, T temperature)
+{
+    int exponent;
+    if (temperature == 1) return;
+    if (frexp(temperature, &exponent) == 0.5) {
+        const V inverse = NAME(set)(1 / temperature);
+        for (ptrdiff_t i = 0; i < size; i += LANES) v_store(x + i, v_load(x + i) * inverse);
+    } else {
+        const V divisor = NAME(set)(temperature);
+        for (ptrdiff_t i = 0; i < size; i += LANES) v_store(x + i, v_load(x + i) / divisor);
+    }
+}
+#endif /* STORED_AS_16 */
+
+/* The logits of one of both, divided. */
+ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
+{
+    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->across);
+    for (ptrdiff_t k = 0; k < (d->across ? d->classes : d->n); k++)
+        NAME(cool)(to + k * d->step, d->across ? d->step : d->classes, temperature);
+}
+
+/* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
+static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_distillation_args *a = (const xent_distillation_args *)args;
+    const xent_positions *all = &a->positions;
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count), classes = all->classes;
+    const int rows = all->inner == 1;
+    T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
+    double loss[TILE];
+    NAME(pairs) d = {.student = memory, .teacher = memory + all->room, .student_exps = memory + 2 * all->room,
+                     .teacher_exps = memory + 3 * all->room, .classes = classes, .across = !rows || classes <= SHORT_ROW};
+    NAME(stats) student, teacher;
+    sum_f64 losses = {{0}, {0}};
+    const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TURN_ELEMENTS : all->room;
+    const ptrdiff_t most = xent_least(TILE, d.across ? room / classes / LANES * LANES : room / row);
+    for (ptrdiff_t p = begin; p < end; p += d.n) {
+        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count, o = p / all->inner / all->middle_count;
+#define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
+        d.n = xent_least(xent_least(most, end - p), rows ? all->middle_count - m : all->inner - i);
+        d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
+        KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
+        NAME(pair_statistics)(&d, d.student, d.student_exps, &guess, &student);
+        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &guess, &teacher);
+        NAME(low_differences)(&student, &teacher, low, d.n);
+        NAME(divergences)(&d, &student, &teacher, low, loss);
+        for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
+        KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
+        if (!all->out.data) continue;
+        for (ptrdiff_t k = 0; k < d.n; k++) factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
+        for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
+        NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes, d.across);
+#undef STEP
+    }
+    if (all->partial) all->partial[chunk] = sum_total_f64(&losses);
+}

@@ -1,0 +1,85 @@
+/* label_losses.h: losses of labels, which look at one class of each position. With v the number of class y and w the weight of the label:
+ *
+ *   NLL             loss = -w v            d/dv = -w                               v a log-probability
+ *   cross-entropy   loss = -log v          d/dv = -1 / v                           v a probability
+ *
+ * where `clip` bounds v to [clip, 1] if it is not 0; beyond that the derivative is 0. The gradient is 0 in all other classes, and an ignored
+ * position has loss and gradient 0.
+ *
+ * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is read before any of it
+ * is written: the gradient may take the place of x.
+ */
+
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* What a label has led to: the loss, and the gradient's entry. */
+typedef struct {
+    double loss, entry;
+} label_loss;
+
+/* An infinite number without weight counts as 0. */
+ALWAYS_INLINE label_loss nll_point(double v, double w, double scale, double upstream)
+{
+    return (label_loss){.loss = w == 0 && isinf(v) ? 0 : 0.0 - w * v, .entry = 0.0 - w * scale * upstream};
+}
+
+/* The entry of v = -0 is that of 0. NaN is not bounded. */
+ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double scale, double upstream)
+{
+    const int below = v < clip, above = clip != 0 && v > 1;
+    const double p = clip != 0 && below ? clip : above ? 1 : v;
+    return (label_loss){.loss = 0.0 - log(p), .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
+}
+
+/* The label of each of some positions (-1: ignored). */
+typedef struct {
+    ptrdiff_t label[TILE];
+    double loss[TILE], entry[TILE];
+} label_tile;
+#endif
+
+/* The n positions from `first` on; class 0 of the first lies at x, that of the next `step` further on. */
+static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x, ptrdiff_t step, ptrdiff_t first, ptrdiff_t n, label_tile *t)
+{
+    const ptrdiff_t classes = a->positions.classes, stride = a->positions.x.stride;
+    const double scale = a->loss.gradient_scale;
+    for (ptrdiff_t k = 0; k < n; k++) {
+        const ptrdiff_t y = t->label[k] = KERNEL(label_at)(&a->labels, classes, first + k);
+        label_loss l = {.loss = 0, .entry = 0};
+        if (y >= 0) {
+            const double v = KERNEL(get)(x + k * step + y * stride), upstream = a->upstream ? a->upstream[first + k] : 1;
+            l = a->loss.kind == XENT_NLL ? nll_point(v, a->label_weight ? a->label_weight[y] : 1, scale, upstream)
+                                         : label_cross_entropy_point(v, a->loss.clip, scale, upstream);
+        }
+        t->loss[k] = l.loss, t->entry[k] = l.entry;
+    }
+}
+
+/* The gradient at n positions: rows or columns of zeros, but for the entries. */
+static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_t step, ptrdiff_t n, const label_tile *t)
+{
+    const ptrdiff_t lines = a->inner > 1 ? a->classes : n, apart = a->inner > 1 ? a->out.stride : step;
+    for (ptrdiff_t j = 0; j < lines; j++) memset(out + j * apart, 0, (size_t)(a->inner > 1 ? n : a->classes) * sizeof(S));
+    for (ptrdiff_t k = 0; k < n; k++)
+        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, (T)t->entry[k]);
+}
+
+static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_label_losses_args *a = (const xent_label_losses_args *)args;
+    const xent_positions *all = &a->positions;
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count);
+    const int columns = all->inner > 1;
+    double sum = 0, error = 0;
+    label_tile t;
+    (void)scratch;
+    for (ptrdiff_t p = begin, n; p < end; p += n) {
+        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count, o = p / all->inner / all->middle_count;
+        n = xent_least(xent_least(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
+        KERNEL(read_label_tile)(a, KERNEL(at)(&all->x, o, m, i), columns ? 1 : all->x.middle_stride, p, n, &t);
+        for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&sum, &error, t.loss[k]);
+        for (ptrdiff_t k = 0; k < n; k++) t.loss[k] /= a->loss.unit;
+        KERNEL(put_per_position)(&a->losses, t.loss, p, n);
+        if (all->out.data) KERNEL(put_label_gradient)(all, KERNEL(at)(&all->out, o, m, i), columns ? 1 : all->out.middle_stride, n, &t);
+    }
+    if (all->partial) all->partial[chunk] = isfinite(sum) ? sum + error : sum;
+}

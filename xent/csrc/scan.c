@@ -1,0 +1,60 @@
+/* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in index order. */
+#include "base.h"
+#include "table.h"
+
+#include <math.h>
+
+ALWAYS_INLINE int is_label(int64_t y, ptrdiff_t classes) { return (uint64_t)y < (uint64_t)classes; }
+
+ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t *counted)
+{
+    const int64_t *label = labels.data, ignore_index = labels.ignore_index;
+    ptrdiff_t good = 0, ignored = 0;
+    for (ptrdiff_t i = 0; i < n; i++) { /* without a branch: the compiler makes vectors of it */
+        good += is_label(label[i], classes) & (label[i] != ignore_index);
+        ignored += label[i] == ignore_index;
+    }
+    *counted = good;
+    if (good + ignored == n) return -1;
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (label[i] != ignore_index && !is_label(label[i], classes)) return i;
+    return -1; /* another thread has written to the labels meanwhile */
+}
+
+double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight, const double *sample_weight,
+                         double *per_label)
+{
+    double total = 0, error = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const int64_t y = labels.data[i];
+        if (y == labels.ignore_index || !is_label(y, classes)) continue;
+        const double factor = sample_weight ? sample_weight[i] : 1;
+        if (per_label) per_label[y] += factor;
+        two_sum_add(&total, &error, weight ? weight[y] * factor : factor);
+    }
+    return total + error;
+}
+
+/* Without a branch: the compiler makes vectors of it. */
+#define COUNT_FACTORS(T)                                                                                                                \
+    for (ptrdiff_t i = 0; i < n; i++) {                                                                                                 \
+        const T v = ((const T *)numbers)[i];                                                                                            \
+        good += ((v > 0) | (!positive & (v == 0))) & (v < (T)INFINITY);                                                                 \
+    }
+
+ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive)
+{
+    ptrdiff_t good = 0;
+    if (dtype == XENT_F64)
+        COUNT_FACTORS(double)
+    else
+        COUNT_FACTORS(float)
+    return good;
+}
+
+double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step)
+{
+    double total = 0, error = 0;
+    for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&total, &error, terms[k * step]);
+    return isfinite(total) ? total + error : total;
+}
