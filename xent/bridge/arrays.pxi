@@ -143,6 +143,11 @@ cdef inline double positive(value, str name) except? -1:
     return _check.real(value, name, 0.0, open_low=True)
 
 
+cdef inline bint is_word(value, str word):
+    """Whether this is a str, and the word."""
+    return type(value) is str and <str>value == word
+
+
 cdef inline int64_t label_value(value, str name) except? -1:
     """An integer that a label can have."""
     if type(value) is int and -2**31 <= value < 2**31:

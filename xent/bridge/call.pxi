@@ -70,12 +70,12 @@ cdef class LossCall:
 
     cdef int reduce(self, reduction, grad_output, int upstream_dtype=XENT_F64) except -1:
         """The divisor, room for losses that are not reduced, and the upstream gradient."""
-        if reduction == "mean":  # the quick yes
+        if is_word(reduction, "mean"):  # the quick yes
             self.divisor = self.mass
         else:
             axis = None if self.axis < 0 else self.axis
             self.divisor = _reduction.divisor(reduction, (<object>self.x).shape, axis, self.mass, self.counted)
-            self.each = reduction == "none"
+            self.each = is_word(reduction, "none")
         if self.each and (self.wants == VALUE or self.wants == VALUE_AND_GRAD):
             self.losses = one_per_position(self.x, self.axis, real_type(self.dtype))
         if grad_output is not None:

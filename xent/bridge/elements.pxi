@@ -100,7 +100,7 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     cdef xent_plan plan
     cdef cnp.ndarray x, grad
     cdef double total
-    if reduction != "none":
+    if not is_word(reduction, "none"):
         return loss_of_elements(call, kind, out, grad_output, clip, base, reduction)
     fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, XENT_F64)
     if cnp.PyArray_SIZE(call.x) == 0:

@@ -43,7 +43,7 @@ cdef softmax_loss(
     call.take_target(target, ignore_index)
     if a.gamma != 0 and (call.labels is None or smoothing != 0):
         raise _check.gamma_without_labels(call.labels is None)
-    curvature = 1 if hessian is None or hessian == "diagonal" else _check.curvature(hessian, call.classes)
+    curvature = 1 if hessian is None or is_word(hessian, "diagonal") else _check.curvature(hessian, call.classes)
     call.count(ignore_index, None)
     call.reduce(reduction, grad_output)
     call.make_results(out, hess_out)

@@ -50,7 +50,7 @@ def sigmoid_cross_entropy(
     # ---- run ----
     # The targets are checked on the way, unless something that the caller can see is overwritten, or the gradient needs to know how
     # many count.
-    count, of_counted = a.size, reduction == "mean" or reduction == "mean_valid"
+    count, of_counted = a.size, is_word(reduction, "mean") or is_word(reduction, "mean_valid")
     checked = wants != VALUE and (out is not None or (of_counted and ignored is not None))
     if checked:
         count = run_sigmoid(&a, call, &total)
