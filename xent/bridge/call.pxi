@@ -12,6 +12,7 @@ want_value, want_grad, want_value_and_grad, want_total = VALUE, GRAD, VALUE_AND_
 
 @cython.final
 @cython.freelist(8)
+@cython.no_gc  # it holds no LossCall
 cdef class LossCall:
     """A call of a loss. Its methods are called in the order in which they stand; all of them check, until `finish`."""
 
@@ -91,9 +92,22 @@ cdef class LossCall:
             (self.sample_weight, "sample_weight"),
         )
 
+    cdef bint is_apart(self, out) noexcept:
+        """Whether this can take the gradient, at a quick look."""
+        if not is_valid_out(out, self.x) or not no_overlap(<cnp.ndarray>out, self.labels):
+            return False
+        if not cnp.PyArray_CheckExact(self.given) or not no_overlap(<cnp.ndarray>out, <cnp.ndarray>self.given):
+            return False
+        return self.target is None and self.weight is None and self.upstream is None and self.sample_weight is None
+
     cdef int make_results(self, out, hess_out=None) except -1:
         if self.wants != VALUE and (self.wants != TOTAL or out is not None):
-            self.grad = empty_like(self.x) if out is None else result_like(out, self.x, self.name, self.inputs())
+            if out is None:
+                self.grad = empty_like(self.x)
+            elif self.is_apart(out):
+                self.grad = <cnp.ndarray>out
+            else:
+                self.grad = result_like(out, self.x, self.name, self.inputs())
         if self.wants == GRAD_AND_HESS and hess_out is None:
             self.hess = empty_like(self.x)
         elif self.wants == GRAD_AND_HESS:
@@ -121,14 +135,17 @@ cdef class LossCall:
         loss = unpacked(self.losses) if self.each else scalar(total / self.divisor if self.divisor else 0.0, self.dtype)
         return loss if self.wants == VALUE else (loss, self.grad)
 
-    cdef tuple working(self):
-        """Data and gradient as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a
-        copy of the data in that type, which the gradient takes the place of (see `narrow`).
+    cdef cnp.ndarray working(self):
+        """The data as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a copy in that
+        type, which the gradient takes the place of (see `narrow`).
         """
         if self.target is None or cnp.PyArray_TYPE(self.target) == cnp.PyArray_TYPE(self.x):
-            return self.x, self.grad
-        wide = (<object>self.x).astype(self.target.dtype)
-        return wide, None if self.grad is None else wide
+            return self.x
+        return (<object>self.x).astype(self.target.dtype)
+
+    cdef cnp.ndarray working_grad(self, cnp.ndarray x):
+        """Where the kernels put the gradient."""
+        return self.grad if x is self.x or self.grad is None else x
 
     cdef int narrow(self, cnp.ndarray made, cnp.ndarray belongs=None) except -1:
         """Put a gradient, or what else was made in that type, where it belongs."""

@@ -107,7 +107,8 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
         if call.losses is not None:
             (<object>call.losses)[...] = 0
         return call.finish(0)
-    x, grad = call.working()
+    x = call.working()
+    grad = call.working_grad(x)
     copies = walk_or_copy(&a.positions, x, call.target, grad, None, call.axis)
     a.positions.packs = True  # not a function of the data alone
     a.upstream, a.losses = <double *>data(call.upstream), data(call.losses)
@@ -129,7 +130,8 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, real_code(call.dtype))
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0)
-    x, grad = call.working()
+    x = call.working()
+    grad = call.working_grad(x)
     operands = walk_elements(call, &a, x, grad)
     plan = xent_plan_elements(&a)
     partial = room_for(plan.chunks, few)
@@ -221,7 +223,8 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t)
     cdef xent_plan plan
     cdef cnp.ndarray x, grad, teacher = call.target, losses = call.losses
     cdef double total
-    x, grad = call.working()
+    x = call.working()
+    grad = call.working_grad(x)
     a.temperature = t
     if not LOWEST_PLAIN <= t <= HIGHEST_PLAIN:
         x, teacher = cooled(x, call.axis, t), cooled(teacher, call.axis, t)

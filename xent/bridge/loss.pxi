@@ -60,7 +60,8 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     cdef xent_plan plan
     cdef double total
     cdef cnp.ndarray x, grad, hess = call.hess, dense_weight = None
-    x, grad = call.working()
+    x = call.working()
+    grad = call.working_grad(x)
     if hess is not None and x is not call.x:
         hess = empty_like(x)
     # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
