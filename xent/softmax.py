@@ -212,7 +212,9 @@ def _one_axis(x, axes):
 
 
 def _weighted_logsumexp(x, b, axes):
-    x = np.where(b != 0, x, -np.inf).astype(np.float64)  # a term with b = 0 is no term, as in SciPy
+    # float64 from the start: before NumPy 2, a bfloat16 has no common dtype with a Python float.
+    x, b = x.astype(np.float64), b.astype(np.float64)
+    x = np.where(b != 0, x, -np.inf)  # a term with b = 0 is no term, as in SciPy
     with np.errstate(all="ignore"):
         top = x.max(axis=axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, 0.0)
