@@ -89,7 +89,7 @@ def cross_entropy():
         ("plain", {}, "black"),
         ("gamma=2", {"gamma": 2.0}, VERMILION),
         ("label_smoothing=0.2", {"label_smoothing": 0.2}, BLUE),
-        ("z_loss=0.1", {"z_loss": 0.1}, GREEN),
+        ("temperature=2", {"temperature": 2.0}, GREEN),
     ]:
         loss, grad = xent.cross_entropy_value_and_grad(logits, labels, reduction="none", **options)
         left.plot(p, loss, color=colour, label=text)

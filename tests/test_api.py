@@ -9,8 +9,15 @@ import re
 
 import pytest
 from helpers import ROOT, run_python
+from loss_options import Terms
 
 import xent
+
+
+def keywords(function):
+    """The keyword parameters of a function."""
+    return {n: p for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
 
 LOSS_ARGUMENTS = {
     "cross_entropy": "logits, target",
@@ -54,10 +61,7 @@ max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1,
 avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
 avg_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
 """
-SOFTMAX_LOSS = (
-    "axis=-1, weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, "
-    "gamma=0.0, temperature=1.0, logit_cap=None, prior=None, reduction='mean'"
-)
+SOFTMAX_LOSS = ", ".join(map(str, keywords(Terms).values()))
 LOSS_OPTIONS = {
     "cross_entropy": SOFTMAX_LOSS,
     "nll_loss": "axis=-1, weight=None, ignore_index=-100, reduction='mean'",
@@ -71,9 +75,9 @@ LOSS_OPTIONS = {
 }
 # Losses of a linear layer: a gradient alone would save nothing, so there are two functions of each.
 LAYER_SIGNATURES = {
-    "linear_cross_entropy": "(x, weight, target, bias=None, *, class_weight=None, sample_weight=None, "
-    "ignore_index=-100, label_smoothing=0.0, z_loss=0.0, gamma=0.0, temperature=1.0, logit_cap=None, "
-    "prior=None, reduction='mean', chunk_bytes=None)",
+    "linear_cross_entropy": "(x, weight, target, bias=None, *, "
+    + SOFTMAX_LOSS.replace("axis=-1, weight", "class_weight")
+    + ", chunk_bytes=None)",
     "nce_loss": "(x, weight, target, noise, noise_log_prob, bias=None, *, reduction='mean')",
     "sampled_softmax_cross_entropy": "(x, weight, target, sampled, sampled_log_prob, bias=None, *, "
     "reduction='mean')",
@@ -86,8 +90,13 @@ def contract():
     for line in SIGNATURES.split("\n")[1:-1]:
         name, parameters = line.split("(", 1)
         yield name, f"({parameters}"
-    some = SOFTMAX_LOSS.replace("z_loss=0.0, gamma=0.0, ", "").replace("logit_cap=None, ", "")
-    yield "cross_entropy_grad_hess", f"(logits, target, *, hessian='diagonal', out=None, {some})"
+    yield (
+        "cross_entropy_grad_hess",
+        (
+            "(logits, target, *, hessian='diagonal', out=None, axis=-1, weight=None, sample_weight=None, "
+            "ignore_index=-100, label_smoothing=0.0, temperature=1.0, prior=None, reduction='mean')"
+        ),
+    )
     yield "cross_entropy_hvp", f"(logits, target, vector, *, {SOFTMAX_LOSS})"
     for loss, arguments in LOSS_ARGUMENTS.items():
         for part, extras in LOSS_EXTRAS.items():
@@ -98,11 +107,12 @@ def contract():
 
 
 def parameters(function):
-    """The parameters of a function without annotations."""
-    kept = [
-        p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(function).parameters.values()
-    ]
-    return inspect.Signature(kept)
+    """The parameters of a function without annotations; ``**options`` are those of cross_entropy."""
+    named = dict(inspect.signature(function).parameters)
+    if named.pop("options", None):
+        shared = keywords(xent.reference.cross_entropy)
+        named.update((name, p) for name, p in shared.items() if name not in {"axis", *named})
+    return inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in named.values()])
 
 
 def modules():

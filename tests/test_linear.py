@@ -21,6 +21,7 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from loss_options import NAMES, NUMBERS, make
 from tolerances import DIFFERENCES, linear_layer
 
 import xent
@@ -131,14 +132,7 @@ def test_options_of_cross_entropy(chunk_bytes, dtype):
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
 @pytest.mark.parametrize(
     "option",
-    [
-        {"sample_weight": np.arange(24.0).reshape(4, 6)},
-        {"z_loss": 0.1},
-        {"gamma": 2.0},
-        {"temperature": 0.5},
-        {"logit_cap": 3.0},
-        {"prior": np.arange(1.0, 10.0) / 45},
-    ],
+    [make([name], (4, 6, 9), -1, np.dtype("f8")) for name in NAMES],
     ids=lambda option: next(iter(option)),
 )
 def test_other_options_of_cross_entropy(option, chunk_bytes):
@@ -451,10 +445,7 @@ def test_options(name):
 
 
 @pytest.mark.parametrize("name", names)
-@pytest.mark.parametrize(
-    "option, bad",
-    [("z_loss", -1.0), ("gamma", -1.0), ("temperature", 0.0), ("logit_cap", 0.0), ("prior", np.zeros(5))],
-)
+@pytest.mark.parametrize("option, bad", [("prior", np.zeros(5)), *((option, -1.0) for option in NUMBERS)])
 def test_other_options(name, option, bad):
     with raises(ValueError, option):
         getattr(xent, name)(X, W, Y, **{option: bad})

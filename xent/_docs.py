@@ -219,11 +219,14 @@ def documented(function):
     """Put entries in the place of the lines that name them, as far indented as these lines are."""
     if function.__doc__ is None:  # under python -OO
         return function
-    first, lines = function.__code__.co_varnames[0], function.__doc__.split("\n")
-    for k, line in enumerate(lines):
-        before, bracket, name = line.partition("<")
-        if bracket and name.endswith(">") and not before.strip():
-            entry = ENTRIES[name[:-1]].replace("{x}", first)
-            lines[k] = before + entry.replace("\n", "\n" + before)
-    function.__doc__ = "\n".join(lines)
+    first, (text, *rest) = function.__code__.co_varnames[0], function.__doc__.split("<")
+    for part in rest:
+        indent = text[text.rfind("\n") + 1 :]
+        name, end, after = part.partition(">\n")
+        if end and not indent.strip():
+            entry = ENTRIES[name].replace("{x}", first)
+            text += entry.replace("\n", "\n" + indent) + "\n" + after
+        else:
+            text += "<" + part
+    function.__doc__ = text
     return function

@@ -33,6 +33,7 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
 cdef enum:
     MOST_AXES = 64  # of a NumPy array

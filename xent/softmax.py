@@ -173,6 +173,7 @@ def _weighted_logsumexp(x, b, axis, keepdims, out):
         out = np.empty(shape, dtype)
     else:
         _check.output(out, shape, dtype, [(x, "x"), (b, "b")])
+    # float64 from the start: before NumPy 2, a bfloat16 has no common dtype with a Python float.
     x, b = x.astype(np.float64), b.astype(np.float64)
     x = np.where(b != 0, x, -np.inf)  # a term with b = 0 is no term, as in SciPy
     with np.errstate(all="ignore"):

@@ -82,11 +82,12 @@ cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 cdef int axis_of(axis, cnp.ndarray x) except -1:
     """`axis` counted from the front."""
-    cdef int ndim = cnp.PyArray_NDIM(x)
-    cdef long k
-    if type(axis) is int and -ndim <= axis < ndim:
-        k = <long>axis
-        return <int>(k + ndim if k < 0 else k)
+    cdef int too_large, ndim = cnp.PyArray_NDIM(x)
+    cdef long long k
+    if type(axis) is int:
+        k = PyLong_AsLongLongAndOverflow(axis, &too_large)
+        if -ndim <= k < ndim and not too_large:
+            return <int>(k + ndim if k < 0 else k)
     return _check.axis_of(axis, ndim)
 
 
@@ -131,15 +132,21 @@ cdef cnp.ndarray one_per_position(cnp.ndarray x, int axis, int type_number):
 
 cdef inline double real(value, str name, double low, double high=INFINITY) except? -1:
     """A finite float in [low, high]."""
-    if type(value) is float and low <= <double>value <= high and <double>value < INFINITY:
-        return <double>value
+    cdef double number
+    if type(value) is float:
+        number = value
+        if low <= number <= high and number < INFINITY:
+            return number
     return _check.real(value, name, low, high)
 
 
 cdef inline double positive(value, str name) except? -1:
     """A finite float greater than 0."""
-    if type(value) is float and 0 < <double>value < INFINITY:
-        return <double>value
+    cdef double number
+    if type(value) is float:
+        number = value
+        if 0 < number < INFINITY:
+            return number
     return _check.real(value, name, 0.0, open_low=True)
 
 
@@ -150,8 +157,12 @@ cdef inline bint is_word(value, str word):
 
 cdef inline int64_t label_value(value, str name) except? -1:
     """An integer that a label can have."""
-    if type(value) is int and -2**31 <= value < 2**31:
-        return <long>value
+    cdef int too_large
+    cdef long long number
+    if type(value) is int:
+        number = PyLong_AsLongLongAndOverflow(value, &too_large)
+        if not too_large:
+            return number
     return _check.label_value(value, name)
 
 

@@ -1,6 +1,7 @@
 """The specification of xent: every public function as its literal formula in float64 NumPy.
 
-Names, parameters and defaults are those of the compiled functions, which are tested against this package.
+Names, parameters and defaults are those of the compiled functions, which are tested against this package;
+``**options`` are those of `cross_entropy`.
 It is written to be read and trusted, not to be fast, and checks only what the formulas themselves need.
 """
 

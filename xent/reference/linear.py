@@ -6,61 +6,22 @@ from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, result_dt
 from .cross_entropy import cross_entropy, cross_entropy_grad
 
 
-def linear_cross_entropy(
-    x,
-    weight,
-    target,
-    bias=None,
-    *,
-    class_weight=None,
-    sample_weight=None,
-    ignore_index=-100,
-    label_smoothing=0.0,
-    z_loss=0.0,
-    gamma=0.0,
-    temperature=1.0,
-    logit_cap=None,
-    prior=None,
-    reduction="mean",
-    chunk_bytes=None,
-):
-    """`cross_entropy` of the logits x @ weight.T + bias, classes last; chunk_bytes changes no result."""
-    options = dict(
-        weight=class_weight, sample_weight=sample_weight, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, z_loss=z_loss, gamma=gamma, temperature=temperature,
-        logit_cap=logit_cap, prior=prior, reduction=reduction,
-    )  # fmt: skip
-    loss = np.asarray(cross_entropy(_logits(x, weight, bias), target, **options))
+def linear_cross_entropy(x, weight, target, bias=None, *, class_weight=None, chunk_bytes=None, **options):
+    """`cross_entropy` of the logits x @ weight.T + bias, classes last; `options` are those of it.
+
+    chunk_bytes changes no result.
+    """
+    loss = np.asarray(cross_entropy(_logits(x, weight, bias), target, weight=class_weight, **options))
     return deliver(loss, dtype=_loss_dtype(x, weight, bias))
 
 
 def linear_cross_entropy_value_and_grad(
-    x,
-    weight,
-    target,
-    bias=None,
-    *,
-    class_weight=None,
-    sample_weight=None,
-    ignore_index=-100,
-    label_smoothing=0.0,
-    z_loss=0.0,
-    gamma=0.0,
-    temperature=1.0,
-    logit_cap=None,
-    prior=None,
-    reduction="mean",
-    chunk_bytes=None,
+    x, weight, target, bias=None, *, class_weight=None, chunk_bytes=None, **options
 ):
     """`linear_cross_entropy` and the gradients of its sum by x, weight and bias (None without a bias)."""
-    options = dict(
-        weight=class_weight, sample_weight=sample_weight, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, z_loss=z_loss, gamma=gamma, temperature=temperature,
-        logit_cap=logit_cap, prior=prior, reduction=reduction,
-    )  # fmt: skip
     logits = _logits(x, weight, bias)
-    loss = np.asarray(cross_entropy(logits, target, **options))
-    g = cross_entropy_grad(logits, target, grad_output=np.ones(loss.shape), **options)
+    loss = np.asarray(cross_entropy(logits, target, weight=class_weight, **options))
+    g = cross_entropy_grad(logits, target, weight=class_weight, grad_output=np.ones(loss.shape), **options)
     return deliver(loss, dtype=_loss_dtype(x, weight, bias)), _backward(g, x, weight, bias)
 
 
