@@ -30,6 +30,19 @@ ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double
     return (label_loss){.loss = 0.0 - log(p), .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
 }
 
+/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an odd number, which is on
+ * neither of two numbers of 16 bits, nor in the middle between them. */
+ALWAYS_INLINE float rounded_to_odd(double v)
+{
+    float f = (float)v;
+    int32_t bits;
+    if (f == v || v != v) return f;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits - (fabs((double)f) > fabs(v))) | 1;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 /* The label of each of some positions (-1: ignored). */
 typedef struct {
     ptrdiff_t label[TILE];
@@ -57,10 +70,16 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
 /* The gradient at n positions: rows or columns of zeros, but for the entries. */
 static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_t step, ptrdiff_t n, const label_tile *t)
 {
+#ifdef STORED_AS_16
+#define NARROWED(v) rounded_to_odd(v)
+#else
+#define NARROWED(v) ((T)(v))
+#endif
     const ptrdiff_t lines = a->inner > 1 ? a->classes : n, apart = a->inner > 1 ? a->out.stride : step;
     for (ptrdiff_t j = 0; j < lines; j++) memset(out + j * apart, 0, (size_t)(a->inner > 1 ? n : a->classes) * sizeof(S));
     for (ptrdiff_t k = 0; k < n; k++)
-        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, (T)t->entry[k]);
+        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, NARROWED(t->entry[k]));
+#undef NARROWED
 }
 
 static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratch)
