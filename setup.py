@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import warnings
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -36,23 +37,8 @@ ISAS = (
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-HEADERS = [
-    "table.h",
-    "kernels.def",
-    "simd.h",
-    "real.h",
-    "vmath.h",
-    "position.h",
-    "transpose.h",
-    "tile.h",
-    "transform.h",
-    "cut.h",
-    "softmax.h",
-    "cross_entropy.h",
-    "evaluate.h",
-]
-HEADERS += ["elementwise.h", "sigmoid.h", "probabilities.h"]
-HEADERS += ["window.h", "im2col.h", "layout.h", "patch.h", "product.h", "conv.h", "pool.h"]
+# Where C sources look for headers: for the bridge, and for each other.
+INCLUDE = ["xent", "xent/csrc"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -74,6 +60,7 @@ class BuildKernels(build_ext):
             ext.extra_objects += self.compiler.compile(
                 ["xent/csrc/isa.c"],
                 output_dir=os.path.join(self.build_temp, isa),
+                include_dirs=INCLUDE,
                 macros=[("XENT_ISA", isa)],
                 extra_preargs=FLAGS + ["-Wall", "-Wextra"] + machine_flags,
             )
@@ -104,21 +91,30 @@ class BuildKernels(build_ext):
         return []
 
 
-macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
-if LIMITED_API:
-    macros.append(("Py_LIMITED_API", "0x030B0000"))
+def main():
+    macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+    if LIMITED_API:
+        macros.append(("Py_LIMITED_API", "0x030B0000"))
+    setup(
+        ext_modules=[
+            Extension(
+                "xent._kernels",
+                [
+                    "xent/_kernels.pyx",
+                    "xent/csrc/dispatch.c",
+                    "xent/csrc/images/plan.c",
+                    "xent/csrc/threads.c",
+                ],
+                depends=sorted(glob("xent/csrc/**/*.[hcd]*", recursive=True)),
+                include_dirs=INCLUDE,
+                define_macros=macros,
+                py_limited_api=LIMITED_API,
+            )
+        ],
+        cmdclass={"build_ext": BuildKernels},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+    )
 
-setup(
-    ext_modules=[
-        Extension(
-            "xent._kernels",
-            ["xent/_kernels.pyx", "xent/csrc/dispatch.c", "xent/csrc/plan.c", "xent/csrc/threads.c"],
-            depends=["xent/csrc/isa.c"] + [f"xent/csrc/{name}" for name in HEADERS],
-            include_dirs=["xent"],
-            define_macros=macros,
-            py_limited_api=LIMITED_API,
-        )
-    ],
-    cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
-)
+
+if __name__ == "__main__":
+    main()

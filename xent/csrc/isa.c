@@ -1,60 +1,22 @@
 /* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the machine
  * flags) and exporting one table, xent_table_<name>. */
+#include "base.h"
 #include "table.h"
 
-#include "simd.h"
-
-ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-ALWAYS_INLINE ptrdiff_t xent_most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-
-/* Add one number to a sum with its compensation (Knuth's TwoSum). */
-ALWAYS_INLINE void two_sum_add(double *sum, double *error, double v)
-{
-    const double total = *sum + v, back = total - *sum;
-    *error += (*sum - (total - back)) + (v - back);
-    *sum = total;
-}
-
-#include "window.h"
-
-#include "layout.h"
-
-#define XENT_JOIN(a, b) a##_##b
-#define XENT_SUFFIXED(a, b) XENT_JOIN(a, b)
-/* Vectors of a row of sums (product.h): with ROWS of them, as many as leave registers for the operands. */
-#if defined(__aarch64__)
-#define VECTORS 4
-#else
-#define VECTORS 2
-#endif
-
-#define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
-
-#define XENT_REAL 64
 #define XENT_STORED f64
-#include "real.h"
+#include "kernels.h"
 
-#define XENT_REAL 32
 #define XENT_STORED f32
-#include "real.h"
+#include "kernels.h"
 
-#define STORED_AS_16
-
-#define XENT_REAL 32
 #define XENT_STORED f16
-#include "real.h"
+#include "kernels.h"
 
-#define XENT_REAL 32
 #define XENT_STORED bf16
-#include "real.h"
+#include "kernels.h"
 
-#define XENT_CONCAT(a, b) a##b
-#define XENT_TABLE(isa) XENT_CONCAT(xent_table_, isa)
-#define XENT_STRING(s) #s
-#define XENT_NAME(isa) XENT_STRING(isa)
-
-const xent_table XENT_TABLE(XENT_ISA) = {
-    .name = XENT_NAME(XENT_ISA),
+const xent_table XENT_CONCAT(xent_table_, XENT_ISA) = {
+    .name = XENT_STRING(XENT_ISA),
     .vector_bytes = XENT_VBYTES,
     .strip_bytes = VECTORS * XENT_VBYTES,
 #define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},

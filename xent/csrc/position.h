@@ -1,5 +1,5 @@
 /* position.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
- * and target terms. Included once per real type, after vmath.h.
+ * and target terms. For the real types.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
  *
@@ -14,6 +14,14 @@
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/sums.h"
+
+#if !defined(XENT_POSITION_H) && !defined(STORED_AS_16)
+#define XENT_POSITION_H
+
 #ifndef TILE
 #define TILE 128 /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
 #endif
@@ -38,25 +46,15 @@ typedef struct {
  * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
  * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first guess is the middle, for logits of
  * 22 at most, up or down (double: 177). */
-#if XENT_REAL == 32
-#define HEADROOM 40
-#define RAISE 104
-#define FAINT 0x1p-126 /* see make_affine in softmax.h */
-#else
-#define HEADROOM 256
-#define RAISE 768
-#define FAINT 0x1p-1022
-#endif
+#define HEADROOM BY_TYPE(40, 256)
+#define RAISE BY_TYPE(104, 768)
+#define FAINT BY_TYPE(0x1p-126, 0x1p-1022) /* see make_affine in softmax.h */
 #define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
 static const T NAME(first_guess) = FIRST_GUESS;
 
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
-#if XENT_REAL == 32
-#define LIMIT 256.0
-#else
-#define LIMIT 1600.0
-#endif
+#define LIMIT BY_TYPE(256.0, 1600.0)
 
 /* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
  * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
@@ -88,9 +86,9 @@ ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t cou
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
 ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low, vf64 *complement)
 {
-    const vf64 one = v_set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
-    const vi64 exponent = ((vi64)peak >> 52) - v_iset_f64(1023);
-    const vf64 unit = (vf64)((v_iset_f64(1023) - exponent) << 52);
+    const vf64 one = set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
+    const vi64 exponent = ((vi64)peak >> 52) - iset_f64(1023);
+    const vf64 unit = (vf64)((iset_f64(1023) - exponent) << 52);
     const vf64 mantissa = peak * unit, rest = v_load(s->rest + i) * unit, sum = mantissa + rest;
     vf64 inverse;
 #if XENT_REAL == 32 /* doubles are wide enough as they are: one division for both quotients */
@@ -171,3 +169,5 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
     }
 }
+
+#endif

@@ -1,4 +1,11 @@
-/* patch.h: fills the patches of layout.h, and the tables of offsets that go with them. Included once per real type. */
+/* patch.h: fills the patches of layout.h, and the tables of offsets that go with them. */
+#include "begin.h"
+#include "images/im2col.h"
+#include "images/layout.h"
+#include "images/window.h"
+
+#if !defined(XENT_PATCH_H) && !defined(STORED_AS_16)
+#define XENT_PATCH_H
 
 /* Channels of an image that are fetched ahead: their rows are too short and too far apart for the processor to see a stream.
  * Measured: a pointwise convolution of 256 channels of 12 KiB gains an eighth. */
@@ -62,3 +69,5 @@ static void NAME(fill_patch)(const xent_conv_args *a, const xent_tile *t, const 
             NAME(fill_plane)(w, t, g, x + ((t->images.begin + m) * all + group * a->in_channels + b->channels.begin + c) * size, end,
                              patch + c * g->channel_step + m * g->image_step);
 }
+
+#endif

@@ -1,9 +1,17 @@
-/* elementwise.h: sigmoid and log-sigmoid of contiguous arrays.
+/* maps.h: sigmoid and log-sigmoid of contiguous arrays.
  *
  * With e = exp(-|x|) <= 1 nothing overflows and nothing cancels:
  *   sigmoid(x)     = 1 / (1 + e) for x >= 0, e / (1 + e) for x < 0
  *   log sigmoid(x) = min(x, 0) - log1p(e)                              both terms <= 0
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/stored.h"
+#include "table.h"
+
+#ifndef XENT_MAPS_H
+#define XENT_MAPS_H
 
 ALWAYS_INLINE V KERNEL(sigmoid_point)(V x)
 {
@@ -36,8 +44,10 @@ ALWAYS_INLINE void KERNEL(map)(const S *x, S *out, ptrdiff_t size, V (*point)(V)
 MAP_KERNEL(sigmoid)
 MAP_KERNEL(log_sigmoid)
 
-#ifndef STORED_AS_16 /* for the tests of vmath.h */
+#ifndef STORED_AS_16 /* for the tests of exp.h and log.h */
 static void NAME(exp_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(exp)); }
 static void NAME(log_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(log)); }
 static void NAME(log1p_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(log1p)); }
+#endif
+
 #endif

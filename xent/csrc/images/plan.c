@@ -4,7 +4,7 @@
  * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for some of
  * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
  */
-#include "layout.h"
+#include "images/layout.h"
 
 #include <stdint.h>
 
@@ -25,13 +25,10 @@ enum {
     SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
 };
 
-static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-static ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
-
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
 {
-    return size == 0 ? 1 : xent_pieces(size, xent_pieces(size, most(piece, 1)));
+    return size == 0 ? 1 : xent_ceil_div(size, xent_ceil_div(size, xent_most(piece, 1)));
 }
 
 /* a * b, or `limit` where that is larger: a patch through a dilated kernel may be of any size before it is cut. */
@@ -76,11 +73,11 @@ static void cut_blocks(xent_conv_args *a, ptrdiff_t budget)
     a->block_channels = a->block_rows = 1;
     a->block_columns = w->kernel_w;
     while (a->block_columns > 1 && patch_numbers(a, 1, a->block_columns, budget) >= budget)
-        a->block_columns = xent_pieces(a->block_columns, 2);
+        a->block_columns = xent_ceil_div(a->block_columns, 2);
     if (a->block_columns < w->kernel_w) return;
     a->block_rows = w->kernel_h;
     while (a->block_rows > 1 && patch_numbers(a, a->block_rows, w->kernel_w, budget) >= budget)
-        a->block_rows = xent_pieces(a->block_rows, 2);
+        a->block_rows = xent_ceil_div(a->block_rows, 2);
     if (a->block_rows < w->kernel_h) return;
     a->block_channels = even(a->in_channels, budget / patch_numbers(a, w->kernel_h, w->kernel_w, budget));
 }
@@ -91,8 +88,8 @@ static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels
 /* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
 static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 {
-    const ptrdiff_t worth = CHUNK_PRODUCTS / most(products, 1), spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
-    a->group_chunk = most(1, least(least(worth, spare), a->groups));
+    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_most(products, 1), spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
+    a->group_chunk = xent_most(1, xent_least(xent_least(worth, spare), a->groups));
 }
 
 static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
@@ -107,9 +104,9 @@ static ptrdiff_t item_size(int dtype) { return dtype == XENT_F64 ? 8 : 4; }
 static void make_room(xent_conv_args *a)
 {
     a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
-    a->patch_room = xent_pieces(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
-    a->packed_room = xent_pieces(a->packed_room, CACHE_LINE) * CACHE_LINE;
-    a->sums_room = xent_pieces(a->sums_room, CACHE_LINE) * CACHE_LINE;
+    a->patch_room = xent_ceil_div(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
+    a->packed_room = xent_ceil_div(a->packed_room, CACHE_LINE) * CACHE_LINE;
+    a->sums_room = xent_ceil_div(a->sums_room, CACHE_LINE) * CACHE_LINE;
     a->row_room = tile_pixels(a);
     a->step_room = block_steps(a);
 }
@@ -121,18 +118,18 @@ static int few_channels(const xent_conv_args *a) { return a->out_channels <= ROW
 static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
 {
     const ptrdiff_t lanes = table->vector_bytes / size;
-    return least(table->strip_bytes / size, xent_pieces(a->out_channels, lanes) * lanes);
+    return xent_least(table->strip_bytes / size, xent_ceil_div(a->out_channels, lanes) * lanes);
 }
 
 /* Make a block of grad_weight smaller until it has at most `steps` taps, and no more than are of use. */
 static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
 {
     const xent_window *w = &a->window;
-    a->block_columns = least(a->block_columns, steps);
-    a->block_rows = a->block_columns < w->kernel_w ? 1 : least(a->block_rows, most(1, steps / w->kernel_w));
+    a->block_columns = xent_least(a->block_columns, steps);
+    a->block_rows = a->block_columns < w->kernel_w ? 1 : xent_least(a->block_rows, xent_most(1, steps / w->kernel_w));
     a->block_channels = a->block_columns < w->kernel_w || a->block_rows < w->kernel_h
                             ? 1
-                            : even(a->in_channels, least(a->block_channels, least(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
+                            : even(a->in_channels, xent_least(a->block_channels, xent_least(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
 }
 
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
@@ -144,16 +141,16 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
-    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
-    const ptrdiff_t found = tiles * xent_pieces(a->groups, a->group_chunk);
-    a->strip_chunk = even(strips, strips / most(1, xent_pieces(ENOUGH, most(found, 1))));
+    const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
+    a->strip_chunk = even(strips, strips / xent_most(1, xent_ceil_div(ENOUGH, xent_most(found, 1))));
     const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
-    if (xent_blocks(a) > 1) a->strip_chunk = most(1, least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    if (xent_blocks(a) > 1) a->strip_chunk = xent_most(1, xent_least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
-    return (xent_plan){found * xent_pieces(strips, a->strip_chunk), scratch_bytes(a, size), 0};
+    return (xent_plan){found * xent_ceil_div(strips, a->strip_chunk), scratch_bytes(a, size), 0};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
@@ -165,17 +162,17 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
     cut_steps(a, SUMS_BYTES / size / a->width);
-    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
-    a->strip_chunk = even(strips, least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
-    const ptrdiff_t ranges = blocks * xent_pieces(strips, a->strip_chunk);
+    a->strip_chunk = even(strips, xent_least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
+    const ptrdiff_t ranges = blocks * xent_ceil_div(strips, a->strip_chunk);
     cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
-    const ptrdiff_t found = ranges * xent_pieces(a->groups, a->group_chunk);
-    const ptrdiff_t room = PARTIAL_BYTES / most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
-    a->tile_chunk = even(tiles, xent_pieces(tiles, most(1, least(xent_pieces(ENOUGH, found), room))));
+    const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
+    const ptrdiff_t room = PARTIAL_BYTES / xent_most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_most(1, xent_least(xent_ceil_div(ENOUGH, found), room))));
     a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);
-    const ptrdiff_t partials = xent_pieces(tiles, a->tile_chunk);
+    const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
     return (xent_plan){found * partials, scratch_bytes(a, size), partials};
 }

@@ -11,12 +11,26 @@
  * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first empty, and
  * for short sums, which it does not have to turn around.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "simd/transpose.h"
+#include "table.h"
+
+#if !defined(XENT_PRODUCT_H) && !defined(STORED_AS_16)
+#define XENT_PRODUCT_H
 
 /* A loop over register blocks must be unrolled whole, or the sums live on the stack. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Vectors of a row of sums: with ROWS of them, as many as leave registers for the operands. */
+#if defined(__aarch64__)
+#define VECTORS 4
+#else
+#define VECTORS 2
 #endif
 
 typedef struct {
@@ -179,3 +193,5 @@ static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdif
         }
     }
 }
+
+#endif

@@ -25,6 +25,17 @@
  * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
  * are broadcast.
  */
+#include "begin.h"
+#include "position.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "table.h"
+
+#ifndef XENT_SIGMOID_H
+#define XENT_SIGMOID_H
+
 #ifndef SIGMOID_BLOCK
 #define SIGMOID_BLOCK 512 /* elements: the blocks of all operands stay in an L1 cache of 32 KiB */
 enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
@@ -35,18 +46,15 @@ enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
  * log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
 #if XENT_REAL == 32
 static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2, 0x1.e65a280000000p-3};
-#define HEAD_START 32 /* 2^32 e^-104 is a normal number */
-#define OTHER_REAL double
-#define OTHER_CODE XENT_F64
-#define OWN_CODE XENT_F32
+typedef double NAME(other_real);
 #else
 static const T NAME(log_half_w)[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2, 0x1.c71c72dfa1e8cp-3,
                                      0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3, 0x1.0e8c0fc2c6077p-3, 0x1.169e53265dd01p-3};
-#define HEAD_START 128 /* 2^128 e^-746 is */
-#define OTHER_REAL float
-#define OTHER_CODE XENT_F32
-#define OWN_CODE XENT_F64
+typedef float NAME(other_real);
 #endif
+#define OWN_CODE BY_TYPE(XENT_F32, XENT_F64)
+#define OTHER_CODE BY_TYPE(XENT_F64, XENT_F32)
+#define HEAD_START BY_TYPE(32, 128) /* 2^32 e^-104 is a normal number, and so is 2^128 e^-746 */
 
 ALWAYS_INLINE V NAME(log1p_to_1)(V e)
 {
@@ -241,7 +249,7 @@ READ_INTEGERS(64)
 #undef READ_INTEGERS
 
 /* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. */
-static ptrdiff_t NAME(read_floats)(const OTHER_REAL *p, ptrdiff_t n, T *t)
+static ptrdiff_t NAME(read_floats)(const NAME(other_real) *p, ptrdiff_t n, T *t)
 {
     int good = 1;
     for (ptrdiff_t k = 0; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k];
@@ -293,7 +301,7 @@ static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff
     case XENT_I16: *counted = NAME(read_i16)(a, i, n, room); return t;
     case XENT_I32: *counted = NAME(read_i32)(a, i, n, room); return t;
     case XENT_I64: *counted = NAME(read_i64)(a, i, n, room); return t;
-    case OTHER_CODE: *counted = NAME(read_floats)((const OTHER_REAL *)a->target + i, n, room); return t;
+    case OTHER_CODE: *counted = NAME(read_floats)((const NAME(other_real) *)a->target + i, n, room); return t;
     case OWN_CODE: t = (const T *)a->target + i; break;
     default: /* the type of the logits */
         for (ptrdiff_t k = 0; k < n; k += LANES) v_store(room + k, KERNEL(load)((const S *)a->target + i + k, n - k, zero));
@@ -337,3 +345,5 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     a->partial[chunk] = NAME(sum_total)(&sum);
     a->counted[chunk] = counted;
 }
+
+#endif

@@ -3,6 +3,11 @@
  * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j) sees in
  * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
  */
+#ifndef XENT_WINDOW_H
+#define XENT_WINDOW_H
+
+#include "base.h"
+#include "table.h"
 
 /* How many of the numbers x0, x0 + stride, ... are below `limit`. */
 ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
@@ -54,3 +59,5 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
 
 /* Floor of a / b, for b > 0. */
 ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+#endif

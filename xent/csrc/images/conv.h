@@ -12,6 +12,15 @@
  *
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
+#include "begin.h"
+#include "images/layout.h"
+#include "images/patch.h"
+#include "images/product.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+
+#if !defined(XENT_CONV_H) && !defined(STORED_AS_16)
+#define XENT_CONV_H
 
 /* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step, takes 24 KiB with
  * AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came within 2 %. */
@@ -38,7 +47,7 @@ static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const xent_window *w = &a->window;
-    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), group = chunk / strips;
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), group = chunk / strips;
     const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
     const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = a->in_channels * taps;
     const T *weight = (const T *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
@@ -104,14 +113,14 @@ ALWAYS_INLINE int NAME(is_direct)(const xent_conv_args *a, const xent_tile *t)
 
 ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
 {
-    return t->images.n * t->rows.n * xent_pieces(t->columns.n, LANES);
+    return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
 }
 
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the last. */
 static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel, ptrdiff_t n,
                                   int last, NAME(product) *p)
 {
-    const ptrdiff_t pieces = xent_pieces(b->depth, STEPS_AT_ONCE), piece = xent_pieces(b->depth, pieces);
+    const ptrdiff_t pieces = xent_ceil_div(b->depth, STEPS_AT_ONCE), piece = xent_ceil_div(b->depth, pieces);
     const T *packed = p->packed;
     const int32_t *steps = p->steps;
     p->sums_step = a->width;
@@ -120,7 +129,7 @@ static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, c
         p->steps = steps + k;
         p->depth = xent_least(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
-        NAME(multiply)(p, xent_tile_pixels(t), xent_pieces(n, LANES));
+        NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
     }
     if (last) NAME(deliver)(a, t, channel, n, p->sums, a->width);
 }
@@ -146,7 +155,7 @@ static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, con
 static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group, xent_span strips,
                                int last, const NAME(room) *room)
 {
-    const ptrdiff_t all = xent_pieces(a->out_channels, a->width), steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width), steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
     const ptrdiff_t sums = a->width * (a->pixel_lanes ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
@@ -176,8 +185,8 @@ static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const NAME(room) room = NAME(room_in)(a, scratch);
-    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), ranges = xent_pieces(strips, a->strip_chunk);
-    const ptrdiff_t several = xent_pieces(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
     const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
     const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges % several);
     const xent_tile t = xent_tile_at(a, chunk / ranges / several);
@@ -223,7 +232,7 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
         const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_least(a->width, a->out_channels - channel);
         p.sums = room->sums + s * b->depth * a->width;
         NAME(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
-        NAME(multiply)(&p, b->depth, xent_pieces(n, LANES));
+        NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
     }
 }
 
@@ -272,7 +281,7 @@ ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const
     }
     for (int k = 0; k < taps; k++)
         for (int o = 0; o < channels; o++)
-            sums[o * d->sums_step + k] = v_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
+            sums[o * d->sums_step + k] = v_reduce_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
 }
 
 static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
@@ -318,8 +327,8 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const NAME(room) room = NAME(room_in)(a, scratch);
-    const ptrdiff_t strips = xent_pieces(a->out_channels, a->width), ranges = xent_pieces(strips, a->strip_chunk);
-    const ptrdiff_t several = xent_pieces(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
     const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
     const xent_block b = xent_block_at(a, chunk / ranges % blocks);
     const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges / blocks % several);
@@ -373,3 +382,5 @@ static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scra
     }
     ((T *)a->out)[chunk] = (T)NAME(sum_total)(&sum);
 }
+
+#endif
