@@ -44,6 +44,7 @@ lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx
 	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/clang-format --dry-run -Werror $(wildcard xent/csrc/*.[ch] xent/csrc/*/*.[ch])
 	$(BIN)/python tools/headers.py
 
 headers: $(VENV)/lint.stamp  ## compile every C header alone, for each type and instruction set

@@ -1,4 +1,4 @@
-"""Make the polynomial coefficients of simd/exp.h, simd/log.h and elements/sigmoid.h in xent/csrc and print them as C, with the
+"""Make the polynomial coefficients of exp.h, log.h and sigmoid.h in xent/csrc and print them as C, with the
 approximation error of each.
 
     python tools/coefficients.py

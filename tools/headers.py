@@ -51,7 +51,8 @@ def main():
     sets = [isa for isa in ISAS if not compiles("int nothing;\n", isa)]
     headers = [path for path in sorted(SOURCES.rglob("*.h")) if path.name not in [*LEANING, "kernels.h"]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wrong = [text for text in pool.map(check, *zip(*itertools.product(headers, sets), strict=True)) if text]
+        pairs = itertools.product(headers, sets)
+        wrong = [text for text in pool.map(lambda pair: check(*pair), pairs) if text]
     print("".join(wrong) or f"{len(headers)} headers compile alone for {', '.join(sets)}")
     return bool(wrong)
 

@@ -26,5 +26,6 @@
 #undef XENT_PATCH_H
 #undef XENT_PRODUCT_H
 #undef XENT_CONV_H
+#undef XENT_CONV_BACKWARD_H
 #undef XENT_POOL_H
 #undef XENT_POOL_BACKWARD_H

@@ -20,8 +20,9 @@ const xent_table XENT_CONCAT(xent_table_, XENT_ISA) = {
     .vector_bytes = XENT_VBYTES,
     .strip_bytes = VECTORS * XENT_VBYTES,
 #define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
-#define X16(kernel) \
-    .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64, [XENT_F16] = kernel##_f16, [XENT_BF16] = kernel##_bf16},
+#define X16(kernel)                                                                                                    \
+    .kernel = {                                                                                                        \
+        [XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64, [XENT_F16] = kernel##_f16, [XENT_BF16] = kernel##_bf16},
 #include "kernels.def"
 #undef X
 #undef X16

@@ -26,6 +26,7 @@
 #include "probabilities.h"
 
 #include "images/conv.h"
+#include "images/conv_backward.h"
 #include "images/im2col.h"
 #include "images/pool.h"
 #include "images/pool_backward.h"

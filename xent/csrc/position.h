@@ -27,18 +27,18 @@
 #endif
 
 typedef struct {
-    T top[TILE];        /* m */
+    T top[TILE]; /* m */
     T shift[TILE];
     T reference[TILE];
-    T peak[TILE];       /* e_m; 1 where m is infinite */
-    double rest[TILE];  /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
+    T peak[TILE];          /* e_m; 1 where m is infinite */
+    double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
     double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
     /* From here on made by finish(): */
-    double unit[TILE];     /* 2^-k with the exponent k of e_m */
-    double inverse[TILE];  /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
-    T complement[TILE];    /* R / (1 + R) = 1 - p_m */
-    T others[TILE];        /* R */
-    T log_total[TILE];     /* log1p(R) as a sum of two numbers */
+    double unit[TILE];    /* 2^-k with the exponent k of e_m */
+    double inverse[TILE]; /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
+    T complement[TILE];   /* R / (1 + R) = 1 - p_m */
+    T others[TILE];       /* R */
+    T log_total[TILE];    /* log1p(R) as a sum of two numbers */
     T log_low[TILE];
 } NAME(stats);
 
@@ -84,7 +84,8 @@ ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t cou
 }
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
-ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low, vf64 *complement)
+ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low,
+                                        vf64 *complement)
 {
     const vf64 one = set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
     const vi64 exponent = ((vi64)peak >> 52) - iset_f64(1023);
@@ -158,7 +159,8 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         const V m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
         const V gap = m - x, loss = gap + log_total;
-        const V low = NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
+        const V low =
+            NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
         T p[LANES];
         for (int k = 0; k < LANES; k++) p[k] = (T)(e_y[i + k] * s->unit[i + k] * s->inverse[i + k]);
         const VM finite = m_gt(infinity, v_abs(loss));
@@ -166,7 +168,8 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         v_store(t->loss + i, rounded);
         v_store(t->loss_low + i, v_select(finite, low - (rounded - loss), zero));
         v_store(t->p + i, v_load(p));
-        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
+        v_store(t->p_minus_1 + i,
+                v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
     }
 }
 

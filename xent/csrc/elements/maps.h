@@ -30,16 +30,17 @@ ALWAYS_INLINE V KERNEL(log_sigmoid_point)(V x)
 ALWAYS_INLINE void KERNEL(map)(const S *x, S *out, ptrdiff_t size, V (*point)(V))
 {
     const V zero = {0};
-    for (ptrdiff_t i = 0; i < size; i += LANES) KERNEL(store)(out + i, point(KERNEL(load)(x + i, size - i, zero)), size - i);
+    for (ptrdiff_t i = 0; i < size; i += LANES)
+        KERNEL(store)(out + i, point(KERNEL(load)(x + i, size - i, zero)), size - i);
 }
 
-#define MAP_KERNEL(name)                                                                                                 \
-    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                             \
-    {                                                                                                                    \
-        const xent_map_args *a = (const xent_map_args *)args;                                                            \
-        const ptrdiff_t begin = chunk * a->chunk, size = xent_least(a->chunk, a->size - begin);                          \
-        (void)scratch;                                                                                                   \
-        KERNEL(map)((const S *)a->x + begin, (S *)a->out + begin, size, KERNEL(name##_point));                               \
+#define MAP_KERNEL(name)                                                                                               \
+    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                         \
+    {                                                                                                                  \
+        const xent_map_args *a = (const xent_map_args *)args;                                                          \
+        const ptrdiff_t begin = chunk * a->chunk, size = xent_least(a->chunk, a->size - begin);                        \
+        (void)scratch;                                                                                                 \
+        KERNEL(map)((const S *)a->x + begin, (S *)a->out + begin, size, KERNEL(name##_point));                         \
     }
 MAP_KERNEL(sigmoid)
 MAP_KERNEL(log_sigmoid)

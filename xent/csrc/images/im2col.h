@@ -23,7 +23,8 @@ ALWAYS_INLINE void NAME(take)(T *to, const T *from, ptrdiff_t n, ptrdiff_t strid
         from += 2 * (n - LANES) - 1; /* nothing after the last number is read */
         v_store(to + n - LANES, v_odds(v_load(from), v_load(from + LANES)));
     } else if (stride == 2) {
-        const V low = NAME(load_part)(from, 2 * n - 1, zero), high = NAME(load_part)(from + LANES, 2 * n - 1 - LANES, zero);
+        const V low = NAME(load_part)(from, 2 * n - 1, zero),
+                high = NAME(load_part)(from + LANES, 2 * n - 1 - LANES, zero);
         NAME(store_part)(to, v_evens(low, high), n);
     } else {
         for (; k < n; k++) to[k] = from[k * stride];

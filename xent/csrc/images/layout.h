@@ -42,7 +42,8 @@ ALWAYS_INLINE ptrdiff_t xent_tiles(const xent_conv_args *a)
 
 ALWAYS_INLINE xent_tile xent_tile_at(const xent_conv_args *a, ptrdiff_t index)
 {
-    const ptrdiff_t columns = xent_ceil_div(a->window.out_w, a->tile_columns), rows = xent_ceil_div(a->window.out_h, a->tile_rows);
+    const ptrdiff_t columns = xent_ceil_div(a->window.out_w, a->tile_columns),
+                    rows = xent_ceil_div(a->window.out_h, a->tile_rows);
     return (xent_tile){xent_cut(a->images, a->tile_images, index / columns / rows),
                        xent_cut(a->window.out_h, a->tile_rows, index / columns % rows),
                        xent_cut(a->window.out_w, a->tile_columns, index % columns)};
@@ -51,8 +52,8 @@ ALWAYS_INLINE ptrdiff_t xent_tile_pixels(const xent_tile *t) { return t->images.
 
 typedef struct {
     xent_span channels;
-    xent_window window;       /* with the block's taps only */
-    ptrdiff_t first, depth;   /* its steps [first, first + depth) of all channels * taps: they follow each other */
+    xent_window window;     /* with the block's taps only */
+    ptrdiff_t first, depth; /* its steps [first, first + depth) of all channels * taps: they follow each other */
 } xent_block;
 
 ALWAYS_INLINE ptrdiff_t xent_blocks(const xent_conv_args *a)
@@ -64,7 +65,8 @@ ALWAYS_INLINE ptrdiff_t xent_blocks(const xent_conv_args *a)
 ALWAYS_INLINE xent_block xent_block_at(const xent_conv_args *a, ptrdiff_t index)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t columns = xent_ceil_div(w->kernel_w, a->block_columns), rows = xent_ceil_div(w->kernel_h, a->block_rows);
+    const ptrdiff_t columns = xent_ceil_div(w->kernel_w, a->block_columns),
+                    rows = xent_ceil_div(w->kernel_h, a->block_rows);
     const xent_span i = xent_cut(w->kernel_h, a->block_rows, index / columns % rows);
     const xent_span j = xent_cut(w->kernel_w, a->block_columns, index % columns);
     xent_block b = {.channels = xent_cut(a->in_channels, a->block_channels, index / columns / rows), .window = *w};
@@ -99,7 +101,8 @@ typedef struct {
     ptrdiff_t image_step, channel_step;
 } xent_patch;
 
-ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t item_size)
+ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns,
+                                       ptrdiff_t item_size)
 {
     xent_patch p = {xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
                     xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w), 0, 0};
@@ -126,8 +129,8 @@ ALWAYS_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, i
 
 /* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct` these lie in the
  * output itself, and the last vector of a row ends with it: it may overlap the one before, which gives the same numbers again. */
-ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p, ptrdiff_t lanes, int direct,
-                                     int32_t *at, ptrdiff_t *places)
+ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
+                                       ptrdiff_t lanes, int direct, int32_t *at, ptrdiff_t *places)
 {
     ptrdiff_t v = 0;
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
@@ -135,7 +138,8 @@ ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile 
             for (ptrdiff_t q = 0; q < t->columns.n; q += lanes, v++) {
                 const ptrdiff_t last = t->columns.n - lanes, first = direct && q > last ? last : q;
                 at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
-                places[v] = direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
+                places[v] =
+                    direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
             }
         }
     }
@@ -149,8 +153,8 @@ ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, in
     int32_t *first = at;
     for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
         for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
-            *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase + i * y->dilation / y->stride * x->length +
-                              j * x->dilation / x->stride);
+            *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase +
+                              i * y->dilation / y->stride * x->length + j * x->dilation / x->stride);
     for (ptrdiff_t k = taps; k < b->depth; k++) first[k] = first[k - taps] + (int32_t)p->channel_step;
 }
 

@@ -11,18 +11,18 @@
 enum {
     PATCH_BYTES = 256 * 1024,
     SUMS_BYTES = 192 * 1024,
-    TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
-    LANE_PIXELS = 4096,   /* of one whose lanes are pixels: they share few weights, but rows of the patch */
-    FEW_PIXELS = 120,     /* a smaller tile would read the weights too often: rather take fewer channels at a time */
-    GRAD_PIXELS = 384,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
-    GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
-    GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */
-    ENOUGH = 16,          /* chunks to share among threads; with fewer the work is cut finer where that costs little */
-    SHORT_SUM = 200,      /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
-    WIDE_ROW = 4,         /* vectors of a row of outputs, so that little of the last one is wasted */
-    CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
+    TILE_PIXELS = 480,   /* of a forward tile: weights that are read once serve all of them */
+    LANE_PIXELS = 4096,  /* of one whose lanes are pixels: they share few weights, but rows of the patch */
+    FEW_PIXELS = 120,    /* a smaller tile would read the weights too often: rather take fewer channels at a time */
+    GRAD_PIXELS = 384,   /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
+    GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
+    GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
+    ENOUGH = 16,         /* chunks to share among threads; with fewer the work is cut finer where that costs little */
+    SHORT_SUM = 200, /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
+    WIDE_ROW = 4,    /* vectors of a row of outputs, so that little of the last one is wasted */
+    CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
-    SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
+    SLACK = 64                       /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
@@ -88,13 +88,15 @@ static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels
 /* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
 static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 {
-    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_most(products, 1), spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
+    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_most(products, 1),
+                    spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
     a->group_chunk = xent_most(1, xent_least(xent_least(worth, spare), a->groups));
 }
 
 static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
 {
-    return (a->patch_room + a->packed_room + a->sums_room) * size + (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
+    return (a->patch_room + a->packed_room + a->sums_room) * size +
+           (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
            (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
@@ -112,7 +114,10 @@ static void make_room(xent_conv_args *a)
 }
 
 /* Whether vectors of output channels would be emptier than vectors of pixels of a row. */
-static int few_channels(const xent_conv_args *a) { return a->out_channels <= ROWS && a->window.out_w >= a->out_channels; }
+static int few_channels(const xent_conv_args *a)
+{
+    return a->out_channels <= ROWS && a->window.out_w >= a->out_channels;
+}
 
 /* Output channels of a strip: as many as a product takes, or all, rounded up to whole vectors. */
 static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
@@ -129,15 +134,16 @@ static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
     a->block_rows = a->block_columns < w->kernel_w ? 1 : xent_least(a->block_rows, xent_most(1, steps / w->kernel_w));
     a->block_channels = a->block_columns < w->kernel_w || a->block_rows < w->kernel_h
                             ? 1
-                            : even(a->in_channels, xent_least(a->block_channels, xent_least(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
+                            : even(a->in_channels, xent_least(a->block_channels, xent_least(steps, GRAD_STEPS) /
+                                                                                     (w->kernel_h * w->kernel_w)));
 }
 
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = item_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = few_channels(a) ||
-                     (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
+    a->pixel_lanes =
+        few_channels(a) || (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
     a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
@@ -146,7 +152,8 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     a->strip_chunk = even(strips, strips / xent_most(1, xent_ceil_div(ENOUGH, xent_most(found, 1))));
     const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
-    if (xent_blocks(a) > 1) a->strip_chunk = xent_most(1, xent_least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    if (xent_blocks(a) > 1)
+        a->strip_chunk = xent_most(1, xent_least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
@@ -168,7 +175,8 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     const ptrdiff_t ranges = blocks * xent_ceil_div(strips, a->strip_chunk);
     cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
     const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
-    const ptrdiff_t room = PARTIAL_BYTES / xent_most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    const ptrdiff_t room =
+        PARTIAL_BYTES / xent_most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
     a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_most(1, xent_least(xent_ceil_div(ENOUGH, found), room))));
     a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;

@@ -34,10 +34,10 @@ typedef struct {
     ptrdiff_t held[HELD]; /* which rows these are */
     int nan[HELD];        /* and whether there may be a NaN in them */
     T *counts;            /* avg: cells in the divisor, along the width */
-    I *first;             /* max: where the first cell of a window inside the image is, from the window's first column; or none */
-    T *best;              /* max backward: the largest so far of every output's window */
-    I *place;             /* and where: (rows from the window's first) * width + columns from its first */
-    T *grad;              /* gradients of the output row (avg: shares), 0 before and behind */
+    I *first; /* max: where the first cell of a window inside the image is, from the window's first column; or none */
+    T *best;  /* max backward: the largest so far of every output's window */
+    I *place; /* and where: (rows from the window's first) * width + columns from its first */
+    T *grad;  /* gradients of the output row (avg: shares), 0 before and behind */
 } NAME(pool);
 #define NOWHERE (-1)
 
@@ -64,9 +64,17 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch, T iden
 {
     xent_tap *taps = scratch, *sorted = taps + a->taps;
     T *rest = (T *)(sorted + a->taps), *rows = rest + a->line + HELD * a->phases * a->span;
-    NAME(pool) p = {.a = a, .taps = taps, .by_residue = sorted, .identity = identity, .line = rest,
-                    .phases = rest + a->line + a->before, .counts = rows, .first = (I *)rows, .best = rows + a->span,
-                    .place = (I *)rows + 2 * a->span, .grad = rows + 3 * a->span + a->after};
+    NAME(pool) p = {.a = a,
+                    .taps = taps,
+                    .by_residue = sorted,
+                    .identity = identity,
+                    .line = rest,
+                    .phases = rest + a->line + a->before,
+                    .counts = rows,
+                    .first = (I *)rows,
+                    .best = rows + a->span,
+                    .place = (I *)rows + 2 * a->span,
+                    .grad = rows + 3 * a->span + a->after};
     NAME(set_taps)(a, taps);
     for (const xent_tap *tap = taps; tap < taps + a->taps; tap++)
         if (!tap->residue) sorted[p.even++] = *tap;
@@ -83,7 +91,8 @@ static void NAME(set_counts)(const NAME(pool) *p)
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
-        p->counts[ow] = (T)xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, a->right, a->count_include_pad);
+        p->counts[ow] =
+            (T)xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, a->right, a->count_include_pad);
 }
 
 static void NAME(set_first)(const NAME(pool) *p)
@@ -103,7 +112,8 @@ typedef struct {
 ALWAYS_INLINE NAME(rows) NAME(rows_of)(const xent_window *w, ptrdiff_t oh)
 {
     const ptrdiff_t start = oh * w->stride_h - w->top, low = xent_first_inside(start, w->dilation_h);
-    return (NAME(rows)){low, xent_end_inside(start, w->dilation_h, w->height, w->kernel_h), start + low * w->dilation_h};
+    return (NAME(rows)){low, xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
+                        start + low * w->dilation_h};
 }
 
 ALWAYS_INLINE T NAME(count_rows)(const xent_pool_args *a, ptrdiff_t oh)
@@ -128,7 +138,8 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
         }
     } else if (stride == 2) {
         for (ptrdiff_t x = 0; x < width; x += 2 * LANES) {
-            const V v = NAME(load)(row + x, width - x, fill), next = NAME(load_part)(row + x + LANES, width - x - LANES, fill);
+            const V v = NAME(load)(row + x, width - x, fill),
+                    next = NAME(load_part)(row + x + LANES, width - x - LANES, fill);
             v_store(even + x / 2, v_evens(v, next));
             v_store(odd + x / 2, v_odds(v, next));
             nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
@@ -196,7 +207,13 @@ ALWAYS_INLINE void NAME(pool_forward)(const xent_pool_args *a, ptrdiff_t chunk, 
     }
 }
 
-static void NAME(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch) { NAME(pool_forward)(args, chunk, scratch, 0); }
-static void NAME(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch) { NAME(pool_forward)(args, chunk, scratch, 1); }
+static void NAME(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    NAME(pool_forward)(args, chunk, scratch, 0);
+}
+static void NAME(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    NAME(pool_forward)(args, chunk, scratch, 1);
+}
 
 #endif

@@ -30,8 +30,8 @@ ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I st
 
 /* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached before. For
  * strides 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps in registers. */
-ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride, ptrdiff_t taps,
-                                    ptrdiff_t even, int add, int average)
+ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride,
+                                    ptrdiff_t taps, ptrdiff_t even, int add, int average)
 {
     const ptrdiff_t width = p->a->window.width;
     const T *grad = p->grad;
@@ -50,7 +50,8 @@ ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T 
             if (stride == 2) v_store(row + LANES, add ? high + v_load(row + LANES) : high);
         } else {
             NAME(store)(row, add ? low + NAME(load)(row, here, zero) : low, here);
-            if (stride == 2) NAME(store_part)(row + LANES, add ? high + NAME(load_part)(row + LANES, there, zero) : high, there);
+            if (stride == 2)
+                NAME(store_part)(row + LANES, add ? high + NAME(load_part)(row + LANES, there, zero) : high, there);
         }
     }
 }
@@ -58,14 +59,14 @@ ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T 
 static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
 {
     const ptrdiff_t stride = p->a->window.stride_w;
-#define CASE(step, columns, even_columns)                                                                                \
-    if (stride == step && p->a->taps == columns && p->even == even_columns) {                                            \
-        const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                         \
-        if (add)                                                                                                         \
-            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 1, 0);                                     \
-        else                                                                                                             \
-            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 0, 0);                                     \
-        return;                                                                                                          \
+#define CASE(step, columns, even_columns)                                                                              \
+    if (stride == step && p->a->taps == columns && p->even == even_columns) {                                          \
+        const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                       \
+        if (add)                                                                                                       \
+            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 1, 0);                                   \
+        else                                                                                                           \
+            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 0, 0);                                   \
+        return;                                                                                                        \
     }
     CASE(2, 2, 1)
     CASE(2, 3, 1)
@@ -78,8 +79,8 @@ static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
 /* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger than the best so
  * far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf, never replaces the first cell
  * inside the image, where the search begins. `n`, `taps` and `nan` are constants at most calls. */
-ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin, ptrdiff_t n,
-                                   ptrdiff_t taps, int nan)
+ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin,
+                                   ptrdiff_t n, ptrdiff_t taps, int nan)
 {
     const ptrdiff_t out_w = p->a->window.out_w, step = p->a->window.dilation_h * p->a->window.width;
     const I *first = p->first;
@@ -92,7 +93,7 @@ ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *
             for (ptrdiff_t j = 0; j < taps; j++) {
                 const V x = v_load(phases[i] + tap[j].at + ow);
                 const V here = (V)NAME(iset)(start + (I)(i * step + tap[j].offset));
-                const VM larger = nan ? (VM)~(m_ge(best, x) | ~m_eq(best, best)) : m_gt(x, best);
+                const VM larger = nan ? (VM) ~(m_ge(best, x) | ~m_eq(best, best)) : m_gt(x, best);
                 place = (VI)v_select(larger, here, (V)place);
                 best = nan ? v_select(larger, x, best) : v_max(x, best);
             }
@@ -104,12 +105,12 @@ ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *
 
 static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I start, int begin, ptrdiff_t n, int nan)
 {
-#define CASE(rows, columns)                                                                                              \
-    if (n == rows && p->a->taps == columns && !nan) {                                                                    \
-        const xent_tap few[] = {p->taps[0], p->taps[1], p->taps[columns - 1]};                                           \
-        T *const some[] = {phases[0], phases[1], phases[rows - 1]};                                                      \
-        NAME(find_best)(p, few, some, start, begin, rows, columns, 0);                                                   \
-        return;                                                                                                          \
+#define CASE(rows, columns)                                                                                            \
+    if (n == rows && p->a->taps == columns && !nan) {                                                                  \
+        const xent_tap few[] = {p->taps[0], p->taps[1], p->taps[columns - 1]};                                         \
+        T *const some[] = {phases[0], phases[1], phases[rows - 1]};                                                    \
+        NAME(find_best)(p, few, some, start, begin, rows, columns, 0);                                                 \
+        return;                                                                                                        \
     }
     CASE(2, 2)
     CASE(3, 3)
@@ -144,7 +145,8 @@ static void NAME(route_max)(NAME(pool) *p, const S *x, const S *grad, S *out, pt
     const V zero = {0};
     if (rows.low >= rows.high) return; /* a window of padding only has no maximum */
     NAME(find_places)(p, x, rows);
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES)
+        v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
     for (ptrdiff_t i = rows.low, y = rows.y; i < rows.high; i++, y += w->dilation_h) {
         const int add = NAME(reached)(w, out, done, y);
         if (w->stride_w <= 2)
@@ -173,7 +175,8 @@ static void NAME(spread_columns)(const NAME(pool) *p)
     memset(p->line, 0, (size_t)width * sizeof(T));
     for (const xent_tap *tap = p->taps; tap < p->taps + a->taps; tap++) {
         const ptrdiff_t end = xent_least(xent_count_below(tap->residue, stride, width), a->window.out_w + tap->shift);
-        for (ptrdiff_t q = xent_most(0, tap->shift); q < end; q++) p->line[q * stride + tap->residue] += p->grad[q - tap->shift];
+        for (ptrdiff_t q = xent_most(0, tap->shift); q < end; q++)
+            p->line[q * stride + tap->residue] += p->grad[q - tap->shift];
     }
 }
 

@@ -26,9 +26,9 @@ static const T NAME(exp_q)[] =
      0x1.a01a01a7c41d5p-13, 0x1.a019b90d2ae7ap-16, 0x1.71de0dae63bb3p-19, 0x1.289185613a3d6p-22, 0x1.af38a9b0ec855p-26};
 #endif
 #define LOG2_E ((T)1.4426950408889634)
-#define EXP_LOW ((T)BY_TYPE(-104, -746))           /* e^x < 2^-150, or 2^-1075: rounds to 0 */
-#define EXP_HIGH ((T)BY_TYPE(89, 710))             /* e^x > 2^128, or 2^1024: overflows */
-#define FARTHEST ((T)BY_TYPE(0x1p127, 0x1p1023))   /* finite, and larger than any distance of logits that counts */
+#define EXP_LOW ((T)BY_TYPE(-104, -746))         /* e^x < 2^-150, or 2^-1075: rounds to 0 */
+#define EXP_HIGH ((T)BY_TYPE(89, 710))           /* e^x > 2^128, or 2^1024: overflows */
+#define FARTHEST ((T)BY_TYPE(0x1p127, 0x1p1023)) /* finite, and larger than any distance of logits that counts */
 
 /* What follows takes an argument x + low where `paired`, a constant at every call; else low is not looked at. */
 

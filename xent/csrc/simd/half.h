@@ -12,7 +12,8 @@ ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf32 v)
 {
     const vu32 bits = (vu32)v;
     const vu32 rounded = bits + 0x7FFF + (bits >> 16 & 1);
-    xent_store_16(p, (vu32)v_select_f32(m_eq_f32(v, v), (vf32)rounded, (vf32)(bits | 0x400000)) >> 16); /* NaN stays NaN */
+    xent_store_16(p,
+                  (vu32)v_select_f32(m_eq_f32(v, v), (vf32)rounded, (vf32)(bits | 0x400000)) >> 16); /* NaN stays NaN */
 }
 
 #if !XENT_CONVERTS_F16
@@ -30,7 +31,7 @@ ALWAYS_INLINE void v_store_f16(uint16_t *p, vf32 v)
     const vu32 normal = ((size + 0xFFF + (size >> 13 & 1)) >> 13) - (112 << 10);
     /* the last bit of 1/2 is that of a subnormal half: adding it rounds there */
     const vu32 subnormal = (vu32)((vf32)size + set_f32(0.5f)) - 0x3F000000;
-    vu32 half = xent_choose((vu32)(size < 0x38800000u), subnormal, normal);  /* below 2^-14 */
+    vu32 half = xent_choose((vu32)(size < 0x38800000u), subnormal, normal);    /* below 2^-14 */
     half = xent_choose((vu32)(size >= 0x477FF000u), (vu32){0} + 0x7C00, half); /* from 65520 on: infinity */
     half = xent_choose((vu32)(v != v), (vu32){0} + 0x7E00, half);
     xent_store_16(p, half | (bits >> 16 & 0x8000));

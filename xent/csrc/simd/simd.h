@@ -74,19 +74,21 @@ typedef uint16_t vu16 __attribute__((vector_size(XENT_VBYTES / 2)));
 typedef vu16 vu16_unaligned __attribute__((aligned(2), may_alias));
 
 /* The words that the compiler's vector extension can say for both types in one way. NAME is f32 or f64. */
-#define XENT_COMMON_WORDS(NAME, T, I, V, VI)                                                                             \
-    typedef V V##_unaligned __attribute__((aligned(sizeof(T)), may_alias));                                              \
-    ALWAYS_INLINE V v_load_##NAME(const T *p) { return *(const V##_unaligned *)p; }                                      \
-    ALWAYS_INLINE void v_store_##NAME(T *p, V v) { *(V##_unaligned *)p = v; }                                            \
+/* clang-format off */
+#define XENT_COMMON_WORDS(NAME, T, I, V, VI)                                                                           \
+    typedef V V##_unaligned __attribute__((aligned(sizeof(T)), may_alias));                                            \
+    ALWAYS_INLINE V v_load_##NAME(const T *p) { return *(const V##_unaligned *)p; }                                    \
+    ALWAYS_INLINE void v_store_##NAME(T *p, V v) { *(V##_unaligned *)p = v; }                                          \
     ALWAYS_INLINE V set_##NAME(T s) { return s - (V){0}; }                                                             \
     ALWAYS_INLINE VI iset_##NAME(I s) { return s - (VI){0}; }                                                          \
     ALWAYS_INLINE V v_abs_##NAME(V a) { return (V)((VI)a & ~iset_##NAME((I)((uint64_t)1 << (8 * sizeof(T) - 1)))); }   \
-    ALWAYS_INLINE T v_reduce_sum_##NAME(V a)                                                                                    \
-    {                                                                                                                    \
-        T s = a[0];                                                                                                      \
-        for (size_t k = 1; k < XENT_VBYTES / sizeof(T); k++) s += a[k];                                                  \
-        return s;                                                                                                        \
+    ALWAYS_INLINE T v_reduce_sum_##NAME(V a)                                                                           \
+    {                                                                                                                  \
+        T s = a[0];                                                                                                    \
+        for (size_t k = 1; k < XENT_VBYTES / sizeof(T); k++) s += a[k];                                                \
+        return s;                                                                                                      \
     }
+/* clang-format on */
 
 XENT_COMMON_WORDS(f32, float, int32_t, vf32, vi32)
 XENT_COMMON_WORDS(f64, double, int64_t, vf64, vi64)
@@ -94,10 +96,12 @@ XENT_COMMON_WORDS(f64, double, int64_t, vf64, vi64)
 #if !XENT_OWN_MASKS
 typedef vi32 vm32;
 typedef vi64 vm64;
-#define XENT_MASK_WORDS(NAME, V, VM)                                                                                     \
-    ALWAYS_INLINE VM m_gt_##NAME(V a, V b) { return (VM)(a > b); }                                                       \
-    ALWAYS_INLINE VM m_ge_##NAME(V a, V b) { return (VM)(a >= b); }                                                      \
+/* clang-format off */
+#define XENT_MASK_WORDS(NAME, V, VM)                                                                                   \
+    ALWAYS_INLINE VM m_gt_##NAME(V a, V b) { return (VM)(a > b); }                                                     \
+    ALWAYS_INLINE VM m_ge_##NAME(V a, V b) { return (VM)(a >= b); }                                                    \
     ALWAYS_INLINE VM m_eq_##NAME(V a, V b) { return (VM)(a == b); }
+/* clang-format on */
 XENT_MASK_WORDS(f32, vf32, vm32)
 XENT_MASK_WORDS(f64, vf64, vm64)
 #endif
@@ -116,12 +120,17 @@ ALWAYS_INLINE vf32 v_mix_pairs_lo(vf32 a, vf32 b) { return (vf32)v_mix_lo_f64((v
 ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((vf64)a, (vf64)b); }
 
 /* One spelling for both types. */
-#define v_load(p) _Generic((p), const float *: v_load_f32, float *: v_load_f32, const double *: v_load_f64, double *: v_load_f64)(p)
+#define v_load(p)                                                                                                      \
+    _Generic((p), const float *: v_load_f32, float *: v_load_f32, const double *: v_load_f64, double *: v_load_f64)(p)
 #define v_load_n(p, n, fill) _Generic((fill), vf32: v_load_n_f32, vf64: v_load_n_f64)(p, n, fill)
 #define v_store(p, v) _Generic((v), vf32: v_store_f32, vf64: v_store_f64)(p, v)
 #define v_store_n(p, v, n) _Generic((v), vf32: v_store_n_f32, vf64: v_store_n_f64)(p, v, n)
-#define v_load_pieces(p, step) \
-    _Generic((p), const float *: v_load_pieces_f32, float *: v_load_pieces_f32, const double *: v_load_pieces_f64, double *: v_load_pieces_f64)(p, step)
+#define v_load_pieces(p, step)                                                                                         \
+    _Generic((p),                                                                                                      \
+        const float *: v_load_pieces_f32,                                                                              \
+        float *: v_load_pieces_f32,                                                                                    \
+        const double *: v_load_pieces_f64,                                                                             \
+        double *: v_load_pieces_f64)(p, step)
 #define v_store_pieces(p, step, v) _Generic((v), vf32: v_store_pieces_f32, vf64: v_store_pieces_f64)(p, step, v)
 #define v_fma(a, b, c) _Generic((a), vf32: v_fma_f32, vf64: v_fma_f64)(a, b, c)
 #define v_max(a, b) _Generic((a), vf32: v_max_f32, vf64: v_max_f64)(a, b)
@@ -142,4 +151,3 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 #define v_select(m, a, b) _Generic((a), vf32: v_select_f32, vf64: v_select_f64)(m, a, b)
 
 #endif
-

@@ -32,12 +32,14 @@ ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value
 ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
 {
     T turned[PIECE][LANES];
-    for (int k = 0; k < LANES * PIECE; k++) turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
+    for (int k = 0; k < LANES * PIECE; k++)
+        turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
     for (int k = 0; k < PIECE; k++) classes[k] = v_load(turned[k]);
 }
 ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
 {
-    for (int k = 0; k < LANES * PIECE; k++) KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
+    for (int k = 0; k < LANES * PIECE; k++)
+        KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
 }
 #else
 ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
@@ -50,8 +52,14 @@ ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 }
 ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
 ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
-ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE]) { NAME(load_classes)(rows, step, classes); }
-ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE]) { NAME(store_classes)(rows, step, classes); }
+ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+{
+    NAME(load_classes)(rows, step, classes);
+}
+ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+{
+    NAME(store_classes)(rows, step, classes);
+}
 #endif
 
 #ifndef STORED_AS_16
