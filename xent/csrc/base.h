@@ -4,6 +4,11 @@
 
 #include <stddef.h>
 
+#define XENT_CONCAT(a, b) XENT_CONCAT_AS_WRITTEN(a, b) /* of what a and b expand to */
+#define XENT_CONCAT_AS_WRITTEN(a, b) a##b
+#define XENT_STRING(s) XENT_STRING_AS_WRITTEN(s)
+#define XENT_STRING_AS_WRITTEN(s) #s
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
 ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

@@ -26,14 +26,6 @@
  * |g_j|.
  */
 
-/* The mask of the first n lanes. */
-ALWAYS_INLINE VM KERNEL(first)(ptrdiff_t n)
-{
-    T index[LANES];
-    for (int k = 0; k < LANES; k++) index[k] = (T)k;
-    return m_gt(NAME(set)((T)n), v_load(index));
-}
-
 /* sum_c u_c (m - x_c) and U of one position (rows) or a vector of positions (columns); 0 * infinity counts as 0. */
 ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
 {
@@ -85,7 +77,7 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         for (ptrdiff_t c = 0; c < classes; c += LANES) {
             const ptrdiff_t n = xent_least(LANES, classes - c);
             /* past the end the weight is 0, and with it u */
-            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(KERNEL(first)(n), one, zero);
+            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(NAME(first)(n), one, zero);
             const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
             KERNEL(dense_add)(sums, sums + 1, u, m - KERNEL(load)(x + c, n, m));
         }

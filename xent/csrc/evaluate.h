@@ -85,7 +85,7 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
         }
         NAME(end_stretch)(&r);
     }
-    known->square[p] = v_sum_f64(r.wide_square.a + r.wide_square.b), known->entropy[p] = v_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
+    known->square[p] = v_reduce_sum_f64(r.wide_square.a + r.wide_square.b), known->entropy[p] = v_reduce_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
     known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
 }
 
@@ -157,7 +157,7 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
         for (; c < end && c <= label; c++) rank += c < label && KERNEL(get)(x + c) >= y->x[p];
         for (; c + LANES <= end; c += LANES) before += v_select(m_gt(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
         for (; c < end; c++) rank += KERNEL(get)(x + c) > y->x[p];
-        rank += (int64_t)v_sum(before);
+        rank += (int64_t)v_reduce_sum(before);
     }
     return rank;
 }

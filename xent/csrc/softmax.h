@@ -53,7 +53,7 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
         v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
     }
     for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
-    return v_top(v_max(tops[0], tops[1]));
+    return v_reduce_max(v_max(tops[0], tops[1]));
 }
 
 /* A sum on its way through a row or down a vector of columns. */
@@ -87,7 +87,7 @@ static void KERNEL(rescale)(KERNEL(running) *r, T reference, T *exps, ptrdiff_t 
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
     r->reference = reference;
     if (!later) return;
-    r->sum.a = r->sum.a * v_set_f64(half) * v_set_f64(rest), r->sum.b = r->sum.b * v_set_f64(half) * v_set_f64(rest);
+    r->sum.a = r->sum.a * set_f64(half) * set_f64(rest), r->sum.b = r->sum.b * set_f64(half) * set_f64(rest);
     r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
@@ -257,7 +257,7 @@ static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
         const V v = NAME(load)(top + p, t->n - p, v_load(top));
         most = v_max(v, most), fewest = v_min(v, fewest);
     }
-    const T largest = v_top(most), least = -v_top(-fewest);
+    const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
     if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0))) return reference;
     const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
     if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;

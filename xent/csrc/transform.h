@@ -28,8 +28,8 @@ ALWAYS_INLINE double finite_inverse(double v)
 /* g sech^2 z from e = exp(-2 |z|). */
 ALWAYS_INLINE vf64 times_slope(vf64 g, vf64 e)
 {
-    const vf64 one = v_set_f64(1);
-    return g * (v_set_f64(4) * e / ((one + e) * (one + e)));
+    const vf64 one = set_f64(1);
+    return g * (set_f64(4) * e / ((one + e) * (one + e)));
 }
 #endif
 
@@ -53,8 +53,8 @@ static NAME(transform) NAME(transform_of)(const xent_positions *a)
     f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
     f.rate_low = NAME(set)((T)ldexp((rate - high) + rate_low, -exponent - steps * step));
     f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
-    f.wide_rate = v_set_f64(finite_inverse(a->temperature));
-    f.cap = v_set_f64(a->cap), f.inverse_cap = v_set_f64(finite_inverse(a->cap));
+    f.wide_rate = set_f64(finite_inverse(a->temperature));
+    f.cap = set_f64(a->cap), f.inverse_cap = set_f64(finite_inverse(a->cap));
     f.scale = NAME(scale_of)(NAME(set)(FIRST_GUESS));
     return f;
 }
@@ -70,11 +70,10 @@ ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
 }
 
 /* cap tanh z, z = x / (temperature cap), of doubles: a vector of floats is two. */
+#define PARTS BY_TYPE(2, 1)
 #if XENT_REAL == 32
-#define PARTS 2
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
 #else
-#define PARTS 1
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
 #endif
 ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k) { return NAME(part)(x, k) * f->wide_rate * f->inverse_cap; }
@@ -108,7 +107,7 @@ ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transform
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way) { return way.across ? tops : NAME(set)(v_top(tops)); }
+ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way) { return way.across ? tops : NAME(set)(v_reduce_max(tops)); }
 
 ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
 {
@@ -254,7 +253,7 @@ static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdif
         vf64 e[CAPPED][2], product[2] = {{0}, {0}};
         for (ptrdiff_t i = first; i < end; i += LANES)
             for (int k = 0; k < PARTS; k++)
-                e[(i - first) / LANES][k] = exp_f64(v_set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
+                e[(i - first) / LANES][k] = exp_f64(set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
         for (ptrdiff_t i = first; i < end; i += LANES) {
             const V v = v_load(g + i);
             for (int k = 0; k < PARTS; k++) product[k] = times_slope(NAME(part)(v, k), e[(i - first) / LANES][k]);

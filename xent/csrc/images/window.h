@@ -3,11 +3,18 @@
  * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j) sees in
  * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
  */
+#ifndef XENT_WINDOW_H
+#define XENT_WINDOW_H
+
+#include "base.h"
+#include "table.h"
 
 /* How many of the numbers x0, x0 + stride, ... are below `limit`. */
 ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
 {
-    return x0 >= limit ? 0 : stride == 1 ? limit - x0 : (limit - x0 + stride - 1) / stride; /* a division takes its time */
+    return x0 >= limit   ? 0
+           : stride == 1 ? limit - x0
+                         : (limit - x0 + stride - 1) / stride; /* a division takes its time */
 }
 
 /* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside
@@ -46,7 +53,8 @@ ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff
 
 /* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad says so, what
  * lies beyond the padding (ceil_mode) never does. */
-ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after, int include)
+ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after,
+                                         int include)
 {
     const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
     return include ? end - start : xent_least(end, size) - xent_most(start, 0);
@@ -54,3 +62,5 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
 
 /* Floor of a / b, for b > 0. */
 ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+#endif

@@ -1,9 +1,14 @@
-/* transpose.h: rows to columns and back, in registers. Included once per real type.
+/* transpose.h: rows to columns and back, in registers, for the real types.
  *
  * PIECE classes (16 bytes) of LANES positions are loaded, so that piece k of vector i belongs to position PIECE k + i; mixing
  * the vectors pairwise puts the positions of one class next to each other, within each piece and so in the whole vector. The last
  * piece of a row ends with the row: it may overlap the one before, which reads and writes nothing outside and is the same number.
  */
+#include "begin.h"
+
+#if !defined(XENT_TRANSPOSE_H) && !defined(STORED_AS_16)
+#define XENT_TRANSPOSE_H
+
 #define PIECE (16 / (ptrdiff_t)sizeof(T))
 
 ALWAYS_INLINE void NAME(load_classes)(const T *rows, ptrdiff_t step, V classes[PIECE])
@@ -70,3 +75,5 @@ static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptr
     for (; p < positions; p++)
         for (ptrdiff_t c = 0; c < classes; c++) rows[p * row_step + c] = columns[c * step + p];
 }
+
+#endif

@@ -1,0 +1,31 @@
+/* end.h: takes back what begin.h defined, and lets the headers that begin with it be included once more, for the next stored type. */
+#undef XENT_BEGUN
+#undef XENT_STORED
+#undef XENT_REAL
+#undef STORED_AS_16
+#undef T
+#undef I
+#undef V
+#undef VI
+#undef VU
+#undef VM
+#undef NAME
+#undef S
+#undef KERNEL
+#undef LANES
+
+#undef XENT_EXP_H
+#undef XENT_LOG_H
+#undef XENT_SUMS_H
+#undef XENT_TRANSPOSE_H
+#undef XENT_STORED_H
+#undef XENT_POSITION_H
+#undef XENT_MAPS_H
+#undef XENT_SIGMOID_H
+#undef XENT_IM2COL_H
+#undef XENT_PATCH_H
+#undef XENT_PRODUCT_H
+#undef XENT_CONV_H
+#undef XENT_CONV_BACKWARD_H
+#undef XENT_POOL_H
+#undef XENT_POOL_BACKWARD_H
