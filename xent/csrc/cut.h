@@ -19,7 +19,8 @@ static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
     const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
     const ptrdiff_t elements = xent_least(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut) cut = {.columns = columns, .across = across};
-    cut.most = across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / NAME(padded_row)(a->classes));
+    cut.most =
+        across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / NAME(padded_row)(a->classes));
     return cut;
 }
 
@@ -51,11 +52,21 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *a, const KERNEL(cut) *
     const ptrdiff_t i = p % a->inner, m = p / a->inner % a->middle_count, o = p / a->inner / a->middle_count;
     const ptrdiff_t most = xent_least(cut->most, end - p);
 #define STEP(operand) (cut->columns ? a->operand.stride : a->operand.middle_stride)
-    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i), .target = KERNEL(at)(&a->target, o, m, i), .out = KERNEL(at)(&a->out, o, m, i),
-                          .hess = KERNEL(at)(&a->hess, o, m, i), .x_step = STEP(x), .target_step = STEP(target), .out_step = STEP(out),
-                          .hess_step = STEP(hess), .exps_step = cut->exps_step, .first = p,
-                          .n = xent_least(most, cut->columns ? a->inner - i : a->middle_count - m), .rows = !cut->columns,
-                          .across = cut->across, .kept = cut->exps_step != 0, .blocks = cut->blocks};
+    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i),
+                          .target = KERNEL(at)(&a->target, o, m, i),
+                          .out = KERNEL(at)(&a->out, o, m, i),
+                          .hess = KERNEL(at)(&a->hess, o, m, i),
+                          .x_step = STEP(x),
+                          .target_step = STEP(target),
+                          .out_step = STEP(out),
+                          .hess_step = STEP(hess),
+                          .exps_step = cut->exps_step,
+                          .first = p,
+                          .n = xent_least(most, cut->columns ? a->inner - i : a->middle_count - m),
+                          .rows = !cut->columns,
+                          .across = cut->across,
+                          .kept = cut->exps_step != 0,
+                          .blocks = cut->blocks};
 #undef STEP
 }
 
@@ -65,8 +76,8 @@ typedef struct {
     NAME(tile_function) packed;
 } KERNEL(functions);
 
-static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
-                                sum_f64 *sums)
+static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                                const KERNEL(functions) *to, sum_f64 *sums)
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
     const KERNEL(cut) cut = KERNEL(cut_of)(a);

@@ -18,7 +18,8 @@ ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, p
                                        NAME(loss_point) point, int weighted, int value, int gradient)
 {
     const V zero = {0};
-    NAME(loss) l = point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
+    NAME(loss) l =
+        point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
@@ -48,8 +49,10 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, 
     ptrdiff_t i = 0;
     for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
         for (int k = 0; k < AHEAD; k++)
-            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero), KERNEL(load)(r->target + i + k * LANES, LANES, zero));
-        for (int k = 0; k < AHEAD; k++) KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
+            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero),
+                           KERNEL(load)(r->target + i + k * LANES, LANES, zero));
+        for (int k = 0; k < AHEAD; k++)
+            KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
     }
     for (; i < n; i += LANES) {
         log[0] = first(KERNEL(load)(r->x + i, n - i, zero), KERNEL(load)(r->target + i, n - i, zero));
@@ -57,18 +60,21 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, 
     }
 }
 
-static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum)
+static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n,
+                               NAME(sum) *sum)
 {
-#define LOSS(code, loss, log, weighted)                                                                                                 \
-    case code:                                                                                                                          \
-        if (!r->out)                                                                                                                    \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                                             \
-        else if (!a->partial)                                                                                                           \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                                             \
-        else                                                                                                                            \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                                             \
+#define LOSS(code, loss, log, weighted)                                                                                \
+    case code:                                                                                                         \
+        if (!r->out)                                                                                                   \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                            \
+        else if (!a->partial)                                                                                          \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                            \
+        else                                                                                                           \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                            \
         return;
-    switch (a->loss.kind) { ELEMENT_LOSSES(LOSS) }
+    switch (a->loss.kind) {
+        ELEMENT_LOSSES(LOSS)
+    }
 #undef LOSS
 }
 

@@ -50,5 +50,6 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
     p->chunk = positions_of_chunk(p);
     p->room = xent_most(line, PAIR_NUMBERS);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
+    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
+                       .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }

@@ -46,7 +46,8 @@ static NAME(transform) NAME(transform_of)(const xent_positions *a)
 {
     const int reach = EXPONENT_BIAS - 1;
     int exponent;
-    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa, rate_low = fma(-rate, mantissa, 1) / mantissa;
+    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa,
+                 rate_low = fma(-rate, mantissa, 1) / mantissa;
     const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
     const T high = (T)rate;
     NAME(transform) f;
@@ -76,7 +77,10 @@ ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_wi
 #else
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
 #endif
-ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k) { return NAME(part)(x, k) * f->wide_rate * f->inverse_cap; }
+ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k)
+{
+    return NAME(part)(x, k) * f->wide_rate * f->inverse_cap;
+}
 
 /* Add v to d + *low. */
 ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
@@ -103,11 +107,15 @@ typedef struct {
 ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0}) : NAME(load)(l->x + c, l->classes - c, minus_infinity);
+    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
+                      : NAME(load)(l->x + c, l->classes - c, minus_infinity);
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way) { return way.across ? tops : NAME(set)(v_reduce_max(tops)); }
+ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way)
+{
+    return way.across ? tops : NAME(set)(v_reduce_max(tops));
+}
 
 ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
 {
@@ -207,15 +215,16 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
             v_store(l->exps + c * unit, v_select(counts, (d - rounded) + low, zero));
         }
         for (ptrdiff_t c = first; c < end; c += per)
-            v_store(l->exps + c * unit, NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
+            v_store(l->exps + c * unit,
+                    NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
     }
     return NAME(line_top)(tops, way);
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
-static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
-                                  int across, T *top, double *moved)
+static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step,
+                                  ptrdiff_t n, int across, T *top, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
@@ -223,8 +232,16 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
     for (ptrdiff_t p = 0; p < n; p += across ? LANES : 1) {
         const ptrdiff_t to = across ? p : p * step;
         const T *from = x + (across ? p : p * x_step);
-        NAME(line) l = {.x = from, .next = from + x_step, .offset = offset, .offset_low = offset_low, .d = d + to, .exps = exps + to,
-                        .x_unit = x_step, .unit = step, .lanes = n - p, .classes = a->classes};
+        NAME(line) l = {.x = from,
+                        .next = from + x_step,
+                        .offset = offset,
+                        .offset_low = offset_low,
+                        .d = d + to,
+                        .exps = exps + to,
+                        .x_unit = x_step,
+                        .unit = step,
+                        .lanes = n - p,
+                        .classes = a->classes};
         double peak[2 * LANES_F64];
         V tops;
 #define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
@@ -272,20 +289,41 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
                                      NAME(tile_function) function)
 {
     const ptrdiff_t elements = transform_elements(a), classes = a->classes;
-    const ptrdiff_t step = t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
+    const ptrdiff_t step =
+        t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       top[TILE];
     double moved[TILE];
     if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
-    if (!as_it_lies && t->target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
-    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n, t->across, top, moved);
-    const NAME(tile) transformed = {
-        .x = d, .x_step = step, .exps = exps, .exps_step = step, .first = t->first, .n = t->n, .rows = !t->across, .across = t->across,
-        .kept = 1, .logits = t->across ? d : NULL, .top = top, .moved = moved,
-        .target = !t->target ? NULL : as_it_lies ? (const T *)t->target : target, .target_step = as_it_lies ? t->target_step : step,
-        .out = !t->out ? NULL : direct ? (T *)t->out : d, .out_step = direct ? t->out_step : step,
-        .hess = !t->hess ? NULL : direct ? (T *)t->hess : hess, .hess_step = direct ? t->hess_step : step};
+    if (!as_it_lies && t->target)
+        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
+    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n,
+                          t->across, top, moved);
+    const NAME(tile) transformed = {.x = d,
+                                    .x_step = step,
+                                    .exps = exps,
+                                    .exps_step = step,
+                                    .first = t->first,
+                                    .n = t->n,
+                                    .rows = !t->across,
+                                    .across = t->across,
+                                    .kept = 1,
+                                    .logits = t->across ? d : NULL,
+                                    .top = top,
+                                    .moved = moved,
+                                    .target = !t->target   ? NULL
+                                              : as_it_lies ? (const T *)t->target
+                                                           : target,
+                                    .target_step = as_it_lies ? t->target_step : step,
+                                    .out = !t->out  ? NULL
+                                           : direct ? (T *)t->out
+                                                    : d,
+                                    .out_step = direct ? t->out_step : step,
+                                    .hess = !t->hess ? NULL
+                                            : direct ? (T *)t->hess
+                                                     : hess,
+                                    .hess_step = direct ? t->hess_step : step};
     function(a, &transformed, sums);
     if (direct) return;
     if (t->out && a->cap != 0) {

@@ -167,8 +167,10 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
-    return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk), .scratch = scratch_bytes(a, size),
-                       .pack_chunks = a->groups * strips, .packed = packed_bytes(a, strips, size)};
+    return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
+                       .scratch = scratch_bytes(a, size),
+                       .pack_chunks = a->groups * strips,
+                       .packed = packed_bytes(a, strips, size)};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
