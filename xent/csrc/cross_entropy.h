@@ -25,6 +25,11 @@
  * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or
  * |g_j|.
  */
+#include "begin.h"
+#include "softmax.h"
+
+#ifndef XENT_CROSS_ENTROPY_H
+#define XENT_CROSS_ENTROPY_H
 
 /* sum_c u_c (m - x_c) and U of one position (rows) or a vector of positions (columns); 0 * infinity counts as 0. */
 ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
@@ -345,3 +350,5 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
 }
 
 TILE_KERNEL(cross_entropy)
+
+#endif

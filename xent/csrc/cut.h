@@ -1,4 +1,10 @@
 /* cut.h: how a chunk of positions is cut into tiles (tile.h), and the loop over them. Included once per stored type. */
+#include "begin.h"
+#include "tile.h"
+#include "transform.h"
+
+#ifndef XENT_CUT_H
+#define XENT_CUT_H
 
 /* How the positions of a chunk are cut into tiles. */
 typedef struct {
@@ -114,3 +120,5 @@ static void KERNEL(for_tiles)(const xent_positions *a, ptrdiff_t chunk, void *sc
     (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
     for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
 }
+
+#endif

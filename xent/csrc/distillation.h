@@ -12,6 +12,11 @@
  * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0: the error is
  * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
  */
+#include "begin.h"
+#include "position_losses.h"
+
+#ifndef XENT_DISTILLATION_H
+#define XENT_DISTILLATION_H
 
 #ifndef STORED_AS_16
 
@@ -221,3 +226,5 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     }
     if (all->partial) all->partial[chunk] = sum_total_f64(&losses);
 }
+
+#endif

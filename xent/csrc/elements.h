@@ -1,6 +1,12 @@
 /* elements.h: losses of elements (points.h), for the sum over everything and one by one, whatever the class axis is. Value, gradient or
  * both come out of one pass over rows.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "points.h"
+
+#ifndef XENT_ELEMENTS_H
+#define XENT_ELEMENTS_H
 
 /* A row, or a piece of one. */
 typedef struct {
@@ -107,3 +113,5 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     }
     if (a->partial) a->partial[chunk] = NAME(sum_total)(&sum);
 }
+
+#endif

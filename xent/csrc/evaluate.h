@@ -9,6 +9,12 @@
  * the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
  * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
+#include "begin.h"
+#include "cross_entropy.h"
+
+#ifndef XENT_EVALUATE_H
+#define XENT_EVALUATE_H
+
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
 enum { LOSS, SQUARES, ENTROPY, FIRST };
@@ -265,3 +271,5 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
 }
 
 TILE_KERNEL(evaluate)
+
+#endif

@@ -9,6 +9,11 @@
  * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is read before any of it
  * is written: the gradient may take the place of x.
  */
+#include "begin.h"
+#include "cross_entropy.h"
+
+#ifndef XENT_LABEL_LOSSES_H
+#define XENT_LABEL_LOSSES_H
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
 /* What a label has led to: the loss, and the gradient's entry. */
@@ -110,3 +115,5 @@ static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratc
     }
     if (all->partial) all->partial[chunk] = isfinite(sum) ? sum + error : sum;
 }
+
+#endif

@@ -2,6 +2,15 @@
  * is added up in double (of floats it is exact there: no overflow, no rounding), and its gradient. The loops over elements and positions
  * (elements.h, position_losses.h) know the functions from the tables here: a loss is a point function and a row.
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/sums.h"
+#include "table.h"
+
+#ifndef XENT_POINTS_H
+#define XENT_POINTS_H
+
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
@@ -162,3 +171,5 @@ ALWAYS_INLINE void NAME(sum_add_product)(NAME(sum) *acc, V a, V b)
 }
 
 #endif /* STORED_AS_16 */
+
+#endif

@@ -1,6 +1,12 @@
 /* position_losses.h: losses of positions, each the sum of a point function (points.h) over the classes. Value, gradient or both come out
  * of one pass over a tile.
  */
+#include "begin.h"
+#include "points.h"
+#include "softmax.h"
+
+#ifndef XENT_POSITION_LOSSES_H
+#define XENT_POSITION_LOSSES_H
 
 /* The factor of the gradient of a position. */
 ALWAYS_INLINE double KERNEL(gradient_factor)(double scale, const double *upstream, ptrdiff_t position)
@@ -96,3 +102,5 @@ static void KERNEL(position_losses_tile)(const xent_positions *positions, const 
 }
 
 TILE_KERNEL(position_losses)
+
+#endif

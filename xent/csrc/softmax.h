@@ -8,6 +8,12 @@
  * before, so that one look at the logits does for both; where it was no good, once more. They are computed in one loop and
  * added up in another: together they would wait for registers and for each other.
  */
+#include "begin.h"
+#include "position.h"
+#include "cut.h"
+
+#ifndef XENT_SOFTMAX_H
+#define XENT_SOFTMAX_H
 
 /* The exponent of e^m, for m within LIMIT. */
 ALWAYS_INLINE T KERNEL(exponent)(T m)
@@ -678,3 +684,5 @@ TILE_KERNEL(log_softmax)
 TILE_KERNEL(logsumexp)
 TILE_KERNEL(softmax_backward)
 TILE_KERNEL(log_softmax_backward)
+
+#endif

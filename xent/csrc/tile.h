@@ -12,17 +12,25 @@
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
  * looks at the logits once more and vectors go across the positions, the tile keeps these beside the exponentials.
  *
- * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
+ * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "position.h"
+#include "table.h"
+#include "tile_sizes.h"
+
+#ifndef XENT_TILE_H
+#define XENT_TILE_H
 
 /* The sizes of tile_sizes.h, in numbers. */
 #define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(T))
 #define TURN_ELEMENTS (TURN_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
-#define BLOCK                                                                                                          \
-    2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
+/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
+#define BLOCK 2048
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
 #define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
 
@@ -179,3 +187,5 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, a->classes, 1);
 }
+
+#endif

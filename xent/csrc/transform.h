@@ -12,6 +12,14 @@
  *
  * of which the caller knows 1 / temperature. Included once per stored type.
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "position.h"
+#include "tile.h"
+
+#ifndef XENT_TRANSFORM_H
+#define XENT_TRANSFORM_H
+
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
@@ -333,3 +341,5 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
     if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->across);
     if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->across);
 }
+
+#endif
