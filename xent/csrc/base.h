@@ -11,8 +11,8 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
-ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-ALWAYS_INLINE ptrdiff_t xent_most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+ALWAYS_INLINE ptrdiff_t xent_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 /* a / b rounded up, of numbers >= 0. */
 ALWAYS_INLINE ptrdiff_t xent_ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 

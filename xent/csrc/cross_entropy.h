@@ -49,7 +49,7 @@ static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, co
     const ptrdiff_t per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const S *x = t->x + (t->rows ? p * t->x_step : p);
-        const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
+        const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
         const V m = t->rows ? NAME(set)(s->top[p]) : v_load(s->top + p);
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
@@ -80,7 +80,7 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         const V m = NAME(set)(s->top[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c += LANES) {
-            const ptrdiff_t n = xent_least(LANES, classes - c);
+            const ptrdiff_t n = xent_min(LANES, classes - c);
             /* past the end the weight is 0, and with it u */
             const V weight = d.weight     ? NAME(load)(d.weight + c, n, zero)
                              : n == LANES ? one
@@ -91,7 +91,7 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         loss[p] = NAME(sum_total)(sums), mass[p] = NAME(sum_total)(sums + 1);
     }
     for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
-        const ptrdiff_t n = xent_least(LANES, t->n - p);
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
@@ -248,7 +248,7 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
     for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = 0;
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
-            const ptrdiff_t n = xent_least(LANES, long_axis - i);
+            const ptrdiff_t n = xent_min(LANES, long_axis - i);
             const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i),
                     k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
             const V x = KERNEL(load)(t->x + j * t->x_step + i, n, zero);

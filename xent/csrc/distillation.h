@@ -187,8 +187,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
 {
     const xent_distillation_args *a = (const xent_distillation_args *)args;
     const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count),
-                    classes = all->classes;
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count), classes = all->classes;
     const int rows = all->inner == 1;
     T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
     double loss[TILE];
@@ -201,12 +200,12 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
     const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TURN_ELEMENTS : all->room;
-    const ptrdiff_t most = xent_least(TILE, d.across ? room / classes / LANES * LANES : room / row);
+    const ptrdiff_t most = xent_min(TILE, d.across ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
                         o = p / all->inner / all->middle_count;
 #define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
-        d.n = xent_least(xent_least(most, end - p), rows ? all->middle_count - m : all->inner - i);
+        d.n = xent_min(xent_min(most, end - p), rows ? all->middle_count - m : all->inner - i);
         d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);

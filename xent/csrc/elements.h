@@ -101,7 +101,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     r.bounds = NAME(bounds_of)(a->loss.clip);
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);
     r.one_weight = a->weight.stride == 0;
-    for (ptrdiff_t row = first; row < xent_least(first + a->chunk, a->rows); row++) {
+    for (ptrdiff_t row = first; row < xent_min(first + a->chunk, a->rows); row++) {
         const ptrdiff_t m = row % a->middle_count, o = row / a->middle_count;
         r.x = (const S *)a->x.data + KERNEL(place)(&a->x, o, m, i);
         r.target = (const S *)a->target.data + KERNEL(place)(&a->target, o, m, i);
@@ -109,7 +109,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
         r.weight = a->weight.data ? (const T *)a->weight.data + KERNEL(place)(&a->weight, o, m, i) : NULL;
         r.upstream = a->upstream.data ? (const T *)a->upstream.data + KERNEL(place)(&a->upstream, o, m, i) : NULL;
         r.losses = a->losses.data ? (T *)a->losses.data + KERNEL(place)(&a->losses, o, m, i) : NULL;
-        KERNEL(row_losses)(a, &r, xent_least(a->piece, a->length - i), &sum);
+        KERNEL(row_losses)(a, &r, xent_min(a->piece, a->length - i), &sum);
     }
     if (a->partial) a->partial[chunk] = NAME(sum_total)(&sum);
 }

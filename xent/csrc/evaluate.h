@@ -81,7 +81,7 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     NAME(start_evaluation)(&r);
     if (t->kept && label >= 0) exps[label] = 0;
     for (ptrdiff_t first = 0; first < classes; first += block) {
-        const ptrdiff_t end = xent_least(classes, first + block);
+        const ptrdiff_t end = xent_min(classes, first + block);
         ptrdiff_t c = first;
         for (; t->kept && c + 2 * LANES <= end; c += 2 * LANES)
             for (int k = 0; k < 2; k++)
@@ -111,7 +111,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
 {
     const V m = v_load(s->top + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
-    const ptrdiff_t n = xent_least(LANES, t->n - p);
+    const ptrdiff_t n = xent_min(LANES, t->n - p);
     T coefficients[LANES];
     V rival[2] = {{0}, {0}};
     NAME(evaluated) r;
@@ -121,7 +121,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
         if (y->label[p + k] >= 0) t->exps[p + k + y->label[p + k] * t->exps_step] = 0;
     const V coefficient = v_load(coefficients);
     for (ptrdiff_t first = 0; first < classes; first += STRETCH) {
-        const ptrdiff_t end = xent_least(classes, first + STRETCH);
+        const ptrdiff_t end = xent_min(classes, first + STRETCH);
         ptrdiff_t c = first;
         for (; t->logits && c + 2 <= end; c += 2)
             for (int k = 0; k < 2; k++) {
@@ -161,9 +161,9 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
     const V x_y = NAME(set)(y->x[p]), zero = {0}, one = NAME(set)(1);
     int64_t rank = 0;
     for (ptrdiff_t first = 0, c = 0; first < classes; first += COUNTS * LANES) {
-        const ptrdiff_t end = xent_least(classes, first + COUNTS * LANES);
+        const ptrdiff_t end = xent_min(classes, first + COUNTS * LANES);
         V before = zero;
-        for (; c + LANES <= xent_least(label, end); c += LANES)
+        for (; c + LANES <= xent_min(label, end); c += LANES)
             before += v_select(m_ge(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
         for (; c < end && c <= label; c++) rank += c < label && KERNEL(get)(x + c) >= y->x[p];
         for (; c + LANES <= end; c += LANES) before += v_select(m_gt(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
@@ -178,13 +178,13 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
                                  int64_t *rank)
 {
     const V x_y = v_load(y->x + p), zero = {0}, one = NAME(set)(1);
-    const ptrdiff_t n = xent_least(LANES, t->n - p);
+    const ptrdiff_t n = xent_min(LANES, t->n - p);
     for (ptrdiff_t k = 0; k < n; k++) rank[k] = 0;
     for (ptrdiff_t first = 0; first < classes; first += COUNTS) {
-        const ptrdiff_t size = xent_least(COUNTS, classes - first);
+        const ptrdiff_t size = xent_min(COUNTS, classes - first);
         T labels[LANES] = {0}; /* counted from `first` on, as far as it matters: exact */
         V before = zero;
-        for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_least(COUNTS, y->label[p + k] - first);
+        for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_min(COUNTS, y->label[p + k] - first);
         const V label = v_load(labels);
         for (ptrdiff_t c = 0; c < size; c++) {
             const V v = KERNEL(logits_across)(t, p, first + c, n, zero),
@@ -207,7 +207,7 @@ static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NA
             rank[p] = most;
         else if (!t->across)
             rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
-        rank[p] = xent_least(rank[p], most);
+        rank[p] = xent_min(rank[p], most);
     }
 }
 

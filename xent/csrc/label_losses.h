@@ -96,7 +96,7 @@ static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratc
 {
     const xent_label_losses_args *a = (const xent_label_losses_args *)args;
     const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count);
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count);
     const int columns = all->inner > 1;
     double sum = 0, error = 0;
     label_tile t;
@@ -104,7 +104,7 @@ static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratc
     for (ptrdiff_t p = begin, n; p < end; p += n) {
         const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
                         o = p / all->inner / all->middle_count;
-        n = xent_least(xent_least(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
+        n = xent_min(xent_min(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
         KERNEL(read_label_tile)(a, KERNEL(at)(&all->x, o, m, i), columns ? 1 : all->x.middle_stride, p, n, &t);
         for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&sum, &error, t.loss[k]);
         for (ptrdiff_t k = 0; k < n; k++) t.loss[k] /= a->loss.unit;

@@ -62,7 +62,7 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const 
     for (ptrdiff_t p = t->n; p % LANES; p++) scale[p] = 0;
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const V factor = t->rows ? NAME(set)(scale[p]) : v_load(scale + p);
-        const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
+        const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
         KERNEL(places) at = {.x = t->rows ? p * t->x_step : p,
                              .target = t->rows ? p * t->target_step : p,
                              .out = t->rows ? p * t->out_step : p};

@@ -115,7 +115,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     KERNEL(start)(&r, *t->guess);
     for (ptrdiff_t i = 0; i < n; i += block) {
-        const ptrdiff_t size = xent_least(block, n - i);
+        const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY;
         T top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
@@ -149,7 +149,7 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
 ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
     if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
-    for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
+    for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
     return fill;
 }
 
@@ -192,7 +192,7 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
         if (t->n - p >= LANES && classes >= PIECE) {
             const S *x = t->x + p * t->x_step;
             for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-                const ptrdiff_t first = xent_least(c, classes - PIECE), done = p * classes + c * LANES;
+                const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
                 V v[PIECE];
                 for (int line = 0; line < PIECE * LANES;
                      line += 64 / (int)sizeof(S)) { /* of the next tile; and for the result */
@@ -245,7 +245,7 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     KERNEL(running) r;
     KERNEL(start)(&r, 0);
     for (ptrdiff_t first = 0; first < classes; first += block) {
-        const ptrdiff_t size = xent_least(block, classes - first);
+        const ptrdiff_t size = xent_min(block, classes - first);
         for (ptrdiff_t c = 0; c < size; c++)
             v_store(exps + c * step,
                     NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
@@ -254,7 +254,7 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     v_store(s->top + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
     v_store(s->peak + p, r.largest);
     NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
-    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_least(t->n, p + LANES); k++)
+    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
         if (isinf(s->top[k]))
             KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes, s->top[k],
                                       s, k);
@@ -352,7 +352,7 @@ static T KERNEL(split_faint)(double factor, double unit, T *lift)
     int exponent; /* of the product, which may be out of the range of a double */
     const double mantissa = frexp(factor, &exponent);
     exponent += ilogb(unit);
-    const int power = (int)xent_least(ilogb(FAINT) / 2 - exponent, EXPONENT_BIAS - 1);
+    const int power = (int)xent_min(ilogb(FAINT) / 2 - exponent, EXPONENT_BIAS - 1);
     *lift = (T)ldexp(1.0, -power);
     return (T)ldexp(mantissa, exponent + power);
 }
@@ -501,7 +501,7 @@ ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, 
     ptrdiff_t p = 0;
     for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
             KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
@@ -510,7 +510,7 @@ ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, 
     for (; p < t->n; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V v = KERNEL(value_across)(&m, p, c, LANES, way);
-            for (ptrdiff_t k = p; k < xent_least(t->n, p + LANES); k++)
+            for (ptrdiff_t k = p; k < xent_min(t->n, p + LANES); k++)
                 KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
         }
     }
@@ -587,7 +587,7 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
         const S *x = t->x + j * t->x_step, *g = t->grad_in ? t->grad_in + j * t->target_step : NULL;
         S *out = t->out + j * t->out_step;
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
-            const ptrdiff_t n = xent_least(LANES, long_axis - i);
+            const ptrdiff_t n = xent_min(LANES, long_axis - i);
             const V vm = t->rows ? NAME(set)(m[j]) : v_load(m + i), vq = t->rows ? NAME(set)(q[j]) : v_load(q + i);
             KERNEL(store)(out + i, point(KERNEL(load)(x + i, n, zero), g ? KERNEL(load)(g + i, n, zero) : zero, vm, vq),
                           n);
@@ -639,7 +639,7 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
         NAME(sum) sum = {{0}, {0}};
         const ptrdiff_t vectors = t->rows ? (classes + LANES - 1) / LANES : classes;
         for (ptrdiff_t c = 0; c < vectors; c++) {
-            const ptrdiff_t n = t->rows ? xent_least(LANES, classes - c * LANES) : xent_least(LANES, t->n - p);
+            const ptrdiff_t n = t->rows ? xent_min(LANES, classes - c * LANES) : xent_min(LANES, t->n - p);
             const V g =
                 KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
             const V y = KERNEL(load)(t->rows ? t->x + p * t->x_step + c * LANES : t->x + p + c * t->x_step, n, zero);

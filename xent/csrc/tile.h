@@ -32,13 +32,13 @@
 /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
 #define BLOCK 2048
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
-#define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
+#define SHORT_ROW xent_min(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
 /* The room of a row whose exponentials are added up. */
 ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 {
-    return (xent_most(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+    return (xent_max(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
 }
 #endif
 

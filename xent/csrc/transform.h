@@ -189,7 +189,7 @@ ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f
         l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
     }
     for (ptrdiff_t c = 0; way.capped && c < classes; c += CAPPED * per)
-        tops = NAME(capped_distances)(l, f, c, xent_least(CAPPED, (classes - c + per - 1) / per), way, tops);
+        tops = NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), way, tops);
     for (ptrdiff_t c = 0; !way.capped && c < classes; c += per) {
         V d = NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
         d = NAME(add_offset)(l, c, way, d, &low);
@@ -209,7 +209,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     l->m = NAME(if_finite)(largest), l->most = zero;
     if (way.capped || way.offset) NAME(first_distances)(l, f, largest, way);
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
-        const ptrdiff_t end = xent_least(classes, first + BLOCK);
+        const ptrdiff_t end = xent_min(classes, first + BLOCK);
         for (ptrdiff_t c = first; c < end; c += per) {
             const int first_made = way.capped || way.offset;
             low = first_made ? v_load(l->exps + c * unit) : zero;
@@ -274,7 +274,7 @@ static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdif
     const NAME(transform) f = NAME(transform_of)(a);
     const V zero = {0};
     for (ptrdiff_t first = 0; first < n; first += CAPPED * LANES) {
-        const ptrdiff_t end = xent_least(n, first + CAPPED * LANES);
+        const ptrdiff_t end = xent_min(n, first + CAPPED * LANES);
         vf64 e[CAPPED][2], product[2] = {{0}, {0}};
         for (ptrdiff_t i = first; i < end; i += LANES)
             for (int k = 0; k < PARTS; k++)

@@ -109,7 +109,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
     p->count = size_besides(x, axis);
     p->inner = p->middle_count = 1;
     if (p->count * p->classes == 0) { /* nothing to walk, and strides that mean nothing */
-        p->middle_count = xent_most(p->count, 1);
+        p->middle_count = xent_max(p->count, 1);
         return 1;
     }
     w.operands = 0;

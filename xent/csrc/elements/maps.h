@@ -38,7 +38,7 @@ ALWAYS_INLINE void KERNEL(map)(const S *x, S *out, ptrdiff_t size, V (*point)(V)
     static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                         \
     {                                                                                                                  \
         const xent_map_args *a = (const xent_map_args *)args;                                                          \
-        const ptrdiff_t begin = chunk * a->chunk, size = xent_least(a->chunk, a->size - begin);                        \
+        const ptrdiff_t begin = chunk * a->chunk, size = xent_min(a->chunk, a->size - begin);                          \
         (void)scratch;                                                                                                 \
         KERNEL(map)((const S *)a->x + begin, (S *)a->out + begin, size, KERNEL(name##_point));                         \
     }

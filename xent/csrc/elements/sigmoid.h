@@ -211,7 +211,7 @@ static void NAME(lay_out)(const xent_factor *f, T *room)
 /* How many elements from i on have factors in one stretch of memory: n at most. */
 ALWAYS_INLINE ptrdiff_t NAME(stretch)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n)
 {
-    return f->data && f->repeat == 1 && f->count > SIGMOID_BLOCK ? xent_least(n, f->count - i % f->count) : n;
+    return f->data && f->repeat == 1 && f->count > SIGMOID_BLOCK ? xent_min(n, f->count - i % f->count) : n;
 }
 
 /* The factors of n elements from i on, in `room` if they must be laid out. */
@@ -222,7 +222,7 @@ static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T 
     if (f->repeat == 1) return (f->count <= SIGMOID_BLOCK ? room : data) + i % f->count;
     for (ptrdiff_t k = 0, end; k < n; k = end) {
         const T value = data[(i + k) / f->repeat % f->count];
-        end = xent_least(n, k + f->repeat - (i + k) % f->repeat);
+        end = xent_min(n, k + f->repeat - (i + k) % f->repeat);
         for (ptrdiff_t m = k; m < end; m++) room[m] = value;
     }
     return room;
@@ -321,7 +321,7 @@ static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff
 static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_sigmoid_args *a = (const xent_sigmoid_args *)args;
-    const ptrdiff_t first = chunk * a->chunk, end = xent_least(first + a->chunk, a->size);
+    const ptrdiff_t first = chunk * a->chunk, end = xent_min(first + a->chunk, a->size);
     const int power = a->gamma == 0 ? PLAIN : a->gamma == 1 || a->gamma == 2 ? SQUARE : POWER;
     _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
         upstream[2 * SIGMOID_BLOCK];
@@ -333,7 +333,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
         NAME(lay_out)(&a->upstream, upstream);
     for (ptrdiff_t i = first, n; i < end; i += n) {
         ptrdiff_t good;
-        n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_least(SIGMOID_BLOCK, end - i)));
+        n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_min(SIGMOID_BLOCK, end - i)));
         b.t = KERNEL(targets)(a, i, n, targets, &good);
         counted = good < 0 || counted < 0 ? -1 : counted + good;
         if (!a->value && !a->out) continue;

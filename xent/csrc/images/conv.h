@@ -130,7 +130,7 @@ static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, c
     for (ptrdiff_t k = 0; k < b->depth; k += piece) {
         p->packed = packed + k * a->width;
         p->steps = steps + k;
-        p->depth = xent_least(piece, b->depth - k);
+        p->depth = xent_min(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
         NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
     }

@@ -45,7 +45,7 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
                        .sums_step = a->width,
                        .accumulate = accumulate};
     for (ptrdiff_t s = 0; s < strips.n; s++) {
-        const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_least(a->width, a->out_channels - channel);
+        const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_min(a->width, a->out_channels - channel);
         p.sums = room->sums + s * b->depth * a->width;
         NAME(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
         NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
@@ -109,8 +109,8 @@ static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, 
     for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
         for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
             const ptrdiff_t channel = group * a->out_channels + o;
-            const ptrdiff_t channels = xent_least(DOT_CHANNELS, a->out_channels - o),
-                            taps = xent_least(DOT_TAPS, b->depth - k);
+            const ptrdiff_t channels = xent_min(DOT_CHANNELS, a->out_channels - o),
+                            taps = xent_min(DOT_TAPS, b->depth - k);
             T *sums = room->sums + o * b->depth + k;
             switch (taps * DOT_CHANNELS + channels - 1) {
                 /* clang-format off */
@@ -138,8 +138,8 @@ static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptr
     }
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const ptrdiff_t channel = (strips.begin + s) * a->width;
-        NAME(unpack)(sums + s * b->depth * a->width, a->width, b->depth,
-                     xent_least(a->width, a->out_channels - channel), out + channel * steps, steps, 1, NULL, 0);
+        NAME(unpack)(sums + s * b->depth * a->width, a->width, b->depth, xent_min(a->width, a->out_channels - channel),
+                     out + channel * steps, steps, 1, NULL, 0);
     }
 }
 

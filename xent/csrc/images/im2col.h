@@ -59,8 +59,8 @@ ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
         NAME(store_part)(row, zero, piece.n);
         return;
     }
-    for (ptrdiff_t k = 0; k < piece.low; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
-    for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
+    for (ptrdiff_t k = 0; k < piece.low; k += LANES) v_store(row + xent_min(k, piece.n - LANES), zero);
+    for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_min(k, piece.n - LANES), zero);
 }
 
 /* row[k] = the input under offset (i, j) at output pixel k, 0 outside the image. */

@@ -20,7 +20,7 @@ ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t s
     ptrdiff_t k = 0;
     for (; k < low; k += LANES) v_store(to + k, zero);
     if (step == 1) {
-        const ptrdiff_t whole = xent_least(high, end - row - LANES + 1);
+        const ptrdiff_t whole = xent_min(high, end - row - LANES + 1);
         for (k = low; k < whole; k += LANES) {
             __builtin_prefetch(row + k + CHANNELS_AHEAD * plane);
             v_store(to + k, v_load(row + k));
@@ -47,8 +47,8 @@ ALWAYS_INLINE void NAME(fill_plane)(const xent_window *w, const xent_tile *t, co
     for (ptrdiff_t f = 0; f < g->rows.phases; f++) {
         for (ptrdiff_t e = 0; e < g->columns.phases; e++) {
             const ptrdiff_t x = x0 + e * w->dilation_w % w->stride_w;
-            const ptrdiff_t low = xent_least(n, xent_count_below(x, w->stride_w, 0));
-            const ptrdiff_t high = xent_least(n, xent_count_below(x, w->stride_w, w->width));
+            const ptrdiff_t low = xent_min(n, xent_count_below(x, w->stride_w, 0));
+            const ptrdiff_t high = xent_min(n, xent_count_below(x, w->stride_w, w->width));
             for (ptrdiff_t r = 0; r < g->rows.length; r++, to += n) {
                 const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
                 if (y >= 0 && y < w->height)

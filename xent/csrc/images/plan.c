@@ -30,7 +30,7 @@ enum {
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
 {
-    return size == 0 ? 1 : xent_ceil_div(size, xent_ceil_div(size, xent_most(piece, 1)));
+    return size == 0 ? 1 : xent_ceil_div(size, xent_ceil_div(size, xent_max(piece, 1)));
 }
 
 /* a * b, or `limit` where that is larger: a patch through a dilated kernel may be of any size before it is cut. */
@@ -90,9 +90,9 @@ static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels
 /* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
 static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 {
-    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_most(products, 1),
+    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_max(products, 1),
                     spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
-    a->group_chunk = xent_most(1, xent_least(xent_least(worth, spare), a->groups));
+    a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), a->groups));
 }
 
 static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
@@ -133,19 +133,19 @@ static int few_channels(const xent_conv_args *a)
 static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
 {
     const ptrdiff_t lanes = table->vector_bytes / size;
-    return xent_least(table->strip_bytes / size, xent_ceil_div(a->out_channels, lanes) * lanes);
+    return xent_min(table->strip_bytes / size, xent_ceil_div(a->out_channels, lanes) * lanes);
 }
 
 /* Make a block of grad_weight smaller until it has at most `steps` taps, and no more than are of use. */
 static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
 {
     const xent_window *w = &a->window;
-    a->block_columns = xent_least(a->block_columns, steps);
-    a->block_rows = a->block_columns < w->kernel_w ? 1 : xent_least(a->block_rows, xent_most(1, steps / w->kernel_w));
+    a->block_columns = xent_min(a->block_columns, steps);
+    a->block_rows = a->block_columns < w->kernel_w ? 1 : xent_min(a->block_rows, xent_max(1, steps / w->kernel_w));
     a->block_channels = a->block_columns < w->kernel_w || a->block_rows < w->kernel_h
                             ? 1
-                            : even(a->in_channels, xent_least(a->block_channels, xent_least(steps, GRAD_STEPS) /
-                                                                                     (w->kernel_h * w->kernel_w)));
+                            : even(a->in_channels, xent_min(a->block_channels,
+                                                            xent_min(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
 }
 
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
@@ -160,10 +160,10 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
-    a->strip_chunk = even(strips, strips / xent_most(1, xent_ceil_div(ENOUGH, xent_most(found, 1))));
+    a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
     if (xent_blocks(a) > 1)
-        a->strip_chunk = xent_most(1, xent_least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
@@ -184,13 +184,12 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     cut_steps(a, SUMS_BYTES / size / a->width);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
-    a->strip_chunk = even(strips, xent_least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
+    a->strip_chunk = even(strips, xent_min(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
     const ptrdiff_t ranges = blocks * xent_ceil_div(strips, a->strip_chunk);
     cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
     const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
-    const ptrdiff_t room =
-        PARTIAL_BYTES / xent_most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
-    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_most(1, xent_least(xent_ceil_div(ENOUGH, found), room))));
+    const ptrdiff_t room = PARTIAL_BYTES / xent_max(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
     a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);
@@ -202,5 +201,5 @@ xent_plan xent_plan_merge(xent_merge_args *a)
 {
     a->chunk = XENT_CHUNK;
     return (xent_plan){.chunks = xent_ceil_div(a->size, a->chunk),
-                       .threads = xent_most(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
+                       .threads = xent_max(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
 }

@@ -188,7 +188,7 @@ ALWAYS_INLINE void NAME(combine_taps)(const NAME(pool) *p, ptrdiff_t oh, S *out,
 ALWAYS_INLINE void NAME(pool_forward)(const xent_pool_args *a, ptrdiff_t chunk, void *scratch, int average)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->planes);
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     const NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
     T *row = w->stride_w == 1 ? p.phases : p.line;
     if (average) NAME(set_counts)(&p);

@@ -123,7 +123,7 @@ static void NAME(find_places)(NAME(pool) *p, const S *x, NAME(rows) rows)
 {
     const xent_window *w = &p->a->window;
     for (ptrdiff_t i = rows.low; i < rows.high; i += HELD) {
-        const ptrdiff_t n = xent_least(HELD, rows.high - i);
+        const ptrdiff_t n = xent_min(HELD, rows.high - i);
         const I start = (I)(i * w->dilation_h * w->width);
         T *phases[HELD];
         int nan = 0;
@@ -174,8 +174,8 @@ static void NAME(spread_columns)(const NAME(pool) *p)
     }
     memset(p->line, 0, (size_t)width * sizeof(T));
     for (const xent_tap *tap = p->taps; tap < p->taps + a->taps; tap++) {
-        const ptrdiff_t end = xent_least(xent_count_below(tap->residue, stride, width), a->window.out_w + tap->shift);
-        for (ptrdiff_t q = xent_most(0, tap->shift); q < end; q++)
+        const ptrdiff_t end = xent_min(xent_count_below(tap->residue, stride, width), a->window.out_w + tap->shift);
+        for (ptrdiff_t q = xent_max(0, tap->shift); q < end; q++)
             p->line[q * stride + tap->residue] += p->grad[q - tap->shift];
     }
 }
@@ -205,7 +205,7 @@ ALWAYS_INLINE void NAME(pool_backward)(const xent_pool_args *a, ptrdiff_t chunk,
 {
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->planes);
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
     if (average)
         NAME(set_counts)(&p);

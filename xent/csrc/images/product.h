@@ -112,7 +112,7 @@ static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t 
 /* All rows, in blocks of nearly equal height: five or six rows keep both units busy, a rest of one or two would not. */
 static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_most(blocks, 1),
+    const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_max(blocks, 1),
                     taller = rows - height * blocks;
     NAME(row_blocks)(p, 0, taller, height + 1, vectors);
     NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
@@ -127,7 +127,7 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
 {
     static const int8_t most[ROWS + 1] = {0, 8, 4, 3, 3, 2, 2};
     for (ptrdiff_t first = 0; first < vectors; first += most[rows]) {
-        switch (rows * WIDEST + xent_least(most[rows], vectors - first) - 1) {
+        switch (rows * WIDEST + xent_min(most[rows], vectors - first) - 1) {
             /* clang-format off */
             PIXEL_BLOCK(1, 1) PIXEL_BLOCK(1, 2) PIXEL_BLOCK(1, 3) PIXEL_BLOCK(1, 4)
             PIXEL_BLOCK(1, 5) PIXEL_BLOCK(1, 6) PIXEL_BLOCK(1, 7) PIXEL_BLOCK(1, 8)
@@ -155,7 +155,7 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
     } else if (step == 1 && n >= PIECE) {
         for (; lane + LANES <= lanes; lane += LANES) {
             for (ptrdiff_t k = 0; k < n; k += PIECE) {
-                const ptrdiff_t first = xent_least(k, n - PIECE); /* the last piece may overlap */
+                const ptrdiff_t first = xent_min(k, n - PIECE); /* the last piece may overlap */
                 V v[PIECE];
                 NAME(load_classes)(source + lane * lane_step + first, lane_step, v);
                 for (int i = 0; i < PIECE; i++) v_store(packed + (first + i) * packed_step + lane, v[i]);
@@ -165,7 +165,7 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
     for (ptrdiff_t k = 0; lane < width && k < n; k++) {
         T *row = packed + k * packed_step;
         for (ptrdiff_t l = lane; l < lanes; l++) row[l] = source[l * lane_step + k * step];
-        for (ptrdiff_t l = xent_most(lane, lanes); l < width; l++) row[l] = 0;
+        for (ptrdiff_t l = xent_max(lane, lanes); l < width; l++) row[l] = 0;
     }
 }
 
@@ -175,7 +175,7 @@ ALWAYS_INLINE void NAME(put_pixels)(T *out, V v, ptrdiff_t n, ptrdiff_t step)
     if (step == 1)
         NAME(store)(out, v, n);
     else
-        for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) out[k * step] = v[k];
+        for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) out[k * step] = v[k];
 }
 
 /* sums (pixel, lane) to out (channel, pixel): n pixels and `channels` lanes. Reads whole vectors of rows. */
@@ -183,7 +183,7 @@ static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdif
                          ptrdiff_t channel_step, ptrdiff_t step, const T *bias, int relu)
 {
     for (ptrdiff_t c = 0; c < channels; c += PIECE) {
-        const ptrdiff_t some = xent_least(PIECE, channels - c);
+        const ptrdiff_t some = xent_min(PIECE, channels - c);
         ptrdiff_t p = 0;
         for (; step == 1 && some == PIECE && p + LANES <= n; p += LANES) { /* nearly all of them */
             V v[PIECE];

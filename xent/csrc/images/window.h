@@ -26,8 +26,8 @@ typedef struct {
 ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_t j)
 {
     const ptrdiff_t y = i * w->dilation_h - w->top, x = j * w->dilation_w - w->left;
-    return (xent_view){y, x, xent_least(w->out_w, xent_count_below(x, w->stride_w, 0)),
-                       xent_least(w->out_w, xent_count_below(x, w->stride_w, w->width))};
+    return (xent_view){y, x, xent_min(w->out_w, xent_count_below(x, w->stride_w, 0)),
+                       xent_min(w->out_w, xent_count_below(x, w->stride_w, w->width))};
 }
 
 /* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next ones
@@ -48,7 +48,7 @@ ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { ret
 ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
 {
     if (start + (kernel - 1) * step < size) return kernel; /* as most do: no division */
-    return xent_least(kernel, xent_count_below(start, step, size));
+    return xent_min(kernel, xent_count_below(start, step, size));
 }
 
 /* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad says so, what
@@ -56,8 +56,8 @@ ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff
 ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after,
                                          int include)
 {
-    const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
-    return include ? end - start : xent_least(end, size) - xent_most(start, 0);
+    const ptrdiff_t end = xent_min(start + kernel, size + padding_after);
+    return include ? end - start : xent_min(end, size) - xent_max(start, 0);
 }
 
 /* Floor of a / b, for b > 0. */

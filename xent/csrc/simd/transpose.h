@@ -47,7 +47,7 @@ static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns,
     ptrdiff_t p = 0;
     for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             NAME(load_classes)(rows + p * row_step + first, row_step, v);
             for (int k = 0; k < PIECE; k++) v_store(columns + (first + k) * step + p, v[k]);
@@ -66,7 +66,7 @@ static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptr
     ptrdiff_t p = 0;
     for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = v_load(columns + (first + k) * step + p);
             NAME(store_classes)(rows + p * row_step + first, row_step, v);
