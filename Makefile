@@ -3,12 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*)
+SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*.* xent/csrc/*/*)
 
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint bench bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint headers bench bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,11 @@ lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx
 	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/clang-format --dry-run -Werror $(wildcard xent/csrc/*.[ch] xent/csrc/*/*.[ch])
+	$(BIN)/python tools/headers.py
+
+headers: $(VENV)/lint.stamp  ## compile every C header alone, for each type and instruction set
+	$(BIN)/python tools/headers.py
 
 # A process and a JSON file for each benchmark, so that one alone can be run again.
 bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the machine; half an hour

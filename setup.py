@@ -39,7 +39,9 @@ FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
 # By pattern, so that none can be forgotten: a name that is missing here would be missing in the sdist.
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
-SOURCES = ["dispatch", "threads", "walk", "scan", "plan", "softmax_plan", "elements_plan", "pool_plan"]
+SOURCES = ["dispatch", "threads", "walk", "scan", "softmax_plan", "elements_plan", "images/plan", "pool_plan"]
+# Where C sources look for headers: for the bridge, and for each other.
+INCLUDE = ["xent", "xent/csrc"]
 
 # One wheel for every CPython from 3.11 on; the free-threaded builds have no stable interface yet.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -61,6 +63,7 @@ class BuildKernels(build_ext):
             ext.extra_objects += self.compiler.compile(
                 ["xent/csrc/isa.c"],
                 output_dir=os.path.join(self.build_temp, isa),
+                include_dirs=INCLUDE,
                 macros=[("XENT_ISA", isa)],
                 extra_preargs=FLAGS + ["-Wall", "-Wextra"] + machine_flags,
             )
@@ -91,21 +94,25 @@ class BuildKernels(build_ext):
         return []
 
 
-macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
-if LIMITED_API:
-    macros.append(("Py_LIMITED_API", "0x030B0000"))
+def main():
+    macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+    if LIMITED_API:
+        macros.append(("Py_LIMITED_API", "0x030B0000"))
+    setup(
+        ext_modules=[
+            Extension(
+                "xent._kernels",
+                ["xent/_kernels.pyx"] + [f"xent/csrc/{name}.c" for name in SOURCES],
+                depends=["xent/_kernels.pxd", "xent/csrc/isa.c"] + HEADERS,
+                include_dirs=INCLUDE,
+                define_macros=macros,
+                py_limited_api=LIMITED_API,
+            )
+        ],
+        cmdclass={"build_ext": BuildKernels},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+    )
 
-setup(
-    ext_modules=[
-        Extension(
-            "xent._kernels",
-            ["xent/_kernels.pyx"] + [f"xent/csrc/{name}.c" for name in SOURCES],
-            depends=["xent/_kernels.pxd", "xent/csrc/isa.c"] + HEADERS,
-            include_dirs=["xent"],
-            define_macros=macros,
-            py_limited_api=LIMITED_API,
-        )
-    ],
-    cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
-)
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""exp, log and log1p of xent/csrc/vmath.h by themselves: at most 1 ulp; the slow tests see every float32."""
+"""exp, log and log1p of xent/csrc/simd by themselves: at most 1 ulp; the slow tests see every float32."""
 
 import mpmath
 import numpy as np

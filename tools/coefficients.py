@@ -1,4 +1,4 @@
-"""Make the polynomial coefficients of vmath.h and sigmoid.h in xent/csrc and print them as C, with the
+"""Make the polynomial coefficients of exp.h, log.h and sigmoid.h in xent/csrc and print them as C, with the
 approximation error of each.
 
     python tools/coefficients.py

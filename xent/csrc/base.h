@@ -4,10 +4,15 @@
 
 #include <stddef.h>
 
+#define XENT_CONCAT(a, b) XENT_CONCAT_AS_WRITTEN(a, b) /* of what a and b expand to */
+#define XENT_CONCAT_AS_WRITTEN(a, b) a##b
+#define XENT_STRING(s) XENT_STRING_AS_WRITTEN(s)
+#define XENT_STRING_AS_WRITTEN(s) #s
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
-ALWAYS_INLINE ptrdiff_t xent_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-ALWAYS_INLINE ptrdiff_t xent_most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+ALWAYS_INLINE ptrdiff_t xent_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 /* a / b rounded up, of numbers >= 0. */
 ALWAYS_INLINE ptrdiff_t xent_ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 

@@ -25,14 +25,11 @@
  * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or
  * |g_j|.
  */
+#include "begin.h"
+#include "softmax.h"
 
-/* The mask of the first n lanes. */
-ALWAYS_INLINE VM KERNEL(first)(ptrdiff_t n)
-{
-    T index[LANES];
-    for (int k = 0; k < LANES; k++) index[k] = (T)k;
-    return m_gt(NAME(set)((T)n), v_load(index));
-}
+#ifndef XENT_CROSS_ENTROPY_H
+#define XENT_CROSS_ENTROPY_H
 
 /* sum_c u_c (m - x_c) and U of one position (rows) or a vector of positions (columns); 0 * infinity counts as 0. */
 ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V gap)
@@ -45,14 +42,14 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
 
 /* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all of one sign, are added
  * pairwise before they reach the wide sum. */
-static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, double *loss,
-                                  double *mass)
+static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t,
+                                  const NAME(stats) *s, double *loss, double *mass)
 {
     const V zero = {0}, base = NAME(set)((T)dense->base);
     const ptrdiff_t per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const S *x = t->x + (t->rows ? p * t->x_step : p);
-        const ptrdiff_t n = t->rows ? LANES : xent_least(LANES, t->n - p);
+        const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
         const V m = t->rows ? NAME(set)(s->top[p]) : v_load(s->top + p);
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
@@ -73,8 +70,8 @@ static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, co
     for (ptrdiff_t p = 0; p < t->n; p++) mass[p] = (double)(T)dense->base * (double)classes;
 }
 
-static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, double *loss,
-                                double *mass)
+static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s,
+                                double *loss, double *mass)
 {
     const KERNEL(dense_target) d = KERNEL(dense_target_of)(dense);
     const V zero = {0}, one = NAME(set)(1);
@@ -83,16 +80,18 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         const V m = NAME(set)(s->top[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c += LANES) {
-            const ptrdiff_t n = xent_least(LANES, classes - c);
+            const ptrdiff_t n = xent_min(LANES, classes - c);
             /* past the end the weight is 0, and with it u */
-            const V weight = d.weight ? NAME(load)(d.weight + c, n, zero) : n == LANES ? one : v_select(KERNEL(first)(n), one, zero);
+            const V weight = d.weight     ? NAME(load)(d.weight + c, n, zero)
+                             : n == LANES ? one
+                                          : v_select(NAME(first)(n), one, zero);
             const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
             KERNEL(dense_add)(sums, sums + 1, u, m - KERNEL(load)(x + c, n, m));
         }
         loss[p] = NAME(sum_total)(sums), mass[p] = NAME(sum_total)(sums + 1);
     }
     for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
-        const ptrdiff_t n = xent_least(LANES, t->n - p);
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
@@ -104,12 +103,17 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
 }
 
 /* One element of rows or columns, by position and class. */
-ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c) { return rows ? p * step + c : p + c * step; }
+ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
+{
+    return rows ? p * step + c : p + c * step;
+}
 
 /* u_c of one class. */
-ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c)
+ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p,
+                                         ptrdiff_t c)
 {
-    const double target = t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
+    const double target =
+        t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
     return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
 }
 
@@ -126,28 +130,32 @@ typedef struct {
 
 /* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
  * of range now counts as ignored (-1). */
-ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(const xent_labels *labels, ptrdiff_t classes, ptrdiff_t position)
+ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(xent_labels labels, ptrdiff_t classes, ptrdiff_t position)
 {
-    const int64_t given = labels->data[position];
-    return given != labels->ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
+    const int64_t given = labels.data[position];
+    return given != labels.ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
 }
 
-/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). */
-static void KERNEL(read_labels)(const xent_labels *labels, ptrdiff_t classes, double peak, const double *weight, const KERNEL(tile) *t,
+/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is copied: no store to
+ * a result can be one to it, and it stays in registers. */
+static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double peak, const double *weight, const KERNEL(tile) *t,
                                 KERNEL(labels) *y)
 {
-    y->ignored = 0;
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        const ptrdiff_t label = KERNEL(label_at)(labels, classes, t->first + p);
+    const ptrdiff_t n = t->n, first = t->first, per_position = t->rows ? t->x_step : 1, per_class = t->rows ? 1 : t->x_step;
+    const S *x = t->x;
+    int ignored = 0;
+    for (ptrdiff_t p = 0; p < n; p++) {
+        const ptrdiff_t label = KERNEL(label_at)(labels, classes, first + p);
         const int counts = label >= 0;
         y->label[p] = label;
-        y->counted[p] = counts, y->ignored |= !counts;
+        y->counted[p] = counts, ignored |= !counts;
         y->mass[p] = counts ? peak : 0;
-        y->x[p] = counts ? KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, label)) : 0;
+        y->x[p] = counts ? KERNEL(get)(x + p * per_position + label * per_class) : 0;
     }
-    for (ptrdiff_t p = 0; weight && p < t->n; p++)
+    for (ptrdiff_t p = 0; weight && p < n; p++)
         if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];
-    for (ptrdiff_t p = t->n; p % LANES; p++) y->x[p] = 0;
+    for (ptrdiff_t p = n; p % LANES; p++) y->x[p] = 0;
+    y->ignored = ignored;
 }
 
 static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
@@ -172,7 +180,8 @@ static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERN
 static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
 {
     for (ptrdiff_t p = 0; p < n; p++) {
-        const double q = -(double)terms->p_minus_1[p], p_y = terms->p[p], l = (double)terms->loss[p] + terms->loss_low[p];
+        const double q = -(double)terms->p_minus_1[p], p_y = terms->p[p],
+                     l = (double)terms->loss[p] + terms->loss_low[p];
         y->mass[p] *= pow(q, gamma);
         y->focal[p] = 1 + gamma * (q == 0 ? 1 : p_y == 0 ? 0 : p_y * l / q);
     }
@@ -195,8 +204,9 @@ static void KERNEL(put_per_position)(const xent_per_position *to, const double *
 }
 
 /* The loss of each position: into their sum, and into a->losses. */
-static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s, const KERNEL(labels) *y,
-                               const NAME(target) *terms, const double *dense_loss, const double *dense_mass, sum_f64 *losses)
+static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                               const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss,
+                               const double *dense_mass, sum_f64 *losses)
 {
     double loss[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
@@ -234,21 +244,25 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
                                   const double *factor)
 {
     const V zero = {0}, one = NAME(set)(1);
-    const ptrdiff_t classes = a->positions.classes, long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
+    const ptrdiff_t classes = a->positions.classes, long_axis = t->rows ? classes : t->n,
+                    short_axis = t->rows ? t->n : classes;
     T coefficient[TILE + LANES], scale[TILE + LANES];
-    for (ptrdiff_t p = 0; p < t->n; p++) coefficient[p] = (T)(s->inverse[p] * s->unit[p]), scale[p] = (T)(a->curvature * factor[p]);
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        coefficient[p] = (T)(s->inverse[p] * s->unit[p]), scale[p] = (T)(a->curvature * factor[p]);
     for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = 0;
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
-            const ptrdiff_t n = xent_least(LANES, long_axis - i);
-            const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i), k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
+            const ptrdiff_t n = xent_min(LANES, long_axis - i);
+            const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i),
+                    k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
             const V x = KERNEL(load)(t->x + j * t->x_step + i, n, zero);
             V e;
             if (t->kept) {
                 e = v_load(t->exps + j * t->exps_step + i);
             } else {
                 const V shift = t->rows ? NAME(set)(s->shift[j]) : v_load(s->shift + i);
-                e = NAME(exp_scaled)(x - shift, NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
+                e = NAME(exp_scaled)(x - shift,
+                                     NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
             }
             const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
             const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
@@ -265,14 +279,14 @@ static void KERNEL(put_sizes)(ptrdiff_t classes, const KERNEL(tile) *t)
     const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
     for (ptrdiff_t j = 0; j < short_axis; j++)
         for (ptrdiff_t i = 0; i < long_axis; i += LANES)
-            KERNEL(store)(t->hess + j * t->hess_step + i, v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)),
-                          long_axis - i);
+            KERNEL(store)(t->hess + j * t->hess_step + i,
+                          v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)), long_axis - i);
 }
 
 /* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
  * here on `out` may overwrite the logits. */
-static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y,
-                                 const NAME(target) *terms, const double *dense_mass)
+static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                                 KERNEL(labels) *y, const NAME(target) *terms, const double *dense_mass)
 {
     const ptrdiff_t classes = a->positions.classes;
     double scale[TILE], factor[TILE], entry[TILE];
@@ -292,7 +306,8 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
         factor[p] += scale[p] * dense_mass[p];
         if (y->label[p] >= 0) {
             entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
-        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >= 0) { /* U p - u = (U - u) p - u (1 - p) */
+        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >=
+                   0) { /* U p - u = (U - u) p - u (1 - p) */
             const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
@@ -323,9 +338,10 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
     KERNEL(statistics)(t, classes, &s);
     if (dense)
-        (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss, dense_mass);
+        (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss,
+                                                                           dense_mass);
     if (a->labels.data) {
-        KERNEL(read_labels)(&a->labels, classes, a->peak, a->label_weight, t, &y);
+        KERNEL(read_labels)(a->labels, classes, a->peak, a->label_weight, t, &y);
         KERNEL(label_exps)(t, &s, &y);
         NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
     } else {
@@ -338,3 +354,5 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
 }
 
 TILE_KERNEL(cross_entropy)
+
+#endif

@@ -1,4 +1,10 @@
 /* cut.h: how a chunk of positions is cut into tiles (tile.h), and the loop over them. Included once per stored type. */
+#include "begin.h"
+#include "tile.h"
+#include "transform.h"
+
+#ifndef XENT_CUT_H
+#define XENT_CUT_H
 
 /* How the positions of a chunk are cut into tiles. */
 typedef struct {
@@ -10,23 +16,24 @@ typedef struct {
 /* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
 ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
 {
-    return xent_least(TILE, elements / xent_most(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
+    return xent_min(TILE, elements / xent_max(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
 }
 
 /* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
 static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
 {
     const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
-    const ptrdiff_t elements = xent_least(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
+    const ptrdiff_t elements = xent_min(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut) cut = {.columns = columns, .across = across};
-    cut.most = across ? KERNEL(positions_in)(elements, a->classes) : xent_least(TILE, elements / NAME(padded_row)(a->classes));
+    cut.most =
+        across ? KERNEL(positions_in)(elements, a->classes) : xent_min(TILE, elements / NAME(padded_row)(a->classes));
     return cut;
 }
 
 static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
 {
     const ptrdiff_t classes = a->classes, keeps = a->keeps_logits ? 2 : 1; /* logits, exponentials */
-    const ptrdiff_t room = xent_most(EXPS_ELEMENTS, a->room);
+    const ptrdiff_t room = xent_max(EXPS_ELEMENTS, a->room);
     const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(a), classes);
     KERNEL(cut) cut = {.most = TILE, .columns = a->inner > 1, .across = a->inner > 1 || classes <= SHORT_ROW};
     if (cut.columns) {
@@ -38,7 +45,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
-        cut.most = cut.blocks ? 1 : xent_least(TILE, xent_most(1, SHARE_ELEMENTS / padded));
+        cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
         if (padded <= room) cut.exps_step = padded;
     }
     if (cut.across && cut.exps_step > 0) cut.most = cut.exps_step;
@@ -49,13 +56,23 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
 static KERNEL(tile) KERNEL(tile_at)(const xent_positions *a, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
 {
     const ptrdiff_t i = p % a->inner, m = p / a->inner % a->middle_count, o = p / a->inner / a->middle_count;
-    const ptrdiff_t most = xent_least(cut->most, end - p);
+    const ptrdiff_t most = xent_min(cut->most, end - p);
 #define STEP(operand) (cut->columns ? a->operand.stride : a->operand.middle_stride)
-    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i), .target = KERNEL(at)(&a->target, o, m, i), .out = KERNEL(at)(&a->out, o, m, i),
-                          .hess = KERNEL(at)(&a->hess, o, m, i), .x_step = STEP(x), .target_step = STEP(target), .out_step = STEP(out),
-                          .hess_step = STEP(hess), .exps_step = cut->exps_step, .first = p,
-                          .n = xent_least(most, cut->columns ? a->inner - i : a->middle_count - m), .rows = !cut->columns,
-                          .across = cut->across, .kept = cut->exps_step != 0, .blocks = cut->blocks};
+    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i),
+                          .target = KERNEL(at)(&a->target, o, m, i),
+                          .out = KERNEL(at)(&a->out, o, m, i),
+                          .hess = KERNEL(at)(&a->hess, o, m, i),
+                          .x_step = STEP(x),
+                          .target_step = STEP(target),
+                          .out_step = STEP(out),
+                          .hess_step = STEP(hess),
+                          .exps_step = cut->exps_step,
+                          .first = p,
+                          .n = xent_min(most, cut->columns ? a->inner - i : a->middle_count - m),
+                          .rows = !cut->columns,
+                          .across = cut->across,
+                          .kept = cut->exps_step != 0,
+                          .blocks = cut->blocks};
 #undef STEP
 }
 
@@ -65,8 +82,8 @@ typedef struct {
     NAME(tile_function) packed;
 } KERNEL(functions);
 
-static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch, const KERNEL(functions) *to,
-                                sum_f64 *sums)
+static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                                const KERNEL(functions) *to, sum_f64 *sums)
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
     const KERNEL(cut) cut = KERNEL(cut_of)(a);
@@ -97,9 +114,11 @@ static void KERNEL(transformed_tiles)(const xent_positions *a, ptrdiff_t begin, 
 /* Run a kernel on the tiles of one chunk; a->partial gets its sums. */
 static void KERNEL(for_tiles)(const xent_positions *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
 {
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_least(begin + a->chunk, a->count);
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->count);
     sum_f64 sums[XENT_MOST_SUMS];
     for (int k = 0; k < a->sums; k++) sums[k] = (sum_f64){{0}, {0}};
     (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
     for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
 }
+
+#endif

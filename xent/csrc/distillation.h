@@ -12,6 +12,11 @@
  * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0: the error is
  * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
  */
+#include "begin.h"
+#include "position_losses.h"
+
+#ifndef XENT_DISTILLATION_H
+#define XENT_DISTILLATION_H
 
 #ifndef STORED_AS_16
 
@@ -35,8 +40,8 @@ ALWAYS_INLINE V NAME(exp_minus_1)(V r, V *beyond)
 
 /* What is known of a position, or a vector of them. */
 typedef struct {
-    V high, low;         /* D = high + low */
-    V student, teacher;  /* p_c = e_c * student */
+    V high, low;        /* D = high + low */
+    V student, teacher; /* p_c = e_c * student */
 } NAME(pair);
 
 typedef struct {
@@ -65,15 +70,20 @@ typedef struct {
     int across; /* whether vectors go across the positions: step lies from class to class, else from position to position */
 } NAME(pairs);
 
-ALWAYS_INLINE NAME(pair) NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int across)
+ALWAYS_INLINE NAME(pair)
+    NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int across)
 {
     T student[LANES], teacher[LANES];
     for (int k = 0; k < (across ? LANES : 1); k++)
         student[k] = (T)(s->unit[p + k] * s->inverse[p + k]), teacher[k] = (T)(t->unit[p + k] * t->inverse[p + k]);
     if (!across)
-        return (NAME(pair)){.high = NAME(set)(t->top[p] - s->top[p]), .low = NAME(set)(low[p]), .student = NAME(set)(*student),
+        return (NAME(pair)){.high = NAME(set)(t->top[p] - s->top[p]),
+                            .low = NAME(set)(low[p]),
+                            .student = NAME(set)(*student),
                             .teacher = NAME(set)(*teacher)};
-    return (NAME(pair)){.high = v_load(t->top + p) - v_load(s->top + p), .low = v_load(low + p), .student = v_load(student),
+    return (NAME(pair)){.high = v_load(t->top + p) - v_load(s->top + p),
+                        .low = v_load(low + p),
+                        .student = v_load(student),
                         .teacher = v_load(teacher)};
 }
 
@@ -82,7 +92,8 @@ static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T 
 {
     for (ptrdiff_t p = 0; p < n; p += LANES) {
         const V a = v_load(t->top + p), b = (V){0} - v_load(s->top + p);
-        const V logs = (v_load(t->log_total + p) - v_load(s->log_total + p)) + (v_load(t->log_low + p) - v_load(s->log_low + p));
+        const V logs =
+            (v_load(t->log_total + p) - v_load(s->log_total + p)) + (v_load(t->log_low + p) - v_load(s->log_low + p));
         v_store(low + p, NAME(sum_error)(a, b, a + b) + logs);
     }
 }
@@ -90,15 +101,16 @@ static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T 
 /* The divergences of some positions. */
 static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, T *low, double *loss)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES, stride = d->across ? d->step : LANES;
+    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->across ? d->step : LANES;
     for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
         const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
         const ptrdiff_t first = d->across ? p : p * d->step;
         NAME(sum) sum = {{0}, {0}}, excess = {{0}, {0}};
         double terms[LANES], excesses[LANES];
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
-            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i), v_load(d->student_exps + i),
-                                                    v_load(d->teacher_exps + i), &pair);
+            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
+                                                    v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
             NAME(sum_add)(&sum, l.term);
             NAME(sum_add)(&excess, l.gap);
         }
@@ -115,16 +127,18 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
 }
 
 /* The gradient, in place of the student's logits. */
-static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low, const T *factor)
+static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low,
+                                        const T *factor)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES, stride = d->across ? d->step : LANES;
+    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->across ? d->step : LANES;
     for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
         const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
         const ptrdiff_t first = d->across ? p : p * d->step;
         const V scale = d->across ? v_load(factor + p) : NAME(set)(factor[p]);
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
-            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i), v_load(d->student_exps + i),
-                                                    v_load(d->teacher_exps + i), &pair);
+            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
+                                                    v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
             v_store(d->student + i, l.gap * scale);
         }
     }
@@ -133,8 +147,16 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
 /* Statistics of what lies in scratch. */
 static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
 {
-    const NAME(tile) tile = {.x = x, .exps = exps, .x_step = d->step, .exps_step = d->step, .n = d->n, .rows = !d->across,
-                             .across = d->across, .kept = 1, .blocks = !d->across && d->step > EXPS_ELEMENTS, .guess = guess};
+    const NAME(tile) tile = {.x = x,
+                             .exps = exps,
+                             .x_step = d->step,
+                             .exps_step = d->step,
+                             .n = d->n,
+                             .rows = !d->across,
+                             .across = d->across,
+                             .kept = 1,
+                             .blocks = !d->across && d->step > EXPS_ELEMENTS,
+                             .guess = guess};
     NAME(statistics)(&tile, d->classes, s);
 }
 /* Divide by the temperature; multiplying is exact for powers of two. */
@@ -165,20 +187,25 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
 {
     const xent_distillation_args *a = (const xent_distillation_args *)args;
     const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count), classes = all->classes;
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count), classes = all->classes;
     const int rows = all->inner == 1;
     T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
     double loss[TILE];
-    NAME(pairs) d = {.student = memory, .teacher = memory + all->room, .student_exps = memory + 2 * all->room,
-                     .teacher_exps = memory + 3 * all->room, .classes = classes, .across = !rows || classes <= SHORT_ROW};
+    NAME(pairs) d = {.student = memory,
+                     .teacher = memory + all->room,
+                     .student_exps = memory + 2 * all->room,
+                     .teacher_exps = memory + 3 * all->room,
+                     .classes = classes,
+                     .across = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
     const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TURN_ELEMENTS : all->room;
-    const ptrdiff_t most = xent_least(TILE, d.across ? room / classes / LANES * LANES : room / row);
+    const ptrdiff_t most = xent_min(TILE, d.across ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
-        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count, o = p / all->inner / all->middle_count;
+        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
+                        o = p / all->inner / all->middle_count;
 #define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
-        d.n = xent_least(xent_least(most, end - p), rows ? all->middle_count - m : all->inner - i);
+        d.n = xent_min(xent_min(most, end - p), rows ? all->middle_count - m : all->inner - i);
         d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
@@ -189,7 +216,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
         if (!all->out.data) continue;
-        for (ptrdiff_t k = 0; k < d.n; k++) factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
+        for (ptrdiff_t k = 0; k < d.n; k++)
+            factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
         KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes, d.across);
@@ -197,3 +225,5 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     }
     if (all->partial) all->partial[chunk] = sum_total_f64(&losses);
 }
+
+#endif

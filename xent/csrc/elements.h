@@ -1,6 +1,12 @@
 /* elements.h: losses of elements (points.h), for the sum over everything and one by one, whatever the class axis is. Value, gradient or
  * both come out of one pass over rows.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "points.h"
+
+#ifndef XENT_ELEMENTS_H
+#define XENT_ELEMENTS_H
 
 /* A row, or a piece of one. */
 typedef struct {
@@ -18,7 +24,8 @@ ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, p
                                        NAME(loss_point) point, int weighted, int value, int gradient)
 {
     const V zero = {0};
-    NAME(loss) l = point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
+    NAME(loss) l =
+        point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
@@ -48,8 +55,10 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, 
     ptrdiff_t i = 0;
     for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
         for (int k = 0; k < AHEAD; k++)
-            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero), KERNEL(load)(r->target + i + k * LANES, LANES, zero));
-        for (int k = 0; k < AHEAD; k++) KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
+            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero),
+                           KERNEL(load)(r->target + i + k * LANES, LANES, zero));
+        for (int k = 0; k < AHEAD; k++)
+            KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
     }
     for (; i < n; i += LANES) {
         log[0] = first(KERNEL(load)(r->x + i, n - i, zero), KERNEL(load)(r->target + i, n - i, zero));
@@ -57,18 +66,21 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, 
     }
 }
 
-static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum)
+static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n,
+                               NAME(sum) *sum)
 {
-#define LOSS(code, loss, log, weighted)                                                                                                 \
-    case code:                                                                                                                          \
-        if (!r->out)                                                                                                                    \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                                             \
-        else if (!a->partial)                                                                                                           \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                                             \
-        else                                                                                                                            \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                                             \
+#define LOSS(code, loss, log, weighted)                                                                                \
+    case code:                                                                                                         \
+        if (!r->out)                                                                                                   \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                            \
+        else if (!a->partial)                                                                                          \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                            \
+        else                                                                                                           \
+            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                            \
         return;
-    switch (a->loss.kind) { ELEMENT_LOSSES(LOSS) }
+    switch (a->loss.kind) {
+        ELEMENT_LOSSES(LOSS)
+    }
 #undef LOSS
 }
 
@@ -89,7 +101,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     r.bounds = NAME(bounds_of)(a->loss.clip);
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);
     r.one_weight = a->weight.stride == 0;
-    for (ptrdiff_t row = first; row < xent_least(first + a->chunk, a->rows); row++) {
+    for (ptrdiff_t row = first; row < xent_min(first + a->chunk, a->rows); row++) {
         const ptrdiff_t m = row % a->middle_count, o = row / a->middle_count;
         r.x = (const S *)a->x.data + KERNEL(place)(&a->x, o, m, i);
         r.target = (const S *)a->target.data + KERNEL(place)(&a->target, o, m, i);
@@ -97,7 +109,9 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
         r.weight = a->weight.data ? (const T *)a->weight.data + KERNEL(place)(&a->weight, o, m, i) : NULL;
         r.upstream = a->upstream.data ? (const T *)a->upstream.data + KERNEL(place)(&a->upstream, o, m, i) : NULL;
         r.losses = a->losses.data ? (T *)a->losses.data + KERNEL(place)(&a->losses, o, m, i) : NULL;
-        KERNEL(row_losses)(a, &r, xent_least(a->piece, a->length - i), &sum);
+        KERNEL(row_losses)(a, &r, xent_min(a->piece, a->length - i), &sum);
     }
     if (a->partial) a->partial[chunk] = NAME(sum_total)(&sum);
 }
+
+#endif

@@ -4,7 +4,7 @@
 xent_plan xent_plan_elements(xent_element_losses_args *a)
 {
     a->piece = XENT_CHUNK;
-    a->chunk = xent_most(XENT_CHUNK / xent_most(a->length, 1), 1);
+    a->chunk = xent_max(XENT_CHUNK / xent_max(a->length, 1), 1);
     return (xent_plan){.chunks = xent_ceil_div(a->rows, a->chunk) * xent_ceil_div(a->length, a->piece)};
 }
 

@@ -9,12 +9,18 @@
  * the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
  * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
+#include "begin.h"
+#include "cross_entropy.h"
+
+#ifndef XENT_EVALUATE_H
+#define XENT_EVALUATE_H
+
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
 enum { LOSS, SQUARES, ENTROPY, FIRST };
-#define ALONE 0.5 /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
+#define ALONE 0.5    /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
 #define COUNTS 65536 /* ones that are added up in a lane: floats count up to 2^24 */
-#define STRETCH 32   /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
+#define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
 /* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two vectors, which do
@@ -47,14 +53,15 @@ ALWAYS_INLINE void NAME(evaluate_vector)(NAME(evaluated) *r, int k, V x, V e, V 
 ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
 {
     const V zero = {0};
-    NAME(sum_add)(&r->wide_square, r->square[0] + r->square[1]), NAME(sum_add)(&r->wide_entropy, r->entropy[0] + r->entropy[1]);
+    NAME(sum_add)(&r->wide_square, r->square[0] + r->square[1]),
+        NAME(sum_add)(&r->wide_entropy, r->entropy[0] + r->entropy[1]);
     r->square[0] = r->square[1] = r->entropy[0] = r->entropy[1] = zero;
 }
 #endif
 
 /* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after the end. */
-ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, const T *exps, V x, ptrdiff_t p, ptrdiff_t c,
-                                   ptrdiff_t classes, ptrdiff_t label)
+ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, const T *exps, V x, ptrdiff_t p,
+                                   ptrdiff_t c, ptrdiff_t classes, ptrdiff_t label)
 {
     if (t->kept) return v_load(exps + c);
     V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->reference[p])));
@@ -63,8 +70,8 @@ ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, 
     return e;
 }
 
-static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, ptrdiff_t p,
-                                 NAME(known) *known)
+static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
+                                 const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
     const V m = NAME(set)(s->top[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
     const ptrdiff_t label = y->label[p], block = STRETCH * LANES;
@@ -74,19 +81,22 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     NAME(start_evaluation)(&r);
     if (t->kept && label >= 0) exps[label] = 0;
     for (ptrdiff_t first = 0; first < classes; first += block) {
-        const ptrdiff_t end = xent_least(classes, first + block);
+        const ptrdiff_t end = xent_min(classes, first + block);
         ptrdiff_t c = first;
         for (; t->kept && c + 2 * LANES <= end; c += 2 * LANES)
             for (int k = 0; k < 2; k++)
-                NAME(evaluate_vector)(&r, k, KERNEL(load)(x + c + k * LANES, LANES, m), v_load(exps + c + k * LANES), coefficient, m);
+                NAME(evaluate_vector)(&r, k, KERNEL(load)(x + c + k * LANES, LANES, m), v_load(exps + c + k * LANES),
+                                      coefficient, m);
         for (; c < end; c += LANES) {
             const V v = KERNEL(load)(x + c, classes - c, m);
             NAME(evaluate_vector)(&r, 0, v, KERNEL(other_exps)(t, s, exps, v, p, c, classes, label), coefficient, m);
         }
         NAME(end_stretch)(&r);
     }
-    known->square[p] = v_sum_f64(r.wide_square.a + r.wide_square.b), known->entropy[p] = v_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
-    known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
+    known->square[p] = v_reduce_sum_f64(r.wide_square.a + r.wide_square.b),
+    known->entropy[p] = v_reduce_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
+    known->rival[p] =
+        s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
 }
 
 /* The logits of class c at n positions from p on, of a tile whose vectors go across them. */
@@ -96,12 +106,12 @@ ALWAYS_INLINE V KERNEL(logits_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdif
 }
 
 /* A vector of positions from p on. */
-static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, ptrdiff_t p,
-                                    NAME(known) *known)
+static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
+                                    const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
     const V m = v_load(s->top + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
-    const ptrdiff_t n = xent_least(LANES, t->n - p);
+    const ptrdiff_t n = xent_min(LANES, t->n - p);
     T coefficients[LANES];
     V rival[2] = {{0}, {0}};
     NAME(evaluated) r;
@@ -111,7 +121,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
         if (y->label[p + k] >= 0) t->exps[p + k + y->label[p + k] * t->exps_step] = 0;
     const V coefficient = v_load(coefficients);
     for (ptrdiff_t first = 0; first < classes; first += STRETCH) {
-        const ptrdiff_t end = xent_least(classes, first + STRETCH);
+        const ptrdiff_t end = xent_min(classes, first + STRETCH);
         ptrdiff_t c = first;
         for (; t->logits && c + 2 <= end; c += 2)
             for (int k = 0; k < 2; k++) {
@@ -129,7 +139,8 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
         }
         NAME(end_stretch)(&r);
     }
-    NAME(sum_lanes)(&r.wide_square, known->square + p, NULL), NAME(sum_lanes)(&r.wide_entropy, known->entropy + p, NULL);
+    NAME(sum_lanes)(&r.wide_square, known->square + p, NULL),
+        NAME(sum_lanes)(&r.wide_entropy, known->entropy + p, NULL);
     v_store(known->rival + p, v_max(rival[0], rival[1]));
 }
 
@@ -150,32 +161,34 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
     const V x_y = NAME(set)(y->x[p]), zero = {0}, one = NAME(set)(1);
     int64_t rank = 0;
     for (ptrdiff_t first = 0, c = 0; first < classes; first += COUNTS * LANES) {
-        const ptrdiff_t end = xent_least(classes, first + COUNTS * LANES);
+        const ptrdiff_t end = xent_min(classes, first + COUNTS * LANES);
         V before = zero;
-        for (; c + LANES <= xent_least(label, end); c += LANES)
+        for (; c + LANES <= xent_min(label, end); c += LANES)
             before += v_select(m_ge(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
         for (; c < end && c <= label; c++) rank += c < label && KERNEL(get)(x + c) >= y->x[p];
         for (; c + LANES <= end; c += LANES) before += v_select(m_gt(KERNEL(load)(x + c, LANES, zero), x_y), one, zero);
         for (; c < end; c++) rank += KERNEL(get)(x + c) > y->x[p];
-        rank += (int64_t)v_sum(before);
+        rank += (int64_t)v_reduce_sum(before);
     }
     return rank;
 }
 
 /* and of a vector of positions from p on. */
-static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p, int64_t *rank)
+static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
+                                 int64_t *rank)
 {
     const V x_y = v_load(y->x + p), zero = {0}, one = NAME(set)(1);
-    const ptrdiff_t n = xent_least(LANES, t->n - p);
+    const ptrdiff_t n = xent_min(LANES, t->n - p);
     for (ptrdiff_t k = 0; k < n; k++) rank[k] = 0;
     for (ptrdiff_t first = 0; first < classes; first += COUNTS) {
-        const ptrdiff_t size = xent_least(COUNTS, classes - first);
+        const ptrdiff_t size = xent_min(COUNTS, classes - first);
         T labels[LANES] = {0}; /* counted from `first` on, as far as it matters: exact */
         V before = zero;
-        for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_least(COUNTS, y->label[p + k] - first);
+        for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_min(COUNTS, y->label[p + k] - first);
         const V label = v_load(labels);
         for (ptrdiff_t c = 0; c < size; c++) {
-            const V v = KERNEL(logits_across)(t, p, first + c, n, zero), tie = v_select(m_gt(label, NAME(set)((T)c)), one, zero);
+            const V v = KERNEL(logits_across)(t, p, first + c, n, zero),
+                    tie = v_select(m_gt(label, NAME(set)((T)c)), one, zero);
             before += v_select(m_gt(v, x_y), one, v_select(m_eq(v, x_y), tie, zero));
         }
         v_store(labels, before);
@@ -184,8 +197,8 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
 }
 
 /* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is NaN. */
-static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y, int64_t most,
-                              int64_t *rank)
+static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
+                              int64_t most, int64_t *rank)
 {
     if (t->across)
         for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_across)(t, classes, y, p, rank + p);
@@ -194,7 +207,7 @@ static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NA
             rank[p] = most;
         else if (!t->across)
             rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
-        rank[p] = xent_least(rank[p], most);
+        rank[p] = xent_min(rank[p], most);
     }
 }
 
@@ -225,7 +238,7 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     NAME(known) known;
     KERNEL(labels) y;
     KERNEL(statistics)(t, classes, &s);
-    KERNEL(read_labels)(&a->labels, classes, 1, NULL, t, &y);
+    KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
     KERNEL(label_exps)(t, &s, &y);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
     for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1)
@@ -242,7 +255,8 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     }
     KERNEL(settle)(t, classes, &s, &y, &known, first);
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
-    for (ptrdiff_t p = 0; p < t->n; p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
+    for (ptrdiff_t p = 0; p < t->n;
+         p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
         const int counts = y.counted[p] != 0;
         const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];
         const double square = known.square[p] * factor[p], entropy = known.entropy[p] * factor[p];
@@ -257,3 +271,5 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
 }
 
 TILE_KERNEL(evaluate)
+
+#endif

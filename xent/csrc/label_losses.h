@@ -9,6 +9,11 @@
  * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is read before any of it
  * is written: the gradient may take the place of x.
  */
+#include "begin.h"
+#include "cross_entropy.h"
+
+#ifndef XENT_LABEL_LOSSES_H
+#define XENT_LABEL_LOSSES_H
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
 /* What a label has led to: the loss, and the gradient's entry. */
@@ -27,7 +32,21 @@ ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double
 {
     const int below = v < clip, above = clip != 0 && v > 1;
     const double p = clip != 0 && below ? clip : above ? 1 : v;
-    return (label_loss){.loss = 0.0 - log(p), .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
+    return (label_loss){.loss = 0.0 - log(p),
+                        .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
+}
+
+/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an odd number, which is on
+ * neither of two numbers of 16 bits, nor in the middle between them. */
+ALWAYS_INLINE float rounded_to_odd(double v)
+{
+    float f = (float)v;
+    int32_t bits;
+    if (f == v || v != v) return f;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits - (fabs((double)f) > fabs(v))) | 1;
+    memcpy(&f, &bits, sizeof f);
+    return f;
 }
 
 /* The label of each of some positions (-1: ignored). */
@@ -38,15 +57,17 @@ typedef struct {
 #endif
 
 /* The n positions from `first` on; class 0 of the first lies at x, that of the next `step` further on. */
-static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x, ptrdiff_t step, ptrdiff_t first, ptrdiff_t n, label_tile *t)
+static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x, ptrdiff_t step, ptrdiff_t first,
+                                    ptrdiff_t n, label_tile *t)
 {
     const ptrdiff_t classes = a->positions.classes, stride = a->positions.x.stride;
     const double scale = a->loss.gradient_scale;
     for (ptrdiff_t k = 0; k < n; k++) {
-        const ptrdiff_t y = t->label[k] = KERNEL(label_at)(&a->labels, classes, first + k);
+        const ptrdiff_t y = t->label[k] = KERNEL(label_at)(a->labels, classes, first + k);
         label_loss l = {.loss = 0, .entry = 0};
         if (y >= 0) {
-            const double v = KERNEL(get)(x + k * step + y * stride), upstream = a->upstream ? a->upstream[first + k] : 1;
+            const double v = KERNEL(get)(x + k * step + y * stride),
+                         upstream = a->upstream ? a->upstream[first + k] : 1;
             l = a->loss.kind == XENT_NLL ? nll_point(v, a->label_weight ? a->label_weight[y] : 1, scale, upstream)
                                          : label_cross_entropy_point(v, a->loss.clip, scale, upstream);
         }
@@ -55,31 +76,44 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
 }
 
 /* The gradient at n positions: rows or columns of zeros, but for the entries. */
-static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_t step, ptrdiff_t n, const label_tile *t)
+static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_t step, ptrdiff_t n,
+                                       const label_tile *t)
 {
+#ifdef STORED_AS_16
+#define NARROWED(v) rounded_to_odd(v)
+#else
+#define NARROWED(v) ((T)(v))
+#endif
     const ptrdiff_t lines = a->inner > 1 ? a->classes : n, apart = a->inner > 1 ? a->out.stride : step;
-    for (ptrdiff_t j = 0; j < lines; j++) memset(out + j * apart, 0, (size_t)(a->inner > 1 ? n : a->classes) * sizeof(S));
+    for (ptrdiff_t j = 0; j < lines; j++)
+        memset(out + j * apart, 0, (size_t)(a->inner > 1 ? n : a->classes) * sizeof(S));
     for (ptrdiff_t k = 0; k < n; k++)
-        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, (T)t->entry[k]);
+        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, NARROWED(t->entry[k]));
+#undef NARROWED
 }
 
 static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_label_losses_args *a = (const xent_label_losses_args *)args;
     const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_least(begin + all->chunk, all->count);
+    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count);
     const int columns = all->inner > 1;
     double sum = 0, error = 0;
     label_tile t;
     (void)scratch;
     for (ptrdiff_t p = begin, n; p < end; p += n) {
-        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count, o = p / all->inner / all->middle_count;
-        n = xent_least(xent_least(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
+        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
+                        o = p / all->inner / all->middle_count;
+        n = xent_min(xent_min(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
         KERNEL(read_label_tile)(a, KERNEL(at)(&all->x, o, m, i), columns ? 1 : all->x.middle_stride, p, n, &t);
         for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&sum, &error, t.loss[k]);
         for (ptrdiff_t k = 0; k < n; k++) t.loss[k] /= a->loss.unit;
         KERNEL(put_per_position)(&a->losses, t.loss, p, n);
-        if (all->out.data) KERNEL(put_label_gradient)(all, KERNEL(at)(&all->out, o, m, i), columns ? 1 : all->out.middle_stride, n, &t);
+        if (all->out.data)
+            KERNEL(put_label_gradient)(all, KERNEL(at)(&all->out, o, m, i), columns ? 1 : all->out.middle_stride, n,
+                                       &t);
     }
     if (all->partial) all->partial[chunk] = isfinite(sum) ? sum + error : sum;
 }
+
+#endif

@@ -8,7 +8,8 @@
 #include "table.h"
 
 enum {
-    XENT_CHUNK = 16384,  /* elements of a chunk, about: so many that handing it out costs nothing, so few that the load is even */
+    XENT_CHUNK =
+        16384, /* elements of a chunk, about: so many that handing it out costs nothing, so few that the load is even */
     XENT_MOST_LANES = 16 /* numbers in a vector: no instruction set has longer ones */
 };
 

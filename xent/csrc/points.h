@@ -2,21 +2,30 @@
  * is added up in double (of floats it is exact there: no overflow, no rounding), and its gradient. The loops over elements and positions
  * (elements.h, position_losses.h) know the functions from the tables here: a loss is a point function and a row.
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/sums.h"
+#include "table.h"
+
+#ifndef XENT_POINTS_H
+#define XENT_POINTS_H
+
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
 /* The losses: their code, point function, what that has to know first, and whether elements may have weights. */
-#define ELEMENT_LOSSES(X)                                                                                                               \
-    X(XENT_MSE, mse, no_log, 0)                                                                                                         \
-    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, 1)                                                                   \
-    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, 0)                                                                                   \
-    X(XENT_KL_DIV, kl_div, log_of_target, 0)                                                                                            \
+#define ELEMENT_LOSSES(X)                                                                                              \
+    X(XENT_MSE, mse, no_log, 0)                                                                                        \
+    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, 1)                                                  \
+    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, 0)                                                                  \
+    X(XENT_KL_DIV, kl_div, log_of_target, 0)                                                                           \
     X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, 0)
 /* Those of positions. */
-#define POSITION_LOSSES(X)                                                                                                              \
-    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x)                                                                                      \
-    X(XENT_KL_DIV, kl_div, log_of_target)                                                                                               \
-    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target)                                                                                       \
+#define POSITION_LOSSES(X)                                                                                             \
+    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x)                                                                     \
+    X(XENT_KL_DIV, kl_div, log_of_target)                                                                              \
+    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target)                                                                      \
     X(XENT_ENTROPY, entropy, log_of_x)
 #endif
 
@@ -32,7 +41,8 @@ ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
 {
     const V infinity = NAME(set)((T)INFINITY), zero = {0};
     if (clip == 0)
-        return (NAME(bounds)){.floor = zero - infinity, .ceiling = infinity, .log_floor = zero, .log_ceiling = zero, .most = infinity};
+        return (NAME(bounds)){
+            .floor = zero - infinity, .ceiling = infinity, .log_floor = zero, .log_ceiling = zero, .most = infinity};
     T floor = (T)clip;
     if ((double)floor < clip) {
         I bits;
@@ -40,8 +50,11 @@ ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
         bits++; /* the next larger number */
         memcpy(&floor, &bits, sizeof bits);
     }
-    return (NAME(bounds)){.floor = NAME(set)(floor), .ceiling = NAME(set)(1), .log_floor = NAME(set)((T)log(clip)),
-                          .log_ceiling = NAME(set)((T)log1p(-clip)), .most = zero};
+    return (NAME(bounds)){.floor = NAME(set)(floor),
+                          .ceiling = NAME(set)(1),
+                          .log_floor = NAME(set)((T)log(clip)),
+                          .log_ceiling = NAME(set)((T)log1p(-clip)),
+                          .most = zero};
 }
 
 typedef struct {
@@ -120,7 +133,8 @@ ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
 {
     const V one = NAME(set)(1), zero = {0}, q = one - p;
     const VM yes = m_eq(t, one);
-    return NAME(log_of_sum)(v_select(yes, p, q) + (t - t), v_select(yes, zero, NAME(sum_error)(one, zero - p, q))); /* NaN if t is */
+    return NAME(log_of_sum)(v_select(yes, p, q) + (t - t),
+                            v_select(yes, zero, NAME(sum_error)(one, zero - p, q))); /* NaN if t is */
 }
 
 ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, const NAME(bounds) *b, V scale)
@@ -135,7 +149,8 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         cost = zero - v_select(m_gt(b->floor, u), b->log_floor, log_u);
     } else {
         const V log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, NAME(log)(p)));
-        const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own)); /* where t is 1, it does not count */
+        const V log_q =
+            v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own)); /* where t is 1, it does not count */
         cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
     }
     const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));
@@ -156,3 +171,5 @@ ALWAYS_INLINE void NAME(sum_add_product)(NAME(sum) *acc, V a, V b)
 }
 
 #endif /* STORED_AS_16 */
+
+#endif

@@ -1,5 +1,5 @@
 /* position.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
- * and target terms. Included once per real type, after vmath.h.
+ * and target terms. For the real types.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
  *
@@ -14,19 +14,28 @@
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
+#include "begin.h"
+#include "tile_sizes.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/sums.h"
+
+#if !defined(XENT_POSITION_H) && !defined(STORED_AS_16)
+#define XENT_POSITION_H
+
 typedef struct {
-    T top[TILE];        /* m */
+    T top[TILE]; /* m */
     T shift[TILE];
     T reference[TILE];
-    T peak[TILE];       /* e_m; 1 where m is infinite */
-    double rest[TILE];  /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
+    T peak[TILE];          /* e_m; 1 where m is infinite */
+    double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
     double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
     /* From here on made by finish(): */
-    double unit[TILE];     /* 2^-k with the exponent k of e_m */
-    double inverse[TILE];  /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
-    T complement[TILE];    /* R / (1 + R) = 1 - p_m */
-    T others[TILE];        /* R */
-    T log_total[TILE];     /* log1p(R) as a sum of two numbers */
+    double unit[TILE];    /* 2^-k with the exponent k of e_m */
+    double inverse[TILE]; /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
+    T complement[TILE];   /* R / (1 + R) = 1 - p_m */
+    T others[TILE];       /* R */
+    T log_total[TILE];    /* log1p(R) as a sum of two numbers */
     T log_low[TILE];
 } NAME(stats);
 
@@ -34,25 +43,15 @@ typedef struct {
  * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
  * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first guess is the middle, for logits of
  * 22 at most, up or down (double: 177). */
-#if XENT_REAL == 32
-#define HEADROOM 40
-#define RAISE 104
-#define FAINT 0x1p-126 /* see make_affine in softmax.h */
-#else
-#define HEADROOM 256
-#define RAISE 768
-#define FAINT 0x1p-1022
-#endif
+#define HEADROOM BY_TYPE(40, 256)
+#define RAISE BY_TYPE(104, 768)
+#define FAINT BY_TYPE(0x1p-126, 0x1p-1022) /* see make_affine in softmax.h */
 #define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
 static const T NAME(first_guess) = FIRST_GUESS;
 
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
-#if XENT_REAL == 32
-#define LIMIT 256.0
-#else
-#define LIMIT 1600.0
-#endif
+#define LIMIT BY_TYPE(256.0, 1600.0)
 
 /* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
  * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
@@ -81,11 +80,12 @@ ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t cou
 }
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
-ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low, vf64 *complement)
+ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low,
+                                        vf64 *complement)
 {
-    const vf64 one = v_set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
-    const vi64 exponent = ((vi64)peak >> 52) - v_iset_f64(1023);
-    const vf64 unit = (vf64)((v_iset_f64(1023) - exponent) << 52);
+    const vf64 one = set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
+    const vi64 exponent = ((vi64)peak >> 52) - iset_f64(1023);
+    const vf64 unit = (vf64)((iset_f64(1023) - exponent) << 52);
     const vf64 mantissa = peak * unit, rest = v_load(s->rest + i) * unit, sum = mantissa + rest;
     vf64 inverse;
 #if XENT_REAL == 32 /* doubles are wide enough as they are: one division for both quotients */
@@ -155,7 +155,8 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         const V m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
         const V gap = m - x, loss = gap + log_total;
-        const V low = NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
+        const V low =
+            NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
         T p[LANES];
         for (int k = 0; k < LANES; k++) p[k] = (T)(e_y[i + k] * s->unit[i + k] * s->inverse[i + k]);
         const VM finite = m_gt(infinity, v_abs(loss));
@@ -163,6 +164,9 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         v_store(t->loss + i, rounded);
         v_store(t->loss_low + i, v_select(finite, low - (rounded - loss), zero));
         v_store(t->p + i, v_load(p));
-        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
+        v_store(t->p_minus_1 + i,
+                v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
     }
 }
+
+#endif

@@ -21,8 +21,8 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
     return -1; /* another thread has written to the labels meanwhile */
 }
 
-double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight, const double *sample_weight,
-                         double *per_label)
+double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,
+                         const double *sample_weight, double *per_label)
 {
     double total = 0, error = 0;
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -36,10 +36,10 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
 }
 
 /* Without a branch: the compiler makes vectors of it. */
-#define COUNT_FACTORS(T)                                                                                                                \
-    for (ptrdiff_t i = 0; i < n; i++) {                                                                                                 \
-        const T v = ((const T *)numbers)[i];                                                                                            \
-        good += ((v > 0) | (!positive & (v == 0))) & (v < (T)INFINITY);                                                                 \
+#define COUNT_FACTORS(T)                                                                                               \
+    for (ptrdiff_t i = 0; i < n; i++) {                                                                                \
+        const T v = ((const T *)numbers)[i];                                                                           \
+        good += ((v > 0) | (!positive & (v == 0))) & (v < (T)INFINITY);                                                \
     }
 
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive)

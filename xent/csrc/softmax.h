@@ -8,11 +8,17 @@
  * before, so that one look at the logits does for both; where it was no good, once more. They are computed in one loop and
  * added up in another: together they would wait for registers and for each other.
  */
+#include "begin.h"
+#include "position.h"
+#include "cut.h"
+
+#ifndef XENT_SOFTMAX_H
+#define XENT_SOFTMAX_H
 
 /* The exponent of e^m, for m within LIMIT. */
 ALWAYS_INLINE T KERNEL(exponent)(T m)
 {
-    const T clamped = m < (T)-LIMIT ? (T)-LIMIT : m > (T)LIMIT ? (T)LIMIT : m;
+    const T clamped = m<(T)-LIMIT ? (T)-LIMIT : m>(T) LIMIT ? (T)LIMIT : m;
     return (clamped * LOG2_E + MAGIC) - MAGIC;
 }
 
@@ -30,8 +36,8 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
 
 /* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
  * (NaN never gets in). What is read next, and where the result will be written, is fetched meanwhile. `shifted` is a constant. */
-ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale, T *exps,
-                                int shifted)
+ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale,
+                                T *exps, int shifted)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
     V tops[2] = {minus_infinity, minus_infinity};
@@ -53,7 +59,7 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
         v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
     }
     for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
-    return v_top(v_max(tops[0], tops[1]));
+    return v_reduce_max(v_max(tops[0], tops[1]));
 }
 
 /* A sum on its way through a row or down a vector of columns. */
@@ -87,7 +93,7 @@ static void KERNEL(rescale)(KERNEL(running) *r, T reference, T *exps, ptrdiff_t 
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
     r->reference = reference;
     if (!later) return;
-    r->sum.a = r->sum.a * v_set_f64(half) * v_set_f64(rest), r->sum.b = r->sum.b * v_set_f64(half) * v_set_f64(rest);
+    r->sum.a = r->sum.a * set_f64(half) * set_f64(rest), r->sum.b = r->sum.b * set_f64(half) * set_f64(rest);
     r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
@@ -103,12 +109,13 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     KERNEL(running) r;
-    const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
+    const S *x = t->x + p * t->x_step,
+            *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     KERNEL(start)(&r, *t->guess);
     for (ptrdiff_t i = 0; i < n; i += block) {
-        const ptrdiff_t size = xent_least(block, n - i);
+        const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY;
         T top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
@@ -142,7 +149,7 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
 ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
     if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
-    for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
+    for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
     return fill;
 }
 
@@ -157,7 +164,8 @@ ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T
 
 /* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
  * memory. */
-ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top, int keeps)
+ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top,
+                                           int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(top + p, minus_infinity);
@@ -174,7 +182,8 @@ ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t clas
 }
 
 /* Rows: turned around in registers on the way. */
-ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top, int keeps)
+ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top,
+                                          int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
@@ -183,9 +192,10 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
         if (t->n - p >= LANES && classes >= PIECE) {
             const S *x = t->x + p * t->x_step;
             for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-                const ptrdiff_t first = xent_least(c, classes - PIECE), done = p * classes + c * LANES;
+                const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
                 V v[PIECE];
-                for (int line = 0; line < PIECE * LANES; line += 64 / (int)sizeof(S)) { /* of the next tile; and for the result */
+                for (int line = 0; line < PIECE * LANES;
+                     line += 64 / (int)sizeof(S)) { /* of the next tile; and for the result */
                     __builtin_prefetch(t->x + t->n * t->x_step + done + line);
                     if (t->out) __builtin_prefetch(t->out + done + line);
                 }
@@ -212,9 +222,11 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
 static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
 {
     if (t->rows)
-        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, top, 1) : KERNEL(exps_of_turned)(t, classes, scale, top, 0);
+        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, top, 1)
+                  : KERNEL(exps_of_turned)(t, classes, scale, top, 0);
     else
-        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, top, 1) : KERNEL(exps_of_columns)(t, classes, scale, top, 0);
+        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, top, 1)
+                  : KERNEL(exps_of_columns)(t, classes, scale, top, 0);
 }
 
 /* A vector of positions, each with a reference of its own, for logits of all sizes; in blocks of classes where exponentials are not
@@ -233,17 +245,19 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     KERNEL(running) r;
     KERNEL(start)(&r, 0);
     for (ptrdiff_t first = 0; first < classes; first += block) {
-        const ptrdiff_t size = xent_least(block, classes - first);
+        const ptrdiff_t size = xent_min(block, classes - first);
         for (ptrdiff_t c = 0; c < size; c++)
-            v_store(exps + c * step, NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
+            v_store(exps + c * step,
+                    NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
         NAME(add_losers)(exps, step, size, &r.sum, &r.largest);
     }
     v_store(s->top + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
     v_store(s->peak + p, r.largest);
     NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
-    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_least(t->n, p + LANES); k++)
+    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
         if (isinf(s->top[k]))
-            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes, s->top[k], s, k);
+            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes, s->top[k],
+                                      s, k);
 }
 
 /* The exponentials and largest logits, relative to a guess, or to a better one. Returns the reference. */
@@ -257,8 +271,9 @@ static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
         const V v = NAME(load)(top + p, t->n - p, v_load(top));
         most = v_max(v, most), fewest = v_min(v, fewest);
     }
-    const T largest = v_top(most), least = -v_top(-fewest);
-    if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0))) return reference;
+    const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
+    if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0)))
+        return reference;
     const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
     if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;
     KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), top);
@@ -306,7 +321,8 @@ static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
     }
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (isinf(s->top[p]))
-            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes, s->top[p], s, p);
+            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes, s->top[p],
+                                      s, p);
 }
 
 static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
@@ -336,7 +352,7 @@ static T KERNEL(split_faint)(double factor, double unit, T *lift)
     int exponent; /* of the product, which may be out of the range of a double */
     const double mantissa = frexp(factor, &exponent);
     exponent += ilogb(unit);
-    const int power = (int)xent_least(ilogb(FAINT) / 2 - exponent, EXPONENT_BIAS - 1);
+    const int power = (int)xent_min(ilogb(FAINT) / 2 - exponent, EXPONENT_BIAS - 1);
     *lift = (T)ldexp(1.0, -power);
     return (T)ldexp(mantissa, exponent + power);
 }
@@ -365,11 +381,15 @@ typedef struct {
     V mix, base;
 } KERNEL(dense_target);
 
-ALWAYS_INLINE V KERNEL(target_value)(const KERNEL(dense_target) *d, V weight, V t) { return weight * v_fma(d->mix, t, d->base); }
+ALWAYS_INLINE V KERNEL(target_value)(const KERNEL(dense_target) *d, V weight, V t)
+{
+    return weight * v_fma(d->mix, t, d->base);
+}
 
 ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_dense *d)
 {
-    return (KERNEL(dense_target)){.weight = (const T *)d->weight, .mix = NAME(set)((T)d->mix), .base = NAME(set)((T)d->base)};
+    return (KERNEL(dense_target)){
+        .weight = (const T *)d->weight, .mix = NAME(set)((T)d->mix), .base = NAME(set)((T)d->base)};
 }
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
@@ -414,13 +434,14 @@ ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERN
     if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, way), classes - c);
 }
 
-ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
-                                    const NAME(stats) *s, KERNEL(way) way)
+ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                    const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
     KERNEL(row) r;
     r.dense = KERNEL(dense_target_of)(dense);
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        r.x = t->x + p * t->x_step, r.target = t->target ? t->target + p * t->target_step : NULL, r.out = t->out + p * t->out_step;
+        r.x = t->x + p * t->x_step, r.target = t->target ? t->target + p * t->target_step : NULL,
+        r.out = t->out + p * t->out_step;
         r.exps = t->exps + p * t->exps_step;
         r.coefficient = NAME(set)(f->coefficient[p]), r.lift = NAME(set)(f->lift[p]), r.b = NAME(set)(f->dense[p]);
         r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->reference[p]));
@@ -450,7 +471,8 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
     else
         e = NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - v_load(m->s->shift + p),
                              NAME(scale_of)(v_load(m->s->reference + p)));
-    const V v = way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
+    const V v =
+        way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
     if (!way.dense) return v;
     if (way.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
     const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
@@ -459,8 +481,8 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
 }
 
 /* Into columns: class by class, which streams through memory. */
-ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
-                                       const NAME(stats) *s, KERNEL(way) way)
+ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                       const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
     const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     for (ptrdiff_t c = 0; c < classes; c++) {
@@ -472,14 +494,14 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes,
 }
 
 /* Into rows: the classes of a vector of positions are turned around in registers. */
-ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense, const KERNEL(affine) *f,
-                                      const NAME(stats) *s, KERNEL(way) way)
+ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                      const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
     const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
     for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
             KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
@@ -488,14 +510,15 @@ ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, 
     for (; p < t->n; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V v = KERNEL(value_across)(&m, p, c, LANES, way);
-            for (ptrdiff_t k = p; k < xent_least(t->n, p + LANES); k++) KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
+            for (ptrdiff_t k = p; k < xent_min(t->n, p + LANES); k++)
+                KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
         }
     }
 }
 
 /* `given` is the dense target, or NULL. */
-static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, const xent_dense *given, const KERNEL(affine) *f,
-                            const NAME(stats) *s)
+static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, const xent_dense *given,
+                            const KERNEL(affine) *f, const NAME(stats) *s)
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
@@ -537,13 +560,26 @@ static void KERNEL(logsumexp_tile)(const xent_positions *a, const KERNEL(tile) *
 /* ---- two inputs: out_c = f(x_c, g_c, number of the position) -- ----------------------------------------------------------- */
 
 /* The pointwise functions: x is the logits or y, g the incoming gradient, m and q numbers of the position. */
-ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q) { (void)g; return (x - m) - q; }
-ALWAYS_INLINE V KERNEL(softmax_backward_point)(V y, V g, V m, V q) { (void)m; return y * (g - q); }
-ALWAYS_INLINE V KERNEL(log_softmax_backward_point)(V y, V g, V m, V q) { (void)m; return g - NAME(exp)(y) * q; }
+ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q)
+{
+    (void)g;
+    return (x - m) - q;
+}
+ALWAYS_INLINE V KERNEL(softmax_backward_point)(V y, V g, V m, V q)
+{
+    (void)m;
+    return y * (g - q);
+}
+ALWAYS_INLINE V KERNEL(log_softmax_backward_point)(V y, V g, V m, V q)
+{
+    (void)m;
+    return g - NAME(exp)(y) * q;
+}
 typedef V (*KERNEL(point))(V x, V g, V m, V q);
 
 /* `point` is a constant at every call and is inlined. */
-ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q, KERNEL(point) point)
+ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
+                                     KERNEL(point) point)
 {
     const V zero = {0};
     const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
@@ -551,9 +587,10 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
         const S *x = t->x + j * t->x_step, *g = t->grad_in ? t->grad_in + j * t->target_step : NULL;
         S *out = t->out + j * t->out_step;
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
-            const ptrdiff_t n = xent_least(LANES, long_axis - i);
+            const ptrdiff_t n = xent_min(LANES, long_axis - i);
             const V vm = t->rows ? NAME(set)(m[j]) : v_load(m + i), vq = t->rows ? NAME(set)(q[j]) : v_load(q + i);
-            KERNEL(store)(out + i, point(KERNEL(load)(x + i, n, zero), g ? KERNEL(load)(g + i, n, zero) : zero, vm, vq), n);
+            KERNEL(store)(out + i, point(KERNEL(load)(x + i, n, zero), g ? KERNEL(load)(g + i, n, zero) : zero, vm, vq),
+                          n);
         }
     }
 }
@@ -579,7 +616,8 @@ static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes,
     }
     for (; p < t->n; p++)
         for (ptrdiff_t c = 0; c < classes; c++)
-            KERNEL(put)(t->out + p * t->out_step + c, (KERNEL(get)(t->x + p * t->x_step + c) - s->top[p]) - s->log_total[p]);
+            KERNEL(put)(t->out + p * t->out_step + c,
+                        (KERNEL(get)(t->x + p * t->x_step + c) - s->top[p]) - s->log_total[p]);
 }
 
 static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
@@ -601,8 +639,9 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
         NAME(sum) sum = {{0}, {0}};
         const ptrdiff_t vectors = t->rows ? (classes + LANES - 1) / LANES : classes;
         for (ptrdiff_t c = 0; c < vectors; c++) {
-            const ptrdiff_t n = t->rows ? xent_least(LANES, classes - c * LANES) : xent_least(LANES, t->n - p);
-            const V g = KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
+            const ptrdiff_t n = t->rows ? xent_min(LANES, classes - c * LANES) : xent_min(LANES, t->n - p);
+            const V g =
+                KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
             const V y = KERNEL(load)(t->rows ? t->x + p * t->x_step + c * LANES : t->x + p + c * t->x_step, n, zero);
             NAME(sum_add)(&sum, times_y ? g * y : g);
         }
@@ -634,14 +673,16 @@ static void KERNEL(log_softmax_backward_tile)(const xent_positions *a, const KER
     KERNEL(point_map)(t, a->classes, q, q, KERNEL(log_softmax_backward_point));
 }
 
-#define TILE_KERNEL(name)                                                                                                \
-    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                           \
-    {                                                                                                                    \
-        KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,                                                  \
-                          (KERNEL(functions)){.plain = KERNEL(name##_tile), .packed = NAME(name##_tile)});               \
+#define TILE_KERNEL(name)                                                                                              \
+    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                         \
+    {                                                                                                                  \
+        KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,                                                \
+                          (KERNEL(functions)){.plain = KERNEL(name##_tile), .packed = NAME(name##_tile)});             \
     }
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)
 TILE_KERNEL(logsumexp)
 TILE_KERNEL(softmax_backward)
 TILE_KERNEL(log_softmax_backward)
+
+#endif

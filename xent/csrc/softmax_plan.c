@@ -6,21 +6,21 @@
 /* A chunk of columns of many classes: a tile, for long stretches of memory, but four chunks at least. */
 static ptrdiff_t tile_of_columns(ptrdiff_t count)
 {
-    return count >= 4 * TILE ? TILE : xent_most(count / 4 / LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS);
+    return count >= 4 * TILE ? TILE : xent_max(count / 4 / LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS);
 }
 
 static ptrdiff_t positions_of_chunk(const xent_positions *p)
 {
-    const ptrdiff_t chunk = XENT_CHUNK / xent_most(p->classes, 1);
+    const ptrdiff_t chunk = XENT_CHUNK / xent_max(p->classes, 1);
     if (chunk >= TILE) return chunk / TILE * TILE;
-    return p->inner > 1 ? tile_of_columns(p->count) : xent_most(chunk, 1);
+    return p->inner > 1 ? tile_of_columns(p->count) : xent_max(chunk, 1);
 }
 
 /* The numbers of tiles of transformed logits: in each array a line at least. */
 static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
 {
     const ptrdiff_t line = p->classes * (p->inner > 1 ? LINE_COLUMNS : 1) + ROW_PADDING;
-    return xent_transformed_arrays(p) * xent_most(line, TRANSFORMED_BYTES / size);
+    return xent_transformed_arrays(p) * xent_max(line, TRANSFORMED_BYTES / size);
 }
 
 /* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case: they are looked at
@@ -29,7 +29,7 @@ static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
 {
     const int columns = p->inner > 1;
     const ptrdiff_t all = p->classes * TILE * (p->keeps_logits ? 2 : 1);
-    const ptrdiff_t room = columns ? xent_least(all, MOST_EXPS_BYTES / size) : p->classes + ROW_PADDING;
+    const ptrdiff_t room = columns ? xent_min(all, MOST_EXPS_BYTES / size) : p->classes + ROW_PADDING;
     if (exps == XENT_NO_EXPS || (exps == XENT_SUMMED_EXPS && !columns)) return 0;
     if (p->count < FEW_ROWS * (columns ? TILE : 1)) return 0;
     return room * size > EXPS_BYTES && room * size <= MOST_EXPS_BYTES ? room : 0;
@@ -49,6 +49,7 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     xent_positions *p = &a->positions;
     const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
     p->chunk = positions_of_chunk(p);
-    p->room = xent_most(line, PAIR_NUMBERS);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
+    p->room = xent_max(line, PAIR_NUMBERS);
+    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
+                       .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }

@@ -18,7 +18,7 @@ enum { XENT_F32, XENT_F64, XENT_F16, XENT_BF16, XENT_DTYPES };
 typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
 typedef struct {
-    const char *name; /* of the instruction set */
+    const char *name;              /* of the instruction set */
     int vector_bytes, strip_bytes; /* of the output channels that one product takes at a time: some vectors */
 #define X(kernel) xent_kernel kernel[XENT_DTYPES];
 #define X16 X
@@ -35,8 +35,8 @@ typedef struct {
 } xent_table;
 
 /* dispatch.c */
-const xent_table *xent_find(const char *name);              /* NULL if it was not built or cannot run here */
-const char *xent_isa_name(int index, int *usable);          /* every set that was built, best last; NULL past the end */
+const xent_table *xent_find(const char *name);     /* NULL if it was not built or cannot run here */
+const char *xent_isa_name(int index, int *usable); /* every set that was built, best last; NULL past the end */
 
 /* threads.c */
 int xent_max_threads(void);
@@ -79,23 +79,23 @@ enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
  * of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
 typedef struct {
     ptrdiff_t count, inner, middle_count, classes;
-    ptrdiff_t chunk;              /* positions per chunk */
-    ptrdiff_t room;               /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
-    xent_operand x;               /* logits, or y */
+    ptrdiff_t chunk; /* positions per chunk */
+    ptrdiff_t room;  /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
+    xent_operand x;  /* logits, or y */
     union {
-        xent_operand target;      /* probability target or teacher's logits */
-        xent_operand grad_in;     /* incoming gradient */
+        xent_operand target;  /* probability target or teacher's logits */
+        xent_operand grad_in; /* incoming gradient */
     };
-    xent_operand out, hess;       /* result; second derivatives */
-    int packs;                    /* more than the logits is read or written for each class: short rows and columns go through a scratch */
-    int keeps_logits;             /* the kernel looks at the logits once more: they are kept beside the exponentials */
-    double *partial;              /* `sums` numbers of each chunk: the sum of the losses is the first */
+    xent_operand out, hess; /* result; second derivatives */
+    int packs; /* more than the logits is read or written for each class: short rows and columns go through a scratch */
+    int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
+    double *partial;  /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed` where any is in
      * use (transform.h). */
     int transformed;
     double temperature, cap;
-    const void *offset;           /* of the real type: a number per class, and then what rounding left of each */
+    const void *offset; /* of the real type: a number per class, and then what rounding left of each */
 } xent_positions;
 
 /* Labels of the positions; NULL: none. */
@@ -126,13 +126,13 @@ typedef struct {
     xent_positions positions;
     xent_labels labels;
     xent_dense dense;
-    double peak;                /* times w_y: the target of label y */
-    const double *label_weight; /* w in double, or NULL */
-    double z_loss, gamma;       /* + z_loss logsumexp^2; the label's term times (1 - p_y)^gamma */
-    const double *sample_weight;/* one factor per position, of loss and gradient, or NULL */
-    const double *upstream;     /* one factor per position, of the gradient, or NULL */
-    double gradient_scale;      /* multiplies every gradient */
-    double curvature;           /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
+    double peak;                 /* times w_y: the target of label y */
+    const double *label_weight;  /* w in double, or NULL */
+    double z_loss, gamma;        /* + z_loss logsumexp^2; the label's term times (1 - p_y)^gamma */
+    const double *sample_weight; /* one factor per position, of loss and gradient, or NULL */
+    const double *upstream;      /* one factor per position, of the gradient, or NULL */
+    double gradient_scale;       /* multiplies every gradient */
+    double curvature;            /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
     xent_per_position losses;
 } xent_cross_entropy_args;
 
@@ -190,13 +190,13 @@ typedef struct {
     double factor; /* multiplies every loss */
     double gradient_scale;
     const double *upstream;
-    void *losses;  /* of the type computed with, or NULL */
+    void *losses; /* of the type computed with, or NULL */
 } xent_distillation_args;
 
 /* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels know. Fills in
  * all of `p` that speaks of shapes and memory, and the defaults of the rest. */
-int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out, const xent_array *hess,
-                        int axis);
+int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                        const xent_array *hess, int axis);
 
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS }; /* none; added up only; the result is made of them */
@@ -209,10 +209,10 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
  * middle_stride], where the next element is `stride` (0 or 1) on. */
 typedef struct {
     ptrdiff_t rows, middle_count, length;
-    ptrdiff_t piece, chunk;                     /* a chunk: so many elements of so many rows */
+    ptrdiff_t piece, chunk; /* a chunk: so many elements of so many rows */
     xent_operand x, target, out;
-    xent_operand weight, upstream, losses;      /* of the real type; data may be NULL */
-    double *partial;                            /* sum of the losses of each chunk, or NULL if no loss is wanted */
+    xent_operand weight, upstream, losses; /* of the real type; data may be NULL */
+    double *partial;                       /* sum of the losses of each chunk, or NULL if no loss is wanted */
     xent_loss loss;
 } xent_element_losses_args;
 
@@ -242,17 +242,17 @@ typedef struct {
 typedef struct {
     ptrdiff_t size, chunk;
     const void *x, *target;
-    int target_code;                        /* any integers, f32, f64 or the type of x */
-    int ignoring;                           /* whether `ignore_index` is one of the integers; its bits */
+    int target_code; /* any integers, f32, f64 or the type of x */
+    int ignoring;    /* whether `ignore_index` is one of the integers; its bits */
     int64_t ignore_index;
     xent_factor weight, pos_weight, upstream;
-    double mix, base;                       /* the target used: mix * t + base */
-    double gamma, alpha_1, alpha_0;         /* alpha_t of t = 1 and t = 0 */
+    double mix, base;               /* the target used: mix * t + base */
+    double gamma, alpha_1, alpha_0; /* alpha_t of t = 1 and t = 0 */
     double gradient_scale;
-    int value;                              /* whether losses are wanted */
-    void *out, *losses;                     /* the gradient; losses of the type computed with: NULL where not wanted */
-    double *partial;                        /* sum of the losses of each chunk */
-    int64_t *counted;                       /* elements of each chunk that are not ignored; -1: there is a bad target */
+    int value;          /* whether losses are wanted */
+    void *out, *losses; /* the gradient; losses of the type computed with: NULL where not wanted */
+    double *partial;    /* sum of the losses of each chunk */
+    int64_t *counted;   /* elements of each chunk that are not ignored; -1: there is a bad target */
 } xent_sigmoid_args;
 xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
 
@@ -262,8 +262,8 @@ xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
 ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t *counted);
 /* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If `per_label` is not
  * NULL, the sample weights of each label are added to it. */
-double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight, const double *sample_weight,
-                         double *per_label);
+double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,
+                         const double *sample_weight, double *per_label);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
 /* The sum of every `step`th of the terms, n of them, in index order. */
@@ -273,11 +273,11 @@ double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
 
 /* The geometry of a sliding window over (height, width) images. */
 typedef struct {
-    ptrdiff_t height, width;           /* of the input image */
+    ptrdiff_t height, width; /* of the input image */
     ptrdiff_t kernel_h, kernel_w;
     ptrdiff_t stride_h, stride_w;
     ptrdiff_t dilation_h, dilation_w;
-    ptrdiff_t top, left;               /* padding; right and bottom follow from the output's size */
+    ptrdiff_t top, left; /* padding; right and bottom follow from the output's size */
     ptrdiff_t out_h, out_w;
 } xent_window;
 
@@ -296,7 +296,7 @@ typedef struct {
     ptrdiff_t images, groups;
     ptrdiff_t in_channels, out_channels; /* per group */
     const void *x, *weight, *bias, *grad;
-    void *packed;      /* the weights in the order of the products: (group, strip of output channels, step, channel) */
+    void *packed; /* the weights in the order of the products: (group, strip of output channels, step, channel) */
     void *out;
     int relu;
     /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size pixels. */
@@ -304,11 +304,11 @@ typedef struct {
     /* Where weight (output channel, input channel, i, j) of a group comes from, relative to `weight`. */
     ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
     /* How the work is cut: xent_plan, layout.h. */
-    int pixel_lanes;   /* lanes of the products are pixels, not output channels */
-    ptrdiff_t width;   /* output channels of a strip */
+    int pixel_lanes; /* lanes of the products are pixels, not output channels */
+    ptrdiff_t width; /* output channels of a strip */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
-    ptrdiff_t group_chunk, strip_chunk, tile_chunk; /* of one chunk; tiles of grad_weight only */
+    ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */
     ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room; /* scratch, in numbers */
 } xent_conv_args;
 
@@ -336,7 +336,7 @@ typedef struct {
 
 typedef struct {
     xent_window window;
-    ptrdiff_t planes;        /* N * C */
+    ptrdiff_t planes; /* N * C */
     const void *x, *grad;
     void *out;
     int count_include_pad;

@@ -12,90 +12,51 @@
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
  * looks at the logits once more and vectors go across the positions, the tile keeps these beside the exponentials.
  *
- * Included once per stored type S (real.h), which may be narrower than the type T that is computed with: load() and store()
+ * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "position.h"
+#include "table.h"
+#include "tile_sizes.h"
+
+#ifndef XENT_TILE_H
+#define XENT_TILE_H
 
 /* The sizes of tile_sizes.h, in numbers. */
 #define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(T))
 #define TURN_ELEMENTS (TURN_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
-#define BLOCK 2048 /* numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment */
+/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
+#define BLOCK 2048
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
-#define SHORT_ROW xent_least(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
+#define SHORT_ROW xent_min(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
 /* The room of a row whose exponentials are added up. */
 ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 {
-    return (xent_most(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+    return (xent_max(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
 }
-#endif
-
-/* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
-#ifdef STORED_AS_16
-ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill)
-{
-    if (n >= LANES) return KERNEL(v_load)(p);
-    S some[LANES] = {0};
-    for (ptrdiff_t k = 0; k < n; k++) some[k] = p[k];
-    const V v = KERNEL(v_load)(some);
-    for (ptrdiff_t k = 0; k < n; k++) fill[k] = v[k];
-    return fill;
-}
-ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
-{
-    S some[LANES];
-    if (n >= LANES) {
-        KERNEL(v_store)(p, v);
-        return;
-    }
-    KERNEL(v_store)(some, v);
-    for (ptrdiff_t k = 0; k < n; k++) p[k] = some[k];
-}
-ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
-ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
-/* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not turned. */
-ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
-{
-    T turned[PIECE][LANES];
-    for (int k = 0; k < LANES * PIECE; k++) turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
-    for (int k = 0; k < PIECE; k++) classes[k] = v_load(turned[k]);
-}
-ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
-{
-    for (int k = 0; k < LANES * PIECE; k++) KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
-}
-#else
-ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
-ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
-{
-    if (n >= LANES)
-        v_store(p, v);
-    else
-        v_store_n(p, v, n);
-}
-ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
-ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
-ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE]) { NAME(load_classes)(rows, step, classes); }
-ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE]) { NAME(store_classes)(rows, step, classes); }
 #endif
 
 typedef struct {
     const S *x;
     union {
-        const S *target, *grad_in;        /* as in xent_positions */
+        const S *target, *grad_in; /* as in xent_positions */
     };
     S *out, *hess;
-    T *exps;                              /* room for e_c (position.h) */
-    ptrdiff_t x_step, target_step, out_step, hess_step; /* rows: from position to position; columns: from class to class */
+    T *exps; /* room for e_c (position.h) */
+    ptrdiff_t x_step, target_step, out_step,
+        hess_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
-    ptrdiff_t first, n;                   /* the positions [first, first + n) */
-    int rows, across;                     /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
-    int kept, blocks;                     /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *guess;                             /* of the reference of the exponentials; it goes from tile to tile */
-    T *logits;                            /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
+    ptrdiff_t first, n; /* the positions [first, first + n) */
+    int rows, across;   /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
+    int kept, blocks;   /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *guess;           /* of the reference of the exponentials; it goes from tile to tile */
+    T *logits;          /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
     const T *top;
@@ -112,7 +73,8 @@ ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t 
 }
 
 /* Rows into the scratch as columns, and back. 16-bit floats are converted on the way, in rows that touch each other. */
-static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
+                              ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
     T wide[TURN_ELEMENTS + LANES];
@@ -127,7 +89,8 @@ static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptr
 #endif
 }
 
-static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdiff_t row_step, ptrdiff_t positions,
+                                ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
     T wide[TURN_ELEMENTS + LANES];
@@ -142,7 +105,8 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
 }
 
 /* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache hold few of. */
-static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
+                                 ptrdiff_t classes)
 {
     const V zero = {0};
     for (ptrdiff_t c = 0; c < classes; c++)
@@ -150,7 +114,8 @@ static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdi
             v_store(columns + c * step + p, KERNEL(load)(x + c * x_step + p, positions - p, zero));
 }
 
-static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptrdiff_t out_step, ptrdiff_t positions, ptrdiff_t classes)
+static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptrdiff_t out_step, ptrdiff_t positions,
+                                   ptrdiff_t classes)
 {
     for (ptrdiff_t c = 0; c < classes; c++)
         for (ptrdiff_t p = 0; p < positions; p += LANES)
@@ -158,8 +123,8 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
 }
 
 /* Rows or columns into a scratch, to columns if vectors go across the positions; and back. */
-static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes,
-                           int across)
+static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions,
+                           ptrdiff_t classes, int across)
 {
     const V zero = {0};
     if (across) {
@@ -167,18 +132,20 @@ static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdif
         return;
     }
     for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES) v_store(to + p * step + c, KERNEL(load)(x + p * x_step + c, classes - c, zero));
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            v_store(to + p * step + c, KERNEL(load)(x + p * x_step + c, classes - c, zero));
 }
 
-static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions, ptrdiff_t classes,
-                            int across)
+static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions,
+                            ptrdiff_t classes, int across)
 {
     if (across) {
         (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, out_step, positions, classes);
         return;
     }
     for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES) KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
 }
 
 /* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. */
@@ -188,14 +155,27 @@ ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
-static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses, NAME(tile_function) function)
+static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses,
+                                NAME(tile_function) function)
 {
     _Alignas(64) T x[PACK_ELEMENTS];
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(a);
     T *target = t->target ? x + share : NULL, *hess = t->hess ? x + PACK_ELEMENTS - share : NULL;
-    const NAME(tile) packed = {.x = x, .target = target, .out = t->out ? x : NULL, .hess = hess, .exps = t->exps, .x_step = step,
-                               .target_step = step, .out_step = step, .hess_step = step, .exps_step = step, .first = t->first,
-                               .n = t->n, .across = 1, .kept = 1, .guess = t->guess};
+    const NAME(tile) packed = {.x = x,
+                               .target = target,
+                               .out = t->out ? x : NULL,
+                               .hess = hess,
+                               .exps = t->exps,
+                               .x_step = step,
+                               .target_step = step,
+                               .out_step = step,
+                               .hess_step = step,
+                               .exps_step = step,
+                               .first = t->first,
+                               .n = t->n,
+                               .across = 1,
+                               .kept = 1,
+                               .guess = t->guess};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
     if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, a->classes, 1);
     if (t->rows) {
@@ -207,3 +187,5 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, a->classes, 1);
 }
+
+#endif

@@ -10,25 +10,31 @@
 #include "plan.h"
 
 enum {
-    TILE = 128,        /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
-    GROUP = 8,         /* vectors that are added up before they reach a wide sum (position.h) */
-    LINE_COLUMNS = 16, /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
-    ROW_PADDING = GROUP * XENT_MOST_LANES, /* numbers behind a row whose exponentials are added up: more than any set needs */
+    TILE = 128, /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
+    GROUP = 8,  /* vectors that are added up before they reach a wide sum (position.h) */
+    LINE_COLUMNS =
+        16, /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
+    ROW_PADDING = GROUP *
+        XENT_MOST_LANES, /* numbers behind a row whose exponentials are added up: more than any set needs */
 
     PACK_BYTES = 32768,  /* scratch of the operands of a packed tile */
     TURN_BYTES = 8192,   /* of it, what rows that are transposed take */
     EXPS_BYTES = 32768,  /* exponentials of the longest row that keeps them on the stack */
     SHARE_BYTES = 16384, /* exponentials of several shorter rows */
 
-    MOST_EXPS_BYTES = 1 << 20, /* exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 % */
-    FEW_ROWS = 8,              /* or tiles of columns: for fewer, fresh memory costs as much as it saves */
+    MOST_EXPS_BYTES = 1
+        << 20,    /* exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 % */
+    FEW_ROWS = 8, /* or tiles of columns: for fewer, fresh memory costs as much as it saves */
     TRANSFORMED_BYTES = 16384, /* of each array of a tile of transformed logits: together within an L1 cache */
     PAIR_ARRAYS = 4,           /* that distillation works on: the logits and the exponentials of both models */
     PAIR_NUMBERS = 2048        /* of each of them: all fit an L1 cache */
 };
 
 /* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
-ALWAYS_INLINE ptrdiff_t xent_packed_arrays(const xent_positions *p) { return 1 + (p->target.data != NULL) + (p->hess.data != NULL); }
+ALWAYS_INLINE ptrdiff_t xent_packed_arrays(const xent_positions *p)
+{
+    return 1 + (p->target.data != NULL) + (p->hess.data != NULL);
+}
 
 /* Arrays of a tile of transformed logits: distances (whose place results may take), exponentials, and where there are some, targets
  * and second derivatives. */

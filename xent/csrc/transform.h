@@ -12,6 +12,14 @@
  *
  * of which the caller knows 1 / temperature. Included once per stored type.
  */
+#include "begin.h"
+#include "simd/exp.h"
+#include "position.h"
+#include "tile.h"
+
+#ifndef XENT_TRANSFORM_H
+#define XENT_TRANSFORM_H
+
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
@@ -28,8 +36,8 @@ ALWAYS_INLINE double finite_inverse(double v)
 /* g sech^2 z from e = exp(-2 |z|). */
 ALWAYS_INLINE vf64 times_slope(vf64 g, vf64 e)
 {
-    const vf64 one = v_set_f64(1);
-    return g * (v_set_f64(4) * e / ((one + e) * (one + e)));
+    const vf64 one = set_f64(1);
+    return g * (set_f64(4) * e / ((one + e) * (one + e)));
 }
 #endif
 
@@ -46,15 +54,16 @@ static NAME(transform) NAME(transform_of)(const xent_positions *a)
 {
     const int reach = EXPONENT_BIAS - 1;
     int exponent;
-    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa, rate_low = fma(-rate, mantissa, 1) / mantissa;
+    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa,
+                 rate_low = fma(-rate, mantissa, 1) / mantissa;
     const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
     const T high = (T)rate;
     NAME(transform) f;
     f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
     f.rate_low = NAME(set)((T)ldexp((rate - high) + rate_low, -exponent - steps * step));
     f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
-    f.wide_rate = v_set_f64(finite_inverse(a->temperature));
-    f.cap = v_set_f64(a->cap), f.inverse_cap = v_set_f64(finite_inverse(a->cap));
+    f.wide_rate = set_f64(finite_inverse(a->temperature));
+    f.cap = set_f64(a->cap), f.inverse_cap = set_f64(finite_inverse(a->cap));
     f.scale = NAME(scale_of)(NAME(set)(FIRST_GUESS));
     return f;
 }
@@ -70,14 +79,16 @@ ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
 }
 
 /* cap tanh z, z = x / (temperature cap), of doubles: a vector of floats is two. */
+#define PARTS BY_TYPE(2, 1)
 #if XENT_REAL == 32
-#define PARTS 2
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
 #else
-#define PARTS 1
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
 #endif
-ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k) { return NAME(part)(x, k) * f->wide_rate * f->inverse_cap; }
+ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k)
+{
+    return NAME(part)(x, k) * f->wide_rate * f->inverse_cap;
+}
 
 /* Add v to d + *low. */
 ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
@@ -104,11 +115,15 @@ typedef struct {
 ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0}) : NAME(load)(l->x + c, l->classes - c, minus_infinity);
+    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
+                      : NAME(load)(l->x + c, l->classes - c, minus_infinity);
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way) { return way.across ? tops : NAME(set)(v_top(tops)); }
+ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way)
+{
+    return way.across ? tops : NAME(set)(v_reduce_max(tops));
+}
 
 ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
 {
@@ -174,7 +189,7 @@ ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f
         l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
     }
     for (ptrdiff_t c = 0; way.capped && c < classes; c += CAPPED * per)
-        tops = NAME(capped_distances)(l, f, c, xent_least(CAPPED, (classes - c + per - 1) / per), way, tops);
+        tops = NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), way, tops);
     for (ptrdiff_t c = 0; !way.capped && c < classes; c += per) {
         V d = NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
         d = NAME(add_offset)(l, c, way, d, &low);
@@ -194,7 +209,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     l->m = NAME(if_finite)(largest), l->most = zero;
     if (way.capped || way.offset) NAME(first_distances)(l, f, largest, way);
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
-        const ptrdiff_t end = xent_least(classes, first + BLOCK);
+        const ptrdiff_t end = xent_min(classes, first + BLOCK);
         for (ptrdiff_t c = first; c < end; c += per) {
             const int first_made = way.capped || way.offset;
             low = first_made ? v_load(l->exps + c * unit) : zero;
@@ -208,15 +223,16 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
             v_store(l->exps + c * unit, v_select(counts, (d - rounded) + low, zero));
         }
         for (ptrdiff_t c = first; c < end; c += per)
-            v_store(l->exps + c * unit, NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
+            v_store(l->exps + c * unit,
+                    NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
     }
     return NAME(line_top)(tops, way);
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
-static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
-                                  int across, T *top, double *moved)
+static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step,
+                                  ptrdiff_t n, int across, T *top, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
@@ -224,8 +240,16 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
     for (ptrdiff_t p = 0; p < n; p += across ? LANES : 1) {
         const ptrdiff_t to = across ? p : p * step;
         const T *from = x + (across ? p : p * x_step);
-        NAME(line) l = {.x = from, .next = from + x_step, .offset = offset, .offset_low = offset_low, .d = d + to, .exps = exps + to,
-                        .x_unit = x_step, .unit = step, .lanes = n - p, .classes = a->classes};
+        NAME(line) l = {.x = from,
+                        .next = from + x_step,
+                        .offset = offset,
+                        .offset_low = offset_low,
+                        .d = d + to,
+                        .exps = exps + to,
+                        .x_unit = x_step,
+                        .unit = step,
+                        .lanes = n - p,
+                        .classes = a->classes};
         double peak[2 * LANES_F64];
         V tops;
 #define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
@@ -250,11 +274,11 @@ static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdif
     const NAME(transform) f = NAME(transform_of)(a);
     const V zero = {0};
     for (ptrdiff_t first = 0; first < n; first += CAPPED * LANES) {
-        const ptrdiff_t end = xent_least(n, first + CAPPED * LANES);
+        const ptrdiff_t end = xent_min(n, first + CAPPED * LANES);
         vf64 e[CAPPED][2], product[2] = {{0}, {0}};
         for (ptrdiff_t i = first; i < end; i += LANES)
             for (int k = 0; k < PARTS; k++)
-                e[(i - first) / LANES][k] = exp_f64(v_set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
+                e[(i - first) / LANES][k] = exp_f64(set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
         for (ptrdiff_t i = first; i < end; i += LANES) {
             const V v = v_load(g + i);
             for (int k = 0; k < PARTS; k++) product[k] = times_slope(NAME(part)(v, k), e[(i - first) / LANES][k]);
@@ -273,20 +297,41 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
                                      NAME(tile_function) function)
 {
     const ptrdiff_t elements = transform_elements(a), classes = a->classes;
-    const ptrdiff_t step = t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
+    const ptrdiff_t step =
+        t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       top[TILE];
     double moved[TILE];
     if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
-    if (!as_it_lies && t->target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
-    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n, t->across, top, moved);
-    const NAME(tile) transformed = {
-        .x = d, .x_step = step, .exps = exps, .exps_step = step, .first = t->first, .n = t->n, .rows = !t->across, .across = t->across,
-        .kept = 1, .logits = t->across ? d : NULL, .top = top, .moved = moved,
-        .target = !t->target ? NULL : as_it_lies ? (const T *)t->target : target, .target_step = as_it_lies ? t->target_step : step,
-        .out = !t->out ? NULL : direct ? (T *)t->out : d, .out_step = direct ? t->out_step : step,
-        .hess = !t->hess ? NULL : direct ? (T *)t->hess : hess, .hess_step = direct ? t->hess_step : step};
+    if (!as_it_lies && t->target)
+        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
+    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n,
+                          t->across, top, moved);
+    const NAME(tile) transformed = {.x = d,
+                                    .x_step = step,
+                                    .exps = exps,
+                                    .exps_step = step,
+                                    .first = t->first,
+                                    .n = t->n,
+                                    .rows = !t->across,
+                                    .across = t->across,
+                                    .kept = 1,
+                                    .logits = t->across ? d : NULL,
+                                    .top = top,
+                                    .moved = moved,
+                                    .target = !t->target   ? NULL
+                                              : as_it_lies ? (const T *)t->target
+                                                           : target,
+                                    .target_step = as_it_lies ? t->target_step : step,
+                                    .out = !t->out  ? NULL
+                                           : direct ? (T *)t->out
+                                                    : d,
+                                    .out_step = direct ? t->out_step : step,
+                                    .hess = !t->hess ? NULL
+                                            : direct ? (T *)t->hess
+                                                     : hess,
+                                    .hess_step = direct ? t->hess_step : step};
     function(a, &transformed, sums);
     if (direct) return;
     if (t->out && a->cap != 0) {
@@ -296,3 +341,5 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
     if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->across);
     if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->across);
 }
+
+#endif

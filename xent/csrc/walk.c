@@ -55,7 +55,8 @@ static int coalesce_axes(walk *w, int axis)
         const ptrdiff_t size = first->shape[k];
         if (k == axis || size == 1) continue;
         int evenly = w->axes > 0;
-        for (int n = 0; n < w->operands; n++) evenly = evenly && w->step[n][w->axes - 1] == w->array[n]->strides[k] * size;
+        for (int n = 0; n < w->operands; n++)
+            evenly = evenly && w->step[n][w->axes - 1] == w->array[n]->strides[k] * size;
         if (!evenly) w->count[w->axes++] = 1;
         w->count[w->axes - 1] *= size;
         for (int n = 0; n < w->operands; n++) w->step[n][w->axes - 1] = w->array[n]->strides[k];
@@ -98,8 +99,8 @@ static int lay_positions(xent_positions *p, walk *w, int axis)
     return 1;
 }
 
-int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out, const xent_array *hess,
-                        int axis)
+int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                        const xent_array *hess, int axis)
 {
     walk w;
     memset(p, 0, sizeof *p);
@@ -108,7 +109,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
     p->count = size_besides(x, axis);
     p->inner = p->middle_count = 1;
     if (p->count * p->classes == 0) { /* nothing to walk, and strides that mean nothing */
-        p->middle_count = xent_most(p->count, 1);
+        p->middle_count = xent_max(p->count, 1);
         return 1;
     }
     w.operands = 0;

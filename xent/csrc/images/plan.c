@@ -4,7 +4,7 @@
  * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for some of
  * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
  */
-#include "layout.h"
+#include "images/layout.h"
 #include "plan.h"
 
 #include <stdint.h>
@@ -12,28 +12,25 @@
 enum {
     PATCH_BYTES = 256 * 1024,
     SUMS_BYTES = 192 * 1024,
-    TILE_PIXELS = 480,    /* of a forward tile: weights that are read once serve all of them */
-    LANE_PIXELS = 4096,   /* of one whose lanes are pixels: they share few weights, but rows of the patch */
-    FEW_PIXELS = 120,     /* a smaller tile would read the weights too often: rather take fewer channels at a time */
-    GRAD_PIXELS = 384,    /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
-    GRAD_STEPS = 576,     /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
-    GRAD_CHANNELS = 128,  /* output channels of a chunk of grad_weight, likewise for the patch */
-    ENOUGH = 16,          /* chunks to share among threads; with fewer the work is cut finer where that costs little */
-    SHORT_SUM = 200,      /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
-    WIDE_ROW = 4,         /* vectors of a row of outputs, so that little of the last one is wasted */
-    CHUNK_PRODUCTS = 1 << 17, /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
+    TILE_PIXELS = 480,   /* of a forward tile: weights that are read once serve all of them */
+    LANE_PIXELS = 4096,  /* of one whose lanes are pixels: they share few weights, but rows of the patch */
+    FEW_PIXELS = 120,    /* a smaller tile would read the weights too often: rather take fewer channels at a time */
+    GRAD_PIXELS = 384,   /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
+    GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
+    GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
+    ENOUGH = 16,         /* chunks to share among threads; with fewer the work is cut finer where that costs little */
+    SHORT_SUM = 200, /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
+    WIDE_ROW = 4,    /* vectors of a row of outputs, so that little of the last one is wasted */
+    CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
-    THREAD_ADDITIONS = 262144, /* of merged sums, that are worth a thread: some 100 us */
-    SLACK = 64            /* numbers read or written behind the last: a few vectors of 16 */
+    THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
+    SLACK = 64                       /* numbers read or written behind the last: a few vectors of 16 */
 };
-
-static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-static ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
 {
-    return size == 0 ? 1 : xent_pieces(size, xent_pieces(size, most(piece, 1)));
+    return size == 0 ? 1 : xent_ceil_div(size, xent_ceil_div(size, xent_max(piece, 1)));
 }
 
 /* a * b, or `limit` where that is larger: a patch through a dilated kernel may be of any size before it is cut. */
@@ -78,11 +75,11 @@ static void cut_blocks(xent_conv_args *a, ptrdiff_t budget)
     a->block_channels = a->block_rows = 1;
     a->block_columns = w->kernel_w;
     while (a->block_columns > 1 && patch_numbers(a, 1, a->block_columns, budget) >= budget)
-        a->block_columns = xent_pieces(a->block_columns, 2);
+        a->block_columns = xent_ceil_div(a->block_columns, 2);
     if (a->block_columns < w->kernel_w) return;
     a->block_rows = w->kernel_h;
     while (a->block_rows > 1 && patch_numbers(a, a->block_rows, w->kernel_w, budget) >= budget)
-        a->block_rows = xent_pieces(a->block_rows, 2);
+        a->block_rows = xent_ceil_div(a->block_rows, 2);
     if (a->block_rows < w->kernel_h) return;
     a->block_channels = even(a->in_channels, budget / patch_numbers(a, w->kernel_h, w->kernel_w, budget));
 }
@@ -93,13 +90,15 @@ static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels
 /* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
 static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 {
-    const ptrdiff_t worth = CHUNK_PRODUCTS / most(products, 1), spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
-    a->group_chunk = most(1, least(least(worth, spare), a->groups));
+    const ptrdiff_t worth = CHUNK_PRODUCTS / xent_max(products, 1),
+                    spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
+    a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), a->groups));
 }
 
 static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
 {
-    return (a->patch_room + a->packed_room + a->sums_room) * size + (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
+    return (a->patch_room + a->packed_room + a->sums_room) * size +
+           (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
            (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
@@ -117,54 +116,61 @@ static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff
 static void make_room(xent_conv_args *a)
 {
     a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
-    a->patch_room = xent_pieces(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
-    a->packed_room = xent_pieces(a->packed_room, CACHE_LINE) * CACHE_LINE;
-    a->sums_room = xent_pieces(a->sums_room, CACHE_LINE) * CACHE_LINE;
+    a->patch_room = xent_ceil_div(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
+    a->packed_room = xent_ceil_div(a->packed_room, CACHE_LINE) * CACHE_LINE;
+    a->sums_room = xent_ceil_div(a->sums_room, CACHE_LINE) * CACHE_LINE;
     a->row_room = tile_pixels(a);
     a->step_room = block_steps(a);
 }
 
 /* Whether vectors of output channels would be emptier than vectors of pixels of a row. */
-static int few_channels(const xent_conv_args *a) { return a->out_channels <= ROWS && a->window.out_w >= a->out_channels; }
+static int few_channels(const xent_conv_args *a)
+{
+    return a->out_channels <= ROWS && a->window.out_w >= a->out_channels;
+}
 
 /* Output channels of a strip: as many as a product takes, or all, rounded up to whole vectors. */
 static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
 {
     const ptrdiff_t lanes = table->vector_bytes / size;
-    return least(table->strip_bytes / size, xent_pieces(a->out_channels, lanes) * lanes);
+    return xent_min(table->strip_bytes / size, xent_ceil_div(a->out_channels, lanes) * lanes);
 }
 
 /* Make a block of grad_weight smaller until it has at most `steps` taps, and no more than are of use. */
 static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
 {
     const xent_window *w = &a->window;
-    a->block_columns = least(a->block_columns, steps);
-    a->block_rows = a->block_columns < w->kernel_w ? 1 : least(a->block_rows, most(1, steps / w->kernel_w));
+    a->block_columns = xent_min(a->block_columns, steps);
+    a->block_rows = a->block_columns < w->kernel_w ? 1 : xent_min(a->block_rows, xent_max(1, steps / w->kernel_w));
     a->block_channels = a->block_columns < w->kernel_w || a->block_rows < w->kernel_h
                             ? 1
-                            : even(a->in_channels, least(a->block_channels, least(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
+                            : even(a->in_channels, xent_min(a->block_channels,
+                                                            xent_min(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
 }
 
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = few_channels(a) ||
-                     (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
+    a->pixel_lanes =
+        few_channels(a) || (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
     a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
-    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
-    const ptrdiff_t found = tiles * xent_pieces(a->groups, a->group_chunk);
-    a->strip_chunk = even(strips, strips / most(1, xent_pieces(ENOUGH, most(found, 1))));
+    const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
+    a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
-    if (xent_blocks(a) > 1) a->strip_chunk = most(1, least(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    if (xent_blocks(a) > 1)
+        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     make_room(a);
-    return (xent_plan){.chunks = found * xent_pieces(strips, a->strip_chunk), .scratch = scratch_bytes(a, size),
-                       .pack_chunks = a->groups * strips, .packed = packed_bytes(a, strips, size)};
+    return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
+                       .scratch = scratch_bytes(a, size),
+                       .pack_chunks = a->groups * strips,
+                       .packed = packed_bytes(a, strips, size)};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)
@@ -176,24 +182,24 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
     cut_steps(a, SUMS_BYTES / size / a->width);
-    const ptrdiff_t pixels = tile_pixels(a), strips = xent_pieces(a->out_channels, a->width), tiles = xent_tiles(a);
+    const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
-    a->strip_chunk = even(strips, least(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
-    const ptrdiff_t ranges = blocks * xent_pieces(strips, a->strip_chunk);
+    a->strip_chunk = even(strips, xent_min(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
+    const ptrdiff_t ranges = blocks * xent_ceil_div(strips, a->strip_chunk);
     cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
-    const ptrdiff_t found = ranges * xent_pieces(a->groups, a->group_chunk);
-    const ptrdiff_t room = PARTIAL_BYTES / most(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
-    a->tile_chunk = even(tiles, xent_pieces(tiles, most(1, least(xent_pieces(ENOUGH, found), room))));
+    const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
+    const ptrdiff_t room = PARTIAL_BYTES / xent_max(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
     a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);
-    const ptrdiff_t partials = xent_pieces(tiles, a->tile_chunk);
+    const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
     return (xent_plan){.chunks = found * partials, .scratch = scratch_bytes(a, size), .partials = partials};
 }
 
 xent_plan xent_plan_merge(xent_merge_args *a)
 {
     a->chunk = XENT_CHUNK;
-    return (xent_plan){.chunks = xent_pieces(a->size, a->chunk),
-                       .threads = most(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
+    return (xent_plan){.chunks = xent_ceil_div(a->size, a->chunk),
+                       .threads = xent_max(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
 }

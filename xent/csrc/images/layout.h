@@ -14,9 +14,8 @@
 #ifndef XENT_LAYOUT_H
 #define XENT_LAYOUT_H
 
+#include "base.h"
 #include "table.h"
-
-#define XENT_INLINE static inline __attribute__((always_inline, unused))
 
 enum { CACHE_LINE = 64 };
 
@@ -25,48 +24,49 @@ typedef struct {
 } xent_span;
 
 /* Piece number `index` of [0, size), cut every `piece`. */
-XENT_INLINE xent_span xent_cut(ptrdiff_t size, ptrdiff_t piece, ptrdiff_t index)
+ALWAYS_INLINE xent_span xent_cut(ptrdiff_t size, ptrdiff_t piece, ptrdiff_t index)
 {
     const ptrdiff_t begin = index * piece, rest = size - begin;
     return (xent_span){begin, rest < piece ? rest : piece};
 }
-XENT_INLINE ptrdiff_t xent_pieces(ptrdiff_t size, ptrdiff_t piece) { return (size + piece - 1) / piece; }
 
 typedef struct {
     xent_span images, rows, columns;
 } xent_tile;
 
-XENT_INLINE ptrdiff_t xent_tiles(const xent_conv_args *a)
+ALWAYS_INLINE ptrdiff_t xent_tiles(const xent_conv_args *a)
 {
-    return xent_pieces(a->images, a->tile_images) * xent_pieces(a->window.out_h, a->tile_rows) *
-           xent_pieces(a->window.out_w, a->tile_columns);
+    return xent_ceil_div(a->images, a->tile_images) * xent_ceil_div(a->window.out_h, a->tile_rows) *
+           xent_ceil_div(a->window.out_w, a->tile_columns);
 }
 
-XENT_INLINE xent_tile xent_tile_at(const xent_conv_args *a, ptrdiff_t index)
+ALWAYS_INLINE xent_tile xent_tile_at(const xent_conv_args *a, ptrdiff_t index)
 {
-    const ptrdiff_t columns = xent_pieces(a->window.out_w, a->tile_columns), rows = xent_pieces(a->window.out_h, a->tile_rows);
+    const ptrdiff_t columns = xent_ceil_div(a->window.out_w, a->tile_columns),
+                    rows = xent_ceil_div(a->window.out_h, a->tile_rows);
     return (xent_tile){xent_cut(a->images, a->tile_images, index / columns / rows),
                        xent_cut(a->window.out_h, a->tile_rows, index / columns % rows),
                        xent_cut(a->window.out_w, a->tile_columns, index % columns)};
 }
-XENT_INLINE ptrdiff_t xent_tile_pixels(const xent_tile *t) { return t->images.n * t->rows.n * t->columns.n; }
+ALWAYS_INLINE ptrdiff_t xent_tile_pixels(const xent_tile *t) { return t->images.n * t->rows.n * t->columns.n; }
 
 typedef struct {
     xent_span channels;
-    xent_window window;       /* with the block's taps only */
-    ptrdiff_t first, depth;   /* its steps [first, first + depth) of all channels * taps: they follow each other */
+    xent_window window;     /* with the block's taps only */
+    ptrdiff_t first, depth; /* its steps [first, first + depth) of all channels * taps: they follow each other */
 } xent_block;
 
-XENT_INLINE ptrdiff_t xent_blocks(const xent_conv_args *a)
+ALWAYS_INLINE ptrdiff_t xent_blocks(const xent_conv_args *a)
 {
-    return xent_pieces(a->in_channels, a->block_channels) * xent_pieces(a->window.kernel_h, a->block_rows) *
-           xent_pieces(a->window.kernel_w, a->block_columns);
+    return xent_ceil_div(a->in_channels, a->block_channels) * xent_ceil_div(a->window.kernel_h, a->block_rows) *
+           xent_ceil_div(a->window.kernel_w, a->block_columns);
 }
 
-XENT_INLINE xent_block xent_block_at(const xent_conv_args *a, ptrdiff_t index)
+ALWAYS_INLINE xent_block xent_block_at(const xent_conv_args *a, ptrdiff_t index)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t columns = xent_pieces(w->kernel_w, a->block_columns), rows = xent_pieces(w->kernel_h, a->block_rows);
+    const ptrdiff_t columns = xent_ceil_div(w->kernel_w, a->block_columns),
+                    rows = xent_ceil_div(w->kernel_h, a->block_rows);
     const xent_span i = xent_cut(w->kernel_h, a->block_rows, index / columns % rows);
     const xent_span j = xent_cut(w->kernel_w, a->block_columns, index % columns);
     xent_block b = {.channels = xent_cut(a->in_channels, a->block_channels, index / columns / rows), .window = *w};
@@ -84,7 +84,7 @@ typedef struct {
     ptrdiff_t stride, dilation, period, phases, length;
 } xent_axis;
 
-XENT_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation)
+ALWAYS_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation)
 {
     ptrdiff_t a = stride, b = dilation;
     while (b) {
@@ -101,25 +101,26 @@ typedef struct {
     ptrdiff_t image_step, channel_step;
 } xent_patch;
 
-XENT_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t item_size)
+ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns,
+                                       ptrdiff_t item_size)
 {
     xent_patch p = {xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
                     xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w), 0, 0};
     const ptrdiff_t line = CACHE_LINE / item_size;
     p.image_step = p.rows.phases * p.columns.phases * p.rows.length * p.columns.length;
     /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches. */
-    p.channel_step = (xent_pieces(images * p.image_step, line) | 1) * line;
+    p.channel_step = (xent_ceil_div(images * p.image_step, line) | 1) * line;
     return p;
 }
 
 /* Where the first tap's input of a tile's pixel lies; the next column's is one further. */
-XENT_INLINE ptrdiff_t xent_pixel_offset(const xent_patch *p, ptrdiff_t image, ptrdiff_t row)
+ALWAYS_INLINE ptrdiff_t xent_pixel_offset(const xent_patch *p, ptrdiff_t image, ptrdiff_t row)
 {
     return image * p->image_step + row * p->columns.length;
 }
 
 /* The offsets of all pixels of a tile in a patch. */
-XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int32_t *at)
+ALWAYS_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int32_t *at)
 {
     for (ptrdiff_t m = 0; m < t->images.n; m++)
         for (ptrdiff_t r = 0; r < t->rows.n; r++)
@@ -128,8 +129,8 @@ XENT_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, int
 
 /* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct` these lie in the
  * output itself, and the last vector of a row ends with it: it may overlap the one before, which gives the same numbers again. */
-XENT_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p, ptrdiff_t lanes, int direct,
-                                     int32_t *at, ptrdiff_t *places)
+ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
+                                       ptrdiff_t lanes, int direct, int32_t *at, ptrdiff_t *places)
 {
     ptrdiff_t v = 0;
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
@@ -137,22 +138,23 @@ XENT_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t
             for (ptrdiff_t q = 0; q < t->columns.n; q += lanes, v++) {
                 const ptrdiff_t last = t->columns.n - lanes, first = direct && q > last ? last : q;
                 at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
-                places[v] = direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
+                places[v] =
+                    direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
             }
         }
     }
 }
 
 /* Those of all taps of a block. */
-XENT_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
+ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;
     const ptrdiff_t taps = b->window.kernel_h * b->window.kernel_w, phase = y->length * x->length;
     int32_t *first = at;
     for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
         for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
-            *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase + i * y->dilation / y->stride * x->length +
-                              j * x->dilation / x->stride);
+            *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase +
+                              i * y->dilation / y->stride * x->length + j * x->dilation / x->stride);
     for (ptrdiff_t k = taps; k < b->depth; k++) first[k] = first[k - taps] + (int32_t)p->channel_step;
 }
 

@@ -3,11 +3,18 @@
  * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j) sees in
  * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
  */
+#ifndef XENT_WINDOW_H
+#define XENT_WINDOW_H
+
+#include "base.h"
+#include "table.h"
 
 /* How many of the numbers x0, x0 + stride, ... are below `limit`. */
 ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
 {
-    return x0 >= limit ? 0 : stride == 1 ? limit - x0 : (limit - x0 + stride - 1) / stride; /* a division takes its time */
+    return x0 >= limit   ? 0
+           : stride == 1 ? limit - x0
+                         : (limit - x0 + stride - 1) / stride; /* a division takes its time */
 }
 
 /* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside
@@ -19,8 +26,8 @@ typedef struct {
 ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_t j)
 {
     const ptrdiff_t y = i * w->dilation_h - w->top, x = j * w->dilation_w - w->left;
-    return (xent_view){y, x, xent_least(w->out_w, xent_count_below(x, w->stride_w, 0)),
-                       xent_least(w->out_w, xent_count_below(x, w->stride_w, w->width))};
+    return (xent_view){y, x, xent_min(w->out_w, xent_count_below(x, w->stride_w, 0)),
+                       xent_min(w->out_w, xent_count_below(x, w->stride_w, w->width))};
 }
 
 /* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next ones
@@ -41,16 +48,19 @@ ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { ret
 ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
 {
     if (start + (kernel - 1) * step < size) return kernel; /* as most do: no division */
-    return xent_least(kernel, xent_count_below(start, step, size));
+    return xent_min(kernel, xent_count_below(start, step, size));
 }
 
 /* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad says so, what
  * lies beyond the padding (ceil_mode) never does. */
-ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after, int include)
+ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after,
+                                         int include)
 {
-    const ptrdiff_t end = xent_least(start + kernel, size + padding_after);
-    return include ? end - start : xent_least(end, size) - xent_most(start, 0);
+    const ptrdiff_t end = xent_min(start + kernel, size + padding_after);
+    return include ? end - start : xent_min(end, size) - xent_max(start, 0);
 }
 
 /* Floor of a / b, for b > 0. */
 ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+#endif

@@ -1,9 +1,14 @@
-/* transpose.h: rows to columns and back, in registers. Included once per real type.
+/* transpose.h: rows to columns and back, in registers, for the real types.
  *
  * PIECE classes (16 bytes) of LANES positions are loaded, so that piece k of vector i belongs to position PIECE k + i; mixing
  * the vectors pairwise puts the positions of one class next to each other, within each piece and so in the whole vector. The last
  * piece of a row ends with the row: it may overlap the one before, which reads and writes nothing outside and is the same number.
  */
+#include "begin.h"
+
+#if !defined(XENT_TRANSPOSE_H) && !defined(STORED_AS_16)
+#define XENT_TRANSPOSE_H
+
 #define PIECE (16 / (ptrdiff_t)sizeof(T))
 
 ALWAYS_INLINE void NAME(load_classes)(const T *rows, ptrdiff_t step, V classes[PIECE])
@@ -42,7 +47,7 @@ static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns,
     ptrdiff_t p = 0;
     for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             NAME(load_classes)(rows + p * row_step + first, row_step, v);
             for (int k = 0; k < PIECE; k++) v_store(columns + (first + k) * step + p, v[k]);
@@ -61,7 +66,7 @@ static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptr
     ptrdiff_t p = 0;
     for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_least(c, classes - PIECE);
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = v_load(columns + (first + k) * step + p);
             NAME(store_classes)(rows + p * row_step + first, row_step, v);
@@ -70,3 +75,5 @@ static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptr
     for (; p < positions; p++)
         for (ptrdiff_t c = 0; c < classes; c++) rows[p * row_step + c] = columns[c * step + p];
 }
+
+#endif

@@ -11,6 +11,13 @@
  * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first empty, and
  * for short sums, which it does not have to turn around.
  */
+#include "begin.h"
+#include "simd/stored.h"
+#include "simd/transpose.h"
+#include "table.h"
+
+#if !defined(XENT_PRODUCT_H) && !defined(STORED_AS_16)
+#define XENT_PRODUCT_H
 
 /* A loop over register blocks must be unrolled whole, or the sums live on the stack. */
 #if defined(__clang__)
@@ -19,17 +26,24 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Vectors of a row of sums: with ROWS of them, as many as leave registers for the operands. */
+#if defined(__aarch64__)
+#define VECTORS 4
+#else
+#define VECTORS 2
+#endif
+
 typedef struct {
     const T *patch, *packed;
     const int32_t *rows, *steps; /* offsets in the patch: of rows, or of vectors of pixels; of steps */
     ptrdiff_t depth;             /* steps */
     ptrdiff_t width;             /* numbers of `packed` for each step */
     T *sums;
-    ptrdiff_t sums_step;         /* from row to row */
-    int accumulate;              /* add to what is in sums, at the end: blocks of a long sum are summed apart */
+    ptrdiff_t sums_step; /* from row to row */
+    int accumulate;      /* add to what is in sums, at the end: blocks of a long sum are summed apart */
     /* Where lanes are pixels: */
-    const ptrdiff_t *places;     /* of the vectors, in a row of sums */
-    const T *bias;               /* one per row, added at the end, or NULL */
+    const ptrdiff_t *places; /* of the vectors, in a row of sums */
+    const T *bias;           /* one per row, added at the end, or NULL */
     int relu;
 } NAME(product);
 
@@ -65,7 +79,8 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
     for (int r = 0; r < rows; r++) {
         UNROLL
         for (int v = 0; v < vectors; v++) {
-            T *to = p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
+            T *to =
+                p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
             if (p->accumulate) sum[r][v] = v_load(to) + sum[r][v];
             v_store(to, pixels ? NAME(finished)(sum[r][v], p->bias ? p->bias + r : NULL, p->relu) : sum[r][v]);
         }
@@ -73,20 +88,23 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
 }
 
 /* `blocks` blocks of `rows` rows, from row `first` on; lanes are channels. */
-#define ROW_BLOCKS(rows, vectors)                                                                                        \
-    case rows * WIDEST + vectors - 1:                                                                                    \
-        for (; blocks > 0; blocks--, first += rows) NAME(block_product)(p, first, rows, vectors, 0);                     \
+#define ROW_BLOCKS(rows, vectors)                                                                                      \
+    case (rows) * WIDEST + (vectors) - 1:                                                                              \
+        for (; blocks > 0; blocks--, first += rows) NAME(block_product)(p, first, rows, vectors, 0);                   \
         break;
 
-static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t blocks, ptrdiff_t rows, ptrdiff_t vectors)
+static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t blocks, ptrdiff_t rows,
+                             ptrdiff_t vectors)
 {
     switch (rows * WIDEST + vectors - 1) {
+        /* clang-format off */
         ROW_BLOCKS(1, 1) ROW_BLOCKS(2, 1) ROW_BLOCKS(3, 1) ROW_BLOCKS(4, 1) ROW_BLOCKS(5, 1) ROW_BLOCKS(6, 1)
         ROW_BLOCKS(1, 2) ROW_BLOCKS(2, 2) ROW_BLOCKS(3, 2) ROW_BLOCKS(4, 2) ROW_BLOCKS(5, 2) ROW_BLOCKS(6, 2)
 #if VECTORS > 2
         ROW_BLOCKS(1, 3) ROW_BLOCKS(2, 3) ROW_BLOCKS(3, 3) ROW_BLOCKS(4, 3) ROW_BLOCKS(5, 3) ROW_BLOCKS(6, 3)
         ROW_BLOCKS(1, 4) ROW_BLOCKS(2, 4) ROW_BLOCKS(3, 4) ROW_BLOCKS(4, 4) ROW_BLOCKS(5, 4) ROW_BLOCKS(6, 4)
 #endif
+        /* clang-format on */
     }
 }
 #undef ROW_BLOCKS
@@ -94,27 +112,30 @@ static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t 
 /* All rows, in blocks of nearly equal height: five or six rows keep both units busy, a rest of one or two would not. */
 static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_most(blocks, 1), taller = rows - height * blocks;
+    const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_max(blocks, 1),
+                    taller = rows - height * blocks;
     NAME(row_blocks)(p, 0, taller, height + 1, vectors);
     NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
 }
 
 /* All vectors of pixels, for `rows` <= ROWS output channels. The fewer rows, the more vectors at once: eight sums keep both units
  * busy, and twelve with their operands fill sixteen registers. */
-#define PIXEL_BLOCK(rows, vectors)                                                                                       \
-    case rows * WIDEST + vectors - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
+#define PIXEL_BLOCK(rows, vectors)                                                                                     \
+    case (rows) * WIDEST + (vectors) - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
 
 static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
     static const int8_t most[ROWS + 1] = {0, 8, 4, 3, 3, 2, 2};
     for (ptrdiff_t first = 0; first < vectors; first += most[rows]) {
-        switch (rows * WIDEST + xent_least(most[rows], vectors - first) - 1) {
+        switch (rows * WIDEST + xent_min(most[rows], vectors - first) - 1) {
+            /* clang-format off */
             PIXEL_BLOCK(1, 1) PIXEL_BLOCK(1, 2) PIXEL_BLOCK(1, 3) PIXEL_BLOCK(1, 4)
             PIXEL_BLOCK(1, 5) PIXEL_BLOCK(1, 6) PIXEL_BLOCK(1, 7) PIXEL_BLOCK(1, 8)
             PIXEL_BLOCK(2, 1) PIXEL_BLOCK(2, 2) PIXEL_BLOCK(2, 3) PIXEL_BLOCK(2, 4)
             PIXEL_BLOCK(3, 1) PIXEL_BLOCK(3, 2) PIXEL_BLOCK(3, 3)
             PIXEL_BLOCK(4, 1) PIXEL_BLOCK(4, 2) PIXEL_BLOCK(4, 3)
             PIXEL_BLOCK(5, 1) PIXEL_BLOCK(5, 2) PIXEL_BLOCK(6, 1) PIXEL_BLOCK(6, 2)
+            /* clang-format on */
         }
     }
 }
@@ -123,8 +144,8 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
 /* ---- into and out of packed form --------------------------------------------------------------------------------------- */
 
 /* packed[k * packed_step + lane] = source[lane * lane_step + k * step] for lane < lanes and 0 up to `width`, for n steps. */
-static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lanes, ptrdiff_t width,
-                       T *packed, ptrdiff_t packed_step)
+static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lanes,
+                       ptrdiff_t width, T *packed, ptrdiff_t packed_step)
 {
     ptrdiff_t lane = 0;
     if (lane_step == 1 && lanes >= LANES) {
@@ -134,7 +155,7 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
     } else if (step == 1 && n >= PIECE) {
         for (; lane + LANES <= lanes; lane += LANES) {
             for (ptrdiff_t k = 0; k < n; k += PIECE) {
-                const ptrdiff_t first = xent_least(k, n - PIECE); /* the last piece may overlap */
+                const ptrdiff_t first = xent_min(k, n - PIECE); /* the last piece may overlap */
                 V v[PIECE];
                 NAME(load_classes)(source + lane * lane_step + first, lane_step, v);
                 for (int i = 0; i < PIECE; i++) v_store(packed + (first + i) * packed_step + lane, v[i]);
@@ -144,7 +165,7 @@ static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptr
     for (ptrdiff_t k = 0; lane < width && k < n; k++) {
         T *row = packed + k * packed_step;
         for (ptrdiff_t l = lane; l < lanes; l++) row[l] = source[l * lane_step + k * step];
-        for (ptrdiff_t l = xent_most(lane, lanes); l < width; l++) row[l] = 0;
+        for (ptrdiff_t l = xent_max(lane, lanes); l < width; l++) row[l] = 0;
     }
 }
 
@@ -154,15 +175,15 @@ ALWAYS_INLINE void NAME(put_pixels)(T *out, V v, ptrdiff_t n, ptrdiff_t step)
     if (step == 1)
         NAME(store)(out, v, n);
     else
-        for (ptrdiff_t k = 0; k < xent_least(n, LANES); k++) out[k * step] = v[k];
+        for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) out[k * step] = v[k];
 }
 
 /* sums (pixel, lane) to out (channel, pixel): n pixels and `channels` lanes. Reads whole vectors of rows. */
-static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdiff_t channels, T *out, ptrdiff_t channel_step,
-                         ptrdiff_t step, const T *bias, int relu)
+static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdiff_t channels, T *out,
+                         ptrdiff_t channel_step, ptrdiff_t step, const T *bias, int relu)
 {
     for (ptrdiff_t c = 0; c < channels; c += PIECE) {
-        const ptrdiff_t some = xent_least(PIECE, channels - c);
+        const ptrdiff_t some = xent_min(PIECE, channels - c);
         ptrdiff_t p = 0;
         for (; step == 1 && some == PIECE && p + LANES <= n; p += LANES) { /* nearly all of them */
             V v[PIECE];
@@ -174,8 +195,10 @@ static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdif
             V v[PIECE];
             NAME(load_classes)(sums + p * sums_step + c, sums_step, v);
             for (int i = 0; i < some; i++)
-                NAME(put_pixels)(out + (c + i) * channel_step + p * step, NAME(finished)(v[i], bias ? bias + c + i : NULL, relu),
-                                 n - p, step);
+                NAME(put_pixels)(out + (c + i) * channel_step + p * step,
+                                 NAME(finished)(v[i], bias ? bias + c + i : NULL, relu), n - p, step);
         }
     }
 }
+
+#endif

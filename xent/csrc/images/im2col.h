@@ -1,11 +1,12 @@
 /* im2col.h: rows of the im2col matrix, gathered and scattered, an output row at a time. These pieces are short: what is
  * left over after whole vectors is copied as one more vector, which ends with the piece and overlaps the one before. */
+#include "begin.h"
+#include "images/window.h"
+#include "simd/stored.h"
+#include "table.h"
 
-ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
-ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
-{
-    if (n > 0) NAME(store)(p, v, n);
-}
+#if !defined(XENT_IM2COL_H) && !defined(STORED_AS_16)
+#define XENT_IM2COL_H
 
 /* to[k] = from[k * stride] for k < n. `stride` is a constant where it is 1 or 2. */
 ALWAYS_INLINE void NAME(take)(T *to, const T *from, ptrdiff_t n, ptrdiff_t stride)
@@ -22,7 +23,8 @@ ALWAYS_INLINE void NAME(take)(T *to, const T *from, ptrdiff_t n, ptrdiff_t strid
         from += 2 * (n - LANES) - 1; /* nothing after the last number is read */
         v_store(to + n - LANES, v_odds(v_load(from), v_load(from + LANES)));
     } else if (stride == 2) {
-        const V low = NAME(load_part)(from, 2 * n - 1, zero), high = NAME(load_part)(from + LANES, 2 * n - 1 - LANES, zero);
+        const V low = NAME(load_part)(from, 2 * n - 1, zero),
+                high = NAME(load_part)(from + LANES, 2 * n - 1 - LANES, zero);
         NAME(store_part)(to, v_evens(low, high), n);
     } else {
         for (; k < n; k++) to[k] = from[k * stride];
@@ -57,8 +59,8 @@ ALWAYS_INLINE void NAME(clear_edges)(T *row, xent_piece piece)
         NAME(store_part)(row, zero, piece.n);
         return;
     }
-    for (ptrdiff_t k = 0; k < piece.low; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
-    for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_least(k, piece.n - LANES), zero);
+    for (ptrdiff_t k = 0; k < piece.low; k += LANES) v_store(row + xent_min(k, piece.n - LANES), zero);
+    for (ptrdiff_t k = piece.high; k < piece.n; k += LANES) v_store(row + xent_min(k, piece.n - LANES), zero);
 }
 
 /* row[k] = the input under offset (i, j) at output pixel k, 0 outside the image. */
@@ -117,3 +119,5 @@ static void NAME(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
         }
     }
 }
+
+#endif

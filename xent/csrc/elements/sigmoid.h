@@ -25,8 +25,19 @@
  * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
  * are broadcast.
  */
+#include "begin.h"
+#include "position.h"
+#include "simd/exp.h"
+#include "simd/log.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "table.h"
+
+#ifndef XENT_SIGMOID_H
+#define XENT_SIGMOID_H
+
 #ifndef SIGMOID_BLOCK
-#define SIGMOID_BLOCK 512 /* elements: the blocks of all operands stay in an L1 cache of 32 KiB */
+#define SIGMOID_BLOCK 512      /* elements: the blocks of all operands stay in an L1 cache of 32 KiB */
 enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
 #endif
 
@@ -34,19 +45,18 @@ enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
 /* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and ln 2. As
  * log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
 #if XENT_REAL == 32
-static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2, 0x1.e65a280000000p-3};
-#define HEAD_START 32 /* 2^32 e^-104 is a normal number */
-#define OTHER_REAL double
-#define OTHER_CODE XENT_F64
-#define OWN_CODE XENT_F32
+static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2,
+                                     0x1.e65a280000000p-3};
+typedef double NAME(other_real);
 #else
-static const T NAME(log_half_w)[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2, 0x1.c71c72dfa1e8cp-3,
-                                     0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3, 0x1.0e8c0fc2c6077p-3, 0x1.169e53265dd01p-3};
-#define HEAD_START 128 /* 2^128 e^-746 is */
-#define OTHER_REAL float
-#define OTHER_CODE XENT_F32
-#define OWN_CODE XENT_F64
+static const T NAME(log_half_w)[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2,
+                                     0x1.c71c72dfa1e8cp-3, 0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3,
+                                     0x1.0e8c0fc2c6077p-3, 0x1.169e53265dd01p-3};
+typedef float NAME(other_real);
 #endif
+#define OWN_CODE BY_TYPE(XENT_F32, XENT_F64)
+#define OTHER_CODE BY_TYPE(XENT_F64, XENT_F32)
+#define HEAD_START BY_TYPE(32, 128) /* 2^32 e^-104 is a normal number, and so is 2^128 e^-746 */
 
 ALWAYS_INLINE V NAME(log1p_to_1)(V e)
 {
@@ -96,7 +106,8 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 }
 
 /* n elements from i on, at most a vector. */
-ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
+ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum,
+                                       NAME(logistic_way) way)
 {
     const V zero = {0}, one = NAME(set)(1), z = NAME(load)(b->x + i, n, zero), given = NAME(load)(b->t + i, n, zero);
     V t = given, s = one - given;
@@ -147,7 +158,8 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
 }
 
 /* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
-ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum, NAME(logistic_way) way)
+ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum,
+                                       NAME(logistic_way) way)
 {
     const NAME(logistic) b = *options;
     NAME(sum) own = *sum;
@@ -163,7 +175,8 @@ static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *
     const V zero = {0};
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES)
-        for (int k = 0; k < 2 * LANES; k += LANES) v_store(e + i + k, NAME(exp_below_1)(-v_abs(v_load(x + i + k)), raised));
+        for (int k = 0; k < 2 * LANES; k += LANES)
+            v_store(e + i + k, NAME(exp_below_1)(-v_abs(v_load(x + i + k)), raised));
     for (; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(x + i, n - i, zero)), raised));
 }
 
@@ -172,7 +185,8 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
 {
     _Alignas(64) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
     NAME(exps_of_sizes)(b->x, n, b->raised, e);
-    for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES) v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
+    for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
+        v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
     b->e = e, b->log_1_e = log_1_e;
 #define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
 #define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
@@ -190,13 +204,14 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
 static void NAME(lay_out)(const xent_factor *f, T *room)
 {
     if (f->data && f->repeat == 1 && f->count <= SIGMOID_BLOCK)
-        for (ptrdiff_t k = 0; k < SIGMOID_BLOCK + f->count; k++) room[k] = k < f->count ? ((const T *)f->data)[k] : room[k - f->count];
+        for (ptrdiff_t k = 0; k < SIGMOID_BLOCK + f->count; k++)
+            room[k] = k < f->count ? ((const T *)f->data)[k] : room[k - f->count];
 }
 
 /* How many elements from i on have factors in one stretch of memory: n at most. */
 ALWAYS_INLINE ptrdiff_t NAME(stretch)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n)
 {
-    return f->data && f->repeat == 1 && f->count > SIGMOID_BLOCK ? xent_least(n, f->count - i % f->count) : n;
+    return f->data && f->repeat == 1 && f->count > SIGMOID_BLOCK ? xent_min(n, f->count - i % f->count) : n;
 }
 
 /* The factors of n elements from i on, in `room` if they must be laid out. */
@@ -207,7 +222,7 @@ static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T 
     if (f->repeat == 1) return (f->count <= SIGMOID_BLOCK ? room : data) + i % f->count;
     for (ptrdiff_t k = 0, end; k < n; k = end) {
         const T value = data[(i + k) / f->repeat % f->count];
-        end = xent_least(n, k + f->repeat - (i + k) % f->repeat);
+        end = xent_min(n, k + f->repeat - (i + k) % f->repeat);
         for (ptrdiff_t m = k; m < end; m++) room[m] = value;
     }
     return room;
@@ -215,24 +230,24 @@ static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T 
 
 /* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The numbers are the
  * caller's memory, which another thread may write to: whatever they are, they index nothing. */
-#define READ_INTEGERS(bits)                                                                                              \
-    static ptrdiff_t NAME(read_i##bits)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *t)                      \
-    {                                                                                                                    \
-        const uint##bits##_t *p = (const uint##bits##_t *)a->target + i;                                                 \
-        const uint##bits##_t other = (uint##bits##_t)a->ignore_index;                                                    \
-        uint##bits##_t bad = 0;                                                                                          \
-        ptrdiff_t ignored = 0;                                                                                           \
-        if (!a->ignoring) {                                                                                              \
-            for (ptrdiff_t k = 0; k < n; k++) bad |= p[k] & (uint##bits##_t)~1, t[k] = p[k] ? 1 : 0;                     \
-            return bad ? -1 : n;                                                                                         \
-        }                                                                                                                \
-        for (ptrdiff_t k = 0; k < n; k++) {                                                                              \
-            const uint##bits##_t v = p[k];                                                                               \
-            ignored += v == other;                                                                                       \
-            bad |= v == other ? 0 : v & (uint##bits##_t)~1;                                                              \
-            t[k] = v == other ? -1 : v ? 1 : 0;                                                                          \
-        }                                                                                                                \
-        return bad ? -1 : n - ignored;                                                                                   \
+#define READ_INTEGERS(bits)                                                                                            \
+    static ptrdiff_t NAME(read_i##bits)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *t)                    \
+    {                                                                                                                  \
+        const uint##bits##_t *p = (const uint##bits##_t *)a->target + i;                                               \
+        const uint##bits##_t other = (uint##bits##_t)a->ignore_index;                                                  \
+        uint##bits##_t bad = 0;                                                                                        \
+        ptrdiff_t ignored = 0;                                                                                         \
+        if (!a->ignoring) {                                                                                            \
+            for (ptrdiff_t k = 0; k < n; k++) bad |= p[k] & (uint##bits##_t) ~1, t[k] = p[k] ? 1 : 0;                  \
+            return bad ? -1 : n;                                                                                       \
+        }                                                                                                              \
+        for (ptrdiff_t k = 0; k < n; k++) {                                                                            \
+            const uint##bits##_t v = p[k];                                                                             \
+            ignored += v == other;                                                                                     \
+            bad |= v == other ? 0 : v & (uint##bits##_t) ~1;                                                           \
+            t[k] = v == other ? -1 : v ? 1 : 0;                                                                        \
+        }                                                                                                              \
+        return bad ? -1 : n - ignored;                                                                                 \
     }
 READ_INTEGERS(8)
 READ_INTEGERS(16)
@@ -241,7 +256,7 @@ READ_INTEGERS(64)
 #undef READ_INTEGERS
 
 /* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. */
-static ptrdiff_t NAME(read_floats)(const OTHER_REAL *p, ptrdiff_t n, T *t)
+static ptrdiff_t NAME(read_floats)(const NAME(other_real) *p, ptrdiff_t n, T *t)
 {
     int good = 1;
     for (ptrdiff_t k = 0; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k];
@@ -293,10 +308,11 @@ static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff
     case XENT_I16: *counted = NAME(read_i16)(a, i, n, room); return t;
     case XENT_I32: *counted = NAME(read_i32)(a, i, n, room); return t;
     case XENT_I64: *counted = NAME(read_i64)(a, i, n, room); return t;
-    case OTHER_CODE: *counted = NAME(read_floats)((const OTHER_REAL *)a->target + i, n, room); return t;
+    case OTHER_CODE: *counted = NAME(read_floats)((const NAME(other_real) *)a->target + i, n, room); return t;
     case OWN_CODE: t = (const T *)a->target + i; break;
     default: /* the type of the logits */
-        for (ptrdiff_t k = 0; k < n; k += LANES) v_store(room + k, KERNEL(load)((const S *)a->target + i + k, n - k, zero));
+        for (ptrdiff_t k = 0; k < n; k += LANES)
+            v_store(room + k, KERNEL(load)((const S *)a->target + i + k, n - k, zero));
     }
     *counted = NAME(check_targets)(t, n);
     return t;
@@ -305,21 +321,24 @@ static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff
 static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_sigmoid_args *a = (const xent_sigmoid_args *)args;
-    const ptrdiff_t first = chunk * a->chunk, end = xent_least(first + a->chunk, a->size);
+    const ptrdiff_t first = chunk * a->chunk, end = xent_min(first + a->chunk, a->size);
     const int power = a->gamma == 0 ? PLAIN : a->gamma == 1 || a->gamma == 2 ? SQUARE : POWER;
-    _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK], upstream[2 * SIGMOID_BLOCK];
+    _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
+        upstream[2 * SIGMOID_BLOCK];
     NAME(logistic) b = NAME(logistic_of)(a);
     NAME(sum) sum = {{0}, {0}};
     int64_t counted = 0;
     (void)scratch;
-    NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights), NAME(lay_out)(&a->upstream, upstream);
+    NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights),
+        NAME(lay_out)(&a->upstream, upstream);
     for (ptrdiff_t i = first, n; i < end; i += n) {
         ptrdiff_t good;
-        n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_least(SIGMOID_BLOCK, end - i)));
+        n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_min(SIGMOID_BLOCK, end - i)));
         b.t = KERNEL(targets)(a, i, n, targets, &good);
         counted = good < 0 || counted < 0 ? -1 : counted + good;
         if (!a->value && !a->out) continue;
-        b.weight = NAME(factors)(&a->weight, i, n, weights), b.pos_weight = NAME(factors)(&a->pos_weight, i, n, pos_weights);
+        b.weight = NAME(factors)(&a->weight, i, n, weights),
+        b.pos_weight = NAME(factors)(&a->pos_weight, i, n, pos_weights);
         b.upstream = NAME(factors)(&a->upstream, i, n, upstream);
         b.losses = a->losses ? (T *)a->losses + i : NULL;
 #ifdef STORED_AS_16
@@ -337,3 +356,5 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     a->partial[chunk] = NAME(sum_total)(&sum);
     a->counted[chunk] = counted;
 }
+
+#endif

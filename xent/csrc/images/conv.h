@@ -1,0 +1,213 @@
+/* conv.h: convolution as products over an im2col matrix that never exists (layout.h, product.h): the forward pass; the gradients
+ * are in conv_backward.h.
+ *
+ * For one image and group, with W (O, K), K = C kh kw, X = im2col(x) (K, P) and the output's gradient G (O, P):
+ *
+ *   forward       Y  = W X + bias
+ *   grad_weight   W' = sum over images of G X^T
+ *   grad_x        a forward convolution of G with the weights turned around, for each phase of the stride (conv.py)
+ *
+ * In both products X is the operand that is read through tables of offsets: in the first its pixels are the rows of the sums and its
+ * taps the steps, in the second the other way round. The other operand, W or G, is packed with its output channels side by side.
+ * Where that would leave lanes empty, or the sums are so short that turning them around would show, lanes are pixels instead.
+ *
+ * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
+ */
+#include "begin.h"
+#include "images/layout.h"
+#include "images/patch.h"
+#include "images/product.h"
+#include "simd/stored.h"
+#include "table.h"
+
+#if !defined(XENT_CONV_H) && !defined(STORED_AS_16)
+#define XENT_CONV_H
+
+/* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step, takes 24 KiB with
+ * AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came within 2 %. */
+#define STEPS_AT_ONCE 384
+
+/* The pieces of this thread's scratch. */
+typedef struct {
+    T *patch, *packed, *sums;
+    ptrdiff_t *places;
+    int32_t *rows, *steps;
+} NAME(room);
+
+ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
+{
+    T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
+    ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
+    int32_t *rows = (int32_t *)(places + (a->pixel_lanes ? a->row_room : 0));
+    return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
+}
+
+/* ---- weights to their packed form: a chunk is a strip of output channels of a group -------------------------------------- */
+
+static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), group = chunk / strips;
+    const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = a->in_channels * taps;
+    const T *weight = (const T *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
+    T *packed = (T *)a->packed + chunk * steps * a->width;
+    /* Weights that lie evenly are packed at once: a row of taps, all of a channel, or all channels. */
+    const int rows = a->weight_i == w->kernel_w * a->weight_j, all = rows && a->weight_in == taps * a->weight_j;
+    const ptrdiff_t run = all ? steps : rows ? taps : w->kernel_w;
+    (void)scratch;
+    for (ptrdiff_t k = 0; k < steps; k += run) {
+        const T *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
+        T *target = packed + k * a->width;
+        if (a->weight_j == -1) /* the same numbers, in the order in which they lie */
+            NAME(pack)(source - (run - 1), a->weight_out, 1, run, strip.n, a->width, target + (run - 1) * a->width,
+                       -a->width);
+        else
+            NAME(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+
+/* Where output pixel 0 of a tile goes, for a channel of a group. */
+ALWAYS_INLINE T *NAME(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
+{
+    return (T *)a->out + (t->images.begin * a->groups * a->out_channels + channel) * a->out_size + a->out_first +
+           t->rows.begin * a->out_row + t->columns.begin * a->out_step;
+}
+
+/* The finished sums of channels [channel, channel + n) of a group to memory, run by run of neighbouring pixels. */
+static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
+                          ptrdiff_t sums_step)
+{
+    const ptrdiff_t all = a->groups * a->out_channels;
+    const T *bias = a->bias ? (const T *)a->bias + channel : NULL;
+    const int whole = a->out_step == 1 && a->out_row == t->columns.n; /* rows follow each other: one run */
+    const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < runs; r++, sums += pixels * sums_step) {
+            T *out = NAME(place_of)(a, t, channel) + (m * all) * a->out_size + r * a->out_row;
+            NAME(unpack)(sums, sums_step, pixels, n, out, a->out_size, a->out_step, bias, a->relu);
+        }
+    }
+}
+
+/* The same where lanes are pixels: sums (channel, vector). */
+static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
+                                 const T *sums, ptrdiff_t sums_step)
+{
+    for (ptrdiff_t c = 0; c < n; c++) {
+        const T *from = sums + c * sums_step, *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
+        T *plane = NAME(place_of)(a, t, channel + c);
+        for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
+            for (ptrdiff_t r = 0; r < t->rows.n; r++)
+                for (ptrdiff_t q = 0; q < t->columns.n; q += LANES, from += LANES)
+                    NAME(put_pixels)(plane + r * a->out_row + q * a->out_step,
+                                     NAME(finished)(v_load(from), bias, a->relu), t->columns.n - q, a->out_step);
+    }
+}
+
+/* Whether sums are complete when they leave the registers, and whole vectors of them can go to the output. */
+ALWAYS_INLINE int NAME(is_direct)(const xent_conv_args *a, const xent_tile *t)
+{
+    return a->out_step == 1 && t->columns.n >= LANES && xent_blocks(a) == 1;
+}
+
+ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
+{
+    return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
+}
+
+/* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the last. */
+static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
+                                  ptrdiff_t n, int last, NAME(product) *p)
+{
+    const ptrdiff_t pieces = xent_ceil_div(b->depth, STEPS_AT_ONCE), piece = xent_ceil_div(b->depth, pieces);
+    const T *packed = p->packed;
+    const int32_t *steps = p->steps;
+    p->sums_step = a->width;
+    for (ptrdiff_t k = 0; k < b->depth; k += piece) {
+        p->packed = packed + k * a->width;
+        p->steps = steps + k;
+        p->depth = xent_min(piece, b->depth - k);
+        p->accumulate = b->first + k > 0;
+        NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
+    }
+    if (last) NAME(deliver)(a, t, channel, n, p->sums, a->width);
+}
+
+static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
+                                ptrdiff_t n, int last, NAME(product) *p)
+{
+    const ptrdiff_t vectors = NAME(vectors_of)(t);
+    const int direct = NAME(is_direct)(a, t);
+    p->depth = b->depth;
+    p->accumulate = b->first > 0;
+    p->sums_step = direct ? a->out_size : vectors * LANES;
+    if (direct) {
+        p->sums = NAME(place_of)(a, t, channel);
+        p->bias = a->bias ? (const T *)a->bias + channel : NULL;
+        p->relu = a->relu;
+    }
+    NAME(multiply_pixels)(p, n, vectors);
+    if (last && !direct) NAME(deliver_pixels)(a, t, channel, n, p->sums, p->sums_step);
+}
+
+/* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
+static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
+                               xent_span strips, int last, const NAME(room) *room)
+{
+    const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width),
+                    steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    const ptrdiff_t sums = a->width * (a->pixel_lanes ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
+        NAME(product) p = {.patch = room->patch,
+                           .rows = room->rows,
+                           .steps = room->steps,
+                           .places = room->places,
+                           .width = a->width,
+                           .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
+                           .packed =
+                               (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
+        if (a->pixel_lanes)
+            NAME(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+        else
+            NAME(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+    }
+}
+
+/* The tables of a tile and a block. */
+static void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                              const NAME(room) *room)
+{
+    if (a->pixel_lanes)
+        xent_vector_offsets(a, t, g, LANES, NAME(is_direct)(a, t), room->rows, room->places);
+    else
+        xent_pixel_offsets(t, g, room->rows);
+    xent_tap_offsets(b, g, room->steps);
+}
+
+/* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
+static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const NAME(room) room = NAME(room_in)(a, scratch);
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
+    const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges % several);
+    const xent_tile t = xent_tile_at(a, chunk / ranges / several);
+    for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
+        for (ptrdiff_t k = 0; k < blocks; k++) {
+            const xent_block b = xent_block_at(a, k);
+            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            if (blocks > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
+            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
+            NAME(conv2d_block)(a, &t, &b, group, some, k == blocks - 1, &room);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,207 @@
+/* conv_backward.h: the gradients of convolution by weights and bias (conv.h says how: grad_x is a forward convolution). */
+#include "begin.h"
+#include "images/conv.h"
+#include "images/layout.h"
+#include "images/patch.h"
+#include "images/product.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "table.h"
+
+#if !defined(XENT_CONV_BACKWARD_H) && !defined(STORED_AS_16)
+#define XENT_CONV_BACKWARD_H
+
+/* The gradient of channel `channel` at the tile's first pixel of image `m`. */
+ALWAYS_INLINE const T *NAME(grad_at)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t m,
+                                     ptrdiff_t row)
+{
+    const xent_window *w = &a->window;
+    return (const T *)a->grad +
+           (((t->images.begin + m) * a->groups * a->out_channels + channel) * w->out_h + t->rows.begin + row) *
+               w->out_w +
+           t->columns.begin;
+}
+
+/* The gradient of a tile, channels [channel, channel + n): (pixel, channel). */
+static void NAME(pack_grad)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, T *packed)
+{
+    const ptrdiff_t size = a->window.out_h * a->window.out_w;
+    const int whole = t->columns.n == a->window.out_w; /* rows follow each other: one run */
+    const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
+    for (ptrdiff_t m = 0; m < t->images.n; m++)
+        for (ptrdiff_t r = 0; r < runs; r++, packed += pixels * a->width)
+            NAME(pack)(NAME(grad_at)(a, t, channel, m, r), size, 1, pixels, n, a->width, packed, a->width);
+}
+
+static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
+                                     xent_span strips, int accumulate, const NAME(room) *room)
+{
+    NAME(product) p = {.patch = room->patch,
+                       .packed = room->packed,
+                       .rows = room->steps,
+                       .steps = room->rows,
+                       .depth = xent_tile_pixels(t),
+                       .width = a->width,
+                       .sums_step = a->width,
+                       .accumulate = accumulate};
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_min(a->width, a->out_channels - channel);
+        p.sums = room->sums + s * b->depth * a->width;
+        NAME(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
+        NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
+    }
+}
+
+/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at once, so that
+ * each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at every call. */
+#define DOT_TAPS 5
+#define DOT_CHANNELS 2
+
+typedef struct {
+    const xent_conv_args *a;
+    const xent_tile *t;
+    const xent_patch *g;
+    const T *patch;
+    ptrdiff_t sums_step;
+    int accumulate;
+} NAME(dots);
+
+/* n pixels of one vector. */
+ALWAYS_INLINE void NAME(dot_vector)(const T *grad, ptrdiff_t size, const T *x, const int32_t *at, ptrdiff_t n,
+                                    V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
+{
+    const V zero = {0};
+    V factor[DOT_CHANNELS];
+    UNROLL
+    for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * size, n, zero);
+    UNROLL
+    for (int k = 0; k < taps; k++) {
+        const V v = NAME(load)(x + at[k], n, zero); /* what lies behind may be no number */
+        UNROLL
+        for (int o = 0; o < channels; o++) sum[k][o] = v_fma(v, factor[o], sum[k][o]);
+    }
+}
+
+ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps,
+                                   int channels)
+{
+    const xent_tile *t = d->t;
+    const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
+    V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        for (ptrdiff_t r = 0; r < t->rows.n; r++) {
+            const T *grad = NAME(grad_at)(d->a, t, channel, m, r), *x = d->patch + xent_pixel_offset(d->g, m, r);
+            ptrdiff_t q = 0;
+            for (; q + LANES <= t->columns.n; q += LANES)
+                NAME(dot_vector)(grad + q, size, x + q, at, LANES, sum, taps, channels);
+            if (q < t->columns.n) NAME(dot_vector)(grad + q, size, x + q, at, t->columns.n - q, sum, taps, channels);
+        }
+    }
+    for (int k = 0; k < taps; k++)
+        for (int o = 0; o < channels; o++)
+            sums[o * d->sums_step + k] = v_reduce_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
+}
+
+static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                   const xent_patch *g, ptrdiff_t group, int accumulate, const NAME(room) *room)
+{
+    const NAME(dots) d = {a, t, g, room->patch, b->depth, accumulate};
+    for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
+        for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
+            const ptrdiff_t channel = group * a->out_channels + o;
+            const ptrdiff_t channels = xent_min(DOT_CHANNELS, a->out_channels - o),
+                            taps = xent_min(DOT_TAPS, b->depth - k);
+            T *sums = room->sums + o * b->depth + k;
+            switch (taps * DOT_CHANNELS + channels - 1) {
+                /* clang-format off */
+#define CASE(t, c) \
+    case (t) * DOT_CHANNELS + (c) - 1: NAME(dot_block)(&d, channel, room->steps + k, sums, t, c); break;
+                CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
+                CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
+#undef CASE
+                /* clang-format on */
+            }
+        }
+    }
+}
+
+/* The finished sums of a block to `out`, (partial, O, K). */
+static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptrdiff_t partial, ptrdiff_t group,
+                               xent_span strips, const T *sums)
+{
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    T *out = (T *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
+    if (a->pixel_lanes) {
+        for (ptrdiff_t o = 0; o < a->out_channels; o++)
+            memcpy(out + o * steps, sums + o * b->depth, (size_t)b->depth * sizeof(T));
+        return;
+    }
+    for (ptrdiff_t s = 0; s < strips.n; s++) {
+        const ptrdiff_t channel = (strips.begin + s) * a->width;
+        NAME(unpack)(sums + s * b->depth * a->width, a->width, b->depth, xent_min(a->width, a->out_channels - channel),
+                     out + channel * steps, steps, 1, NULL, 0);
+    }
+}
+
+/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last fastest. */
+static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const NAME(room) room = NAME(room_in)(a, scratch);
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
+    const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
+    const xent_block b = xent_block_at(a, chunk / ranges % blocks);
+    const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges / blocks % several);
+    const ptrdiff_t partial = chunk / ranges / blocks / several;
+    const xent_span tiles = xent_cut(xent_tiles(a), a->tile_chunk, partial);
+    for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
+        for (ptrdiff_t k = 0; k < tiles.n; k++) {
+            const xent_tile t = xent_tile_at(a, tiles.begin + k);
+            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            if (tiles.n > 1 || group == groups.begin) {
+                if (!a->pixel_lanes) xent_pixel_offsets(&t, &g, room.rows);
+                xent_tap_offsets(&b, &g, room.steps);
+            }
+            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
+            if (a->pixel_lanes)
+                NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
+            else
+                NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
+        }
+        NAME(deliver_grad)(a, &b, partial, group, some, room.sums);
+    }
+}
+
+/* out[i] = sum of x[partial][i] over the partial sums of grad_weight, in double; a chunk is a range of i. */
+static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_merge_args *a = (const xent_merge_args *)args;
+    const xent_span some = xent_cut(a->size, a->chunk, chunk);
+    const T *x = (const T *)a->x + some.begin;
+    T *out = (T *)a->out + some.begin;
+    (void)scratch;
+    for (ptrdiff_t i = 0; i < some.n; i++) {
+        double sum = 0;
+        for (ptrdiff_t k = 0; k < a->partials; k++) sum += (double)x[k * a->size + i];
+        out[i] = (T)sum;
+    }
+}
+
+/* ---- grad_bias: a chunk is one output channel ---------------------------------------------------------------------------- */
+
+static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    const ptrdiff_t pixels = a->window.out_h * a->window.out_w, channels = a->groups * a->out_channels;
+    const V zero = {0};
+    NAME(sum) sum = {{0}, {0}};
+    (void)scratch;
+    for (ptrdiff_t image = 0; image < a->images; image++) {
+        const S *grad = (const S *)a->grad + (image * channels + chunk) * pixels;
+        for (ptrdiff_t p = 0; p < pixels; p += LANES) NAME(sum_add)(&sum, NAME(load)(grad + p, pixels - p, zero));
+    }
+    ((T *)a->out)[chunk] = (T)NAME(sum_total)(&sum);
+}
+
+#endif

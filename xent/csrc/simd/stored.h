@@ -1,0 +1,82 @@
+/* stored.h: numbers in memory as vectors of the type computed with: a 16-bit float is converted here, and nowhere else. */
+#include "begin.h"
+#include "simd/transpose.h"
+
+#ifndef XENT_STORED_H
+#define XENT_STORED_H
+
+/* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
+#ifdef STORED_AS_16
+ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill)
+{
+    if (n >= LANES) return KERNEL(v_load)(p);
+    S some[LANES] = {0};
+    for (ptrdiff_t k = 0; k < n; k++) some[k] = p[k];
+    const V v = KERNEL(v_load)(some);
+    for (ptrdiff_t k = 0; k < n; k++) fill[k] = v[k];
+    return fill;
+}
+ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
+{
+    S some[LANES];
+    if (n >= LANES) {
+        KERNEL(v_store)(p, v);
+        return;
+    }
+    KERNEL(v_store)(some, v);
+    for (ptrdiff_t k = 0; k < n; k++) p[k] = some[k];
+}
+ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
+ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
+/* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not turned. */
+ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+{
+    T turned[PIECE][LANES];
+    for (int k = 0; k < LANES * PIECE; k++)
+        turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
+    for (int k = 0; k < PIECE; k++) classes[k] = v_load(turned[k]);
+}
+ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+{
+    for (int k = 0; k < LANES * PIECE; k++)
+        KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
+}
+#else
+ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill) { return n >= LANES ? v_load(p) : v_load_n(p, n, fill); }
+ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
+{
+    if (n >= LANES)
+        v_store(p, v);
+    else
+        v_store_n(p, v, n);
+}
+ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
+ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
+ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+{
+    NAME(load_classes)(rows, step, classes);
+}
+ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+{
+    NAME(store_classes)(rows, step, classes);
+}
+#endif
+
+#ifndef STORED_AS_16
+/* The same where n may be 0 or less. */
+ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
+ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
+{
+    if (n > 0) NAME(store)(p, v, n);
+}
+
+/* The mask of the first n lanes. */
+ALWAYS_INLINE VM NAME(first)(ptrdiff_t n)
+{
+    T index[LANES];
+    for (int k = 0; k < LANES; k++) index[k] = (T)k;
+    return m_gt(NAME(set)((T)n), v_load(index));
+}
+#endif
+
+#endif
