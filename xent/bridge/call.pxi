@@ -28,15 +28,18 @@ cdef class LossCall:
     cdef double factor  # of the gradient
     cdef xent_labels found
 
-    cdef int open(self, data, str name, axis, int wants) except -1:
-        """Data, and the class axis unless that is None."""
+    cdef int open(self, data, str name, int wants) except -1:
+        """Data of which each element has a loss, unless a class axis follows."""
         self.x, self.name, self.wants, self.factor = floats(data, name), name, wants, 1
         self.target_name = "target"
         self.dtype = code(self.x)
         self.axis = -1
-        if axis is not None:
-            self.axis = axis_of(axis, self.x)
-            self.classes = cnp.PyArray_DIM(self.x, self.axis)
+        return 0
+
+    cdef int take_axis(self, axis) except -1:
+        """The class axis."""
+        self.axis = axis_of(axis, self.x)
+        self.classes = cnp.PyArray_DIM(self.x, self.axis)
         return 0
 
     cdef int take_labels(self, target, ignore_index) except -1:

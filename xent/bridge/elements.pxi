@@ -40,14 +40,14 @@ cdef double bound_of(clip, double high) except? -1:
 
 def mse_loss(pred, target, out, grad_output, int wants, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(pred, "pred", None, wants)
+    call.open(pred, "pred", wants)
     call.take_floats(target)
     return loss_of_elements(call, XENT_MSE, out, grad_output, 0, None, reduction)
 
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(probs, "probs", None, wants)
+    call.open(probs, "probs", wants)
     call.take_floats(target)
     if weight is not None:
         call.weight = _check.broadcast(weight, "weight", (<object>call.x).shape, call.x.dtype, "probs")
@@ -57,7 +57,8 @@ def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, cli
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef xent_label_losses_args a
-    call.open(probs, "probs", axis, wants)
+    call.open(probs, "probs", wants)
+    call.take_axis(axis)
     call.take_target(target, None)
     call.count(None, None)
     a.loss.kind, a.loss.clip = XENT_LABEL_CROSS_ENTROPY, bound_of(clip, 1.0)
@@ -71,7 +72,8 @@ def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, 
 
 def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(log_probs, "log_probs", axis, wants)
+    call.open(log_probs, "log_probs", wants)
+    call.take_axis(axis)
     call.take_floats(target)
     kind = XENT_KL_DIV_LOG if _check.flag(log_target, "log_target") else XENT_KL_DIV
     return loss_of_classes(call, kind, out, grad_output, 0, base, reduction)
@@ -79,7 +81,8 @@ def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, bas
 
 def entropy(probs, axis, base):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(probs, "probs", axis, VALUE)
+    call.open(probs, "probs", VALUE)
+    call.take_axis(axis)
     return loss_of_classes(call, XENT_ENTROPY, None, None, 0, base, "none")
 
 
@@ -122,17 +125,18 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
 cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base, reduction):
     """A loss of elements, or of classes whose positions are reduced."""
     cdef xent_element_losses_args a
+    cdef xent_loss loss
     cdef xent_plan plan
     cdef cnp.ndarray x, grad
     cdef double few[STACK_PARTIALS]
     cdef double total = 0
-    memset(&a, 0, sizeof(a))
-    fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, real_code(call.dtype))
+    fill_loss(call, &loss, kind, clip, base, reduction, grad_output, out, real_code(call.dtype))
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0)
     x = call.working()
     grad = call.working_grad(x)
     operands = walk_elements(call, &a, x, grad)
+    a.loss = loss
     plan = xent_plan_elements(&a)
     partial = room_for(plan.chunks, few)
     try:
@@ -145,7 +149,7 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
             PyMem_Free(partial)
     operands.deliver(call, grad)
     call.narrow(grad)
-    return call.finish(total / a.loss.unit)
+    return call.finish(total / loss.unit)
 
 
 @cython.final
@@ -206,7 +210,8 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     cdef xent_loss loss
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double t
-    call.open(student_logits, "student_logits", axis, wants)
+    call.open(student_logits, "student_logits", wants)
+    call.take_axis(axis)
     call.take_floats(teacher_logits, "teacher_logits")
     if call.classes == 0 and positions_of(call.x, call.axis):
         raise _check.no_class("student_logits", (<object>call.x).shape)

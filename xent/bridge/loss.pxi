@@ -31,7 +31,8 @@ cdef softmax_loss(
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double smoothing, t, cap, curvature
     cdef cnp.ndarray offset
-    call.open(logits, "logits", axis, wants)
+    call.open(logits, "logits", wants)
+    call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     smoothing = real(label_smoothing, "label_smoothing", 0, 1)
     a.z_loss, a.gamma = real(z_loss, "z_loss", 0), real(gamma, "gamma", 0)
@@ -43,7 +44,7 @@ cdef softmax_loss(
     call.take_target(target, ignore_index)
     if a.gamma != 0 and (call.labels is None or smoothing != 0):
         raise _check.gamma_without_labels(call.labels is None)
-    curvature = 1 if hessian is None or is_word(hessian, "diagonal") else _check.curvature(hessian, call.classes)
+    curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
     call.count(ignore_index, None)
     call.reduce(reduction, grad_output)
     call.make_results(out, hess_out)
@@ -86,6 +87,11 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     return total
 
 
+cdef inline double curvature_of(hessian, Py_ssize_t classes) except? -1:
+    """The factor of p (1 - p) in the second derivatives; 0 for the size of the gradient."""
+    return 1 if is_word(hessian, "diagonal") else _check.curvature(hessian, classes)
+
+
 cdef inline cnp.ndarray log_prior(prior, Py_ssize_t classes, int dtype):
     """The logarithm of a prior, in the two rows of xent_positions; or None."""
     return None if prior is None else in_two(np.log(class_numbers(prior, classes, "prior", True)), dtype)
@@ -100,7 +106,8 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double sums[4]
     cdef cnp.ndarray offset, rank = None, per_label
-    call.open(logits, "logits", axis, VALUE)
+    call.open(logits, "logits", VALUE)
+    call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
     offset = log_prior(prior, call.classes, call.dtype)
@@ -133,7 +140,8 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(log_probs, "log_probs", axis, wants)
+    call.open(log_probs, "log_probs", wants)
+    call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     call.weight = class_numbers(weight, call.classes, "weight")
     call.given, call.labels = target, labels_of(target, call.x, call.axis, ignore_index)

@@ -19,7 +19,7 @@ def sigmoid_cross_entropy(
     cdef double total = 0
     cdef bint transposed, checked, of_counted
     # ---- check ----
-    call.open(logits, "logits", None, wants)
+    call.open(logits, "logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
     factors, pos_factors = element_factors(weight, "weight", call.x), element_factors(pos_weight, "pos_weight", call.x)
     memset(&a, 0, sizeof(a))
@@ -59,7 +59,7 @@ def sigmoid_cross_entropy(
     a.gradient_scale = call.factor / (call.divisor or 1)
     a.value = wants != GRAD
     if call.losses is not None:
-        call.losses = empty_in_c_order(x)
+        call.losses = empty_in_c_order(call.losses.T) if transposed else call.losses
         a.losses = data(call.losses)
     place = call.grad.T if call.grad is not None and transposed else call.grad
     grad = place if place is None or cnp.PyArray_ISCARRAY(place) else empty_in_c_order(x)
