@@ -33,5 +33,8 @@ def divisor(reduction, shape, axis, mass, counted):
 
 def scalar(dtype, total, divisor):
     """Return a sum divided by the divisor, as a NumPy scalar; 0 for a mean over nothing."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.float64(total / divisor if divisor else 0.0).astype(dtype)
+    value = total / divisor if divisor else 0.0
+    if dtype == np.float64 or -3e38 < value < 3e38:  # anything fits
+        return dtype.type(value)
+    with np.errstate(over="ignore"):
+        return np.float64(value).astype(dtype)

@@ -117,7 +117,7 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
-    return None if array is None else np.asarray(array, order="C")
+    return array if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array) else np.asarray(array, order="C")
 
 
 cdef cnp.ndarray empty_in_c_order(cnp.ndarray array):

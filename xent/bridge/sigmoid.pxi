@@ -38,8 +38,7 @@ def sigmoid_cross_entropy(
     # ---- plan: the kernel walks contiguous arrays that all lie in the order of the logits ----
     transposed = cnp.PyArray_IS_F_CONTIGUOUS(call.x) and not cnp.PyArray_IS_C_CONTIGUOUS(call.x)
     x, t = arranged(call.x, transposed), arranged(call.target, transposed)
-    w = fill_factor(&a.weight, factors, (<object>call.x).shape, transposed)
-    c = fill_factor(&a.pos_weight, pos_factors, (<object>call.x).shape, transposed)
+    w, c = fill_factor(&a.weight, factors, call.x, transposed), fill_factor(&a.pos_weight, pos_factors, call.x, transposed)
     if call.upstream is not None:
         upstream = arranged(call.upstream, transposed)
         a.upstream.data, a.upstream.repeat, a.upstream.count = data(upstream), 1, cnp.PyArray_SIZE(x)
@@ -131,15 +130,15 @@ cdef bint is_trailing_shape(cnp.ndarray array, cnp.ndarray x) noexcept:
     return True
 
 
-cdef cnp.ndarray fill_factor(xent_factor *f, cnp.ndarray factors, tuple shape, bint transposed):
+cdef cnp.ndarray fill_factor(xent_factor *f, cnp.ndarray factors, cnp.ndarray x, bint transposed):
     """Return the memory of factors such that that of element i is flat[i // repeat % count]; None for no factors."""
     f.data = NULL
     if factors is None:
         return None
-    if not transposed and (<object>factors).shape == shape[len(shape) - cnp.PyArray_NDIM(factors) :]:
-        array, f.repeat, f.count = arranged(factors, False), 1, max(cnp.PyArray_SIZE(factors), 1)
+    if not transposed and is_trailing_shape(factors, x):
+        array, f.repeat, f.count = factors, 1, max(cnp.PyArray_SIZE(factors), 1)
     else:
-        array, f.repeat, f.count = pattern(factors, shape, transposed)
+        array, f.repeat, f.count = pattern(factors, (<object>x).shape, transposed)
     f.data = data(<cnp.ndarray>array)
     return array
 
@@ -160,4 +159,4 @@ cdef tuple pattern(cnp.ndarray factors, tuple shape, bint transposed):
 
 cdef cnp.ndarray arranged(cnp.ndarray array, bint transposed):
     """An array as a contiguous one in C order, or its transpose."""
-    return np.asarray((<object>array).T if transposed else array, order="C")
+    return in_c_order((<object>array).T if transposed else array)
