@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base import Peer, with_reused_output
+from .base import Peer, with_output
 from .libraries import THREADS, jax, onnx, onnxruntime, sklearn_loss, special, torch
 
 
@@ -42,7 +42,7 @@ class XentInPlace(Peer):
 
     def value(self, function, x, *arrays):
         out = x.copy()
-        return Restored(partial(function, out, *arrays, out=out), lambda: np.copyto(out, x))
+        return Restored(partial(function, out, *arrays, out), lambda: np.copyto(out, x))
 
 
 class NumPy(Peer):
@@ -77,7 +77,7 @@ class Torch(Peer):
         return torch.from_numpy(array)
 
     def value(self, function, *arrays):
-        return self.without_record(with_reused_output(function, *arrays), *arrays)
+        return self.without_record(function, *with_output(function, arrays))
 
     def without_record(self, function, *arrays):
         def call():

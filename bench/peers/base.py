@@ -19,11 +19,12 @@ def _identifier(operator):
     return re.sub(r"\W+", "_", operator)
 
 
-def with_reused_output(function, *arrays):
-    """Give a function that has a parameter `out` its own result as that: no call allocates it again."""
-    if "out" not in inspect.signature(function).parameters:
-        return function
-    return partial(function, out=function(*arrays))
+def with_output(function, arrays):
+    """Return arrays and, for a function whose last parameter is `out`, its result, which is reused.
+
+    By position, because Python takes a sixth of a microsecond longer to pass a keyword on.
+    """
+    return (*arrays, function(*arrays)) if "out" in inspect.signature(function).parameters else arrays
 
 
 class Peer:
@@ -43,7 +44,7 @@ class Peer:
 
     def value(self, function, *arrays):
         """Return the call of a function that is timed; it is done when its results can be read."""
-        return partial(with_reused_output(function, *arrays), *arrays)
+        return partial(function, *with_output(function, arrays))
 
     def result(self, result):
         """Return what a function returned as a NumPy array."""
