@@ -289,7 +289,8 @@ def broadcast(value, name, shape, dtype, of):
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, got shape {array.shape}") from None
+        got = f"got shape {array.shape}"
+        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, {got}") from None
 
 
 def top_k(value):
