@@ -1,10 +1,16 @@
 """What every test file shares: dtypes, thread counts and hypothesis settings."""
 
-import hypothesis
-import numpy as np
-import pytest
+import os
 
-import xent
+# Before NumPy is loaded: the threads of OpenBLAS wait for each other by spinning, which takes the processors
+# from the other workers of pytest-xdist.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import xent  # noqa: E402
 
 hypothesis.settings.register_profile(
     "xent", deadline=None, derandomize=True, database=None, max_examples=50, print_blob=False
