@@ -42,7 +42,7 @@ test-peers: $(VENV)/test.stamp $(VENV)/bench.stamp  ## compare every option with
 
 lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
-	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx
+	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx $(wildcard xent/bridge/*.pxi)
 	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
 	$(BIN)/clang-format --dry-run -Werror $(wildcard xent/csrc/*.[ch] xent/csrc/*/*.[ch])
 	$(BIN)/python tools/headers.py
