@@ -26,9 +26,9 @@
  * are broadcast.
  */
 #include "begin.h"
-#include "position.h"
 #include "simd/exp.h"
 #include "simd/log.h"
+#include "simd/real.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
 #include "table.h"
@@ -93,7 +93,7 @@ typedef struct {
 ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V size, V e, V log_1_e)
 {
     const V zero = {0}, one = NAME(set)(1), k = v_select(positive, s, t), j = v_select(positive, t, s);
-    const V mixed = v_max(v_fma(j, e, k), NAME(set)((T)FAINT));
+    const V mixed = v_max(v_fma(j, e, k), NAME(set)(TINY));
     V rest;
     const V most = NAME(log_pair)(mixed, zero, zero, &rest), log_mixed = most + rest;
     const VM right = m_eq(k, zero);

@@ -127,7 +127,7 @@ ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
 }
 
 /* e^(x + low) * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of
- * which matters (position.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above the floor low must be 0. */
+ * which matters (stats.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above the floor low must be 0. */
 ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 {
     VI shifted;

@@ -1,4 +1,4 @@
-/* position.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
+/* stats.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
  * and target terms. For the real types.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
@@ -15,13 +15,13 @@
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
 #include "begin.h"
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 #include "simd/exp.h"
 #include "simd/log.h"
 #include "simd/sums.h"
 
-#if !defined(XENT_POSITION_H) && !defined(STORED_AS_16)
-#define XENT_POSITION_H
+#if !defined(XENT_STATS_H) && !defined(STORED_AS_16)
+#define XENT_STATS_H
 
 typedef struct {
     T top[TILE]; /* m */
@@ -45,7 +45,6 @@ typedef struct {
  * 22 at most, up or down (double: 177). */
 #define HEADROOM BY_TYPE(40, 256)
 #define RAISE BY_TYPE(104, 768)
-#define FAINT BY_TYPE(0x1p-126, 0x1p-1022) /* see make_affine in softmax.h */
 #define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
 static const T NAME(first_guess) = FIRST_GUESS;
 

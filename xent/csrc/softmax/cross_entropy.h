@@ -1,4 +1,4 @@
-/* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of softmax.h.
+/* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of a tile (statistics.h).
  *
  * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label y:
  *
@@ -26,7 +26,15 @@
  * |g_j|.
  */
 #include "begin.h"
-#include "softmax.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/affine.h"
+#include "softmax/cut.h"
+#include "softmax/labels.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "table.h"
 
 #ifndef XENT_CROSS_ENTROPY_H
 #define XENT_CROSS_ENTROPY_H
@@ -102,12 +110,6 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
     }
 }
 
-/* One element of rows or columns, by position and class. */
-ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
-{
-    return rows ? p * step + c : p + c * step;
-}
-
 /* u_c of one class. */
 ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p,
                                          ptrdiff_t c)
@@ -115,65 +117,6 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
     const double target =
         t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
     return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
-}
-
-/* The labels of a tile, and what the losses need of them. */
-typedef struct {
-    ptrdiff_t label[TILE]; /* -1: none */
-    double mass[TILE];     /* peak * w_y, times the focal factor of what is made next, the loss or the gradient */
-    double focal[TILE];    /* the focal factor of the gradient divided by that of the loss */
-    double counted[TILE];  /* 0 where the position is ignored, else 1 */
-    int ignored;           /* whether any is */
-    T x[TILE];             /* x_y */
-    T e[TILE];             /* e_y */
-} KERNEL(labels);
-
-/* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
- * of range now counts as ignored (-1). */
-ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(xent_labels labels, ptrdiff_t classes, ptrdiff_t position)
-{
-    const int64_t given = labels.data[position];
-    return given != labels.ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
-}
-
-/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is copied: no store to
- * a result can be one to it, and it stays in registers. */
-static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double peak, const double *weight, const KERNEL(tile) *t,
-                                KERNEL(labels) *y)
-{
-    const ptrdiff_t n = t->n, first = t->first, per_position = t->rows ? t->x_step : 1, per_class = t->rows ? 1 : t->x_step;
-    const S *x = t->x;
-    int ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++) {
-        const ptrdiff_t label = KERNEL(label_at)(labels, classes, first + p);
-        const int counts = label >= 0;
-        y->label[p] = label;
-        y->counted[p] = counts, ignored |= !counts;
-        y->mass[p] = counts ? peak : 0;
-        y->x[p] = counts ? KERNEL(get)(x + p * per_position + label * per_class) : 0;
-    }
-    for (ptrdiff_t p = 0; weight && p < n; p++)
-        if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];
-    for (ptrdiff_t p = n; p % LANES; p++) y->x[p] = 0;
-    y->ignored = ignored;
-}
-
-static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
-{
-    y->ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++) y->label[p] = -1, y->counted[p] = 1, y->mass[p] = 0;
-}
-
-/* e_y: where the tile kept its exponentials, one of them. */
-static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
-{
-    for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->across, t->exps_step, p, y->label[p])];
-    for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
-    for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
-        const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
-        v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
-    }
 }
 
 /* The focal factors of a tile. */
@@ -192,15 +135,6 @@ ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s
 {
     const double moved = t->moved ? t->moved[p] : 0;
     return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
-}
-
-/* The losses of the positions: to where they are wanted. */
-static void KERNEL(put_per_position)(const xent_per_position *to, const double *loss, ptrdiff_t first, ptrdiff_t n)
-{
-    if (to->data && to->single)
-        for (ptrdiff_t p = 0; p < n; p++) ((float *)to->data)[first + p] = (float)loss[p];
-    else if (to->data)
-        memcpy((double *)to->data + first, loss, (size_t)n * sizeof *loss);
 }
 
 /* The loss of each position: into their sum, and into a->losses. */

@@ -3,7 +3,7 @@
  */
 #include "begin.h"
 #include "simd/stored.h"
-#include "points.h"
+#include "elements/points.h"
 
 #ifndef XENT_ELEMENTS_H
 #define XENT_ELEMENTS_H

@@ -10,7 +10,10 @@
  * is written: the gradient may take the place of x.
  */
 #include "begin.h"
-#include "cross_entropy.h"
+#include "simd/stored.h"
+#include "softmax/labels.h"
+#include "softmax/tile.h"
+#include "table.h"
 
 #ifndef XENT_LABEL_LOSSES_H
 #define XENT_LABEL_LOSSES_H

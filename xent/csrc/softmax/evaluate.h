@@ -10,7 +10,14 @@
  * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
  */
 #include "begin.h"
-#include "cross_entropy.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/cut.h"
+#include "softmax/labels.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "table.h"
 
 #ifndef XENT_EVALUATE_H
 #define XENT_EVALUATE_H

@@ -13,7 +13,13 @@
  * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
  */
 #include "begin.h"
-#include "position_losses.h"
+#include "simd/exp.h"
+#include "simd/sums.h"
+#include "softmax/position_losses.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+#include "table.h"
 
 #ifndef XENT_DISTILLATION_H
 #define XENT_DISTILLATION_H

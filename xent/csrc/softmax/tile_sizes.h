@@ -1,4 +1,4 @@
-/* tile_sizes.h: the sizes of tiles (tile.h) and of their memory, for the plan of a call (softmax_plan.c, compiled once) and for the
+/* tile_sizes.h: the sizes of tiles (tile.h) and of their memory, for the plan of a call (plan.c, compiled once) and for the
  * kernels, which cut their chunks accordingly (cut.h, compiled for each instruction set).
  *
  * Together with the logits and results that belong to them, the arrays of a tile stay within an L1 cache of 32 KiB, or a little
@@ -11,7 +11,7 @@
 
 enum {
     TILE = 128, /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
-    GROUP = 8,  /* vectors that are added up before they reach a wide sum (position.h) */
+    GROUP = 8,  /* vectors that are added up before they reach a wide sum (stats.h) */
     LINE_COLUMNS =
         16, /* positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch */
     ROW_PADDING = GROUP *

@@ -1,7 +1,7 @@
-/* softmax_plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one (tile.h). Everything
+/* plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one (tile.h). Everything
  * depends on shapes and types alone, never on the number of threads.
  */
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 
 /* A chunk of columns of many classes: a tile, for long stretches of memory, but four chunks at least. */
 static ptrdiff_t tile_of_columns(ptrdiff_t count)

@@ -3,7 +3,7 @@
  * What comes after needs the distances d_c = u_c - M from about the largest u, M, and their exponentials. A tile gets both in scratch
  * memory: distances are computed as sums of two numbers, as a rounding error of d would be a relative error of e^d; the exponential is
  * that of the sum, and the distance is then rounded. M is the exact u of the largest logit or, with offsets, the largest of the
- * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (position.h).
+ * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (stats.h).
  *
  * In the scratch a tile lies in rows or, where vectors go across the positions, in columns (tile.h); short rows are turned around. The
  * gradient by x is that by u times
@@ -14,8 +14,8 @@
  */
 #include "begin.h"
 #include "simd/exp.h"
-#include "position.h"
-#include "tile.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
 
 #ifndef XENT_TRANSFORM_H
 #define XENT_TRANSFORM_H

@@ -1,7 +1,7 @@
 /* cut.h: how a chunk of positions is cut into tiles (tile.h), and the loop over them. Included once per stored type. */
 #include "begin.h"
-#include "tile.h"
-#include "transform.h"
+#include "softmax/tile.h"
+#include "softmax/transform.h"
 
 #ifndef XENT_CUT_H
 #define XENT_CUT_H
@@ -120,5 +120,13 @@ static void KERNEL(for_tiles)(const xent_positions *a, ptrdiff_t chunk, void *sc
     (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
     for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
 }
+
+/* The kernel that runs name_tile on the tiles of a chunk. */
+#define TILE_KERNEL(name)                                                                                              \
+    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                         \
+    {                                                                                                                  \
+        KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,                                                \
+                          (KERNEL(functions)){.plain = KERNEL(name##_tile), .packed = NAME(name##_tile)});             \
+    }
 
 #endif

@@ -2,8 +2,11 @@
  * of one pass over a tile.
  */
 #include "begin.h"
-#include "points.h"
-#include "softmax.h"
+#include "elements/points.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/cut.h"
+#include "table.h"
 
 #ifndef XENT_POSITION_LOSSES_H
 #define XENT_POSITION_LOSSES_H

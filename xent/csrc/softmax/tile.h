@@ -17,9 +17,9 @@
  */
 #include "begin.h"
 #include "simd/stored.h"
-#include "position.h"
+#include "softmax/stats.h"
 #include "table.h"
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 
 #ifndef XENT_TILE_H
 #define XENT_TILE_H
@@ -48,7 +48,7 @@ typedef struct {
         const S *target, *grad_in; /* as in xent_positions */
     };
     S *out, *hess;
-    T *exps; /* room for e_c (position.h) */
+    T *exps; /* room for e_c (stats.h) */
     ptrdiff_t x_step, target_step, out_step,
         hess_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
