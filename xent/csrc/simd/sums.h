@@ -73,39 +73,39 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
 
 /* The same with the lanes of `others` added, but for one that holds the largest of them: that is returned. Halves are folded
  * upon each other: the smaller of two lanes joins the sum, the larger goes on. */
-ALWAYS_INLINE T NAME(sum_all_but_one)(const NAME(sum) *acc, V others, double *total, double *low)
+ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
 {
 #if XENT_REAL == 32
     const vf64 a = v_widen_lo(others), b = v_widen_hi(others);
-    double sum[LANES / 2], top[LANES / 2];
+    double sum[LANES / 2], max[LANES / 2];
     v_store(sum, acc->a + acc->b + v_min(a, b));
-    v_store(top, v_max(a, b));
+    v_store(max, v_max(a, b));
     for (int half = LANES / 4; half > 0; half /= 2) {
         for (int k = 0; k < half; k++) {
-            const double x = top[k], y = top[k + half];
+            const double x = max[k], y = max[k + half];
             sum[k] += sum[k + half] + (x < y ? x : y);
-            top[k] = x < y ? y : x;
+            max[k] = x < y ? y : x;
         }
     }
     *total = sum[0], *low = 0;
 #else
-    double sum[LANES], error[LANES], top[LANES];
+    double sum[LANES], error[LANES], max[LANES];
     v_store(sum, acc->a);
     v_store(error, acc->b);
-    v_store(top, others);
+    v_store(max, others);
     for (int half = LANES / 2; half > 0; half /= 2) {
         for (int k = 0; k < half; k++) {
-            const double x = top[k], y = top[k + half];
+            const double x = max[k], y = max[k + half];
             two_sum_add(&sum[k], &error[k], sum[k + half]);
             two_sum_add(&sum[k], &error[k], x < y ? x : y);
             error[k] += error[k + half];
-            top[k] = x < y ? y : x;
+            max[k] = x < y ? y : x;
         }
     }
     *total = sum[0] + error[0];
     *low = (sum[0] - *total) + error[0];
 #endif
-    return (T)top[0];
+    return (T)max[0];
 }
 
 #endif

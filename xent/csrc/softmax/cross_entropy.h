@@ -58,7 +58,7 @@ static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, co
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const S *x = t->x + (t->rows ? p * t->x_step : p);
         const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
-        const V m = t->rows ? NAME(set)(s->top[p]) : v_load(s->top + p);
+        const V m = t->rows ? NAME(set)(s->max_logit[p]) : v_load(s->max_logit + p);
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
         for (; c + GROUP * per <= classes; c += GROUP * per, x += GROUP * step) {
@@ -85,7 +85,7 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
     const V zero = {0}, one = NAME(set)(1);
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
         const S *x = t->x + p * t->x_step, *target = t->target ? t->target + p * t->target_step : NULL;
-        const V m = NAME(set)(s->top[p]);
+        const V m = NAME(set)(s->max_logit[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c += LANES) {
             const ptrdiff_t n = xent_min(LANES, classes - c);
@@ -104,7 +104,8 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
             const V u = KERNEL(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
-            KERNEL(dense_add)(sums, sums + 1, u, v_load(s->top + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
+            KERNEL(dense_add)(sums, sums + 1, u,
+                              v_load(s->max_logit + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
         }
         NAME(sum_lanes)(sums, loss + p, NULL), NAME(sum_lanes)(sums + 1, mass + p, NULL);
     }
@@ -134,7 +135,7 @@ static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(ta
 ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
     const double moved = t->moved ? t->moved[p] : 0;
-    return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
+    return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
 /* The loss of each position: into their sum, and into a->losses. */
@@ -169,7 +170,7 @@ static ptrdiff_t KERNEL(confident_class)(ptrdiff_t classes, const KERNEL(tile) *
 {
     if (!(s->others[p] < 0.25)) return -1;
     for (ptrdiff_t c = 0; c < classes; c++)
-        if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->top[p]) return c;
+        if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->max_logit[p]) return c;
     return -1;
 }
 
@@ -187,7 +188,7 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_min(LANES, long_axis - i);
-            const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i),
+            const V max_logit = t->rows ? NAME(set)(s->max_logit[j]) : v_load(s->max_logit + i),
                     k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
             const V x = KERNEL(load)(t->x + j * t->x_step + i, n, zero);
             V e;
@@ -199,8 +200,8 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
                                      NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
             }
             const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
-            const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
-            const V rest = v_select(m_eq(x, top), of_top, one - p);
+            const V of_max = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
+            const V rest = v_select(m_eq(x, max_logit), of_max, one - p);
             KERNEL(store)(t->hess + j * t->hess_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
         }
     }

@@ -83,11 +83,11 @@ ALWAYS_INLINE NAME(pair)
     for (int k = 0; k < (across ? LANES : 1); k++)
         student[k] = (T)(s->unit[p + k] * s->inverse[p + k]), teacher[k] = (T)(t->unit[p + k] * t->inverse[p + k]);
     if (!across)
-        return (NAME(pair)){.high = NAME(set)(t->top[p] - s->top[p]),
+        return (NAME(pair)){.high = NAME(set)(t->max_logit[p] - s->max_logit[p]),
                             .low = NAME(set)(low[p]),
                             .student = NAME(set)(*student),
                             .teacher = NAME(set)(*teacher)};
-    return (NAME(pair)){.high = v_load(t->top + p) - v_load(s->top + p),
+    return (NAME(pair)){.high = v_load(t->max_logit + p) - v_load(s->max_logit + p),
                         .low = v_load(low + p),
                         .student = v_load(student),
                         .teacher = v_load(teacher)};
@@ -97,7 +97,7 @@ ALWAYS_INLINE NAME(pair)
 static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T *low, ptrdiff_t n)
 {
     for (ptrdiff_t p = 0; p < n; p += LANES) {
-        const V a = v_load(t->top + p), b = (V){0} - v_load(s->top + p);
+        const V a = v_load(t->max_logit + p), b = (V){0} - v_load(s->max_logit + p);
         const V logs =
             (v_load(t->log_total + p) - v_load(s->log_total + p)) + (v_load(t->log_low + p) - v_load(s->log_low + p));
         v_store(low + p, NAME(sum_error)(a, b, a + b) + logs);

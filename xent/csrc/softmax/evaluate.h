@@ -80,7 +80,7 @@ ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, 
 static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
                                  const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
-    const V m = NAME(set)(s->top[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
+    const V m = NAME(set)(s->max_logit[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
     const ptrdiff_t label = y->label[p], block = STRETCH * LANES;
     const S *x = t->x + p * t->x_step;
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
@@ -116,7 +116,7 @@ ALWAYS_INLINE V KERNEL(logits_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdif
 static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
                                     const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
-    const V m = v_load(s->top + p), shift = v_load(s->shift + p);
+    const V m = v_load(s->max_logit + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
     const ptrdiff_t n = xent_min(LANES, t->n - p);
     T coefficients[LANES];
@@ -254,11 +254,11 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.top[p] - y.x[p], term = p_y * gap;
+        const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
-        first[p] = y.x[p] == s.top[p];
+        first[p] = y.x[p] == s.max_logit[p];
     }
     KERNEL(settle)(t, classes, &s, &y, &known, first);
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);

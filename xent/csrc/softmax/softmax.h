@@ -79,7 +79,7 @@ static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes,
 {
     ptrdiff_t p = 0;
     for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
-        const V m = v_load(s->top + p), log_total = v_load(s->log_total + p);
+        const V m = v_load(s->max_logit + p), log_total = v_load(s->log_total + p);
         const S *x = t->x + p * t->x_step;
         S *out = t->out + p * t->out_step;
         V v[PIECE], last[PIECE];
@@ -95,7 +95,7 @@ static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes,
     for (; p < t->n; p++)
         for (ptrdiff_t c = 0; c < classes; c++)
             KERNEL(put)(t->out + p * t->out_step + c,
-                        (KERNEL(get)(t->x + p * t->x_step + c) - s->top[p]) - s->log_total[p]);
+                        (KERNEL(get)(t->x + p * t->x_step + c) - s->max_logit[p]) - s->log_total[p]);
 }
 
 static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
@@ -106,7 +106,7 @@ static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile)
     if (t->across && t->rows)
         KERNEL(log_softmax_turned)(t, a->classes, &s);
     else
-        KERNEL(point_map)(t, a->classes, s.top, s.log_total, KERNEL(log_softmax_point));
+        KERNEL(point_map)(t, a->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
 }
 
 /* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */

@@ -30,7 +30,7 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
         const T v = KERNEL(get)(x + c * step);
         found |= v != v;
     }
-    s->top[p] = m, s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+    s->max_logit[p] = m, s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
@@ -40,7 +40,7 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
                                 T *exps, int shifted)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
-    V tops[2] = {minus_infinity, minus_infinity};
+    V max_logits[2] = {minus_infinity, minus_infinity};
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
         for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(S)) {
@@ -49,17 +49,17 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
         }
         for (int k = 0; k < 2; k++) {
             const V v = KERNEL(load)(x + i + k * LANES, LANES, zero);
-            tops[k] = v_max(v, tops[k]);
+            max_logits[k] = v_max(v, max_logits[k]);
             v_store(exps + i + k * LANES, NAME(exp_scaled)(shifted ? v - offset : v, scale));
         }
     }
     for (; i < n; i += LANES) {
         const V v = KERNEL(load)(x + i, n - i, minus_infinity);
-        tops[0] = v_max(v, tops[0]);
+        max_logits[0] = v_max(v, max_logits[0]);
         v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
     }
     for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
-    return v_reduce_max(v_max(tops[0], tops[1]));
+    return v_reduce_max(v_max(max_logits[0], max_logits[1]));
 }
 
 /* A sum on its way through a row or down a vector of columns. */
@@ -78,11 +78,11 @@ ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T reference)
 }
 
 /* Whether a reference is good for a largest logit; where others came before (`later`), only one that exceeds them matters. */
-ALWAYS_INLINE int KERNEL(good)(T reference, T top, int later)
+ALWAYS_INLINE int KERNEL(good)(T reference, T max_logit, int later)
 {
-    return top <= (reference + RAISE) * LN2 && (later || top >= (reference + HEADROOM) * LN2);
+    return max_logit <= (reference + RAISE) * LN2 && (later || max_logit >= (reference + HEADROOM) * LN2);
 }
-ALWAYS_INLINE T KERNEL(guess_for)(T top) { return KERNEL(exponent)(top) + FIRST_GUESS; }
+ALWAYS_INLINE T KERNEL(guess_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_GUESS; }
 
 /* Go on with another reference. With it change the sum and the n exponentials that were kept so far, if there were any logits but
  * -infinity (`later`): all zeros do not. */
@@ -118,24 +118,24 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY;
-        T top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
-        if (!isinf(top) && !KERNEL(good)(r.reference, top - shift, later)) {
-            KERNEL(rescale)(&r, KERNEL(guess_for)(top - shift), exps, t->kept ? i : 0, later);
-            top = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
+        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
+        if (!isinf(max_logit) && !KERNEL(good)(r.reference, max_logit - shift, later)) {
+            KERNEL(rescale)(&r, KERNEL(guess_for)(max_logit - shift), exps, t->kept ? i : 0, later);
+            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
         }
-        m = top > m ? top : m;
-        NAME(add_losers)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
+        m = max_logit > m ? max_logit : m;
+        NAME(add_all_but_max)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
     }
     *t->guess = r.reference;
-    s->top[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
-    s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+    s->max_logit[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
+    s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
 }
 
 static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     for (ptrdiff_t p = 0; p < t->n; p++) {
         KERNEL(row_statistics)(t, p, classes, 0, s);
-        const T m = s->top[p];
+        const T m = s->max_logit[p];
         if (isinf(m))
             KERNEL(infinite_position)(t->x + p * t->x_step, 1, classes, m, s, p);
         else if (m > (T)LIMIT || m < (T)-LIMIT) /* once more, relative to m */
@@ -154,40 +154,41 @@ ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
 }
 
 /* At most a vector of neighbouring positions. `keeps`: the logits too. */
-ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *top, T *exps, T *logits, int keeps)
+ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *max_logit, T *exps, T *logits,
+                                   int keeps)
 {
     const V v = KERNEL(load)(x, n, NAME(set)((T)-INFINITY));
-    v_store(top, v_max(v, v_load(top)));
+    v_store(max_logit, v_max(v, v_load(max_logit)));
     if (keeps) v_store(logits, v);
     v_store(exps, NAME(exp_scaled)(v, scale));
 }
 
 /* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
  * memory. */
-ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top,
+ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
                                            int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(top + p, minus_infinity);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(max_logit + p, minus_infinity);
     for (ptrdiff_t c = 0; c < classes; c++) {
         const S *x = t->x + c * t->x_step;
         T *exps = t->exps + c * t->exps_step, *logits = keeps ? t->logits + c * t->exps_step : NULL;
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES) {
             __builtin_prefetch(x + t->x_step + p); /* the next class */
-            KERNEL(exps_at)(x + p, LANES, scale, top + p, exps + p, logits + p, keeps);
+            KERNEL(exps_at)(x + p, LANES, scale, max_logit + p, exps + p, logits + p, keeps);
         }
-        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, top + p, exps + p, logits + p, keeps);
+        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, max_logit + p, exps + p, logits + p, keeps);
     }
 }
 
 /* Rows: turned around in registers on the way. */
-ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top,
+ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
                                           int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        V tops = minus_infinity;
+        V max_logits = minus_infinity;
         T *exps = t->exps + p, *logits = keeps ? t->logits + p : NULL;
         if (t->n - p >= LANES && classes >= PIECE) {
             const S *x = t->x + p * t->x_step;
@@ -201,32 +202,32 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
                 }
                 KERNEL(load_turned)(x + first, t->x_step, v);
                 for (int k = 0; k < PIECE; k++) {
-                    tops = v_max(v[k], tops);
+                    max_logits = v_max(v[k], max_logits);
                     if (keeps) v_store(logits + (first + k) * t->exps_step, v[k]);
                     v_store(exps + (first + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
                 }
             }
-            v_store(top + p, tops);
+            v_store(max_logit + p, max_logits);
             continue;
         }
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V v = KERNEL(load_across)(t, p, c, t->n - p, minus_infinity);
-            tops = v_max(v, tops);
+            max_logits = v_max(v, max_logits);
             if (keeps) v_store(logits + c * t->exps_step, v);
             v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
         }
-        v_store(top + p, tops);
+        v_store(max_logit + p, max_logits);
     }
 }
 
-static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *top)
+static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit)
 {
     if (t->rows)
-        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, top, 1)
-                  : KERNEL(exps_of_turned)(t, classes, scale, top, 0);
+        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, max_logit, 1)
+                  : KERNEL(exps_of_turned)(t, classes, scale, max_logit, 0);
     else
-        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, top, 1)
-                  : KERNEL(exps_of_columns)(t, classes, scale, top, 0);
+        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, max_logit, 1)
+                  : KERNEL(exps_of_columns)(t, classes, scale, max_logit, 0);
 }
 
 /* A vector of positions, each with a reference of its own, for logits of all sizes; in blocks of classes where exponentials are not
@@ -249,26 +250,26 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
         for (ptrdiff_t c = 0; c < size; c++)
             v_store(exps + c * step,
                     NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
-        NAME(add_losers)(exps, step, size, &r.sum, &r.largest);
+        NAME(add_all_but_max)(exps, step, size, &r.sum, &r.largest);
     }
-    v_store(s->top + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
+    v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
     v_store(s->peak + p, r.largest);
     NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
     for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
-        if (isinf(s->top[k]))
-            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes, s->top[k],
-                                      s, k);
+        if (isinf(s->max_logit[k]))
+            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes,
+                                      s->max_logit[k], s, k);
 }
 
 /* The exponentials and largest logits, relative to a guess, or to a better one. Returns the reference. */
-static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
+static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit)
 {
     const T reference = *t->guess;
     const V infinity = NAME(set)((T)INFINITY);
-    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(reference)), top);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(reference)), max_logit);
     V most = -infinity, fewest = infinity;
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        const V v = NAME(load)(top + p, t->n - p, v_load(top));
+        const V v = NAME(load)(max_logit + p, t->n - p, v_load(max_logit));
         most = v_max(v, most), fewest = v_min(v, fewest);
     }
     const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
@@ -276,25 +277,25 @@ static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *top)
         return reference;
     const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
     if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;
-    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), top);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), max_logit);
     return *t->guess = better;
 }
 
 static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0};
-    const T reference = t->kept ? KERNEL(guessed_exps)(t, classes, s->top) : 0;
+    const T reference = t->kept ? KERNEL(guessed_exps)(t, classes, s->max_logit) : 0;
     const V least = NAME(set)((reference + HEADROOM) * LN2), most = NAME(set)((reference + RAISE) * LN2);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        for (ptrdiff_t k = t->n; k < p + LANES; k++) s->top[k] = least[0]; /* the lanes after the end are fine */
-        const V m = v_load(s->top + p);
+        for (ptrdiff_t k = t->n; k < p + LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
+        const V m = v_load(s->max_logit + p);
         if (!t->kept || m_any(m_gt(least, m)) || m_any(m_gt(m, most))) {
             KERNEL(mixed_positions)(t, p, classes, s);
             continue;
         }
         KERNEL(running) r;
         KERNEL(start)(&r, reference);
-        NAME(add_losers)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+        NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
         v_store(s->shift + p, zero), v_store(s->reference + p, NAME(set)(reference));
         v_store(s->peak + p, r.largest);
         NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
@@ -309,25 +310,27 @@ static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
         KERNEL(running) r;
         KERNEL(start)(&r, FIRST_GUESS);
         if (t->across) {
-            NAME(add_losers)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
-            v_store(s->top + p, v_load(t->top + p)), v_store(s->shift + p, zero), v_store(s->reference + p, reference);
+            NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+            v_store(s->max_logit + p, v_load(t->max_logit + p)), v_store(s->shift + p, zero),
+                v_store(s->reference + p, reference);
             v_store(s->peak + p, r.largest);
             NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
         } else {
-            NAME(add_losers)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum, &r.largest);
-            s->top[p] = t->top[p], s->shift[p] = 0, s->reference[p] = FIRST_GUESS;
-            s->peak[p] = NAME(sum_all_but_one)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+            NAME(add_all_but_max)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum,
+                                  &r.largest);
+            s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->reference[p] = FIRST_GUESS;
+            s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
         }
     }
     for (ptrdiff_t p = 0; p < t->n; p++)
-        if (isinf(s->top[p]))
-            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes, s->top[p],
-                                      s, p);
+        if (isinf(s->max_logit[p]))
+            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes,
+                                      s->max_logit[p], s, p);
 }
 
 static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    if (t->top)
+    if (t->max_logit)
         KERNEL(made_statistics)(t, classes, s);
     else if (t->across)
         KERNEL(across_statistics)(t, classes, s);

@@ -24,7 +24,7 @@
 #define XENT_STATS_H
 
 typedef struct {
-    T top[TILE]; /* m */
+    T max_logit[TILE]; /* m */
     T shift[TILE];
     T reference[TILE];
     T peak[TILE];          /* e_m; 1 where m is infinite */
@@ -52,30 +52,30 @@ static const T NAME(first_guess) = FIRST_GUESS;
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #define LIMIT BY_TYPE(256.0, 1600.0)
 
-/* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
+/* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is added, so that in the
  * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
  * logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they reach the wide sum. */
-ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
+ALWAYS_INLINE void NAME(add_all_but_max)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
 {
-    V top = *largest; /* a NaN goes into the sum, never into the largest */
+    V max = *largest; /* a NaN goes into the sum, never into the largest */
     ptrdiff_t k = 0;
     for (; k + GROUP <= count; k += GROUP) {
-        V loser[GROUP];
+        V smaller[GROUP];
         for (int i = 0; i < GROUP; i++) {
             const V e = v_load(exps + (k + i) * step);
-            loser[i] = v_min(top, e);
-            top = v_max(e, top);
+            smaller[i] = v_min(max, e);
+            max = v_max(e, max);
         }
         for (int half = GROUP / 2; half > 0; half /= 2)
-            for (int i = 0; i < half; i++) loser[i] = loser[i] + loser[i + half];
-        NAME(sum_add)(sum, loser[0]);
+            for (int i = 0; i < half; i++) smaller[i] = smaller[i] + smaller[i + half];
+        NAME(sum_add)(sum, smaller[0]);
     }
     for (; k < count; k++) {
         const V e = v_load(exps + k * step);
-        NAME(sum_add)(sum, v_min(top, e));
-        top = v_max(e, top);
+        NAME(sum_add)(sum, v_min(max, e));
+        max = v_max(e, max);
     }
-    *largest = top;
+    *largest = max;
 }
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
@@ -109,11 +109,11 @@ ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf6
 static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
 {
     for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
-        s->top[p] = s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+        s->max_logit[p] = s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
         s->rest[p] = s->rest_low[p] = 0;
     }
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V m = v_load(s->top + i), peak = v_load(s->peak + i);
+        const V m = v_load(s->max_logit + i), peak = v_load(s->peak + i);
 #if XENT_REAL == 32
         const ptrdiff_t half = LANES / 2;
         vf64 a, a_low, a_complement, b, b_low, b_complement;
@@ -137,7 +137,7 @@ static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
 /* m + log1p(R), rounded once. */
 ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
 {
-    const V m = v_load(s->top + i), log_total = v_load(s->log_total + i), sum = m + log_total;
+    const V m = v_load(s->max_logit + i), log_total = v_load(s->log_total + i), sum = m + log_total;
     const V low = NAME(sum_error)(m, log_total, sum) + v_load(s->log_low + i);
     return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(sum)), sum + low, sum);
 }
@@ -152,7 +152,7 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
 {
     const V zero = {0}, infinity = NAME(set)((T)INFINITY);
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
+        const V m = v_load(s->max_logit + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
         const V gap = m - x, loss = gap + log_total;
         const V low =
             NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));

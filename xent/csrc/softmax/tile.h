@@ -59,7 +59,7 @@ typedef struct {
     T *logits;          /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
-    const T *top;
+    const T *max_logit;
     const double *moved;
 } KERNEL(tile);
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their address is that of the

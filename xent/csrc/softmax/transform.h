@@ -120,21 +120,21 @@ ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transform
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_top)(V tops, NAME(transformation) way)
+ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) way)
 {
-    return way.across ? tops : NAME(set)(v_reduce_max(tops));
+    return way.across ? max : NAME(set)(v_reduce_max(max));
 }
 
 ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
 {
-    V tops[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
+    V max_logit[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
     ptrdiff_t c = 0;
     for (; !way.across && c + 2 * LANES <= l->classes; c += 2 * LANES) {
         for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
-        for (int k = 0; k < 2; k++) tops[k] = v_max(v_load(l->x + c + k * LANES), tops[k]);
+        for (int k = 0; k < 2; k++) max_logit[k] = v_max(v_load(l->x + c + k * LANES), max_logit[k]);
     }
-    for (; c < l->classes; c += way.across ? 1 : LANES) tops[0] = v_max(NAME(logits_at)(l, c, way), tops[0]);
-    return NAME(line_top)(v_max(tops[0], tops[1]), way);
+    for (; c < l->classes; c += way.across ? 1 : LANES) max_logit[0] = v_max(NAME(logits_at)(l, c, way), max_logit[0]);
+    return NAME(line_max)(v_max(max_logit[0], max_logit[1]), way);
 }
 
 ALWAYS_INLINE V NAME(if_finite)(V v)
@@ -154,10 +154,10 @@ ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transfor
 }
 
 /* The distances of `count` vectors from class c on, of capped logits from the largest of them; to d and, what is left, to exps. The
- * exponentials of all come first: one after the other, each turn would wait for its division. Returns the larger of them and `tops`. */
+ * exponentials of all come first: one after the other, each turn would wait for its division. Returns the larger of them and `max_distance`. */
 #define CAPPED 8 /* vectors at most: some hundred instructions each, of which a processor looks some hundreds ahead */
 ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
-                                       NAME(transformation) way, V tops)
+                                       NAME(transformation) way, V max_distance)
 {
     const ptrdiff_t per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
     vf64 e[CAPPED][2], u[2];
@@ -173,30 +173,31 @@ ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform
         V d = u[0] - l->peak[0], low = NAME(sum_error)(u[0], (V){0} - l->peak[0], d);
 #endif
         if (way.offset) d = NAME(add_offset)(l, c, way, d, &low);
-        tops = v_max(d, tops);
+        max_distance = v_max(d, max_distance);
         v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
     }
-    return tops;
+    return max_distance;
 }
 
 /* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken from them. */
 ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest, NAME(transformation) way)
 {
     const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
-    V low, tops = NAME(set)((T)-INFINITY);
+    V low, max_distance = NAME(set)((T)-INFINITY);
     for (int k = 0; way.capped && k < PARTS; k++) {
         const vf64 z = NAME(ratio)(f, largest, k);
         l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
     }
     for (ptrdiff_t c = 0; way.capped && c < classes; c += CAPPED * per)
-        tops = NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), way, tops);
+        max_distance =
+            NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), way, max_distance);
     for (ptrdiff_t c = 0; !way.capped && c < classes; c += per) {
         V d = NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
         d = NAME(add_offset)(l, c, way, d, &low);
-        tops = v_max(d, tops);
+        max_distance = v_max(d, max_distance);
         v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
     }
-    if (way.offset) l->most = NAME(if_finite)(NAME(line_top)(tops, way));
+    if (way.offset) l->most = NAME(if_finite)(NAME(line_max)(max_distance, way));
 }
 
 /* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait for its
@@ -205,7 +206,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 {
     const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
     const V zero = {0}, largest = NAME(largest_logit)(l, way);
-    V low, tops = NAME(set)((T)-INFINITY);
+    V low, max_distance = NAME(set)((T)-INFINITY);
     l->m = NAME(if_finite)(largest), l->most = zero;
     if (way.capped || way.offset) NAME(first_distances)(l, f, largest, way);
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
@@ -218,7 +219,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
             const V rounded = d + low;
             const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
             const V distance = v_select(counts, rounded, d);
-            tops = v_max(distance, tops);
+            max_distance = v_max(distance, max_distance);
             v_store(l->d + c * unit, distance);
             v_store(l->exps + c * unit, v_select(counts, (d - rounded) + low, zero));
         }
@@ -226,13 +227,13 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
             v_store(l->exps + c * unit,
                     NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
     }
-    return NAME(line_top)(tops, way);
+    return NAME(line_max)(max_distance, way);
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
 static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step,
-                                  ptrdiff_t n, int across, T *top, double *moved)
+                                  ptrdiff_t n, int across, T *max_logit, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
@@ -251,17 +252,17 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
                         .lanes = n - p,
                         .classes = a->classes};
         double peak[2 * LANES_F64];
-        V tops;
+        V max_distance;
 #define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
         if (across)
-            tops = a->cap != 0 ? (offset ? WAY(1, 1, 1) : WAY(1, 1, 0)) : offset ? WAY(1, 0, 1) : WAY(1, 0, 0);
+            max_distance = a->cap != 0 ? (offset ? WAY(1, 1, 1) : WAY(1, 1, 0)) : offset ? WAY(1, 0, 1) : WAY(1, 0, 0);
         else
-            tops = a->cap != 0 ? (offset ? WAY(0, 1, 1) : WAY(0, 1, 0)) : offset ? WAY(0, 0, 1) : WAY(0, 0, 0);
+            max_distance = a->cap != 0 ? (offset ? WAY(0, 1, 1) : WAY(0, 1, 0)) : offset ? WAY(0, 0, 1) : WAY(0, 0, 0);
 #undef WAY
         if (!across) memset(l.exps + a->classes, 0, rest * sizeof(T));
         v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
         for (int k = 0; k < (across ? LANES : 1); k++) {
-            top[p + k] = tops[k];
+            max_logit[p + k] = max_distance[k];
             moved[p + k] = (a->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
         }
     }
@@ -301,13 +302,13 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
         t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
-      top[TILE];
+      max_logit[TILE];
     double moved[TILE];
     if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
     if (!as_it_lies && t->target)
         KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
     NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n,
-                          t->across, top, moved);
+                          t->across, max_logit, moved);
     const NAME(tile) transformed = {.x = d,
                                     .x_step = step,
                                     .exps = exps,
@@ -318,7 +319,7 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
                                     .across = t->across,
                                     .kept = 1,
                                     .logits = t->across ? d : NULL,
-                                    .top = top,
+                                    .max_logit = max_logit,
                                     .moved = moved,
                                     .target = !t->target   ? NULL
                                               : as_it_lies ? (const T *)t->target
