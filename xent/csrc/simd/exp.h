@@ -117,16 +117,16 @@ ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 low, int paired, vf32 magic, int
 /* What exp_scaled needs to know of a power of two: made once per row (or per lane). */
 typedef struct {
     V floor; /* arguments up to it give exactly 0 */
-    V magic; /* exceeds MAGIC by the integer that turns n into the exponent bits of 2^(n - reference) */
+    V magic; /* exceeds MAGIC by the integer that turns n into the exponent bits of 2^(n - scale_exponent) */
 } NAME(scale);
 
-ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
+ALWAYS_INLINE NAME(scale) NAME(scale_of)(V scale_exponent)
 {
-    const V above = NAME(set)(EXPONENT_BIAS) - reference;
+    const V above = NAME(set)(EXPONENT_BIAS) - scale_exponent;
     return (NAME(scale)){above * NAME(set)(-LN2), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
-/* e^(x + low) * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of
+/* e^(x + low) * 2^-scale_exponent, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of
  * which matters (stats.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above the floor low must be 0. */
 ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 {

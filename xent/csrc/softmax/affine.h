@@ -117,7 +117,7 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, co
         r.out = t->out + p * t->out_step;
         r.exps = t->exps + p * t->exps_step;
         r.coefficient = NAME(set)(f->coefficient[p]), r.lift = NAME(set)(f->lift[p]), r.b = NAME(set)(f->dense[p]);
-        r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->reference[p]));
+        r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->scale_exponent[p]));
         if (f->coefficient[p] == 0 && f->dense[p] == 0)
             memset(r.out, 0, (size_t)classes * sizeof(S));
         else
@@ -143,7 +143,7 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
         e = v_load(t->exps + p + c * t->exps_step);
     else
         e = NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - v_load(m->s->shift + p),
-                             NAME(scale_of)(v_load(m->s->reference + p)));
+                             NAME(scale_of)(v_load(m->s->scale_exponent + p)));
     const V v =
         way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
     if (!way.dense) return v;

@@ -196,8 +196,8 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
                 e = v_load(t->exps + j * t->exps_step + i);
             } else {
                 const V shift = t->rows ? NAME(set)(s->shift[j]) : v_load(s->shift + i);
-                e = NAME(exp_scaled)(x - shift,
-                                     NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
+                e = NAME(exp_scaled)(x - shift, NAME(scale_of)(t->rows ? NAME(set)(s->scale_exponent[j])
+                                                                       : v_load(s->scale_exponent + i)));
             }
             const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
             const V of_max = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);

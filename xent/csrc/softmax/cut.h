@@ -87,10 +87,10 @@ static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdif
 {
     _Alignas(64) T exps[EXPS_ELEMENTS];
     const KERNEL(cut) cut = KERNEL(cut_of)(a);
-    T guess = NAME(first_guess);
+    T scale_exponent = NAME(first_scale_exponent);
     for (ptrdiff_t p = begin; p < end;) {
         KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
-        tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.guess = &guess;
+        tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
         if (a->keeps_logits && cut.across && tile.kept) tile.logits = tile.exps + cut.exps_step * a->classes;
         if (cut.packed)
             KERNEL(packed_tile)(a, &tile, sums, to->packed);

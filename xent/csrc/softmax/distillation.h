@@ -151,7 +151,7 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
 }
 
 /* Statistics of what lies in scratch. */
-static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
+static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, NAME(stats) *s)
 {
     const NAME(tile) tile = {.x = x,
                              .exps = exps,
@@ -162,7 +162,7 @@ static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *
                              .across = d->across,
                              .kept = 1,
                              .blocks = !d->across && d->step > EXPS_ELEMENTS,
-                             .guess = guess};
+                             .scale_exponent = scale_exponent};
     NAME(statistics)(&tile, d->classes, s);
 }
 /* Divide by the temperature; multiplying is exact for powers of two. */
@@ -195,7 +195,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     const xent_positions *all = &a->positions;
     const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count), classes = all->classes;
     const int rows = all->inner == 1;
-    T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
+    T *memory = (T *)scratch, low[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
                      .teacher = memory + all->room,
@@ -215,8 +215,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
-        NAME(pair_statistics)(&d, d.student, d.student_exps, &guess, &student);
-        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &guess, &teacher);
+        NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
+        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;

@@ -71,7 +71,7 @@ ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, 
                                    ptrdiff_t c, ptrdiff_t classes, ptrdiff_t label)
 {
     if (t->kept) return v_load(exps + c);
-    V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->reference[p])));
+    V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->scale_exponent[p])));
     for (int k = 0; k < LANES; k++)
         if (c + k == label || c + k >= classes) e[k] = 0;
     return e;
@@ -117,7 +117,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
                                     const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
     const V m = v_load(s->max_logit + p), shift = v_load(s->shift + p);
-    const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
+    const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
     const ptrdiff_t n = xent_min(LANES, t->n - p);
     T coefficients[LANES];
     V rival[2] = {{0}, {0}};

@@ -72,7 +72,7 @@ static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERN
         y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->across, t->exps_step, p, y->label[p])];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
     for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
-        const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
+        const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
         v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
     }
 }

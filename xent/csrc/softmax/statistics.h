@@ -1,7 +1,7 @@
 /* statistics.h: one look at the logits of a tile: the largest of each position, and its exponentials and their sum, as stats.h says. The
  * exponentials are kept if the tile has room for them.
  *
- * Design: the exponentials are taken relative to a power of two that is guessed before the largest logit is known, from what was right
+ * Design: the exponentials are taken relative to a power of two that is chosen before the largest logit is known, from what was right
  * before, so that one look at the logits does for both; where it was no good, once more. They are computed in one loop and added up in
  * another: together they would wait for registers and for each other.
  */
@@ -30,11 +30,11 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
         const T v = KERNEL(get)(x + c * step);
         found |= v != v;
     }
-    s->max_logit[p] = m, s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+    s->max_logit[p] = m, s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
-/* exps[i] = e^(x[i] - shift) 2^-reference of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
+/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
  * (NaN never gets in). What is read next, and where the result will be written, is fetched meanwhile. `shifted` is a constant. */
 ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale,
                                 T *exps, int shifted)
@@ -66,41 +66,41 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
 typedef struct {
     NAME(sum) sum;
     V largest;
-    T reference;
+    T scale_exponent;
 } KERNEL(running);
 
 /* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
-ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T reference)
+ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T scale_exponent)
 {
     const V zero = {0};
     r->sum.a = r->sum.b = (vf64)zero;
-    r->largest = zero, r->reference = reference;
+    r->largest = zero, r->scale_exponent = scale_exponent;
 }
 
-/* Whether a reference is good for a largest logit; where others came before (`later`), only one that exceeds them matters. */
-ALWAYS_INLINE int KERNEL(good)(T reference, T max_logit, int later)
+/* Whether a scale exponent is good for a largest logit; where others came before (`later`), only one that exceeds them matters. */
+ALWAYS_INLINE int KERNEL(is_good)(T scale_exponent, T max_logit, int later)
 {
-    return max_logit <= (reference + RAISE) * LN2 && (later || max_logit >= (reference + HEADROOM) * LN2);
+    return max_logit <= (scale_exponent + RAISE) * LN2 && (later || max_logit >= (scale_exponent + HEADROOM) * LN2);
 }
-ALWAYS_INLINE T KERNEL(guess_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_GUESS; }
+ALWAYS_INLINE T KERNEL(scale_exponent_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_SCALE_EXPONENT; }
 
-/* Go on with another reference. With it change the sum and the n exponentials that were kept so far, if there were any logits but
+/* Go on with another scale exponent. With it change the sum and the n exponentials that were kept so far, if there were any logits but
  * -infinity (`later`): all zeros do not. */
-static void KERNEL(rescale)(KERNEL(running) *r, T reference, T *exps, ptrdiff_t n, int later)
+static void KERNEL(rescale)(KERNEL(running) *r, T scale_exponent, T *exps, ptrdiff_t n, int later)
 {
     /* in two halves: the step may exceed the range of a double where the sum does not */
-    const int down = (int)(r->reference - reference);
+    const int down = (int)(r->scale_exponent - scale_exponent);
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
-    r->reference = reference;
+    r->scale_exponent = scale_exponent;
     if (!later) return;
     r->sum.a = r->sum.a * set_f64(half) * set_f64(rest), r->sum.b = r->sum.b * set_f64(half) * set_f64(rest);
     r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
 
-static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, T reference, T *exps)
+static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, T scale_exponent, T *exps)
 {
-    const NAME(scale) scale = NAME(scale_of)(NAME(set)(reference));
+    const NAME(scale) scale = NAME(scale_of)(NAME(set)(scale_exponent));
     return shift == 0 ? KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 0)
                       : KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 1);
 }
@@ -113,21 +113,21 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
             *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
-    KERNEL(start)(&r, *t->guess);
+    KERNEL(start)(&r, *t->scale_exponent);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY;
-        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
-        if (!isinf(max_logit) && !KERNEL(good)(r.reference, max_logit - shift, later)) {
-            KERNEL(rescale)(&r, KERNEL(guess_for)(max_logit - shift), exps, t->kept ? i : 0, later);
-            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.reference, room);
+        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
+        if (!isinf(max_logit) && !KERNEL(is_good)(r.scale_exponent, max_logit - shift, later)) {
+            KERNEL(rescale)(&r, KERNEL(scale_exponent_for)(max_logit - shift), exps, t->kept ? i : 0, later);
+            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
         }
         m = max_logit > m ? max_logit : m;
         NAME(add_all_but_max)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
     }
-    *t->guess = r.reference;
-    s->max_logit[p] = m, s->shift[p] = shift, s->reference[p] = r.reference;
+    *t->scale_exponent = r.scale_exponent;
+    s->max_logit[p] = m, s->shift[p] = shift, s->scale_exponent[p] = r.scale_exponent;
     s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
 }
 
@@ -163,7 +163,7 @@ ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T
     v_store(exps, NAME(exp_scaled)(v, scale));
 }
 
-/* The exponentials of a tile relative to one reference, and the largest logits. Columns: class by class, which streams through
+/* The exponentials of a tile with one scale exponent, and the largest logits. Columns: class by class, which streams through
  * memory. */
 ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
                                            int keeps)
@@ -230,7 +230,7 @@ static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(sca
                   : KERNEL(exps_of_columns)(t, classes, scale, max_logit, 0);
 }
 
-/* A vector of positions, each with a reference of its own, for logits of all sizes; in blocks of classes where exponentials are not
+/* A vector of positions, each with a scale exponent of its own, for logits of all sizes; in blocks of classes where exponentials are not
  * kept. */
 static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, NAME(stats) *s)
 {
@@ -241,8 +241,9 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_across)(t, p, c, n, minus_infinity), m);
     const VM far = m_gt(v_abs(m), NAME(set)((T)LIMIT)), spoiled = m_eq(v_abs(m), infinity);
     const V shift = v_select(spoiled, zero, v_select(far, m, zero));
-    const V reference = v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic + NAME(set)(FIRST_GUESS);
-    const NAME(scale) scale = NAME(scale_of)(reference);
+    const V scale_exponent =
+        v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic + NAME(set)(FIRST_SCALE_EXPONENT);
+    const NAME(scale) scale = NAME(scale_of)(scale_exponent);
     KERNEL(running) r;
     KERNEL(start)(&r, 0);
     for (ptrdiff_t first = 0; first < classes; first += block) {
@@ -252,7 +253,7 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
                     NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
         NAME(add_all_but_max)(exps, step, size, &r.sum, &r.largest);
     }
-    v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->reference + p, reference);
+    v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->scale_exponent + p, scale_exponent);
     v_store(s->peak + p, r.largest);
     NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
     for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
@@ -261,31 +262,32 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
                                       s->max_logit[k], s, k);
 }
 
-/* The exponentials and largest logits, relative to a guess, or to a better one. Returns the reference. */
-static T KERNEL(guessed_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit)
+/* The exponentials and largest logits, with the tile's scale exponent, or with a better one, which is returned. */
+static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit)
 {
-    const T reference = *t->guess;
+    const T scale_exponent = *t->scale_exponent;
     const V infinity = NAME(set)((T)INFINITY);
-    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(reference)), max_logit);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(scale_exponent)), max_logit);
     V most = -infinity, fewest = infinity;
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
         const V v = NAME(load)(max_logit + p, t->n - p, v_load(max_logit));
         most = v_max(v, most), fewest = v_min(v, fewest);
     }
     const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
-    if (isinf(largest) || isinf(least) || (KERNEL(good)(reference, largest, 0) && KERNEL(good)(reference, least, 0)))
-        return reference;
-    const T better = KERNEL(guess_for)(largest - (largest - least) / 2);
-    if (!KERNEL(good)(better, largest, 0) || !KERNEL(good)(better, least, 0)) return reference;
+    if (isinf(largest) || isinf(least) ||
+        (KERNEL(is_good)(scale_exponent, largest, 0) && KERNEL(is_good)(scale_exponent, least, 0)))
+        return scale_exponent;
+    const T better = KERNEL(scale_exponent_for)(largest - (largest - least) / 2);
+    if (!KERNEL(is_good)(better, largest, 0) || !KERNEL(is_good)(better, least, 0)) return scale_exponent;
     KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), max_logit);
-    return *t->guess = better;
+    return *t->scale_exponent = better;
 }
 
 static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0};
-    const T reference = t->kept ? KERNEL(guessed_exps)(t, classes, s->max_logit) : 0;
-    const V least = NAME(set)((reference + HEADROOM) * LN2), most = NAME(set)((reference + RAISE) * LN2);
+    const T scale_exponent = t->kept ? KERNEL(well_scaled_exps)(t, classes, s->max_logit) : 0;
+    const V least = NAME(set)((scale_exponent + HEADROOM) * LN2), most = NAME(set)((scale_exponent + RAISE) * LN2);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
         for (ptrdiff_t k = t->n; k < p + LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
         const V m = v_load(s->max_logit + p);
@@ -294,31 +296,31 @@ static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, 
             continue;
         }
         KERNEL(running) r;
-        KERNEL(start)(&r, reference);
+        KERNEL(start)(&r, scale_exponent);
         NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
-        v_store(s->shift + p, zero), v_store(s->reference + p, NAME(set)(reference));
+        v_store(s->shift + p, zero), v_store(s->scale_exponent + p, NAME(set)(scale_exponent));
         v_store(s->peak + p, r.largest);
         NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
     }
 }
 
-/* Where the exponentials were made before (transform.h), relative to the first guess. */
+/* Where the exponentials were made before (transform.h), with the first scale exponent. */
 static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    const V zero = {0}, reference = NAME(set)(FIRST_GUESS);
+    const V zero = {0}, scale_exponent = NAME(set)(FIRST_SCALE_EXPONENT);
     for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1) {
         KERNEL(running) r;
-        KERNEL(start)(&r, FIRST_GUESS);
+        KERNEL(start)(&r, FIRST_SCALE_EXPONENT);
         if (t->across) {
             NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
             v_store(s->max_logit + p, v_load(t->max_logit + p)), v_store(s->shift + p, zero),
-                v_store(s->reference + p, reference);
+                v_store(s->scale_exponent + p, scale_exponent);
             v_store(s->peak + p, r.largest);
             NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
         } else {
             NAME(add_all_but_max)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum,
                                   &r.largest);
-            s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->reference[p] = FIRST_GUESS;
+            s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->scale_exponent[p] = FIRST_SCALE_EXPONENT;
             s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
         }
     }

@@ -9,7 +9,7 @@
  *   p_y - 1        = -R / (1 + R)  where x_y = m;  else p_y - 1 with p_y <= 1/2: nothing cancels
  *
  * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials themselves
- * are e_c = e^(x_c - shift) 2^-reference: the shift is 0 (or, for huge logits, m, whose subtraction is exact), and powers of two
+ * are e_c = e^(x_c - shift) 2^-scale_exponent: the shift is 0 (or, for huge logits, m, whose subtraction is exact), and powers of two
  * are exact, so no rounding enters the argument of an exponential. With e_m that of the largest logit:
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
@@ -26,7 +26,7 @@
 typedef struct {
     T max_logit[TILE]; /* m */
     T shift[TILE];
-    T reference[TILE];
+    T scale_exponent[TILE];
     T peak[TILE];          /* e_m; 1 where m is infinite */
     double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
     double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
@@ -39,14 +39,14 @@ typedef struct {
     T log_low[TILE];
 } NAME(stats);
 
-/* A reference is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to matter even in
+/* A scale exponent is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to matter even in
  * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
- * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first guess is the middle, for logits of
+ * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first one is the middle, for logits of
  * 22 at most, up or down (double: 177). */
 #define HEADROOM BY_TYPE(40, 256)
 #define RAISE BY_TYPE(104, 768)
-#define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
-static const T NAME(first_guess) = FIRST_GUESS;
+#define FIRST_SCALE_EXPONENT (-(HEADROOM + RAISE) / 2)
+static const T NAME(first_scale_exponent) = FIRST_SCALE_EXPONENT;
 
 /* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
  * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
@@ -109,7 +109,7 @@ ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf6
 static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
 {
     for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
-        s->max_logit[p] = s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+        s->max_logit[p] = s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
         s->rest[p] = s->rest_low[p] = 0;
     }
     for (ptrdiff_t i = 0; i < n; i += LANES) {

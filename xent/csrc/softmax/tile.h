@@ -55,7 +55,7 @@ typedef struct {
     ptrdiff_t first, n; /* the positions [first, first + n) */
     int rows, across;   /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
     int kept, blocks;   /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *guess;           /* of the reference of the exponentials; it goes from tile to tile */
+    T *scale_exponent;  /* what is tried first, which goes from tile to tile (stats.h) */
     T *logits;          /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
@@ -175,7 +175,7 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
                                .n = t->n,
                                .across = 1,
                                .kept = 1,
-                               .guess = t->guess};
+                               .scale_exponent = t->scale_exponent};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
     if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, a->classes, 1);
     if (t->rows) {

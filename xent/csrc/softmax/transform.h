@@ -64,7 +64,7 @@ static NAME(transform) NAME(transform_of)(const xent_positions *a)
     f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
     f.wide_rate = set_f64(finite_inverse(a->temperature));
     f.cap = set_f64(a->cap), f.inverse_cap = set_f64(finite_inverse(a->cap));
-    f.scale = NAME(scale_of)(NAME(set)(FIRST_GUESS));
+    f.scale = NAME(scale_of)(NAME(set)(FIRST_SCALE_EXPONENT));
     return f;
 }
 
