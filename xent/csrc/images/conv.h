@@ -5,11 +5,11 @@
  *
  *   forward       Y  = W X + bias
  *   grad_weight   W' = sum over images of G X^T
- *   grad_x        a forward convolution of G with the weights turned around, for each phase of the stride (conv.py)
+ *   grad_x        a forward convolution of G with the weights flipped, for each phase of the stride (conv.py)
  *
  * In both products X is the operand that is read through tables of offsets: in the first its pixels are the rows of the sums and its
  * taps the steps, in the second the other way round. The other operand, W or G, is packed with its output channels side by side.
- * Where that would leave lanes empty, or the sums are so short that turning them around would show, lanes are pixels instead.
+ * Where that would leave lanes empty, or the sums are so short that transposing them would show, lanes are pixels instead.
  *
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */

@@ -19,8 +19,8 @@ enum {
     GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
     ENOUGH = 16,         /* chunks to share among threads; with fewer the work is cut finer where that costs little */
-    SHORT_SUM = 200, /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
-    WIDE_ROW = 4,    /* vectors of a row of outputs, so that little of the last one is wasted */
+    SHORT_SUM = 200,     /* steps of a sum so short that to transpose the sums would take as long as a tenth of them */
+    WIDE_ROW = 4,        /* vectors of a row of outputs, so that little of the last one is wasted */
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */

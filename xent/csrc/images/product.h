@@ -9,7 +9,7 @@
  *   lanes are pixels     sums[row][lane] += packed[k][row] patch[a vector's offset + steps[k] + lane] the weights are broadcast
  *
  * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first empty, and
- * for short sums, which it does not have to turn around.
+ * for short sums, which it does not have to transpose.
  */
 #include "begin.h"
 #include "simd/stored.h"

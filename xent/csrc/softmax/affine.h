@@ -166,9 +166,9 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes,
     }
 }
 
-/* Into rows: the classes of a vector of positions are turned around in registers. */
-ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                      const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
+/* Into rows: the classes of a vector of positions are transposed in registers. */
+ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                          const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
     const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
@@ -177,7 +177,7 @@ ALWAYS_INLINE void KERNEL(turned_map)(const KERNEL(tile) *t, ptrdiff_t classes, 
             const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
             for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
-            KERNEL(store_turned)(t->out + p * t->out_step + first, t->out_step, v);
+            KERNEL(store_transposed)(t->out + p * t->out_step + first, t->out_step, v);
         }
     }
     for (; p < t->n; p += LANES) {
@@ -197,7 +197,7 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, cons
     if (!dense) given = &no_target;
 #define WAY(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(way)){__VA_ARGS__})
     if (t->across && t->rows) /* of one input, and with all exponentials: see cut.h */
-        f->plain ? WAY(turned_map, 0, 1, 1) : WAY(turned_map, 0, 1, 0);
+        f->plain ? WAY(transposed_map, 0, 1, 1) : WAY(transposed_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))
         t->across ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
     else if (t->across && t->kept)

@@ -23,7 +23,7 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
 static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
 {
     const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
-    const ptrdiff_t elements = xent_min(transform_elements(a), across && !columns ? TURN_ELEMENTS : PTRDIFF_MAX);
+    const ptrdiff_t elements = xent_min(transform_elements(a), across && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut) cut = {.columns = columns, .across = across};
     cut.most =
         across ? KERNEL(positions_in)(elements, a->classes) : xent_min(TILE, elements / NAME(padded_row)(a->classes));
@@ -41,7 +41,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.across) {
         cut.packed = a->packs || sizeof(S) != sizeof(T);
-        cut.exps_step = KERNEL(positions_in)(cut.packed ? TURN_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;

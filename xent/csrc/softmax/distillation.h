@@ -205,7 +205,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .across = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
-    const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TURN_ELEMENTS : all->room;
+    const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TRANSPOSED_ELEMENTS : all->room;
     const ptrdiff_t most = xent_min(TILE, d.across ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,

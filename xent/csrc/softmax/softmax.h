@@ -75,7 +75,7 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
 
 /* Rows of a tile whose vectors go across them. The last piece of a row may overlap the one before: it is read before that is
  * overwritten, if the result replaces the logits. */
-static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
+static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
 {
     ptrdiff_t p = 0;
     for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
@@ -83,14 +83,14 @@ static void KERNEL(log_softmax_turned)(const KERNEL(tile) *t, ptrdiff_t classes,
         const S *x = t->x + p * t->x_step;
         S *out = t->out + p * t->out_step;
         V v[PIECE], last[PIECE];
-        KERNEL(load_turned)(x + classes - PIECE, t->x_step, last);
+        KERNEL(load_transposed)(x + classes - PIECE, t->x_step, last);
         for (ptrdiff_t c = 0; c + PIECE < classes; c += PIECE) {
-            KERNEL(load_turned)(x + c, t->x_step, v);
+            KERNEL(load_transposed)(x + c, t->x_step, v);
             for (int k = 0; k < PIECE; k++) v[k] = KERNEL(log_softmax_point)(v[k], v[k], m, log_total);
-            KERNEL(store_turned)(out + c, t->out_step, v);
+            KERNEL(store_transposed)(out + c, t->out_step, v);
         }
         for (int k = 0; k < PIECE; k++) last[k] = KERNEL(log_softmax_point)(last[k], last[k], m, log_total);
-        KERNEL(store_turned)(out + classes - PIECE, t->out_step, last);
+        KERNEL(store_transposed)(out + classes - PIECE, t->out_step, last);
     }
     for (; p < t->n; p++)
         for (ptrdiff_t c = 0; c < classes; c++)
@@ -104,7 +104,7 @@ static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile)
     (void)losses;
     KERNEL(statistics)(t, a->classes, &s);
     if (t->across && t->rows)
-        KERNEL(log_softmax_turned)(t, a->classes, &s);
+        KERNEL(log_softmax_transposed)(t, a->classes, &s);
     else
         KERNEL(point_map)(t, a->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
 }

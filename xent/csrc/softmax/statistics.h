@@ -182,9 +182,9 @@ ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t clas
     }
 }
 
-/* Rows: turned around in registers on the way. */
-ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
-                                          int keeps)
+/* Rows: transposed in registers on the way. */
+ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
+                                              int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
@@ -200,7 +200,7 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
                     __builtin_prefetch(t->x + t->n * t->x_step + done + line);
                     if (t->out) __builtin_prefetch(t->out + done + line);
                 }
-                KERNEL(load_turned)(x + first, t->x_step, v);
+                KERNEL(load_transposed)(x + first, t->x_step, v);
                 for (int k = 0; k < PIECE; k++) {
                     max_logits = v_max(v[k], max_logits);
                     if (keeps) v_store(logits + (first + k) * t->exps_step, v[k]);
@@ -223,8 +223,8 @@ ALWAYS_INLINE void KERNEL(exps_of_turned)(const KERNEL(tile) *t, ptrdiff_t class
 static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit)
 {
     if (t->rows)
-        t->logits ? KERNEL(exps_of_turned)(t, classes, scale, max_logit, 1)
-                  : KERNEL(exps_of_turned)(t, classes, scale, max_logit, 0);
+        t->logits ? KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 1)
+                  : KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 0);
     else
         t->logits ? KERNEL(exps_of_columns)(t, classes, scale, max_logit, 1)
                   : KERNEL(exps_of_columns)(t, classes, scale, max_logit, 0);

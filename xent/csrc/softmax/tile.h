@@ -3,7 +3,7 @@
  *
  *   along the rows         a vector of classes at a time
  *   across the positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most of each
- *                          vector, which are turned around in registers
+ *                          vector, which are transposed in registers
  *
  * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
  * columns of the type computed with. Logits that are transformed go through one too (transform.h). cut.h decides.
@@ -26,13 +26,13 @@
 
 /* The sizes of tile_sizes.h, in numbers. */
 #define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(T))
-#define TURN_ELEMENTS (TURN_BYTES / (ptrdiff_t)sizeof(T))
+#define TRANSPOSED_ELEMENTS (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
 /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
 #define BLOCK 2048
 /* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
-#define SHORT_ROW xent_min(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
+#define SHORT_ROW xent_min(12 * LANES, TRANSPOSED_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
 /* The room of a row whose exponentials are added up. */
@@ -53,10 +53,10 @@ typedef struct {
         hess_step; /* rows: from position to position; columns: from class to class */
     ptrdiff_t exps_step;
     ptrdiff_t first, n; /* the positions [first, first + n) */
-    int rows, across;   /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
-    int kept, blocks;   /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *scale_exponent;  /* what is tried first, which goes from tile to tile (stats.h) */
-    T *logits;          /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
+    int rows, across;  /* how the logits lie, and whether vectors go across the positions: columns or transposed rows */
+    int kept, blocks;  /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *scale_exponent; /* what is tried first, which goes from tile to tile (stats.h) */
+    T *logits;         /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
     const T *max_logit;
@@ -77,7 +77,7 @@ static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptr
                               ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[TURN_ELEMENTS + LANES];
+    T wide[TRANSPOSED_ELEMENTS + LANES];
     const V zero = {0};
     const int gapless = row_step == classes; /* then all rows are as good as one */
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
@@ -93,7 +93,7 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
                                 ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[TURN_ELEMENTS + LANES];
+    T wide[TRANSPOSED_ELEMENTS + LANES];
     const int gapless = row_step == classes;
     NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)

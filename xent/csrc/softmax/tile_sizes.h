@@ -17,10 +17,10 @@ enum {
     ROW_PADDING = GROUP *
         XENT_MOST_LANES, /* numbers behind a row whose exponentials are added up: more than any set needs */
 
-    PACK_BYTES = 32768,  /* scratch of the operands of a packed tile */
-    TURN_BYTES = 8192,   /* of it, what rows that are transposed take */
-    EXPS_BYTES = 32768,  /* exponentials of the longest row that keeps them on the stack */
-    SHARE_BYTES = 16384, /* exponentials of several shorter rows */
+    PACK_BYTES = 32768,      /* scratch of the operands of a packed tile */
+    TRANSPOSED_BYTES = 8192, /* of it, what rows that are transposed take */
+    EXPS_BYTES = 32768,      /* exponentials of the longest row that keeps them on the stack */
+    SHARE_BYTES = 16384,     /* exponentials of several shorter rows */
 
     MOST_EXPS_BYTES = 1
         << 20,    /* exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 % */

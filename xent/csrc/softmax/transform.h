@@ -5,7 +5,7 @@
  * that of the sum, and the distance is then rounded. M is the exact u of the largest logit or, with offsets, the largest of the
  * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (stats.h).
  *
- * In the scratch a tile lies in rows or, where vectors go across the positions, in columns (tile.h); short rows are turned around. The
+ * In the scratch a tile lies in rows or, where vectors go across the positions, in columns (tile.h); short rows are transposed. The
  * gradient by x is that by u times
  *
  *   du / dx = sech^2(x / (temperature cap)) / temperature,     sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
