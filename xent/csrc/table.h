@@ -304,8 +304,8 @@ typedef struct {
     /* Where weight (output channel, input channel, i, j) of a group comes from, relative to `weight`. */
     ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
     /* How the work is cut: xent_plan, layout.h. */
-    int pixel_lanes; /* lanes of the products are pixels, not output channels */
-    ptrdiff_t width; /* output channels of a strip */
+    int lanes_are_pixels; /* lanes of the products are pixels, not output channels */
+    ptrdiff_t width;      /* output channels of a strip */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
     ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */

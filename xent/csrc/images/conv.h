@@ -38,7 +38,7 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
     T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
-    int32_t *rows = (int32_t *)(places + (a->pixel_lanes ? a->row_room : 0));
+    int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
     return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
 }
 
@@ -160,7 +160,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
 {
     const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width),
                     steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    const ptrdiff_t sums = a->width * (a->pixel_lanes ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
+    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
         NAME(product) p = {.patch = room->patch,
@@ -171,7 +171,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
                            .packed =
                                (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
-        if (a->pixel_lanes)
+        if (a->lanes_are_pixels)
             NAME(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
         else
             NAME(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
@@ -182,7 +182,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
 static void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
                               const NAME(room) *room)
 {
-    if (a->pixel_lanes)
+    if (a->lanes_are_pixels)
         xent_vector_offsets(a, t, g, LANES, NAME(is_direct)(a, t), room->rows, room->places);
     else
         xent_pixel_offsets(t, g, room->rows);

@@ -131,7 +131,7 @@ static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptr
 {
     const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
     T *out = (T *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
-    if (a->pixel_lanes) {
+    if (a->lanes_are_pixels) {
         for (ptrdiff_t o = 0; o < a->out_channels; o++)
             memcpy(out + o * steps, sums + o * b->depth, (size_t)b->depth * sizeof(T));
         return;
@@ -160,11 +160,11 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
             if (tiles.n > 1 || group == groups.begin) {
-                if (!a->pixel_lanes) xent_pixel_offsets(&t, &g, room.rows);
+                if (!a->lanes_are_pixels) xent_pixel_offsets(&t, &g, room.rows);
                 xent_tap_offsets(&b, &g, room.steps);
             }
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            if (a->pixel_lanes)
+            if (a->lanes_are_pixels)
                 NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else
                 NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);

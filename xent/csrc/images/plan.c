@@ -99,7 +99,7 @@ static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
 {
     return (a->patch_room + a->packed_room + a->sums_room) * size +
            (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
-           (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
+           (a->lanes_are_pixels ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
 /* What conv2d_pack writes, or a number that no memory has. */
@@ -152,16 +152,16 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes =
+    a->lanes_are_pixels =
         few_channels(a) || (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
-    a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
-    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
+    a->width = a->lanes_are_pixels ? even(a->out_channels, ROWS) : strip_width(a, table, size);
+    cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
-    const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
+    const ptrdiff_t sums = a->width * (pixels + (a->lanes_are_pixels ? a->tile_images * a->tile_rows * lanes : 0));
     if (xent_blocks(a) > 1)
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
@@ -177,9 +177,9 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / 2 / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = few_channels(a);
-    a->width = a->pixel_lanes ? a->out_channels : strip_width(a, table, size);
-    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
+    a->lanes_are_pixels = few_channels(a);
+    a->width = a->lanes_are_pixels ? a->out_channels : strip_width(a, table, size);
+    cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
     cut_steps(a, SUMS_BYTES / size / a->width);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
@@ -190,7 +190,7 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
     const ptrdiff_t room = PARTIAL_BYTES / xent_max(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
     a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
-    a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
+    a->packed_room = a->lanes_are_pixels ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     make_room(a);
     const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);

@@ -125,16 +125,17 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, co
     }
 }
 
-/* What the results of a tile whose vectors go across the positions are made of. */
+/* What the results of a tile whose lanes are positions are made of. */
 typedef struct {
     const KERNEL(tile) *t;
     const KERNEL(affine) *f;
     const NAME(stats) *s;
     KERNEL(dense_target) dense;
-} KERNEL(across);
+} KERNEL(ingredients);
 
 /* Class c of at most n positions from p on. Where the coefficient is 0 the result is, even of NaN. */
-ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
+ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n,
+                                           KERNEL(way) way)
 {
     const KERNEL(tile) *t = m->t;
     const V zero = {0}, one = NAME(set)(1), coefficient = v_load(m->f->coefficient + p);
@@ -157,12 +158,13 @@ ALWAYS_INLINE V KERNEL(value_across)(const KERNEL(across) *m, ptrdiff_t p, ptrdi
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
                                        const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
-    const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
-        for (; p + LANES <= t->n; p += LANES) KERNEL(store)(out + p, KERNEL(value_across)(&m, p, c, LANES, way), LANES);
-        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_across)(&m, p, c, t->n - p, way), t->n - p);
+        for (; p + LANES <= t->n; p += LANES)
+            KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, way), LANES);
+        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, t->n - p, way), t->n - p);
     }
 }
 
@@ -170,19 +172,19 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes,
 ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
                                           const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
 {
-    const KERNEL(across) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
     for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
             const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
-            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_across)(&m, p, first + k, LANES, way);
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_of_positions)(&m, p, first + k, LANES, way);
             KERNEL(store_transposed)(t->out + p * t->out_step + first, t->out_step, v);
         }
     }
     for (; p < t->n; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c++) {
-            const V v = KERNEL(value_across)(&m, p, c, LANES, way);
+            const V v = KERNEL(value_of_positions)(&m, p, c, LANES, way);
             for (ptrdiff_t k = p; k < xent_min(t->n, p + LANES); k++)
                 KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
         }
@@ -196,13 +198,13 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, cons
     const int dense = given != NULL;
     if (!dense) given = &no_target;
 #define WAY(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(way)){__VA_ARGS__})
-    if (t->across && t->rows) /* of one input, and with all exponentials: see cut.h */
+    if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? WAY(transposed_map, 0, 1, 1) : WAY(transposed_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))
-        t->across ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
-    else if (t->across && t->kept)
+        t->lanes_are_positions ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
+    else if (t->lanes_are_positions && t->kept)
         dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
-    else if (t->across)
+    else if (t->lanes_are_positions)
         dense ? WAY(columns_map, 1, 0, 0) : WAY(columns_map, 0, 0, 0);
     else if (t->kept)
         dense ? WAY(rows_map, 1, 1, 0) : f->plain ? WAY(rows_map, 0, 1, 1) : WAY(rows_map, 0, 1, 0);

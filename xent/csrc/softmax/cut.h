@@ -10,7 +10,7 @@
 typedef struct {
     ptrdiff_t most;      /* positions in a tile */
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
-    int columns, across, packed, blocks;
+    int columns, lanes_are_positions, packed, blocks;
 } KERNEL(cut);
 
 /* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
@@ -22,11 +22,12 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
 /* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
 static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
 {
-    const int columns = a->inner > 1, across = columns || a->classes <= SHORT_ROW;
-    const ptrdiff_t elements = xent_min(transform_elements(a), across && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
-    KERNEL(cut) cut = {.columns = columns, .across = across};
-    cut.most =
-        across ? KERNEL(positions_in)(elements, a->classes) : xent_min(TILE, elements / NAME(padded_row)(a->classes));
+    const int columns = a->inner > 1, lanes_are_positions = columns || a->classes <= SHORT_ROW;
+    const ptrdiff_t elements =
+        xent_min(transform_elements(a), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
+    KERNEL(cut) cut = {.columns = columns, .lanes_are_positions = lanes_are_positions};
+    cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, a->classes)
+                                   : xent_min(TILE, elements / NAME(padded_row)(a->classes));
     return cut;
 }
 
@@ -35,11 +36,12 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
     const ptrdiff_t classes = a->classes, keeps = a->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, a->room);
     const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(a), classes);
-    KERNEL(cut) cut = {.most = TILE, .columns = a->inner > 1, .across = a->inner > 1 || classes <= SHORT_ROW};
+    KERNEL(cut) cut = {
+        .most = TILE, .columns = a->inner > 1, .lanes_are_positions = a->inner > 1 || classes <= SHORT_ROW};
     if (cut.columns) {
         cut.packed = a->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
-    } else if (cut.across) {
+    } else if (cut.lanes_are_positions) {
         cut.packed = a->packs || sizeof(S) != sizeof(T);
         cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
@@ -48,7 +50,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
         cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
         if (padded <= room) cut.exps_step = padded;
     }
-    if (cut.across && cut.exps_step > 0) cut.most = cut.exps_step;
+    if (cut.lanes_are_positions && cut.exps_step > 0) cut.most = cut.exps_step;
     return cut;
 }
 
@@ -70,7 +72,7 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *a, const KERNEL(cut) *
                           .first = p,
                           .n = xent_min(most, cut->columns ? a->inner - i : a->middle_count - m),
                           .rows = !cut->columns,
-                          .across = cut->across,
+                          .lanes_are_positions = cut->lanes_are_positions,
                           .kept = cut->exps_step != 0,
                           .blocks = cut->blocks};
 #undef STEP
@@ -91,7 +93,8 @@ static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdif
     for (ptrdiff_t p = begin; p < end;) {
         KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
         tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
-        if (a->keeps_logits && cut.across && tile.kept) tile.logits = tile.exps + cut.exps_step * a->classes;
+        if (a->keeps_logits && cut.lanes_are_positions && tile.kept)
+            tile.logits = tile.exps + cut.exps_step * a->classes;
         if (cut.packed)
             KERNEL(packed_tile)(a, &tile, sums, to->packed);
         else

@@ -73,16 +73,16 @@ ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(p
 typedef struct {
     T *student, *teacher, *student_exps, *teacher_exps;
     ptrdiff_t step, n, classes;
-    int across; /* whether vectors go across the positions: step lies from class to class, else from position to position */
+    int lanes_are_positions; /* `step` lies from class to class, else from position to position */
 } NAME(pairs);
 
 ALWAYS_INLINE NAME(pair)
-    NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int across)
+    NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int lanes_are_positions)
 {
     T student[LANES], teacher[LANES];
-    for (int k = 0; k < (across ? LANES : 1); k++)
+    for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++)
         student[k] = (T)(s->unit[p + k] * s->inverse[p + k]), teacher[k] = (T)(t->unit[p + k] * t->inverse[p + k]);
-    if (!across)
+    if (!lanes_are_positions)
         return (NAME(pair)){.high = NAME(set)(t->max_logit[p] - s->max_logit[p]),
                             .low = NAME(set)(low[p]),
                             .student = NAME(set)(*student),
@@ -107,11 +107,11 @@ static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T 
 /* The divergences of some positions. */
 static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, T *low, double *loss)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
-                    stride = d->across ? d->step : LANES;
-    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
-        const ptrdiff_t first = d->across ? p : p * d->step;
+    const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->lanes_are_positions ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
+        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
         NAME(sum) sum = {{0}, {0}}, excess = {{0}, {0}};
         double terms[LANES], excesses[LANES];
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
@@ -120,11 +120,11 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
             NAME(sum_add)(&sum, l.term);
             NAME(sum_add)(&excess, l.gap);
         }
-        if (d->across)
+        if (d->lanes_are_positions)
             NAME(sum_lanes)(&sum, terms, NULL), NAME(sum_lanes)(&excess, excesses, NULL);
         else
             terms[0] = NAME(sum_total)(&sum), excesses[0] = NAME(sum_total)(&excess);
-        for (ptrdiff_t k = 0; k < (d->across ? LANES : 1); k++) {
+        for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? LANES : 1); k++) {
             const double e = excesses[k], divergence = terms[k] - 0.5 * e * e;
             loss[p + k] = divergence < 0 ? 0 : divergence;
             low[p + k] -= (T)e;
@@ -136,12 +136,12 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
 static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low,
                                         const T *factor)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
-                    stride = d->across ? d->step : LANES;
-    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
-        const ptrdiff_t first = d->across ? p : p * d->step;
-        const V scale = d->across ? v_load(factor + p) : NAME(set)(factor[p]);
+    const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->lanes_are_positions ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
+        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
+        const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]);
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
             const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
                                                     v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
@@ -158,10 +158,10 @@ static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *
                              .x_step = d->step,
                              .exps_step = d->step,
                              .n = d->n,
-                             .rows = !d->across,
-                             .across = d->across,
+                             .rows = !d->lanes_are_positions,
+                             .lanes_are_positions = d->lanes_are_positions,
                              .kept = 1,
-                             .blocks = !d->across && d->step > EXPS_ELEMENTS,
+                             .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
                              .scale_exponent = scale_exponent};
     NAME(statistics)(&tile, d->classes, s);
 }
@@ -183,9 +183,9 @@ ALWAYS_INLINE void NAME(cool)(T *x, ptrdiff_t size, T temperature)
 /* The logits of one of both, divided. */
 ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
 {
-    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->across);
-    for (ptrdiff_t k = 0; k < (d->across ? d->classes : d->n); k++)
-        NAME(cool)(to + k * d->step, d->across ? d->step : d->classes, temperature);
+    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->lanes_are_positions);
+    for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? d->classes : d->n); k++)
+        NAME(cool)(to + k * d->step, d->lanes_are_positions ? d->step : d->classes, temperature);
 }
 
 /* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
@@ -202,17 +202,18 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .student_exps = memory + 2 * all->room,
                      .teacher_exps = memory + 3 * all->room,
                      .classes = classes,
-                     .across = !rows || classes <= SHORT_ROW};
+                     .lanes_are_positions = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
-    const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TRANSPOSED_ELEMENTS : all->room;
-    const ptrdiff_t most = xent_min(TILE, d.across ? room / classes / LANES * LANES : room / row);
+    const ptrdiff_t row = NAME(padded_row)(classes),
+                    room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : all->room;
+    const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
                         o = p / all->inner / all->middle_count;
 #define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
         d.n = xent_min(xent_min(most, end - p), rows ? all->middle_count - m : all->inner - i);
-        d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
+        d.step = d.lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
         KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
         NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
@@ -226,7 +227,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
-        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes, d.across);
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes,
+                        d.lanes_are_positions);
 #undef STEP
     }
     if (all->partial) all->partial[chunk] = sum_total_f64(&losses);

@@ -106,15 +106,15 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
         s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
 }
 
-/* The logits of class c at n positions from p on, of a tile whose vectors go across them. */
-ALWAYS_INLINE V KERNEL(logits_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
+/* The logits of class c at n positions from p on, of a tile whose lanes are positions. */
+ALWAYS_INLINE V KERNEL(logits_of_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
-    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_across)(t, p, c, n, fill);
+    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_positions)(t, p, c, n, fill);
 }
 
 /* A vector of positions from p on. */
-static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
-                                    const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
+static void KERNEL(evaluate_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
+                                       const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
     const V m = v_load(s->max_logit + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
@@ -137,7 +137,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
                 rival[k] = v_max(e, rival[k]);
             }
         for (; c < end; c++) {
-            const V v = KERNEL(logits_across)(t, p, c, n, m);
+            const V v = KERNEL(logits_of_positions)(t, p, c, n, m);
             V e = t->kept ? v_load(t->exps + p + c * t->exps_step) : NAME(exp_scaled)(v - shift, scale);
             for (int k = 0; !t->kept && k < n; k++)
                 if (y->label[p + k] == c) e[k] = 0;
@@ -181,8 +181,8 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
 }
 
 /* and of a vector of positions from p on. */
-static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
-                                 int64_t *rank)
+static void KERNEL(ranks_of_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
+                                       int64_t *rank)
 {
     const V x_y = v_load(y->x + p), zero = {0}, one = NAME(set)(1);
     const ptrdiff_t n = xent_min(LANES, t->n - p);
@@ -194,7 +194,7 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
         for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_min(COUNTS, y->label[p + k] - first);
         const V label = v_load(labels);
         for (ptrdiff_t c = 0; c < size; c++) {
-            const V v = KERNEL(logits_across)(t, p, first + c, n, zero),
+            const V v = KERNEL(logits_of_positions)(t, p, first + c, n, zero),
                     tie = v_select(m_gt(label, NAME(set)((T)c)), one, zero);
             before += v_select(m_gt(v, x_y), one, v_select(m_eq(v, x_y), tie, zero));
         }
@@ -207,12 +207,12 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
 static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                               int64_t most, int64_t *rank)
 {
-    if (t->across)
-        for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_across)(t, classes, y, p, rank + p);
+    if (t->lanes_are_positions)
+        for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_of_positions)(t, classes, y, p, rank + p);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         if (y->label[p] < 0 || KERNEL(any_nan)(t, s, p, classes))
             rank[p] = most;
-        else if (!t->across)
+        else if (!t->lanes_are_positions)
             rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
         rank[p] = xent_min(rank[p], most);
     }
@@ -248,8 +248,8 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
     KERNEL(label_exps)(t, &s, &y);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
-    for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1)
-        (t->across ? KERNEL(evaluate_across) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
+    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
+        (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
     double loss[TILE], first[TILE], factor[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];

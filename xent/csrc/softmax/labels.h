@@ -69,7 +69,7 @@ static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
 static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
 {
     for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->across, t->exps_step, p, y->label[p])];
+        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->lanes_are_positions, t->exps_step, p, y->label[p])];
     for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
     for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
         const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));

@@ -73,7 +73,7 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
     }
 }
 
-/* Rows of a tile whose vectors go across them. The last piece of a row may overlap the one before: it is read before that is
+/* Rows of a tile whose lanes are positions. The last piece of a row may overlap the one before: it is read before that is
  * overwritten, if the result replaces the logits. */
 static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
 {
@@ -103,7 +103,7 @@ static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile)
     NAME(stats) s;
     (void)losses;
     KERNEL(statistics)(t, a->classes, &s);
-    if (t->across && t->rows)
+    if (t->lanes_are_positions && t->rows)
         KERNEL(log_softmax_transposed)(t, a->classes, &s);
     else
         KERNEL(point_map)(t, a->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));

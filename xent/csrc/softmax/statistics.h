@@ -143,10 +143,10 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
     }
 }
 
-/* ---- vectors across positions -------------------------------------------------------------------------------------------- */
+/* ---- lanes are positions -------------------------------------------------------------------------------------------- */
 
 /* One class at n positions from p on; `fill` in the lanes after them. */
-ALWAYS_INLINE V KERNEL(load_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
+ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
     if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
     for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
@@ -211,7 +211,7 @@ ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t c
             continue;
         }
         for (ptrdiff_t c = 0; c < classes; c++) {
-            const V v = KERNEL(load_across)(t, p, c, t->n - p, minus_infinity);
+            const V v = KERNEL(load_positions)(t, p, c, t->n - p, minus_infinity);
             max_logits = v_max(v, max_logits);
             if (keeps) v_store(logits + c * t->exps_step, v);
             v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
@@ -238,7 +238,7 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     const ptrdiff_t n = t->n - p, block = t->kept ? classes : BLOCK / LANES, step = t->kept ? t->exps_step : LANES;
     T *exps = t->exps + (t->kept ? p : 0);
     V m = minus_infinity;
-    for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_across)(t, p, c, n, minus_infinity), m);
+    for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_positions)(t, p, c, n, minus_infinity), m);
     const VM far = m_gt(v_abs(m), NAME(set)((T)LIMIT)), spoiled = m_eq(v_abs(m), infinity);
     const V shift = v_select(spoiled, zero, v_select(far, m, zero));
     const V scale_exponent =
@@ -250,7 +250,7 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
         const ptrdiff_t size = xent_min(block, classes - first);
         for (ptrdiff_t c = 0; c < size; c++)
             v_store(exps + c * step,
-                    NAME(exp_scaled)(KERNEL(load_across)(t, p, first + c, n, minus_infinity) - shift, scale));
+                    NAME(exp_scaled)(KERNEL(load_positions)(t, p, first + c, n, minus_infinity) - shift, scale));
         NAME(add_all_but_max)(exps, step, size, &r.sum, &r.largest);
     }
     v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->scale_exponent + p, scale_exponent);
@@ -283,7 +283,7 @@ static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *m
     return *t->scale_exponent = better;
 }
 
-static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0};
     const T scale_exponent = t->kept ? KERNEL(well_scaled_exps)(t, classes, s->max_logit) : 0;
@@ -308,10 +308,10 @@ static void KERNEL(across_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, 
 static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0}, scale_exponent = NAME(set)(FIRST_SCALE_EXPONENT);
-    for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1) {
+    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1) {
         KERNEL(running) r;
         KERNEL(start)(&r, FIRST_SCALE_EXPONENT);
-        if (t->across) {
+        if (t->lanes_are_positions) {
             NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
             v_store(s->max_logit + p, v_load(t->max_logit + p)), v_store(s->shift + p, zero),
                 v_store(s->scale_exponent + p, scale_exponent);
@@ -334,8 +334,8 @@ static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(st
 {
     if (t->max_logit)
         KERNEL(made_statistics)(t, classes, s);
-    else if (t->across)
-        KERNEL(across_statistics)(t, classes, s);
+    else if (t->lanes_are_positions)
+        KERNEL(positions_statistics)(t, classes, s);
     else
         KERNEL(rows_statistics)(t, classes, s);
     NAME(finish)(s, t->n);

@@ -1,16 +1,16 @@
 /* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE. The
  * classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
  *
- *   along the rows         a vector of classes at a time
- *   across the positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most of each
- *                          vector, which are transposed in registers
+ *   along the rows                  a vector of classes at a time
+ *   with lanes that are positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most
+ *                                   of each vector, which are transposed in registers
  *
  * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
  * columns of the type computed with. Logits that are transformed go through one too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
  * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
- * looks at the logits once more and vectors go across the positions, the tile keeps these beside the exponentials.
+ * looks at the logits once more and lanes are positions, the tile keeps these beside the exponentials.
  *
  * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and store()
  * convert.
@@ -31,7 +31,7 @@
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
 /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
 #define BLOCK 2048
-/* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
+/* Classes of a row up to which lanes are positions: from about a dozen vectors on, to work along it is as fast. All must fit. */
 #define SHORT_ROW xent_min(12 * LANES, TRANSPOSED_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
@@ -49,19 +49,20 @@ typedef struct {
     };
     S *out, *hess;
     T *exps; /* room for e_c (stats.h) */
-    ptrdiff_t x_step, target_step, out_step,
-        hess_step; /* rows: from position to position; columns: from class to class */
-    ptrdiff_t exps_step;
-    ptrdiff_t first, n; /* the positions [first, first + n) */
-    int rows, across;  /* how the logits lie, and whether vectors go across the positions: columns or transposed rows */
-    int kept, blocks;  /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *scale_exponent; /* what is tried first, which goes from tile to tile (stats.h) */
-    T *logits;         /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
+    /* Rows: from position to position; columns: from class to class. */
+    ptrdiff_t x_step, target_step, out_step, hess_step, exps_step;
+    ptrdiff_t first, n;      /* the positions [first, first + n) */
+    int rows;                /* how the logits lie */
+    int lanes_are_positions; /* of columns and transposed rows */
+    int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
+    T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
      * position, and what was taken from them. */
     const T *max_logit;
     const double *moved;
 } KERNEL(tile);
+
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their address is that of the
  * arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, sum_f64 *losses);
@@ -122,12 +123,12 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
             KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
 }
 
-/* Rows or columns into a scratch, to columns if vectors go across the positions; and back. */
+/* Rows or columns into a scratch, to columns if lanes are positions; and back. */
 static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions,
-                           ptrdiff_t classes, int across)
+                           ptrdiff_t classes, int lanes_are_positions)
 {
     const V zero = {0};
-    if (across) {
+    if (lanes_are_positions) {
         (rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, x_step, to, step, positions, classes);
         return;
     }
@@ -137,9 +138,9 @@ static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdif
 }
 
 static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions,
-                            ptrdiff_t classes, int across)
+                            ptrdiff_t classes, int lanes_are_positions)
 {
-    if (across) {
+    if (lanes_are_positions) {
         (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, out_step, positions, classes);
         return;
     }
@@ -173,7 +174,7 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
                                .exps_step = step,
                                .first = t->first,
                                .n = t->n,
-                               .across = 1,
+                               .lanes_are_positions = 1,
                                .kept = 1,
                                .scale_exponent = t->scale_exponent};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);

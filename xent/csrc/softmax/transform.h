@@ -5,7 +5,7 @@
  * that of the sum, and the distance is then rounded. M is the exact u of the largest logit or, with offsets, the largest of the
  * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (stats.h).
  *
- * In the scratch a tile lies in rows or, where vectors go across the positions, in columns (tile.h); short rows are transposed. The
+ * In the scratch a tile lies in rows or, where lanes are positions, in columns (tile.h); short rows are transposed. The
  * gradient by x is that by u times
  *
  *   du / dx = sech^2(x / (temperature cap)) / temperature,     sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
@@ -107,33 +107,34 @@ typedef struct {
     vf64 peak[2]; /* the capped u of the largest logit */
 } NAME(line);
 
-/* What is constant at every call: whether vectors go across the positions, and which transformations there are. */
+/* What is constant at every call: whether lanes are positions, and which transformations there are. */
 typedef struct {
-    int across, capped, offset;
+    int lanes_are_positions, capped, offset;
 } NAME(transformation);
 
 ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    return way.across ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
-                      : NAME(load)(l->x + c, l->classes - c, minus_infinity);
+    return way.lanes_are_positions ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
+                                   : NAME(load)(l->x + c, l->classes - c, minus_infinity);
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
 ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) way)
 {
-    return way.across ? max : NAME(set)(v_reduce_max(max));
+    return way.lanes_are_positions ? max : NAME(set)(v_reduce_max(max));
 }
 
 ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
 {
     V max_logit[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
     ptrdiff_t c = 0;
-    for (; !way.across && c + 2 * LANES <= l->classes; c += 2 * LANES) {
+    for (; !way.lanes_are_positions && c + 2 * LANES <= l->classes; c += 2 * LANES) {
         for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
         for (int k = 0; k < 2; k++) max_logit[k] = v_max(v_load(l->x + c + k * LANES), max_logit[k]);
     }
-    for (; c < l->classes; c += way.across ? 1 : LANES) max_logit[0] = v_max(NAME(logits_at)(l, c, way), max_logit[0]);
+    for (; c < l->classes; c += way.lanes_are_positions ? 1 : LANES)
+        max_logit[0] = v_max(NAME(logits_at)(l, c, way), max_logit[0]);
     return NAME(line_max)(v_max(max_logit[0], max_logit[1]), way);
 }
 
@@ -148,8 +149,9 @@ ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transfor
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
     const ptrdiff_t n = l->classes - c;
-    d = NAME(pair_add)(d, way.across ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
-    *low = *low + (way.across ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
+    d = NAME(pair_add)(
+        d, way.lanes_are_positions ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
+    *low = *low + (way.lanes_are_positions ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
     return d;
 }
 
@@ -159,7 +161,7 @@ ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transfor
 ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
                                        NAME(transformation) way, V max_distance)
 {
-    const ptrdiff_t per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    const ptrdiff_t per = way.lanes_are_positions ? 1 : LANES, unit = way.lanes_are_positions ? l->unit : 1;
     vf64 e[CAPPED][2], u[2];
     for (ptrdiff_t j = 0; j < count; j++)
         for (int k = 0; k < PARTS; k++) e[j][k] = tanh_exp_f64(NAME(ratio)(f, NAME(logits_at)(l, c + j * per, way), k));
@@ -182,7 +184,8 @@ ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform
 /* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken from them. */
 ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest, NAME(transformation) way)
 {
-    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    const ptrdiff_t classes = l->classes, per = way.lanes_are_positions ? 1 : LANES,
+                    unit = way.lanes_are_positions ? l->unit : 1;
     V low, max_distance = NAME(set)((T)-INFINITY);
     for (int k = 0; way.capped && k < PARTS; k++) {
         const vf64 z = NAME(ratio)(f, largest, k);
@@ -204,7 +207,8 @@ ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f
  * exponential. */
 ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) way)
 {
-    const ptrdiff_t classes = l->classes, per = way.across ? 1 : LANES, unit = way.across ? l->unit : 1;
+    const ptrdiff_t classes = l->classes, per = way.lanes_are_positions ? 1 : LANES,
+                    unit = way.lanes_are_positions ? l->unit : 1;
     const V zero = {0}, largest = NAME(largest_logit)(l, way);
     V low, max_distance = NAME(set)((T)-INFINITY);
     l->m = NAME(if_finite)(largest), l->most = zero;
@@ -233,14 +237,14 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
 static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step,
-                                  ptrdiff_t n, int across, T *max_logit, double *moved)
+                                  ptrdiff_t n, int lanes_are_positions, T *max_logit, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
     const size_t rest = (size_t)(NAME(padded_row)(a->classes) - a->classes);
-    for (ptrdiff_t p = 0; p < n; p += across ? LANES : 1) {
-        const ptrdiff_t to = across ? p : p * step;
-        const T *from = x + (across ? p : p * x_step);
+    for (ptrdiff_t p = 0; p < n; p += lanes_are_positions ? LANES : 1) {
+        const ptrdiff_t to = lanes_are_positions ? p : p * step;
+        const T *from = x + (lanes_are_positions ? p : p * x_step);
         NAME(line) l = {.x = from,
                         .next = from + x_step,
                         .offset = offset,
@@ -254,14 +258,14 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
         double peak[2 * LANES_F64];
         V max_distance;
 #define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
-        if (across)
+        if (lanes_are_positions)
             max_distance = a->cap != 0 ? (offset ? WAY(1, 1, 1) : WAY(1, 1, 0)) : offset ? WAY(1, 0, 1) : WAY(1, 0, 0);
         else
             max_distance = a->cap != 0 ? (offset ? WAY(0, 1, 1) : WAY(0, 1, 0)) : offset ? WAY(0, 0, 1) : WAY(0, 0, 0);
 #undef WAY
-        if (!across) memset(l.exps + a->classes, 0, rest * sizeof(T));
+        if (!lanes_are_positions) memset(l.exps + a->classes, 0, rest * sizeof(T));
         v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
-        for (int k = 0; k < (across ? LANES : 1); k++) {
+        for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++) {
             max_logit[p + k] = max_distance[k];
             moved[p + k] = (a->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
         }
@@ -299,26 +303,27 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
 {
     const ptrdiff_t elements = transform_elements(a), classes = a->classes;
     const ptrdiff_t step =
-        t->across ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
-    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->across && t->rows), direct = as_it_lies && a->cap == 0;
+        t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
+    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows),
+              direct = as_it_lies && a->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       max_logit[TILE];
     double moved[TILE];
-    if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->across);
+    if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->lanes_are_positions);
     if (!as_it_lies && t->target)
-        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->across);
+        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->lanes_are_positions);
     NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n,
-                          t->across, max_logit, moved);
+                          t->lanes_are_positions, max_logit, moved);
     const NAME(tile) transformed = {.x = d,
                                     .x_step = step,
                                     .exps = exps,
                                     .exps_step = step,
                                     .first = t->first,
                                     .n = t->n,
-                                    .rows = !t->across,
-                                    .across = t->across,
+                                    .rows = !t->lanes_are_positions,
+                                    .lanes_are_positions = t->lanes_are_positions,
                                     .kept = 1,
-                                    .logits = t->across ? d : NULL,
+                                    .logits = t->lanes_are_positions ? d : NULL,
                                     .max_logit = max_logit,
                                     .moved = moved,
                                     .target = !t->target   ? NULL
@@ -336,11 +341,11 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
     function(a, &transformed, sums);
     if (direct) return;
     if (t->out && a->cap != 0) {
-        KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->across);
-        NAME(times_slopes)(a, exps, d, (t->across ? classes : t->n) * step);
+        KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->lanes_are_positions);
+        NAME(times_slopes)(a, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
     }
-    if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->across);
-    if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->across);
+    if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
+    if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
 }
 
 #endif
