@@ -87,7 +87,7 @@ typedef struct {
 /* What is wanted, and the power. Constants at every call. */
 typedef struct {
     int value, gradient, power;
-} NAME(logistic_way);
+} NAME(logistic_variant);
 
 /* u^gamma. */
 ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V size, V e, V log_1_e)
@@ -107,7 +107,7 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 
 /* n elements from i on, at most a vector. */
 ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum,
-                                       NAME(logistic_way) way)
+                                       NAME(logistic_variant) variant)
 {
     const V zero = {0}, one = NAME(set)(1), z = NAME(load)(b->x + i, n, zero), given = NAME(load)(b->t + i, n, zero);
     V t = given, s = one - given;
@@ -121,35 +121,35 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     const VM positive = m_ge(z, zero), counts = m_ge(given, zero);
     const V size = v_abs(z), e = v_load(b->e + i);
     V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
-    if (way.value || way.power != PLAIN) {
+    if (variant.value || variant.power != PLAIN) {
         log_1_e = v_load(b->log_1_e + i);
         loss = v_fma(a + c, log_1_e, v_max(v_select(positive, c, a) * size, zero));
     }
-    if (way.gradient || way.power != PLAIN) {
+    if (variant.gradient || variant.power != PLAIN) {
         const V larger = one / (one + e), smaller = e * larger;
         const V p = v_select(positive, larger, smaller), r = v_select(positive, smaller, larger);
         const V u = v_fma(t, r, s * p);
         V slope = v_fma(c, p, -(a * r));
-        if (way.power == SQUARE) {
+        if (variant.power == SQUARE) {
             const V lower = b->squared ? u : one;
             power = lower * u, share = p * r * lower;
         }
-        if (way.power == POWER) {
+        if (variant.power == POWER) {
             power = NAME(focus)(b, positive, t, s, size, e, log_1_e);
             share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
         }
-        if (way.power != PLAIN) {
+        if (variant.power != PLAIN) {
             slope = v_fma(power, slope, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
             loss = loss * power;
         }
-        if (way.gradient) {
+        if (variant.gradient) {
             slope = slope * b->gradient_scale;
             if (b->upstream) slope = slope * NAME(load)(b->upstream + i, n, zero);
             if (b->ignoring) slope = v_select(counts, slope, zero);
             NAME(store)(b->out + i, slope, n);
         }
     }
-    if (way.value) {
+    if (variant.value) {
         if (b->ignoring) loss = v_select(counts, loss, zero);
         if (b->losses) NAME(store)(b->losses + i, loss, n);
         if (n < LANES) loss = v_select(NAME(first)(n), loss, zero);
@@ -159,13 +159,13 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
 
 /* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
 ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum,
-                                       NAME(logistic_way) way)
+                                       NAME(logistic_variant) variant)
 {
     const NAME(logistic) b = *options;
     NAME(sum) own = *sum;
     ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, way);
-    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, way);
+    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, variant);
+    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, variant);
     *sum = own;
 }
 
@@ -188,16 +188,16 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
     b->e = e, b->log_1_e = log_1_e;
-#define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
-#define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
+#define VARIANT(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_variant)){__VA_ARGS__})
+#define VARIANTS(power) !b->out ? VARIANT(1, 0, power) : value ? VARIANT(1, 1, power) : VARIANT(0, 1, power)
     if (power == PLAIN)
-        WAYS(PLAIN);
+        VARIANTS(PLAIN);
     else if (power == SQUARE)
-        WAYS(SQUARE);
+        VARIANTS(SQUARE);
     else
-        WAYS(POWER);
-#undef WAY
-#undef WAYS
+        VARIANTS(POWER);
+#undef VARIANT
+#undef VARIANTS
 }
 
 /* Broadcast factors that repeat within a block are laid out once, so that any stretch of a block is there. */

@@ -75,7 +75,7 @@ static const xent_dense no_target = {.weight = NULL};
  * coefficients are plain. Constants at every call: what is not needed costs nothing. */
 typedef struct {
     int dense, kept, plain;
-} KERNEL(way);
+} KERNEL(variant);
 #define UNIFORM 2
 
 /* Numbers of one row. */
@@ -89,26 +89,27 @@ typedef struct {
 } KERNEL(row);
 
 /* n classes from c on, at most a vector. */
-ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n, KERNEL(way) way)
+ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n, KERNEL(variant) variant)
 {
     const V zero = {0}, one = NAME(set)(1);
-    const V e = way.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
-    const V v = (way.plain ? e : e * r->lift) * r->coefficient;
-    if (!way.dense) return v;
-    if (way.dense == UNIFORM) return v - r->b * r->dense.base;
+    const V e =
+        variant.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
+    const V v = (variant.plain ? e : e * r->lift) * r->coefficient;
+    if (!variant.dense) return v;
+    if (variant.dense == UNIFORM) return v - r->b * r->dense.base;
     const V weight = r->dense.weight ? NAME(load)(r->dense.weight + c, n, zero) : one;
     return v - r->b * KERNEL(target_value)(&r->dense, weight, r->target ? KERNEL(load)(r->target + c, n, zero) : zero);
 }
 
-ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(way) way)
+ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(variant) variant)
 {
     ptrdiff_t c = 0;
-    for (; c + LANES <= classes; c += LANES) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, LANES, way), LANES);
-    if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, way), classes - c);
+    for (; c + LANES <= classes; c += LANES) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, LANES, variant), LANES);
+    if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, variant), classes - c);
 }
 
 ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                    const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
+                                    const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     KERNEL(row) r;
     r.dense = KERNEL(dense_target_of)(dense);
@@ -121,7 +122,7 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, co
         if (f->coefficient[p] == 0 && f->dense[p] == 0)
             memset(r.out, 0, (size_t)classes * sizeof(S));
         else
-            KERNEL(row_map)(&r, classes, way);
+            KERNEL(row_map)(&r, classes, variant);
     }
 }
 
@@ -135,20 +136,20 @@ typedef struct {
 
 /* Class c of at most n positions from p on. Where the coefficient is 0 the result is, even of NaN. */
 ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n,
-                                           KERNEL(way) way)
+                                           KERNEL(variant) variant)
 {
     const KERNEL(tile) *t = m->t;
     const V zero = {0}, one = NAME(set)(1), coefficient = v_load(m->f->coefficient + p);
     V e;
-    if (way.kept)
+    if (variant.kept)
         e = v_load(t->exps + p + c * t->exps_step);
     else
         e = NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - v_load(m->s->shift + p),
                              NAME(scale_of)(v_load(m->s->scale_exponent + p)));
-    const V v =
-        way.plain ? e * coefficient : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
-    if (!way.dense) return v;
-    if (way.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
+    const V v = variant.plain ? e * coefficient
+                              : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
+    if (!variant.dense) return v;
+    if (variant.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
     const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
     const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
     return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
@@ -156,21 +157,21 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
 
 /* Into columns: class by class, which streams through memory. */
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                       const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
+                                       const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES)
-            KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, way), LANES);
-        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, t->n - p, way), t->n - p);
+            KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), LANES);
+        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, t->n - p, variant), t->n - p);
     }
 }
 
 /* Into rows: the classes of a vector of positions are transposed in registers. */
 ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                          const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(way) way)
+                                          const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
@@ -178,13 +179,13 @@ ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t class
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
             const ptrdiff_t first = xent_min(c, classes - PIECE);
             V v[PIECE];
-            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_of_positions)(&m, p, first + k, LANES, way);
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_of_positions)(&m, p, first + k, LANES, variant);
             KERNEL(store_transposed)(t->out + p * t->out_step + first, t->out_step, v);
         }
     }
     for (; p < t->n; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c++) {
-            const V v = KERNEL(value_of_positions)(&m, p, c, LANES, way);
+            const V v = KERNEL(value_of_positions)(&m, p, c, LANES, variant);
             for (ptrdiff_t k = p; k < xent_min(t->n, p + LANES); k++)
                 KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
         }
@@ -197,20 +198,22 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, cons
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
-#define WAY(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(way)){__VA_ARGS__})
+#define VARIANT(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(variant)){__VA_ARGS__})
     if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
-        f->plain ? WAY(transposed_map, 0, 1, 1) : WAY(transposed_map, 0, 1, 0);
+        f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))
-        t->lanes_are_positions ? WAY(columns_map, UNIFORM, 1, 1) : WAY(rows_map, UNIFORM, 1, 1);
+        t->lanes_are_positions ? VARIANT(columns_map, UNIFORM, 1, 1) : VARIANT(rows_map, UNIFORM, 1, 1);
     else if (t->lanes_are_positions && t->kept)
-        dense ? WAY(columns_map, 1, 1, 0) : f->plain ? WAY(columns_map, 0, 1, 1) : WAY(columns_map, 0, 1, 0);
+        dense      ? VARIANT(columns_map, 1, 1, 0)
+        : f->plain ? VARIANT(columns_map, 0, 1, 1)
+                   : VARIANT(columns_map, 0, 1, 0);
     else if (t->lanes_are_positions)
-        dense ? WAY(columns_map, 1, 0, 0) : WAY(columns_map, 0, 0, 0);
+        dense ? VARIANT(columns_map, 1, 0, 0) : VARIANT(columns_map, 0, 0, 0);
     else if (t->kept)
-        dense ? WAY(rows_map, 1, 1, 0) : f->plain ? WAY(rows_map, 0, 1, 1) : WAY(rows_map, 0, 1, 0);
+        dense ? VARIANT(rows_map, 1, 1, 0) : f->plain ? VARIANT(rows_map, 0, 1, 1) : VARIANT(rows_map, 0, 1, 0);
     else
-        dense ? WAY(rows_map, 1, 0, 0) : WAY(rows_map, 0, 0, 0);
-#undef WAY
+        dense ? VARIANT(rows_map, 1, 0, 0) : VARIANT(rows_map, 0, 0, 0);
+#undef VARIANT
 }
 
 #endif

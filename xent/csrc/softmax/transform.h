@@ -112,30 +112,30 @@ typedef struct {
     int lanes_are_positions, capped, offset;
 } NAME(transformation);
 
-ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way)
+ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
-    return way.lanes_are_positions ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
-                                   : NAME(load)(l->x + c, l->classes - c, minus_infinity);
+    return variant.lanes_are_positions ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
+                                       : NAME(load)(l->x + c, l->classes - c, minus_infinity);
 }
 
 /* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) way)
+ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) variant)
 {
-    return way.lanes_are_positions ? max : NAME(set)(v_reduce_max(max));
+    return variant.lanes_are_positions ? max : NAME(set)(v_reduce_max(max));
 }
 
-ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) way)
+ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) variant)
 {
     V max_logit[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
     ptrdiff_t c = 0;
-    for (; !way.lanes_are_positions && c + 2 * LANES <= l->classes; c += 2 * LANES) {
+    for (; !variant.lanes_are_positions && c + 2 * LANES <= l->classes; c += 2 * LANES) {
         for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
         for (int k = 0; k < 2; k++) max_logit[k] = v_max(v_load(l->x + c + k * LANES), max_logit[k]);
     }
-    for (; c < l->classes; c += way.lanes_are_positions ? 1 : LANES)
-        max_logit[0] = v_max(NAME(logits_at)(l, c, way), max_logit[0]);
-    return NAME(line_max)(v_max(max_logit[0], max_logit[1]), way);
+    for (; c < l->classes; c += variant.lanes_are_positions ? 1 : LANES)
+        max_logit[0] = v_max(NAME(logits_at)(l, c, variant), max_logit[0]);
+    return NAME(line_max)(v_max(max_logit[0], max_logit[1]), variant);
 }
 
 ALWAYS_INLINE V NAME(if_finite)(V v)
@@ -145,13 +145,13 @@ ALWAYS_INLINE V NAME(if_finite)(V v)
 }
 
 /* Add the offset of class c, or of a vector from there on. */
-ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) way, V d, V *low)
+ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant, V d, V *low)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
     const ptrdiff_t n = l->classes - c;
     d = NAME(pair_add)(
-        d, way.lanes_are_positions ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
-    *low = *low + (way.lanes_are_positions ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
+        d, variant.lanes_are_positions ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
+    *low = *low + (variant.lanes_are_positions ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
     return d;
 }
 
@@ -159,14 +159,15 @@ ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transfor
  * exponentials of all come first: one after the other, each turn would wait for its division. Returns the larger of them and `max_distance`. */
 #define CAPPED 8 /* vectors at most: some hundred instructions each, of which a processor looks some hundreds ahead */
 ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
-                                       NAME(transformation) way, V max_distance)
+                                       NAME(transformation) variant, V max_distance)
 {
-    const ptrdiff_t per = way.lanes_are_positions ? 1 : LANES, unit = way.lanes_are_positions ? l->unit : 1;
+    const ptrdiff_t per = variant.lanes_are_positions ? 1 : LANES, unit = variant.lanes_are_positions ? l->unit : 1;
     vf64 e[CAPPED][2], u[2];
     for (ptrdiff_t j = 0; j < count; j++)
-        for (int k = 0; k < PARTS; k++) e[j][k] = tanh_exp_f64(NAME(ratio)(f, NAME(logits_at)(l, c + j * per, way), k));
+        for (int k = 0; k < PARTS; k++)
+            e[j][k] = tanh_exp_f64(NAME(ratio)(f, NAME(logits_at)(l, c + j * per, variant), k));
     for (ptrdiff_t j = 0; j < count; j++, c += per) {
-        const V x = NAME(logits_at)(l, c, way);
+        const V x = NAME(logits_at)(l, c, variant);
         for (int k = 0; k < PARTS; k++) u[k] = f->cap * tanh_of_exp_f64(e[j][k], NAME(ratio)(f, x, k));
 #if XENT_REAL == 32
         u[0] = u[0] - l->peak[0], u[1] = u[1] - l->peak[1];
@@ -174,7 +175,7 @@ ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform
 #else
         V d = u[0] - l->peak[0], low = NAME(sum_error)(u[0], (V){0} - l->peak[0], d);
 #endif
-        if (way.offset) d = NAME(add_offset)(l, c, way, d, &low);
+        if (variant.offset) d = NAME(add_offset)(l, c, variant, d, &low);
         max_distance = v_max(d, max_distance);
         v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
     }
@@ -182,44 +183,45 @@ ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform
 }
 
 /* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken from them. */
-ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest, NAME(transformation) way)
+ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest,
+                                         NAME(transformation) variant)
 {
-    const ptrdiff_t classes = l->classes, per = way.lanes_are_positions ? 1 : LANES,
-                    unit = way.lanes_are_positions ? l->unit : 1;
+    const ptrdiff_t classes = l->classes, per = variant.lanes_are_positions ? 1 : LANES,
+                    unit = variant.lanes_are_positions ? l->unit : 1;
     V low, max_distance = NAME(set)((T)-INFINITY);
-    for (int k = 0; way.capped && k < PARTS; k++) {
+    for (int k = 0; variant.capped && k < PARTS; k++) {
         const vf64 z = NAME(ratio)(f, largest, k);
         l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
     }
-    for (ptrdiff_t c = 0; way.capped && c < classes; c += CAPPED * per)
+    for (ptrdiff_t c = 0; variant.capped && c < classes; c += CAPPED * per)
         max_distance =
-            NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), way, max_distance);
-    for (ptrdiff_t c = 0; !way.capped && c < classes; c += per) {
-        V d = NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
-        d = NAME(add_offset)(l, c, way, d, &low);
+            NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), variant, max_distance);
+    for (ptrdiff_t c = 0; !variant.capped && c < classes; c += per) {
+        V d = NAME(distance)(f, NAME(logits_at)(l, c, variant), l->m, &low);
+        d = NAME(add_offset)(l, c, variant, d, &low);
         max_distance = v_max(d, max_distance);
         v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
     }
-    if (way.offset) l->most = NAME(if_finite)(NAME(line_max)(max_distance, way));
+    if (variant.offset) l->most = NAME(if_finite)(NAME(line_max)(max_distance, variant));
 }
 
 /* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait for its
  * exponential. */
-ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) way)
+ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) variant)
 {
-    const ptrdiff_t classes = l->classes, per = way.lanes_are_positions ? 1 : LANES,
-                    unit = way.lanes_are_positions ? l->unit : 1;
-    const V zero = {0}, largest = NAME(largest_logit)(l, way);
+    const ptrdiff_t classes = l->classes, per = variant.lanes_are_positions ? 1 : LANES,
+                    unit = variant.lanes_are_positions ? l->unit : 1;
+    const V zero = {0}, largest = NAME(largest_logit)(l, variant);
     V low, max_distance = NAME(set)((T)-INFINITY);
     l->m = NAME(if_finite)(largest), l->most = zero;
-    if (way.capped || way.offset) NAME(first_distances)(l, f, largest, way);
+    if (variant.capped || variant.offset) NAME(first_distances)(l, f, largest, variant);
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
         const ptrdiff_t end = xent_min(classes, first + BLOCK);
         for (ptrdiff_t c = first; c < end; c += per) {
-            const int first_made = way.capped || way.offset;
+            const int first_made = variant.capped || variant.offset;
             low = first_made ? v_load(l->exps + c * unit) : zero;
-            V d = first_made ? v_load(l->d + c * unit) : NAME(distance)(f, NAME(logits_at)(l, c, way), l->m, &low);
-            if (way.offset) d = NAME(pair_add)(d, zero - l->most, &low);
+            V d = first_made ? v_load(l->d + c * unit) : NAME(distance)(f, NAME(logits_at)(l, c, variant), l->m, &low);
+            if (variant.offset) d = NAME(pair_add)(d, zero - l->most, &low);
             const V rounded = d + low;
             const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
             const V distance = v_select(counts, rounded, d);
@@ -231,7 +233,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
             v_store(l->exps + c * unit,
                     NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
     }
-    return NAME(line_max)(max_distance, way);
+    return NAME(line_max)(max_distance, variant);
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
@@ -257,12 +259,16 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
                         .classes = a->classes};
         double peak[2 * LANES_F64];
         V max_distance;
-#define WAY(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
+#define VARIANT(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
         if (lanes_are_positions)
-            max_distance = a->cap != 0 ? (offset ? WAY(1, 1, 1) : WAY(1, 1, 0)) : offset ? WAY(1, 0, 1) : WAY(1, 0, 0);
+            max_distance = a->cap != 0 ? (offset ? VARIANT(1, 1, 1) : VARIANT(1, 1, 0))
+                           : offset    ? VARIANT(1, 0, 1)
+                                       : VARIANT(1, 0, 0);
         else
-            max_distance = a->cap != 0 ? (offset ? WAY(0, 1, 1) : WAY(0, 1, 0)) : offset ? WAY(0, 0, 1) : WAY(0, 0, 0);
-#undef WAY
+            max_distance = a->cap != 0 ? (offset ? VARIANT(0, 1, 1) : VARIANT(0, 1, 0))
+                           : offset    ? VARIANT(0, 0, 1)
+                                       : VARIANT(0, 0, 0);
+#undef VARIANT
         if (!lanes_are_positions) memset(l.exps + a->classes, 0, rest * sizeof(T));
         v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
         for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++) {
