@@ -129,7 +129,7 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
         const V larger = one / (one + e), smaller = e * larger;
         const V p = v_select(positive, larger, smaller), r = v_select(positive, smaller, larger);
         const V u = v_fma(t, r, s * p);
-        V slope = v_fma(c, p, -(a * r));
+        V gradient = v_fma(c, p, -(a * r));
         if (variant.power == SQUARE) {
             const V lower = b->squared ? u : one;
             power = lower * u, share = p * r * lower;
@@ -139,14 +139,15 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
             share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
         }
         if (variant.power != PLAIN) {
-            slope = v_fma(power, slope, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
+            gradient =
+                v_fma(power, gradient, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
             loss = loss * power;
         }
         if (variant.gradient) {
-            slope = slope * b->gradient_scale;
-            if (b->upstream) slope = slope * NAME(load)(b->upstream + i, n, zero);
-            if (b->ignoring) slope = v_select(counts, slope, zero);
-            NAME(store)(b->out + i, slope, n);
+            gradient = gradient * b->gradient_scale;
+            if (b->upstream) gradient = gradient * NAME(load)(b->upstream + i, n, zero);
+            if (b->ignoring) gradient = v_select(counts, gradient, zero);
+            NAME(store)(b->out + i, gradient, n);
         }
     }
     if (variant.value) {
@@ -183,7 +184,7 @@ static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *
 /* Three loops of shorter chains of operations keep more of them in flight than one. */
 static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
 {
-    _Alignas(64) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
+    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
     NAME(exps_of_sizes)(b->x, n, b->raised, e);
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
@@ -323,7 +324,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     const xent_sigmoid_args *a = (const xent_sigmoid_args *)args;
     const ptrdiff_t first = chunk * a->chunk, end = xent_min(first + a->chunk, a->size);
     const int power = a->gamma == 0 ? PLAIN : a->gamma == 1 || a->gamma == 2 ? SQUARE : POWER;
-    _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
+    _Alignas(CACHE_LINE) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
         upstream[2 * SIGMOID_BLOCK];
     NAME(logistic) b = NAME(logistic_of)(a);
     NAME(sum) sum = {{0}, {0}};

@@ -17,8 +17,6 @@
 #include "base.h"
 #include "table.h"
 
-enum { CACHE_LINE = 64 };
-
 typedef struct {
     ptrdiff_t begin, n;
 } xent_span;

@@ -95,7 +95,7 @@ static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
     a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), a->groups));
 }
 
-static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
+static ptrdiff_t scratch_size(const xent_conv_args *a, ptrdiff_t size)
 {
     return (a->patch_room + a->packed_room + a->sums_room) * size +
            (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
@@ -113,7 +113,7 @@ static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff
 }
 
 /* Room for `patch` and the tables of the tiles and blocks that were chosen. */
-static void make_room(xent_conv_args *a)
+static void plan_scratch(xent_conv_args *a)
 {
     a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
     a->patch_room = xent_ceil_div(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
@@ -166,9 +166,9 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
-    make_room(a);
+    plan_scratch(a);
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
-                       .scratch = scratch_bytes(a, size),
+                       .scratch_size = scratch_size(a, size),
                        .pack_chunks = a->groups * strips,
                        .packed = packed_bytes(a, strips, size)};
 }
@@ -192,9 +192,9 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
     a->packed_room = a->lanes_are_pixels ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
-    make_room(a);
+    plan_scratch(a);
     const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
-    return (xent_plan){.chunks = found * partials, .scratch = scratch_bytes(a, size), .partials = partials};
+    return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }
 
 xent_plan xent_plan_merge(xent_merge_args *a)

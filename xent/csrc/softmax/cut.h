@@ -87,7 +87,7 @@ typedef struct {
 static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
                                 const KERNEL(functions) *to, sum_f64 *sums)
 {
-    _Alignas(64) T exps[EXPS_ELEMENTS];
+    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
     const KERNEL(cut) cut = KERNEL(cut_of)(a);
     T scale_exponent = NAME(first_scale_exponent);
     for (ptrdiff_t p = begin; p < end;) {

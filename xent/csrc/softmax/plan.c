@@ -40,7 +40,7 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     const ptrdiff_t size = xent_real_size(dtype);
     p->chunk = positions_of_chunk(p);
     p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch = p->room * size};
+    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
 }
 
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */
@@ -51,5 +51,5 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     p->chunk = positions_of_chunk(p);
     p->room = xent_max(line, PAIR_NUMBERS);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
-                       .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
+                       .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }

@@ -43,7 +43,7 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
     V max_logits[2] = {minus_infinity, minus_infinity};
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(S)) {
+        for (int k = 0; k < 2 * LANES; k += CACHE_LINE / (int)sizeof(S)) {
             __builtin_prefetch(next + i + k);
             __builtin_prefetch(out + i + k);
         }
@@ -196,7 +196,7 @@ ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t c
                 const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
                 V v[PIECE];
                 for (int line = 0; line < PIECE * LANES;
-                     line += 64 / (int)sizeof(S)) { /* of the next tile; and for the result */
+                     line += CACHE_LINE / (int)sizeof(S)) { /* of the next tile; and for the result */
                     __builtin_prefetch(t->x + t->n * t->x_step + done + line);
                     if (t->out) __builtin_prefetch(t->out + done + line);
                 }

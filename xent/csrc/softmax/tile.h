@@ -152,14 +152,14 @@ static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out
 /* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. */
 ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += 64 / (int)sizeof(S)) __builtin_prefetch(p + i);
+    for (ptrdiff_t i = 0; i < n; i += CACHE_LINE / (int)sizeof(S)) __builtin_prefetch(p + i);
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
 static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses,
                                 NAME(tile_function) function)
 {
-    _Alignas(64) T x[PACK_ELEMENTS];
+    _Alignas(CACHE_LINE) T x[PACK_ELEMENTS];
     const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(a);
     T *target = t->target ? x + share : NULL, *hess = t->hess ? x + PACK_ELEMENTS - share : NULL;
     const NAME(tile) packed = {.x = x,

@@ -34,7 +34,7 @@ ALWAYS_INLINE double finite_inverse(double v)
 }
 
 /* g sech^2 z from e = exp(-2 |z|). */
-ALWAYS_INLINE vf64 times_slope(vf64 g, vf64 e)
+ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
 {
     const vf64 one = set_f64(1);
     return g * (set_f64(4) * e / ((one + e) * (one + e)));
@@ -130,7 +130,7 @@ ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) va
     V max_logit[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
     ptrdiff_t c = 0;
     for (; !variant.lanes_are_positions && c + 2 * LANES <= l->classes; c += 2 * LANES) {
-        for (int k = 0; k < 2 * LANES; k += 64 / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
+        for (int k = 0; k < 2 * LANES; k += CACHE_LINE / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
         for (int k = 0; k < 2; k++) max_logit[k] = v_max(v_load(l->x + c + k * LANES), max_logit[k]);
     }
     for (; c < l->classes; c += variant.lanes_are_positions ? 1 : LANES)
@@ -280,7 +280,7 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
 
 /* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In doubles:
  * an exponential of floats would add its rounding to that of g. As in capped_distances, the exponentials come first. */
-static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdiff_t n)
+static void NAME(multiply_by_du)(const xent_positions *a, const T *x, T *g, ptrdiff_t n)
 {
     const NAME(transform) f = NAME(transform_of)(a);
     const V zero = {0};
@@ -292,7 +292,7 @@ static void NAME(times_slopes)(const xent_positions *a, const T *x, T *g, ptrdif
                 e[(i - first) / LANES][k] = exp_f64(set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
         for (ptrdiff_t i = first; i < end; i += LANES) {
             const V v = v_load(g + i);
-            for (int k = 0; k < PARTS; k++) product[k] = times_slope(NAME(part)(v, k), e[(i - first) / LANES][k]);
+            for (int k = 0; k < PARTS; k++) product[k] = times_du(NAME(part)(v, k), e[(i - first) / LANES][k]);
 #if XENT_REAL == 32
             v_store(g + i, v_select(m_eq(v, zero), zero, v_narrow(product[0], product[1])));
 #else
@@ -348,7 +348,7 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
     if (direct) return;
     if (t->out && a->cap != 0) {
         KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->lanes_are_positions);
-        NAME(times_slopes)(a, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
+        NAME(multiply_by_du)(a, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
     }
     if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
     if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
