@@ -193,12 +193,12 @@ ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t class
 }
 
 /* `given` is the dense target, or NULL. */
-static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *a, const xent_dense *given,
+static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positions, const xent_dense *given,
                             const KERNEL(affine) *f, const NAME(stats) *s)
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
-#define VARIANT(map, ...) KERNEL(map)(t, a->classes, given, f, s, (KERNEL(variant)){__VA_ARGS__})
+#define VARIANT(map, ...) KERNEL(map)(t, positions->classes, given, f, s, (KERNEL(variant)){__VA_ARGS__})
     if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))

@@ -20,29 +20,30 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
 }
 
 /* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
-static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *a)
+static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
 {
-    const int columns = a->inner > 1, lanes_are_positions = columns || a->classes <= SHORT_ROW;
+    const int columns = positions->inner > 1, lanes_are_positions = columns || positions->classes <= SHORT_ROW;
     const ptrdiff_t elements =
-        xent_min(transform_elements(a), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
+        xent_min(transform_elements(positions), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut) cut = {.columns = columns, .lanes_are_positions = lanes_are_positions};
-    cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, a->classes)
-                                   : xent_min(TILE, elements / NAME(padded_row)(a->classes));
+    cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, positions->classes)
+                                   : xent_min(TILE, elements / NAME(padded_row)(positions->classes));
     return cut;
 }
 
-static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
+static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 {
-    const ptrdiff_t classes = a->classes, keeps = a->keeps_logits ? 2 : 1; /* logits, exponentials */
-    const ptrdiff_t room = xent_max(EXPS_ELEMENTS, a->room);
-    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(a), classes);
-    KERNEL(cut) cut = {
-        .most = TILE, .columns = a->inner > 1, .lanes_are_positions = a->inner > 1 || classes <= SHORT_ROW};
+    const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
+    const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
+    KERNEL(cut) cut = {.most = TILE,
+                       .columns = positions->inner > 1,
+                       .lanes_are_positions = positions->inner > 1 || classes <= SHORT_ROW};
     if (cut.columns) {
-        cut.packed = a->packs && packable > 0;
+        cut.packed = positions->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
-        cut.packed = a->packs || sizeof(S) != sizeof(T);
+        cut.packed = positions->packs || sizeof(S) != sizeof(T);
         cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
@@ -55,22 +56,23 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *a)
 }
 
 /* The tile that begins at position p and ends at or before `end`. */
-static KERNEL(tile) KERNEL(tile_at)(const xent_positions *a, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
+static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
 {
-    const ptrdiff_t i = p % a->inner, m = p / a->inner % a->middle_count, o = p / a->inner / a->middle_count;
+    const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                    o = p / positions->inner / positions->middle_count;
     const ptrdiff_t most = xent_min(cut->most, end - p);
-#define STEP(operand) (cut->columns ? a->operand.stride : a->operand.middle_stride)
-    return (KERNEL(tile)){.x = KERNEL(at)(&a->x, o, m, i),
-                          .target = KERNEL(at)(&a->target, o, m, i),
-                          .out = KERNEL(at)(&a->out, o, m, i),
-                          .hess = KERNEL(at)(&a->hess, o, m, i),
+#define STEP(operand) (cut->columns ? positions->operand.stride : positions->operand.middle_stride)
+    return (KERNEL(tile)){.x = KERNEL(at)(&positions->x, o, m, i),
+                          .target = KERNEL(at)(&positions->target, o, m, i),
+                          .out = KERNEL(at)(&positions->out, o, m, i),
+                          .hess = KERNEL(at)(&positions->hess, o, m, i),
                           .x_step = STEP(x),
                           .target_step = STEP(target),
                           .out_step = STEP(out),
                           .hess_step = STEP(hess),
                           .exps_step = cut->exps_step,
                           .first = p,
-                          .n = xent_min(most, cut->columns ? a->inner - i : a->middle_count - m),
+                          .n = xent_min(most, cut->columns ? positions->inner - i : positions->middle_count - m),
                           .rows = !cut->columns,
                           .lanes_are_positions = cut->lanes_are_positions,
                           .kept = cut->exps_step != 0,
@@ -84,44 +86,46 @@ typedef struct {
     NAME(tile_function) packed;
 } KERNEL(functions);
 
-static void KERNEL(plain_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
                                 const KERNEL(functions) *to, sum_f64 *sums)
 {
     _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
-    const KERNEL(cut) cut = KERNEL(cut_of)(a);
+    const KERNEL(cut) cut = KERNEL(cut_of)(positions);
     T scale_exponent = NAME(first_scale_exponent);
     for (ptrdiff_t p = begin; p < end;) {
-        KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
-        tile.exps = a->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
-        if (a->keeps_logits && cut.lanes_are_positions && tile.kept)
-            tile.logits = tile.exps + cut.exps_step * a->classes;
+        KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
+        tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
+        if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)
+            tile.logits = tile.exps + cut.exps_step * positions->classes;
         if (cut.packed)
-            KERNEL(packed_tile)(a, &tile, sums, to->packed);
+            KERNEL(packed_tile)(positions, &tile, sums, to->packed);
         else
-            to->plain(a, &tile, sums);
+            to->plain(positions, &tile, sums);
         p += tile.n;
     }
 }
 
-static void KERNEL(transformed_tiles)(const xent_positions *a, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+static void KERNEL(transformed_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
                                       const KERNEL(functions) *to, sum_f64 *sums)
 {
-    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(a);
+    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(positions);
     for (ptrdiff_t p = begin; p < end;) {
-        const KERNEL(tile) tile = KERNEL(tile_at)(a, &cut, p, end);
-        KERNEL(transformed_tile)(a, &tile, (T *)scratch, sums, to->packed);
+        const KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
+        KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
         p += tile.n;
     }
 }
 
-/* Run a kernel on the tiles of one chunk; a->partial gets its sums. */
-static void KERNEL(for_tiles)(const xent_positions *a, ptrdiff_t chunk, void *scratch, const KERNEL(functions) to)
+/* Run a kernel on the tiles of one chunk; positions->partial gets its sums. */
+static void KERNEL(for_tiles)(const xent_positions *positions, ptrdiff_t chunk, void *scratch,
+                              const KERNEL(functions) to)
 {
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->count);
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
     sum_f64 sums[XENT_MOST_SUMS];
-    for (int k = 0; k < a->sums; k++) sums[k] = (sum_f64){{0}, {0}};
-    (a->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(a, begin, end, scratch, &to, sums);
-    for (int k = 0; k < a->sums; k++) a->partial[chunk * a->sums + k] = sum_total_f64(sums + k);
+    for (int k = 0; k < positions->sums; k++) sums[k] = (sum_f64){{0}, {0}};
+    (positions->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(positions, begin, end, scratch, &to,
+                                                                               sums);
+    for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = sum_total_f64(sums + k);
 }
 
 /* The kernel that runs name_tile on the tiles of a chunk. */

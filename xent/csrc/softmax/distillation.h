@@ -192,46 +192,48 @@ ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff
 static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_distillation_args *a = (const xent_distillation_args *)args;
-    const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count), classes = all->classes;
-    const int rows = all->inner == 1;
+    const xent_positions *positions = &a->positions;
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
+                    classes = positions->classes;
+    const int rows = positions->inner == 1;
     T *memory = (T *)scratch, low[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
-                     .teacher = memory + all->room,
-                     .student_exps = memory + 2 * all->room,
-                     .teacher_exps = memory + 3 * all->room,
+                     .teacher = memory + positions->room,
+                     .student_exps = memory + 2 * positions->room,
+                     .teacher_exps = memory + 3 * positions->room,
                      .classes = classes,
                      .lanes_are_positions = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
     const ptrdiff_t row = NAME(padded_row)(classes),
-                    room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : all->room;
+                    room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
     const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
-        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
-                        o = p / all->inner / all->middle_count;
-#define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
-        d.n = xent_min(xent_min(most, end - p), rows ? all->middle_count - m : all->inner - i);
+        const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                        o = p / positions->inner / positions->middle_count;
+#define STEP(operand) (rows ? positions->operand.middle_stride : positions->operand.stride)
+        d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
         d.step = d.lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
-        KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
-        KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher,
+                            (T)a->temperature);
         NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
         NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
-        if (!all->out.data) continue;
+        if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
-        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes,
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i), STEP(out), rows, d.n, classes,
                         d.lanes_are_positions);
 #undef STEP
     }
-    if (all->partial) all->partial[chunk] = sum_total_f64(&losses);
+    if (positions->partial) positions->partial[chunk] = sum_total_f64(&losses);
 }
 
 #endif

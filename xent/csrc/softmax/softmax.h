@@ -16,22 +16,22 @@
 #ifndef XENT_SOFTMAX_H
 #define XENT_SOFTMAX_H
 
-static void KERNEL(softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
     KERNEL(affine) f;
     (void)losses;
-    KERNEL(statistics)(t, a->classes, &s);
+    KERNEL(statistics)(t, positions->classes, &s);
     KERNEL(make_affine)(&f, &s, NULL, NULL, t->n);
-    KERNEL(exp_map)(t, a, NULL, &f, &s);
+    KERNEL(exp_map)(t, positions, NULL, &f, &s);
 }
 
-static void KERNEL(logsumexp_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
-    T *result = (T *)((const xent_softmax_args *)a)->result + t->first;
+    T *result = (T *)((const xent_softmax_args *)positions)->result + t->first;
     (void)losses;
-    KERNEL(statistics)(t, a->classes, &s);
+    KERNEL(statistics)(t, positions->classes, &s);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
 }
 
@@ -98,15 +98,15 @@ static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t clas
                         (KERNEL(get)(t->x + p * t->x_step + c) - s->max_logit[p]) - s->log_total[p]);
 }
 
-static void KERNEL(log_softmax_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
     NAME(stats) s;
     (void)losses;
-    KERNEL(statistics)(t, a->classes, &s);
+    KERNEL(statistics)(t, positions->classes, &s);
     if (t->lanes_are_positions && t->rows)
-        KERNEL(log_softmax_transposed)(t, a->classes, &s);
+        KERNEL(log_softmax_transposed)(t, positions->classes, &s);
     else
-        KERNEL(point_map)(t, a->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
+        KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
 }
 
 /* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */
@@ -134,21 +134,21 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
-static void KERNEL(softmax_backward_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;
-    KERNEL(sum_over_classes)(t, a->classes, q, 1);
-    KERNEL(point_map)(t, a->classes, q, q, KERNEL(softmax_backward_point));
+    KERNEL(sum_over_classes)(t, positions->classes, q, 1);
+    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(softmax_backward_point));
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
-static void KERNEL(log_softmax_backward_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;
-    KERNEL(sum_over_classes)(t, a->classes, q, 0);
-    KERNEL(point_map)(t, a->classes, q, q, KERNEL(log_softmax_backward_point));
+    KERNEL(sum_over_classes)(t, positions->classes, q, 0);
+    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(log_softmax_backward_point));
 }
 
 TILE_KERNEL(softmax)

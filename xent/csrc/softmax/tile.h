@@ -156,11 +156,11 @@ ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
-static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses,
+static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses,
                                 NAME(tile_function) function)
 {
     _Alignas(CACHE_LINE) T x[PACK_ELEMENTS];
-    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(a);
+    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(positions);
     T *target = t->target ? x + share : NULL, *hess = t->hess ? x + PACK_ELEMENTS - share : NULL;
     const NAME(tile) packed = {.x = x,
                                .target = target,
@@ -177,16 +177,16 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
                                .lanes_are_positions = 1,
                                .kept = 1,
                                .scale_exponent = t->scale_exponent};
-    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
-    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, a->classes, 1);
+    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, positions->classes, 1);
+    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, positions->classes, 1);
     if (t->rows) {
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
-    function(a, &packed, losses);
-    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
-    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, a->classes, 1);
+    function(positions, &packed, losses);
+    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
+    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
 }
 
 #endif

@@ -24,7 +24,10 @@
 
 #if XENT_REAL == 64
 /* The numbers of one array of a tile. */
-static ptrdiff_t transform_elements(const xent_positions *a) { return a->room / xent_transformed_arrays(a); }
+static ptrdiff_t transform_elements(const xent_positions *positions)
+{
+    return positions->room / xent_transformed_arrays(positions);
+}
 
 /* 1 / v, finite. */
 ALWAYS_INLINE double finite_inverse(double v)
@@ -50,11 +53,11 @@ typedef struct {
     NAME(scale) scale;
 } NAME(transform);
 
-static NAME(transform) NAME(transform_of)(const xent_positions *a)
+static NAME(transform) NAME(transform_of)(const xent_positions *positions)
 {
     const int reach = EXPONENT_BIAS - 1;
     int exponent;
-    const double mantissa = frexp(a->temperature, &exponent), rate = 1 / mantissa,
+    const double mantissa = frexp(positions->temperature, &exponent), rate = 1 / mantissa,
                  rate_low = fma(-rate, mantissa, 1) / mantissa;
     const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
     const T high = (T)rate;
@@ -62,8 +65,8 @@ static NAME(transform) NAME(transform_of)(const xent_positions *a)
     f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
     f.rate_low = NAME(set)((T)ldexp((rate - high) + rate_low, -exponent - steps * step));
     f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
-    f.wide_rate = set_f64(finite_inverse(a->temperature));
-    f.cap = set_f64(a->cap), f.inverse_cap = set_f64(finite_inverse(a->cap));
+    f.wide_rate = set_f64(finite_inverse(positions->temperature));
+    f.cap = set_f64(positions->cap), f.inverse_cap = set_f64(finite_inverse(positions->cap));
     f.scale = NAME(scale_of)(NAME(set)(FIRST_SCALE_EXPONENT));
     return f;
 }
@@ -238,12 +241,12 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
  * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
-static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t x_step, T *d, T *exps, ptrdiff_t step,
-                                  ptrdiff_t n, int lanes_are_positions, T *max_logit, double *moved)
+static void NAME(transform_lines)(const xent_positions *positions, const T *x, ptrdiff_t x_step, T *d, T *exps,
+                                  ptrdiff_t step, ptrdiff_t n, int lanes_are_positions, T *max_logit, double *moved)
 {
-    const NAME(transform) f = NAME(transform_of)(a);
-    const T *offset = (const T *)a->offset, *offset_low = offset ? offset + a->classes : NULL;
-    const size_t rest = (size_t)(NAME(padded_row)(a->classes) - a->classes);
+    const NAME(transform) f = NAME(transform_of)(positions);
+    const T *offset = (const T *)positions->offset, *offset_low = offset ? offset + positions->classes : NULL;
+    const size_t rest = (size_t)(NAME(padded_row)(positions->classes) - positions->classes);
     for (ptrdiff_t p = 0; p < n; p += lanes_are_positions ? LANES : 1) {
         const ptrdiff_t to = lanes_are_positions ? p : p * step;
         const T *from = x + (lanes_are_positions ? p : p * x_step);
@@ -256,33 +259,33 @@ static void NAME(transform_lines)(const xent_positions *a, const T *x, ptrdiff_t
                         .x_unit = x_step,
                         .unit = step,
                         .lanes = n - p,
-                        .classes = a->classes};
+                        .classes = positions->classes};
         double peak[2 * LANES_F64];
         V max_distance;
 #define VARIANT(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
         if (lanes_are_positions)
-            max_distance = a->cap != 0 ? (offset ? VARIANT(1, 1, 1) : VARIANT(1, 1, 0))
-                           : offset    ? VARIANT(1, 0, 1)
-                                       : VARIANT(1, 0, 0);
+            max_distance = positions->cap != 0 ? (offset ? VARIANT(1, 1, 1) : VARIANT(1, 1, 0))
+                           : offset            ? VARIANT(1, 0, 1)
+                                               : VARIANT(1, 0, 0);
         else
-            max_distance = a->cap != 0 ? (offset ? VARIANT(0, 1, 1) : VARIANT(0, 1, 0))
-                           : offset    ? VARIANT(0, 0, 1)
-                                       : VARIANT(0, 0, 0);
+            max_distance = positions->cap != 0 ? (offset ? VARIANT(0, 1, 1) : VARIANT(0, 1, 0))
+                           : offset            ? VARIANT(0, 0, 1)
+                                               : VARIANT(0, 0, 0);
 #undef VARIANT
-        if (!lanes_are_positions) memset(l.exps + a->classes, 0, rest * sizeof(T));
+        if (!lanes_are_positions) memset(l.exps + positions->classes, 0, rest * sizeof(T));
         v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
         for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++) {
             max_logit[p + k] = max_distance[k];
-            moved[p + k] = (a->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
+            moved[p + k] = (positions->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
         }
     }
 }
 
 /* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In doubles:
  * an exponential of floats would add its rounding to that of g. As in capped_distances, the exponentials come first. */
-static void NAME(multiply_by_du)(const xent_positions *a, const T *x, T *g, ptrdiff_t n)
+static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, T *g, ptrdiff_t n)
 {
-    const NAME(transform) f = NAME(transform_of)(a);
+    const NAME(transform) f = NAME(transform_of)(positions);
     const V zero = {0};
     for (ptrdiff_t first = 0; first < n; first += CAPPED * LANES) {
         const ptrdiff_t end = xent_min(n, first + CAPPED * LANES);
@@ -304,22 +307,22 @@ static void NAME(multiply_by_du)(const xent_positions *a, const T *x, T *g, ptrd
 #endif /* STORED_AS_16 */
 
 /* A tile on which `function` works as on one of the type computed with. */
-static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile) *t, T *room, sum_f64 *sums,
+static void KERNEL(transformed_tile)(const xent_positions *positions, const KERNEL(tile) *t, T *room, sum_f64 *sums,
                                      NAME(tile_function) function)
 {
-    const ptrdiff_t elements = transform_elements(a), classes = a->classes;
+    const ptrdiff_t elements = transform_elements(positions), classes = positions->classes;
     const ptrdiff_t step =
         t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows),
-              direct = as_it_lies && a->cap == 0;
+              direct = as_it_lies && positions->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       max_logit[TILE];
     double moved[TILE];
     if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->lanes_are_positions);
     if (!as_it_lies && t->target)
         KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->lanes_are_positions);
-    NAME(transform_lines)(a, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step, t->n,
-                          t->lanes_are_positions, max_logit, moved);
+    NAME(transform_lines)(positions, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step,
+                          t->n, t->lanes_are_positions, max_logit, moved);
     const NAME(tile) transformed = {.x = d,
                                     .x_step = step,
                                     .exps = exps,
@@ -344,11 +347,11 @@ static void KERNEL(transformed_tile)(const xent_positions *a, const KERNEL(tile)
                                             : direct ? (T *)t->hess
                                                      : hess,
                                     .hess_step = direct ? t->hess_step : step};
-    function(a, &transformed, sums);
+    function(positions, &transformed, sums);
     if (direct) return;
-    if (t->out && a->cap != 0) {
+    if (t->out && positions->cap != 0) {
         KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->lanes_are_positions);
-        NAME(multiply_by_du)(a, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
+        NAME(multiply_by_du)(positions, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
     }
     if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
     if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
