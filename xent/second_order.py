@@ -199,7 +199,7 @@ def cross_entropy_hvp(
     return np.moveaxis(products.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
 
 
-def _products(options, x, v, probs, labels, sample):
+def _products(options, x, v, probs, labels, sample_weight):
     """Return H v of each row, of the sum of the losses."""
     x, v = x.astype(np.float64), v.astype(np.float64)
     u, du, d2u_over_du = _transformed(options, x)
@@ -209,8 +209,8 @@ def _products(options, x, v, probs, labels, sample):
         plain = options._replace(axis=-1, sample_weight=None, reduction="sum")
         target = probs.astype(np.float64) if labels is None else labels
         result += _kernels.cross_entropy(x, target, None, None, _kernels.want_grad, *plain) * d2u_over_du * v
-    if sample is not None:
-        result *= sample[:, None]
+    if sample_weight is not None:
+        result *= sample_weight[:, None]
     return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
 
 
