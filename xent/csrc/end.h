@@ -1,4 +1,5 @@
-/* end.h: takes back what begin.h defined, and lets the headers that begin with it be included once more, for the next stored type. */
+/* end.h: takes back what begin.h defined, and lets the headers that begin with it be included once more, for the next
+ * stored type. */
 #undef XENT_BEGUN
 #undef XENT_STORED
 #undef XENT_REAL

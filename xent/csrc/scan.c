@@ -1,4 +1,5 @@
-/* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in index order. */
+/* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in
+ * index order. */
 #include "base.h"
 #include "table.h"
 

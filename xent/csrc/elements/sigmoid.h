@@ -1,6 +1,7 @@
 /* sigmoid.h: sigmoid cross-entropy, value and gradient, elementwise.
  *
- * With e = exp(-|z|), p = sigmoid(z), r = 1 - p = sigmoid(-z), L = log1p(e), a = w c t and b = w (1 - t) (weight w, pos_weight c),
+ * With e = exp(-|z|), p = sigmoid(z), r = 1 - p = sigmoid(-z), L = log1p(e), a = w c t and b = w (1 - t) (weight w,
+ * pos_weight c),
  *
  *   p, r     = 1 / (1 + e), e / (1 + e)     for z >= 0, else the other way round: both exact to the last bits
  *   softplus(-z) = max(-z, 0) + L,      softplus(z) = max(z, 0) + L
@@ -11,19 +12,19 @@
  * Focal: F = u^gamma B with u = 1 - p_t = t r + (1 - t) p, a sum of terms of one sign:
  *
  *   du/dz    = ((1 - t) - t) p r
- *   dF/dz    = gamma u^(gamma - 1) ((1 - t) - t) p r B + u^gamma dB/dz        for t = 0 and t = 1 both terms have one sign
+ *   dF/dz    = gamma u^(gamma - 1) ((1 - t) - t) p r B + u^gamma dB/dz     both terms of one sign for t = 0 and t = 1
  *
- * p r B is 0 where z is infinite. For gamma 1 and 2 the powers are products. For any other, u^(gamma - 1) p r = u^gamma (p r / u), of
- * which p r / u <= 1 whatever gamma is, and u^gamma = exp(gamma log u) with
+ * p r B is 0 where z is infinite. For gamma 1 and 2 the powers are products. For any other, u^(gamma - 1) p r = u^gamma
+ * (p r / u), of which p r / u <= 1 whatever gamma is, and u^gamma = exp(gamma log u) with
  *
  *   log u    = log(k + j e) - L             k = 1 - t, j = t for z >= 0, else the other way round; both terms <= 0
  *            = -|z| - L                     where k = 0: a hard target, predicted right
  *
- * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u, and not
- * gamma |log u| times.
+ * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u,
+ * and not gamma |log u| times.
  *
- * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
- * are broadcast.
+ * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are
+ * factors that are broadcast.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -42,8 +43,8 @@ enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
 #endif
 
 #ifndef STORED_AS_16
-/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and ln 2. As
- * log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
+/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and
+ * ln 2. As log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
 #if XENT_REAL == 32
 static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2,
                                      0x1.e65a280000000p-3};
@@ -139,8 +140,8 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
             share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
         }
         if (variant.power != PLAIN) {
-            gradient =
-                v_fma(power, gradient, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
+            /* 0 * infinity counts as 0 */
+            gradient = v_fma(power, gradient, b->gamma * (s - t) * v_max(share * loss, zero));
             loss = loss * power;
         }
         if (variant.gradient) {
@@ -229,8 +230,8 @@ static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T 
     return room;
 }
 
-/* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The numbers are the
- * caller's memory, which another thread may write to: whatever they are, they index nothing. */
+/* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The
+ * numbers are the caller's memory, which another thread may write to: whatever they are, they index nothing. */
 #define READ_INTEGERS(bits)                                                                                            \
     static ptrdiff_t NAME(read_i##bits)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *t)                    \
     {                                                                                                                  \
@@ -299,7 +300,8 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
 }
 #endif
 
-/* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one is bad. */
+/* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one
+ * is bad. */
 static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *room, ptrdiff_t *counted)
 {
     const V zero = {0};

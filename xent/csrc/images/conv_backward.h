@@ -1,4 +1,5 @@
-/* conv_backward.h: the gradients of convolution by weights and bias (conv.h says how: grad_x is a forward convolution). */
+/* conv_backward.h: the gradients of convolution by weights and bias (conv.h says how: grad_x is a forward
+ * convolution). */
 #include "begin.h"
 #include "images/conv.h"
 #include "images/layout.h"
@@ -52,8 +53,9 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
     }
 }
 
-/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at once, so that
- * each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at every call. */
+/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at
+ * once, so that each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at
+ * every call. */
 #define DOT_TAPS 5
 #define DOT_CHANNELS 2
 
@@ -143,7 +145,8 @@ static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptr
     }
 }
 
-/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last fastest. */
+/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last
+ * fastest. */
 static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
@@ -188,7 +191,8 @@ static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
     }
 }
 
-/* ---- grad_bias: a chunk is one output channel ---------------------------------------------------------------------------- */
+/* ---- grad_bias: a chunk is one output channel
+ * ---------------------------------------------------------------------------- */
 
 static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
 {

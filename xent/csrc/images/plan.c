@@ -1,8 +1,9 @@
-/* plan.c: how a convolution is cut into chunks, tiles and blocks (layout.h). Everything depends on shapes, the element type and the
- * instruction set alone, never on the number of threads.
+/* plan.c: how a convolution is cut into chunks, tiles and blocks (layout.h). Everything depends on shapes, the element
+ * type and the instruction set alone, never on the number of threads.
  *
- * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for some of
- * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
+ * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for
+ * some of Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room
+ * beside it.
  */
 #include "images/layout.h"
 #include "plan.h"
@@ -162,8 +163,8 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     const ptrdiff_t sums = a->width * (pixels + (a->lanes_are_pixels ? a->tile_images * a->tile_rows * lanes : 0));
-    if (xent_blocks(a) > 1)
-        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    if (xent_blocks(a) > 1) /* all keep their sums */
+        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
     plan_scratch(a);

@@ -1,4 +1,5 @@
-/* stored.h: numbers in memory as vectors of the type computed with: a 16-bit float is converted here, and nowhere else. */
+/* stored.h: numbers in memory as vectors of the type computed with: a 16-bit float is converted here, and nowhere
+ * else. */
 #include "begin.h"
 #include "simd/transpose.h"
 

@@ -1,4 +1,5 @@
-/* sums.h: what rounding takes from a sum or a product, and sums that keep more bits than their terms, for the real types. */
+/* sums.h: what rounding takes from a sum or a product, and sums that keep more bits than their terms, for the real
+ * types. */
 #include "begin.h"
 #include "simd/real.h"
 
@@ -26,8 +27,8 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
-/* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each addition
- * (Knuth's TwoSum: exact, no order of magnitudes assumed). */
+/* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each
+ * addition (Knuth's TwoSum: exact, no order of magnitudes assumed). */
 typedef struct {
     vf64 a, b; /* float: the two halves of the lanes; double: sum and compensation */
 } NAME(sum);
@@ -45,8 +46,8 @@ ALWAYS_INLINE void NAME(sum_add)(NAME(sum) *acc, V v)
 #endif
 }
 
-/* Write the total of every lane, and in `low` (unless NULL) what is left below it. An infinite sum has a NaN compensation: leave
- * that out. */
+/* Write the total of every lane, and in `low` (unless NULL) what is left below it. An infinite sum has a NaN
+ * compensation: leave that out. */
 ALWAYS_INLINE void NAME(sum_lanes)(const NAME(sum) *acc, double *lanes, double *low)
 {
     const vf64 zero = {0};
@@ -71,8 +72,8 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
     return isfinite(total) ? total + error : total;
 }
 
-/* The same with the lanes of `others` added, but for one that holds the largest of them: that is returned. Halves are folded
- * upon each other: the smaller of two lanes joins the sum, the larger goes on. */
+/* The same with the lanes of `others` added, but for one that holds the largest of them: that is returned. Halves are
+ * folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
 ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
 {
 #if XENT_REAL == 32

@@ -1,9 +1,10 @@
-/* affine.h: the results of a tile that are affine in its probabilities, a p_c - b u_c, with coefficients per position. softmax is a = 1,
- * b = 0; the gradient of every cross-entropy is another choice of coefficients.
+/* affine.h: the results of a tile that are affine in its probabilities, a p_c - b u_c, with coefficients per position.
+ * softmax is a = 1, b = 0; the gradient of every cross-entropy is another choice of coefficients.
  *
- * p_c underflows gradually and must be rounded once: e_c is a normal number wherever the result is not 0, and so is its coefficient
- * a * unit * inverse, unless it is faint: below TINY. Then a power of two of it is given to `lift`: a result that is not 0 has
- * e_c > 2^-150 / coefficient, so that e_c * lift > 2^-150 / sqrt(TINY) is a normal number too (double: 2^-1075).
+ * p_c underflows gradually and must be rounded once: e_c is a normal number wherever the result is not 0, and so is its
+ * coefficient a * unit * inverse, unless it is faint: below TINY. Then a power of two of it is given to `lift`: a
+ * result that is not 0 has e_c > 2^-150 / coefficient, so that e_c * lift > 2^-150 / sqrt(TINY) is a normal number too
+ * (double: 2^-1075).
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -71,8 +72,8 @@ static int uniform(const xent_dense *d) { return d->mix == 0 && !d->weight; }
 static const xent_dense no_target = {.weight = NULL};
 #endif
 
-/* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were kept, and the
- * coefficients are plain. Constants at every call: what is not needed costs nothing. */
+/* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were
+ * kept, and the coefficients are plain. Constants at every call: what is not needed costs nothing. */
 typedef struct {
     int dense, kept, plain;
 } KERNEL(variant);

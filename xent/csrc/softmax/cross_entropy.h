@@ -1,6 +1,7 @@
 /* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of a tile (statistics.h).
  *
- * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label y:
+ * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label
+ * y:
  *
  *   loss = sum_c u_c (-log p_c) + d (-log p_y)
  *        = sum_c u_c (m - x_c) + U log1p(R) + d ((m - x_y) + log1p(R))
@@ -9,21 +10,23 @@
  *   g_j  = s [ (U + d) p_j - u_j - d [j == y] ]                              s: the upstream gradient
  *   g_y  = s [ d (p_y - 1) + (U p_y - u_y) ]                                 the entry whose p_y - 1 would cancel
  *
- *   g_m  = s [ (U - u_m) - u_m R ] / (1 + R)                                 where only a dense target is given: the largest logit
+ *   g_m  = s [ (U - u_m) - u_m R ] / (1 + R)                                 the largest logit, of a dense target alone
  *
  *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
  *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
  *
- * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y, dp_y/dx_j = p_y ([j == y] - p_j):
+ * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y, dp_y/dx_j = p_y ([j == y] -
+ * p_j):
  *
  *   d(q^gamma l)/dx_j = q^gamma (p_j - [j == y]) - gamma q^(gamma - 1) l p_y ([j == y] - p_j)
  *                     = q^gamma (1 + gamma p_y l / q) (p_j - [j == y])       l / q -> 1 as q -> 0
  *
- * only replaces d by d q^gamma in the loss and by d q^gamma (1 + gamma p_y l / q) in the gradient. The z-loss z L^2 with L = logsumexp
- * and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al., doi:10.1109/ICCV.2017.324.
+ * only replaces d by d q^gamma in the loss and by d q^gamma (1 + gamma p_y l / q) in the gradient. The z-loss z L^2
+ * with L = logsumexp and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al.,
+ * doi:10.1109/ICCV.2017.324.
  *
- * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or
- * |g_j|.
+ * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the
+ * Hessian, or |g_j|.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -48,8 +51,8 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
     NAME(sum_add)(mass, u);
 }
 
-/* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all of one sign, are added
- * pairwise before they reach the wide sum. */
+/* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all
+ * of one sign, are added pairwise before they reach the wide sum. */
 static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t,
                                   const NAME(stats) *s, double *loss, double *mass)
 {
@@ -164,8 +167,8 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
 
-/* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it: where the
- * prediction is confident (R < 1/4) the largest logit. -1: none. */
+/* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it:
+ * where the prediction is confident (R < 1/4) the largest logit. -1: none. */
 static ptrdiff_t KERNEL(confident_class)(ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
     if (!(s->others[p] < 0.25)) return -1;
@@ -218,8 +221,8 @@ static void KERNEL(put_sizes)(ptrdiff_t classes, const KERNEL(tile) *t)
                           v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)), long_axis - i);
 }
 
-/* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
- * here on `out` may overwrite the logits. */
+/* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see
+ * confident_class. From here on `out` may overwrite the logits. */
 static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                                  KERNEL(labels) *y, const NAME(target) *terms, const double *dense_mass)
 {
@@ -241,8 +244,8 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
         factor[p] += scale[p] * dense_mass[p];
         if (y->label[p] >= 0) {
             entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
-        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >=
-                   0) { /* U p - u = (U - u) p - u (1 - p) */
+        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >= 0) {
+            /* U p - u = (U - u) p - u (1 - p) */
             const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
@@ -255,7 +258,7 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
-        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
+        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, &a->positions, dense_mass ? &a->dense : NULL, &f, s);
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);

@@ -4,13 +4,13 @@
  *
  *   d_c    = log q_c - log p_c = (t_c - s_c) - D,             D = logsumexp(t) - logsumexp(s)
  *   KL     = sum_c q_c d_c = sum_c q_c (d_c + e^-d_c - 1)     as sum_c q_c e^-d_c = sum_c p_c = 1
- *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c), p_c - q_c = q_c (e^-d_c - 1)
+ *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c) = T q_c (e^-d_c - 1)
  *
- * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|, e^-d - 1 and
- * e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
+ * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|, e^-d -
+ * 1 and e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
  *
- * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0: the error is
- * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
+ * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0:
+ * the error is -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -54,8 +54,8 @@ typedef struct {
     V term, gap; /* q (d + e^-d - 1), p - q */
 } NAME(distilled);
 
-/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both logits are
- * -infinity. */
+/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both
+ * logits are -infinity. */
 ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
 {
     const V zero = {0}, one = NAME(set)(1), infinity = NAME(set)((T)INFINITY);

@@ -1,13 +1,15 @@
-/* evaluate.h: what is to be known of predictions, from one look at the logits. For each position, with p the softmax and y the label,
+/* evaluate.h: what is to be known of predictions, from one look at the logits. For each position, with p the softmax
+ * and y the label,
  *
  *   loss       -log p_y
  *   square     sum_c (p_c - [c == y])^2 = sum_{c != y} p_c^2 + (1 - p_y)^2: no 1 - 2 p_y + p_y^2, which would cancel
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY and FIRST of
- * the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
- * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
+ * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY
+ * and FIRST of the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any
+ * other; only where that leaves it open are logits compared. If there is a->rank it gets the ranks, up to a->most; only
+ * then are classes counted.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -30,8 +32,8 @@ enum { LOSS, SQUARES, ENTROPY, FIRST };
 #define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
-/* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two vectors, which do
- * not wait for each other. */
+/* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two
+ * vectors, which do not wait for each other. */
 typedef struct {
     NAME(sum) wide_square, wide_entropy;
     V square[2], entropy[2];
@@ -66,7 +68,8 @@ ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
 }
 #endif
 
-/* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after the end. */
+/* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after
+ * the end. */
 ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, const T *exps, V x, ptrdiff_t p,
                                    ptrdiff_t c, ptrdiff_t classes, ptrdiff_t label)
 {
@@ -102,8 +105,8 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     }
     known->square[p] = v_reduce_sum_f64(r.wide_square.a + r.wide_square.b),
     known->entropy[p] = v_reduce_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
-    known->rival[p] =
-        s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
+    /* To look for it in each row costs more than to look in a few again. */
+    known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY;
 }
 
 /* The logits of class c at n positions from p on, of a tile whose lanes are positions. */
@@ -203,7 +206,8 @@ static void KERNEL(ranks_of_positions)(const KERNEL(tile) *t, ptrdiff_t classes,
     }
 }
 
-/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is NaN. */
+/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is
+ * NaN. */
 static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                               int64_t most, int64_t *rank)
 {
@@ -218,7 +222,8 @@ static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NA
     }
 }
 
-/* first[p]: whether the label of a position whose logit is the largest, as `first` says so far, comes before any other that is as large. */
+/* first[p]: whether the label of a position whose logit is the largest, as `first` says so far, comes before any other
+ * that is as large. */
 static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                            const NAME(known) *known, double *first)
 {
@@ -262,8 +267,8 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     }
     KERNEL(settle)(t, classes, &s, &y, &known, first);
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
-    for (ptrdiff_t p = 0; p < t->n;
-         p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        /* Without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count. */
         const int counts = y.counted[p] != 0;
         const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];
         const double square = known.square[p] * factor[p], entropy = known.entropy[p] * factor[p];

@@ -1,13 +1,14 @@
-/* label_losses.h: losses of labels, which look at one class of each position. With v the number of class y and w the weight of the label:
+/* label_losses.h: losses of labels, which look at one class of each position. With v the number of class y and w the
+ * weight of the label:
  *
  *   NLL             loss = -w v            d/dv = -w                               v a log-probability
  *   cross-entropy   loss = -log v          d/dv = -1 / v                           v a probability
  *
- * where `clip` bounds v to [clip, 1] if it is not 0; beyond that the derivative is 0. The gradient is 0 in all other classes, and an ignored
- * position has loss and gradient 0.
+ * where `clip` bounds v to [clip, 1] if it is not 0; beyond that the derivative is 0. The gradient is 0 in all other
+ * classes, and an ignored position has loss and gradient 0.
  *
- * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is read before any of it
- * is written: the gradient may take the place of x.
+ * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is
+ * read before any of it is written: the gradient may take the place of x.
  */
 #include "begin.h"
 #include "simd/stored.h"
@@ -39,8 +40,8 @@ ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double
                         .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
 }
 
-/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an odd number, which is on
- * neither of two numbers of 16 bits, nor in the middle between them. */
+/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an
+ * odd number, which is on neither of two numbers of 16 bits, nor in the middle between them. */
 ALWAYS_INLINE float rounded_to_odd(double v)
 {
     float f = (float)v;

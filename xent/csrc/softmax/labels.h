@@ -1,5 +1,5 @@
-/* labels.h: the labels of a tile, and what losses need of them: the logit of each and its exponential. And where one number per position
- * goes.
+/* labels.h: the labels of a tile, and what losses need of them: the logit of each and its exponential. And where one
+ * number per position goes.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -28,16 +28,16 @@ typedef struct {
     T e[TILE];             /* e_y */
 } KERNEL(labels);
 
-/* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
- * of range now counts as ignored (-1). */
+/* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one
+ * that is out of range now counts as ignored (-1). */
 ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(xent_labels labels, ptrdiff_t classes, ptrdiff_t position)
 {
     const int64_t given = labels.data[position];
     return given != labels.ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
 }
 
-/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is copied: no store to
- * a result can be one to it, and it stays in registers. */
+/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is
+ * copied: no store to a result can be one to it, and it stays in registers. */
 static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double peak, const double *weight,
                                 const KERNEL(tile) *t, KERNEL(labels) *y)
 {

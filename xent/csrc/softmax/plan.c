@@ -1,5 +1,5 @@
-/* plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one (tile.h). Everything
- * depends on shapes and types alone, never on the number of threads.
+/* plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one
+ * (tile.h). Everything depends on shapes and types alone, never on the number of threads.
  */
 #include "softmax/tile_sizes.h"
 
@@ -23,8 +23,8 @@ static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
     return xent_transformed_arrays(p) * xent_max(line, TRANSFORMED_BYTES / size);
 }
 
-/* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case: they are looked at
- * once. */
+/* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case:
+ * they are looked at once. */
 static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
 {
     const int columns = p->inner > 1;

@@ -1,7 +1,8 @@
 /* softmax.h: softmax, log-softmax, log-sum-exp and the vector-Jacobian products of the first two.
  *
- * Design: everything is two loops over the classes of a tile: the statistics of its positions (statistics.h), and results that are affine
- * in the probabilities (affine.h) or, here, functions of one or two numbers per class and two per position.
+ * Design: everything is two loops over the classes of a tile: the statistics of its positions (statistics.h), and
+ * results that are affine in the probabilities (affine.h) or, here, functions of one or two numbers per class and two
+ * per position.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -35,7 +36,8 @@ static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
 }
 
-/* ---- two inputs: out_c = f(x_c, g_c, number of the position) -- ----------------------------------------------------------- */
+/* ---- two inputs: out_c = f(x_c, g_c, number of the position) --
+ * ----------------------------------------------------------- */
 
 /* The pointwise functions: x is the logits or y, g the incoming gradient, m and q numbers of the position. */
 ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q)
@@ -73,8 +75,8 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
     }
 }
 
-/* Rows of a tile whose lanes are positions. The last piece of a row may overlap the one before: it is read before that is
- * overwritten, if the result replaces the logits. */
+/* Rows of a tile whose lanes are positions. The last piece of a row may overlap the one before: it is read before that
+ * is overwritten, if the result replaces the logits. */
 static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
 {
     ptrdiff_t p = 0;

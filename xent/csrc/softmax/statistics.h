@@ -1,9 +1,9 @@
-/* statistics.h: one look at the logits of a tile: the largest of each position, and its exponentials and their sum, as stats.h says. The
- * exponentials are kept if the tile has room for them.
+/* statistics.h: one look at the logits of a tile: the largest of each position, and its exponentials and their sum, as
+ * stats.h says. The exponentials are kept if the tile has room for them.
  *
- * Design: the exponentials are taken relative to a power of two that is chosen before the largest logit is known, from what was right
- * before, so that one look at the logits does for both; where it was no good, once more. They are computed in one loop and added up in
- * another: together they would wait for registers and for each other.
+ * Design: the exponentials are taken relative to a power of two that is chosen before the largest logit is known, from
+ * what was right before, so that one look at the logits does for both; where it was no good, once more. They are
+ * computed in one loop and added up in another: together they would wait for registers and for each other.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -34,8 +34,9 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
-/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of GROUP vectors; returns the largest x[i]
- * (NaN never gets in). What is read next, and where the result will be written, is fetched meanwhile. `shifted` is a constant. */
+/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of GROUP vectors;
+ * returns the largest x[i] (NaN never gets in). What is read next, and where the result will be written, is fetched
+ * meanwhile. `shifted` is a constant. */
 ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale,
                                 T *exps, int shifted)
 {
@@ -77,15 +78,16 @@ ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T scale_exponent)
     r->largest = zero, r->scale_exponent = scale_exponent;
 }
 
-/* Whether a scale exponent is good for a largest logit; where others came before (`later`), only one that exceeds them matters. */
+/* Whether a scale exponent is good for a largest logit; where others came before (`later`), only one that exceeds them
+ * matters. */
 ALWAYS_INLINE int KERNEL(is_good)(T scale_exponent, T max_logit, int later)
 {
     return max_logit <= (scale_exponent + RAISE) * LN2 && (later || max_logit >= (scale_exponent + HEADROOM) * LN2);
 }
 ALWAYS_INLINE T KERNEL(scale_exponent_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_SCALE_EXPONENT; }
 
-/* Go on with another scale exponent. With it change the sum and the n exponentials that were kept so far, if there were any logits but
- * -infinity (`later`): all zeros do not. */
+/* Go on with another scale exponent. With it change the sum and the n exponentials that were kept so far, if there were
+ * any logits but -infinity (`later`): all zeros do not. */
 static void KERNEL(rescale)(KERNEL(running) *r, T scale_exponent, T *exps, ptrdiff_t n, int later)
 {
     /* in two halves: the step may exceed the range of a double where the sum does not */
@@ -109,8 +111,7 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     KERNEL(running) r;
-    const S *x = t->x + p * t->x_step,
-            *out = t->out ? t->out + p * t->out_step : x; /* without a result, nothing new is fetched */
+    const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* no result: nothing is fetched */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     KERNEL(start)(&r, *t->scale_exponent);
@@ -143,7 +144,8 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
     }
 }
 
-/* ---- lanes are positions -------------------------------------------------------------------------------------------- */
+/* ---- lanes are positions
+ * -------------------------------------------------------------------------------------------- */
 
 /* One class at n positions from p on; `fill` in the lanes after them. */
 ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
@@ -163,8 +165,8 @@ ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T
     v_store(exps, NAME(exp_scaled)(v, scale));
 }
 
-/* The exponentials of a tile with one scale exponent, and the largest logits. Columns: class by class, which streams through
- * memory. */
+/* The exponentials of a tile with one scale exponent, and the largest logits. Columns: class by class, which streams
+ * through memory. */
 ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
                                            int keeps)
 {
@@ -195,8 +197,8 @@ ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t c
             for (ptrdiff_t c = 0; c < classes; c += PIECE) {
                 const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
                 V v[PIECE];
-                for (int line = 0; line < PIECE * LANES;
-                     line += CACHE_LINE / (int)sizeof(S)) { /* of the next tile; and for the result */
+                /* Cache lines of the next tile; and for the result. */
+                for (int line = 0; line < PIECE * LANES; line += CACHE_LINE / (int)sizeof(S)) {
                     __builtin_prefetch(t->x + t->n * t->x_step + done + line);
                     if (t->out) __builtin_prefetch(t->out + done + line);
                 }
@@ -230,8 +232,8 @@ static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(sca
                   : KERNEL(exps_of_columns)(t, classes, scale, max_logit, 0);
 }
 
-/* A vector of positions, each with a scale exponent of its own, for logits of all sizes; in blocks of classes where exponentials are not
- * kept. */
+/* A vector of positions, each with a scale exponent of its own, for logits of all sizes; in blocks of classes where
+ * exponentials are not kept. */
 static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0}, magic = NAME(set)(MAGIC), infinity = NAME(set)((T)INFINITY), minus_infinity = zero - infinity;

@@ -1,5 +1,5 @@
-/* stats.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
- * and target terms. For the real types.
+/* stats.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities,
+ * logarithm and target terms. For the real types.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
  *
@@ -8,9 +8,10 @@
  *   -log p_y       = (m - x_y) + log1p(R)          both terms >= 0: nothing cancels, whatever the label
  *   p_y - 1        = -R / (1 + R)  where x_y = m;  else p_y - 1 with p_y <= 1/2: nothing cancels
  *
- * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials themselves
- * are e_c = e^(x_c - shift) 2^-scale_exponent: the shift is 0 (or, for huge logits, m, whose subtraction is exact), and powers of two
- * are exact, so no rounding enters the argument of an exponential. With e_m that of the largest logit:
+ * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials
+ * themselves are e_c = e^(x_c - shift) 2^-scale_exponent: the shift is 0 (or, for huge logits, m, whose subtraction is
+ * exact), and powers of two are exact, so no rounding enters the argument of an exponential. With e_m that of the
+ * largest logit:
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
@@ -39,22 +40,23 @@ typedef struct {
     T log_low[TILE];
 } NAME(stats);
 
-/* A scale exponent is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to matter even in
- * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
- * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first one is the middle, for logits of
- * 22 at most, up or down (double: 177). */
+/* A scale exponent is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to
+ * matter even in subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double:
+ * 2^-(1022 + 256) < 2^-1074), and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first
+ * one is the middle, for logits of 22 at most, up or down (double: 177). */
 #define HEADROOM BY_TYPE(40, 256)
 #define RAISE BY_TYPE(104, 768)
 #define FIRST_SCALE_EXPONENT (-(HEADROOM + RAISE) / 2)
 static const T NAME(first_scale_exponent) = FIRST_SCALE_EXPONENT;
 
-/* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
- * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
+/* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and
+ * the subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #define LIMIT BY_TYPE(256.0, 1600.0)
 
 /* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is added, so that in the
- * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
- * logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they reach the wide sum. */
+ * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that
+ * of their logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they
+ * reach the wide sum. */
 ALWAYS_INLINE void NAME(add_all_but_max)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
 {
     V max = *largest; /* a NaN goes into the sum, never into the largest */

@@ -1,19 +1,21 @@
-/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE. The
- * classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
+/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most
+ * TILE. The classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
  *
- *   along the rows                  a vector of classes at a time
- *   with lanes that are positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most
- *                                   of each vector, which are transposed in registers
+ *   lanes are classes     along the rows
+ *   lanes are positions   over the classes, class by class: columns, and rows so short that they would waste most of
+ *                         each vector, which are transposed in registers
  *
- * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
- * columns of the type computed with. Logits that are transformed go through one too (transform.h). cut.h decides.
+ * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack
+ * first: there they are columns of the type computed with. Logits that are transformed go through one too
+ * (transform.h). cut.h decides.
  *
- * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
- * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
- * looks at the logits once more and lanes are positions, the tile keeps these beside the exponentials.
+ * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
+ * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they
+ * are computed again. Where a kernel looks at the logits once more and lanes are positions, the tile keeps these beside
+ * the exponentials.
  *
- * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and store()
- * convert.
+ * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and
+ * store() convert.
  */
 #include "begin.h"
 #include "simd/stored.h"
@@ -29,9 +31,11 @@
 #define TRANSPOSED_ELEMENTS (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
-/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
+/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
+ * experiment. */
 #define BLOCK 2048
-/* Classes of a row up to which lanes are positions: from about a dozen vectors on, to work along it is as fast. All must fit. */
+/* Classes of a row up to which lanes are positions: from about a dozen vectors on, to work along it is as fast. All
+ * must fit. */
 #define SHORT_ROW xent_min(12 * LANES, TRANSPOSED_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
@@ -57,14 +61,14 @@ typedef struct {
     int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
     T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
-    /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
-     * position, and what was taken from them. */
+    /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the
+     * largest of each position, and what was taken from them. */
     const T *max_logit;
     const double *moved;
 } KERNEL(tile);
 
-/* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their address is that of the
- * arguments, to which it casts them. `losses` collects the sums of a chunk. */
+/* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
+ * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, sum_f64 *losses);
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
@@ -105,7 +109,8 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
 #endif
 }
 
-/* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache hold few of. */
+/* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache
+ * hold few of. */
 static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
                                  ptrdiff_t classes)
 {

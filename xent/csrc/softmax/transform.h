@@ -1,14 +1,17 @@
-/* transform.h: tiles whose logits are transformed before anything else: u = x / temperature, then cap tanh(u / cap), then + offset[c].
+/* transform.h: tiles whose logits are transformed before anything else: u = x / temperature, then cap tanh(u / cap),
+ * then + offset[c].
  *
- * What comes after needs the distances d_c = u_c - M from about the largest u, M, and their exponentials. A tile gets both in scratch
- * memory: distances are computed as sums of two numbers, as a rounding error of d would be a relative error of e^d; the exponential is
- * that of the sum, and the distance is then rounded. M is the exact u of the largest logit or, with offsets, the largest of the
- * rounded u; the largest distance is 0 or tiny, so one power of two does for all exponentials (stats.h).
+ * What comes after needs the distances d_c = u_c - M from about the largest u, M, and their exponentials. A tile gets
+ * both in scratch memory: distances are computed as sums of two numbers, as a rounding error of d would be a relative
+ * error of e^d; the exponential is that of the sum, and the distance is then rounded. M is the exact u of the largest
+ * logit or, with offsets, the largest of the rounded u; the largest distance is 0 or tiny, so one power of two does for
+ * all exponentials (stats.h).
  *
  * In the scratch a tile lies in rows or, where lanes are positions, in columns (tile.h); short rows are transposed. The
  * gradient by x is that by u times
  *
- *   du / dx = sech^2(x / (temperature cap)) / temperature,     sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
+ *   du / dx  = sech^2(x / (temperature cap)) / temperature
+ *   sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
  *
  * of which the caller knows 1 / temperature. Included once per stored type.
  */
@@ -44,8 +47,8 @@ ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
 }
 #endif
 
-/* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep the sum in the range
- * where its low word has all its bits. */
+/* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep
+ * the sum in the range where its low word has all its bits. */
 typedef struct {
     V rate, rate_low, step;
     int steps;
@@ -101,7 +104,8 @@ ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
     return sum;
 }
 
-/* A row, or at most a vector of columns, of `lanes` positions: class c lies at c * x_unit of the logits and c * unit of the scratch. */
+/* A row, or at most a vector of columns, of `lanes` positions: class c lies at c * x_unit of the logits and c * unit of
+ * the scratch. */
 typedef struct {
     const T *x, *next, *offset, *offset_low; /* next: what is read after this */
     T *d, *exps;
@@ -158,8 +162,9 @@ ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transfor
     return d;
 }
 
-/* The distances of `count` vectors from class c on, of capped logits from the largest of them; to d and, what is left, to exps. The
- * exponentials of all come first: one after the other, each turn would wait for its division. Returns the larger of them and `max_distance`. */
+/* The distances of `count` vectors from class c on, of capped logits from the largest of them; to d and, what is left,
+ * to exps. The exponentials of all come first: one after the other, each turn would wait for its division. Returns the
+ * larger of them and `max_distance`. */
 #define CAPPED 8 /* vectors at most: some hundred instructions each, of which a processor looks some hundreds ahead */
 ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
                                        NAME(transformation) variant, V max_distance)
@@ -185,7 +190,8 @@ ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform
     return max_distance;
 }
 
-/* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken from them. */
+/* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken
+ * from them. */
 ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest,
                                          NAME(transformation) variant)
 {
@@ -208,8 +214,8 @@ ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f
     if (variant.offset) l->most = NAME(if_finite)(NAME(line_max)(max_distance, variant));
 }
 
-/* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait for its
- * exponential. */
+/* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait
+ * for its exponential. */
 ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NAME(transformation) variant)
 {
     const ptrdiff_t classes = l->classes, per = variant.lanes_are_positions ? 1 : LANES,
@@ -239,8 +245,8 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     return NAME(line_max)(max_distance, variant);
 }
 
-/* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed by zeros, up to
- * a multiple of GROUP vectors). Of each position also the largest distance, and M. */
+/* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed
+ * by zeros, up to a multiple of GROUP vectors). Of each position also the largest distance, and M. */
 static void NAME(transform_lines)(const xent_positions *positions, const T *x, ptrdiff_t x_step, T *d, T *exps,
                                   ptrdiff_t step, ptrdiff_t n, int lanes_are_positions, T *max_logit, double *moved)
 {
@@ -281,8 +287,9 @@ static void NAME(transform_lines)(const xent_positions *positions, const T *x, p
     }
 }
 
-/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole vectors. In doubles:
- * an exponential of floats would add its rounding to that of g. As in capped_distances, the exponentials come first. */
+/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole
+ * vectors. In doubles: an exponential of floats would add its rounding to that of g. As in capped_distances, the
+ * exponentials come first. */
 static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, T *g, ptrdiff_t n)
 {
     const NAME(transform) f = NAME(transform_of)(positions);
