@@ -1,4 +1,4 @@
-/* table.h: what the bridge (_kernels.pyx) and the C side agree on: element types, argument structures, plans, and the
+/* table.h: what the bridge (bridge/, by _kernels.pxd) and the C side agree on: element types, argument structures, plans, and the
  * table of kernels of one instruction set. Sizes and strides count elements unless they say bytes; all are ptrdiff_t.
  *
  * A call goes: walk (where do the arrays lie?) -> plan (how is the work cut, and what scratch does a thread need?) ->
@@ -207,8 +207,8 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
 
 /* ---- elements (elements/) ---- */
 
-/* Losses of elements. All arrays have rows of `length` elements: row o * middle_count + m begins at data[o *
- * outer_stride + m * middle_stride], where the next element is `stride` (0 or 1) on. */
+/* Losses of elements. All arrays have rows of `length` elements: row o * middle_count + m begins at
+ * data[o * outer_stride + m * middle_stride], where the next element is `stride` (0 or 1) on. */
 typedef struct {
     ptrdiff_t rows, middle_count, length;
     ptrdiff_t piece, chunk; /* a chunk: so many elements of so many rows */

@@ -83,8 +83,8 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V low, int paired, V magic, VI *shifted)
 
 #if XENT_REAL == 32 && XENT_LOOKUP
 /* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a
- * shorter polynomial. What the roots 2^(k / 4) lose as floats, up to a third of an ulp, is put right by factors 1 +
- * exp_root_errors[k]. */
+ * shorter polynomial. What the roots 2^(k / 4) lose as floats, up to a third of an ulp, is put right by factors
+ * 1 + exp_root_errors[k]. */
 #define QUARTER_SHIFT (MANTISSA_BITS - 2)
 #define ROOTS(one, step) one, one + 0x1837F0 - step, one + 0x3504F3 - 2 * step, one + 0x5744FD - 3 * step
 #define FOUR_TIMES(...) {__VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__}

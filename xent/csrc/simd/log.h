@@ -79,8 +79,8 @@ ALWAYS_INLINE V NAME(log_whole)(V u, V shift, V c)
     return p.head + (p.f + p.small);
 }
 
-/* log(1 + x + x_low) for x >= 0, as a sum of two numbers. With u = 1 + x and its rounding error c, log(u + c) = log u +
- * c / u. */
+/* log(1 + x + x_low) for x >= 0, as a sum of two numbers. With u = 1 + x and its rounding error c,
+ * log(u + c) = log u + c / u. */
 ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
 {
     const V one = NAME(set)(1), zero = {0};

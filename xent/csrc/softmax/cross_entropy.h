@@ -1,7 +1,7 @@
 /* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of a tile (statistics.h).
  *
- * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label
- * y:
+ * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at
+ * label y:
  *
  *   loss = sum_c u_c (-log p_c) + d (-log p_y)
  *        = sum_c u_c (m - x_c) + U log1p(R) + d ((m - x_y) + log1p(R))
@@ -15,8 +15,8 @@
  *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
  *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
  *
- * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y, dp_y/dx_j = p_y ([j == y] -
- * p_j):
+ * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y,
+ * dp_y/dx_j = p_y ([j == y] - p_j):
  *
  *   d(q^gamma l)/dx_j = q^gamma (p_j - [j == y]) - gamma q^(gamma - 1) l p_y ([j == y] - p_j)
  *                     = q^gamma (1 + gamma p_y l / q) (p_j - [j == y])       l / q -> 1 as q -> 0

@@ -1,4 +1,4 @@
-/* cut.h: how a chunk of positions is cut into tiles (tile.h), and the loop over them. Included once per stored type. */
+/* cut.h: how a chunk of positions is cut into tiles (tile.h), the loop over them, and kernels made of that. */
 #include "begin.h"
 #include "softmax/tile.h"
 #include "softmax/transform.h"

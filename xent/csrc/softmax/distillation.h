@@ -6,8 +6,8 @@
  *   KL     = sum_c q_c d_c = sum_c q_c (d_c + e^-d_c - 1)     as sum_c q_c e^-d_c = sum_c p_c = 1
  *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c) = T q_c (e^-d_c - 1)
  *
- * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|, e^-d -
- * 1 and e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
+ * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|,
+ * e^-d - 1 and e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
  *
  * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0:
  * the error is -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.

@@ -1,6 +1,4 @@
-/* labels.h: the labels of a tile, and what losses need of them: the logit of each and its exponential. And where one
- * number per position goes.
- */
+/* labels.h: the labels of a tile, what losses need of them, and how losses, one number per position, are handed out. */
 #include "begin.h"
 #include "simd/exp.h"
 #include "simd/stored.h"

@@ -14,8 +14,7 @@
  * are computed again. Where a kernel looks at the logits once more and lanes are positions, the tile keeps these beside
  * the exponentials.
  *
- * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and
- * store() convert.
+ * The stored type S may be narrower than the type T that is computed with (begin.h): load() and store() convert.
  */
 #include "begin.h"
 #include "simd/stored.h"

@@ -13,7 +13,7 @@
  *   du / dx  = sech^2(x / (temperature cap)) / temperature
  *   sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
  *
- * of which the caller knows 1 / temperature. Included once per stored type.
+ * of which the caller knows 1 / temperature.
  */
 #include "begin.h"
 #include "simd/exp.h"
