@@ -1,6 +1,6 @@
 """Writes docs/accuracy.md: the worst errors of xent and its peers on the same seeded inputs, against mpmath.
 
-Every implementation is called as the benchmarks call it (peers.py), one row of logits at a time. The exact
+Every implementation is called as the benchmarks call it (peers/), one row of logits at a time. The exact
 answers have 160 bits (tests/helpers.py), so that the oracle is more precise than all that it judges.
 """
 
@@ -9,25 +9,24 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import libraries  # before any library that it sets up
+from peers import cross_entropy, libraries, softmax  # before any library that it sets up
 
 # isort: split
 import numpy as np
-import peers
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import helpers
 
-COLUMNS = [peers.Xent, peers.Torch, peers.Jax, peers.OnnxRuntime, peers.SciPy, peers.ScikitLearn, peers.NumPy]
-# what is asked for: the operator that answers it
+COLUMNS = ["xent", "torch", "jax", "onnxruntime", "scipy", "scikit-learn", "numpy"]
+# what is asked for: the operator that answers it, and its family
 OPERATORS = {
-    "softmax": "softmax",
-    "log_softmax": "log_softmax",
-    "logsumexp": "logsumexp",
-    "loss": "cross_entropy",
-    "gradient at the label": "cross_entropy_value_and_grad",
-    "gradient elsewhere": "cross_entropy_value_and_grad",
+    "softmax": ("softmax", softmax),
+    "log_softmax": ("log_softmax", softmax),
+    "logsumexp": ("logsumexp", softmax),
+    "loss": ("cross_entropy", cross_entropy),
+    "gradient at the label": ("cross_entropy_value_and_grad", cross_entropy),
+    "gradient elsewhere": ("cross_entropy_value_and_grad", cross_entropy),
 }
 DTYPES = [np.dtype("float32"), np.dtype("float64")]
 
@@ -132,9 +131,9 @@ def entries(quantity, classes, label):
 def result_of(peer, operator, x, label):
     """Call an implementation as the benchmarks do; of value and gradient, return the gradient."""
     implementation = peer(x, np.array([label]), -1)
-    result = getattr(implementation, operator)()()
+    result = implementation.call(operator)()
     result = result[1] if operator == "cross_entropy_value_and_grad" else result
-    return np.asarray(implementation.array(result), x.dtype).reshape(-1)
+    return np.asarray(implementation.result(result), x.dtype).reshape(-1)
 
 
 def error_text(worst):
@@ -148,7 +147,7 @@ def judge(peer, question, dtype):
     for row, label in zip(question.rows, labels_of(question), strict=True):
         x = np.array([row], dtype)
         wanted = entries(question.quantity, x.size, label)
-        actual = result_of(peer, OPERATORS[question.quantity], x, label)[wanted]
+        actual = result_of(peer, OPERATORS[question.quantity][0], x, label)[wanted]
         high, low = (part.reshape(-1)[wanted] for part in exact_answer(question.quantity, x, label))
         if not np.isfinite(actual).all():
             return f"returns {actual[~np.isfinite(actual)][0]}"
@@ -159,20 +158,21 @@ def judge(peer, question, dtype):
     return error_text(worst)
 
 
-def cell(peer, question, dtype):
+def cell(name, question, dtype):
     """What the table says of one implementation."""
-    if not peer.library:
-        return "not installed"
-    return judge(peer, question, dtype) if hasattr(peer, OPERATORS[question.quantity]) else "-"
+    operator, family = OPERATORS[question.quantity]
+    for peer in family.PEERS:
+        if peer.name == name and peer.has(operator):
+            return judge(peer, question, dtype) if peer.library else "not installed"
+    return "-"
 
 
 def table(dtype):
     """Return the lines of the table of one dtype."""
-    names = [peer.name for peer in COLUMNS]
-    lines = [["result", "logits", *names, "why"], ["---"] * (len(names) + 3)]
+    lines = [["result", "logits", *COLUMNS, "why"], ["---"] * (len(COLUMNS) + 3)]
     for question in QUESTIONS:
         if dtype in question.dtypes:
-            cells = [cell(peer, question, dtype) for peer in COLUMNS]
+            cells = [cell(name, question, dtype) for name in COLUMNS]
             lines.append([question.quantity, question.inputs, *cells, question.why])
     return [f"| {' | '.join(line)} |" for line in lines]
 

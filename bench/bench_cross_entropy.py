@@ -1,9 +1,9 @@
 """Mean cross-entropy of labels, alone and with its gradient."""
 
 import cases
-import peers
+from peers import cross_entropy
 
-CASES, PEERS = cases.LOGITS, peers.PEERS
+CASES, PEERS = cases.LOGITS, cross_entropy.PEERS
 OPERATORS = ["cross_entropy", "cross_entropy_value_and_grad"]
 
 

@@ -1,9 +1,9 @@
 """All that evaluate gives, beside the loss alone; gradient and second derivatives of the loss."""
 
 import cases
-import evaluation_peers
+from peers import evaluation
 
-CASES, PEERS = cases.LOGITS, evaluation_peers.PEERS
+CASES, PEERS = cases.LOGITS, evaluation.PEERS
 OPERATORS = ["evaluate", "cross_entropy_grad_hess"]
 
 

@@ -1,9 +1,9 @@
 """The im2col matrix of images, and its transpose."""
 
-import conv_peers
 import layers
+from peers import conv
 
-CASES, PEERS = layers.IM2COL, conv_peers.PEERS
+CASES, PEERS = layers.IM2COL, conv.PEERS
 OPERATORS = ["im2col", "col2im"]
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import linear_peers
 import memory
 import numpy as np
+from peers import linear
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Layer:
 # A small classifier, a word model, and the output layer of Llama 3 for one sequence.
 SMALL = [Layer(256, 64, 1000), Layer(1024, 256, 32_000)]
 CASES = [*SMALL, Layer(2048, 1024, 128_256)], SMALL[:1]
-PEERS = linear_peers.PEERS
+PEERS = linear.PEERS
 OPERATORS = ["linear_cross_entropy", "linear_cross_entropy_value_and_grad"]
 
 
 def test_linear(compare_case, operator, case, name):
     extra = {}
     if name == "xent":
-        extra["extra_memory"] = memory.beside(linear_peers.prepared(operator, case))
+        extra["extra_memory"] = memory.beside(linear.Xent(*case.data()).call(operator))
         print(f"{operator} {case}: {extra['extra_memory'] / 2**20:.1f} MiB of extra memory")
     compare_case(operator, case, name, **extra)

@@ -1,9 +1,9 @@
 """Max and average pooling and their backward passes."""
 
-import conv_peers
 import layers
+from peers import conv
 
-CASES, PEERS = layers.POOLING, conv_peers.PEERS
+CASES, PEERS = layers.POOLING, conv.PEERS
 OPERATORS = ["max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward"]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import cases
 import numpy as np
-import sigmoid_peers
+from peers import sigmoid
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Case(cases.Case):
 SHAPES = [(32, 10), (4096, 1000), (512, 32000)]
 FULL = [Case(shape, dtype) for dtype in ("float32", "float64") for shape in SHAPES]
 QUICK = [Case((32, 10)), Case((4096, 1000))]
-CASES, PEERS = (FULL, QUICK), sigmoid_peers.PEERS
+CASES, PEERS = (FULL, QUICK), sigmoid.PEERS
 OPERATORS = [
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_value_and_grad",

@@ -1,9 +1,9 @@
 """Softmax, log-softmax and log-sum-exp, with outputs that are reused."""
 
 import cases
-import peers
+from peers import softmax
 
-CASES, PEERS = cases.LOGITS, peers.PEERS
+CASES, PEERS = cases.LOGITS, softmax.PEERS
 OPERATORS = ["softmax", "log_softmax", "logsumexp"]
 
 

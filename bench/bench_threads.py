@@ -4,7 +4,7 @@ the time to wake a thread (some 50 microseconds where it sleeps between calls) s
 
 import numpy as np
 import pytest
-from libraries import THREADS
+from peers.libraries import THREADS
 
 import xent
 

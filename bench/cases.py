@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from libraries import ml_dtypes
+from peers.libraries import ml_dtypes
 
 
 @dataclass(frozen=True)

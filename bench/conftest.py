@@ -6,14 +6,13 @@ group must follow each other, so the parameter that tells them apart stands firs
 could not be measured is skipped with its reason, named at the end of the output and written to the JSON file.
 """
 
-import libraries  # before any library that it sets up
+import peers  # before any library that it sets up
 
 # isort: split
 from collections import defaultdict
 
 import cases
 import machine
-import peers
 import pytest
 from interleave import interleave
 
@@ -116,7 +115,7 @@ def compare_case(compare, request):
 def pytest_benchmark_update_machine_info(config, machine_info):
     """Add what a reader needs to judge the numbers: the build of xent, its threads, the peers' versions."""
     machine_info["xent"] = xent.show_config(mode="dicts")
-    machine_info["libraries"] = libraries.versions()
+    machine_info["libraries"] = peers.libraries.versions()
     machine_info["last_level_cache"] = machine.last_level_cache()
 
 
@@ -129,7 +128,7 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
 
 def pytest_terminal_summary(terminalreporter):
     """Name what was not measured: silence would read as a comparison that was never made."""
-    for module, reason in libraries.MISSING.items():
+    for module, reason in peers.libraries.MISSING.items():
         terminalreporter.write_line(f"not installed: {module} ({reason})")
     groups = defaultdict(list)
     for (group, name), reason in _reasons.items():

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from libraries import THREADS, jax, torch
+from peers.libraries import THREADS, jax, torch
 
 # Where the cache sizes cannot be read: larger than the last level of every desktop processor.
 ASSUMED_CACHE = 64 * 2**20

@@ -2,14 +2,6 @@
 
 import tracemalloc
 
-import conv_peers
-import peers
-
-
-def beside_results(operator, case):
-    """Return `beside` of an operator on images."""
-    return beside(peers.method(conv_peers.Xent(*case.data()), operator)())
-
 
 def beside(call):
     """Return the largest number of bytes that a call holds at a time, less those of its results.

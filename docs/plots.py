@@ -1,8 +1,10 @@
-"""Draws docs/plots/*.svg, one for each page of docs/, from what xent computes.
+"""Draws docs/plots/*.svg, one for each page of docs/: performance.svg from the tables of its page, all others
+from what xent computes.
 
 Run it as `python docs/plots.py`, or by `make docs`. The same numbers give the same files.
 """
 
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -257,6 +259,54 @@ def convolution():
     return figure
 
 
+# Names of peers in the tables: how the legend calls them, in its order, and their colours.
+PEERS = {
+    "torch": ("PyTorch", VERMILION),
+    "torch aten": ("PyTorch", VERMILION),
+    "torch compiled": ("PyTorch compiled", ORANGE),
+    "jax": ("JAX", BLUE),
+    "onnxruntime": ("ONNX Runtime", GREEN),
+    "scikit-learn": ("scikit-learn", PURPLE),
+    "numpy": ("NumPy", GREY),
+}
+# Rows of the chart, each a heading of performance.md.
+MEASURED = [
+    *("cross_entropy", "cross_entropy_value_and_grad", "cross_entropy_value_and_grad, in place"),
+    *("softmax", "log_softmax", "logsumexp", "evaluate", "sigmoid_cross_entropy_value_and_grad"),
+    *("cross_entropy_probs", "cross_entropy_probs_value_and_grad"),
+    *("distillation_loss_value_and_grad", "mse_loss_value_and_grad"),
+    *("conv2d", "conv2d forward+backward", "max_pool2d", "max_pool2d_backward"),
+]
+
+
+def best_peers(page, operator):
+    """Yield (peer, its time divided by xent's, fastest rounds) from the table under a heading."""
+    section = page.split(f"\n## {operator}\n", 1)[1].split("\n#", 1)[0]
+    header, _, *rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    for row in rows:
+        peer, ratio = re.fullmatch(r"(.+) ([\d.]+) / [\d.]+", row[header.index("best peer")]).groups()
+        yield PEERS[peer], float(ratio)
+
+
+def performance():
+    """The best peer's time over xent's, a dot for each case of the tables."""
+    page = (FOLDER.parent / "performance.md").read_text(encoding="utf-8")
+    figure, (axes,) = panels("Time of the fastest other library, divided by xent's", width=7.5, height=4.2)
+    for row, operator in enumerate(MEASURED):
+        for (name, colour), ratio in best_peers(page, operator):
+            axes.plot(ratio, -row, "o", color=colour, label=name, markersize=5, alpha=0.8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="right of 1, xent is faster; a dot for each shape and dtype")
+    ticks = [0.5, 1, 2, 5, 10, 20]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(-np.arange(len(MEASURED)), MEASURED)
+    dots = {dot.get_label(): dot for dot in axes.lines}
+    names = [name for name in dict(PEERS.values()) if name in dots]
+    figure.legend([dots[name] for name in names], names, loc="outside right center", title="the fastest")
+    return figure
+
+
 PLOTS = [
     softmax,
     cross_entropy,
@@ -265,6 +315,7 @@ PLOTS = [
     probabilities,
     evaluate,
     convolution,
+    performance,
 ]
 
 if __name__ == "__main__":

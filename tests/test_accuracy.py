@@ -5,6 +5,7 @@ searches for minutes. Then cases in which formulas are known to fail: very many 
 and confident predictions, with class counts around those at which another path may be taken.
 """
 
+import itertools
 import math
 
 import mpmath
@@ -40,8 +41,8 @@ class Worst:
 def search(dtype, axis, rng, batches, transformed=False):
     worst = Worst(dtype)
     with mpmath.workprec(200):
-        for _ in range(batches):
-            classes = int(rng.choice([2, 3, 4, 5, 8, 13, 70, *([130] if transformed else [])]))
+        counts = itertools.cycle([2, 3, 4, 5, 8, 13, 70, *([130] if transformed else [])])
+        for classes in itertools.islice(counts, batches):
             x = (rng.standard_normal((4, classes)) * rng.choice(SCALES) + rng.choice(OFFSETS)).astype(dtype)
             t = float(rng.choice([0.05, 0.3, 2, 7.7])) if transformed else 1.0
             x *= dtype.type(t)  # the quotients are of all those sizes
@@ -70,7 +71,7 @@ def search(dtype, axis, rng, batches, transformed=False):
 
 
 @pytest.mark.parametrize("axis", [1, 0], ids=["rows", "columns"])
-@pytest.mark.parametrize("batches", [40, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batches", [16, pytest.param(4000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("transformed", [False, True], ids=["logits", "temperatures"])
 def test_worst_errors(dtype, axis, transformed, batches, rng):
     """A temperature costs no accuracy: quotients are not rounded before their exponentials are taken."""
@@ -242,11 +243,13 @@ MARGINS = [20, 30, 80, 100, 700]
 
 @pytest.mark.parametrize("others", [0, -np.inf], ids=["among equals", "among impossible"])
 @pytest.mark.parametrize("classes", SIDES)
-@pytest.mark.parametrize("margin", MARGINS)
-def test_confident_predictions(margin, classes, others, dtype):
+def test_confident_predictions(classes, others, dtype):
     """The loss is log1p(R), its gradient at the label -R / (1 + R): no difference of larger numbers."""
-    if margin == 700 and dtype == np.float32:
-        pytest.skip("exp(-700) is 0 in float32")
+    for margin in MARGINS if dtype == np.float64 else MARGINS[:-1]:  # exp(-700) is 0 in float32
+        assert_confident(margin, classes, others, dtype)
+
+
+def assert_confident(margin, classes, others, dtype):
     with mpmath.workprec(160):
         x, labels, rest = confident_rows(classes, margin, others, dtype)
         loss = exact([mpmath.log1p(rest)] * 17, (17,))

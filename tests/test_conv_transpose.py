@@ -86,18 +86,17 @@ def conv_options(options):
     return {name: value for name, value in options.items() if name != "output_padding"}
 
 
-@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_conv_transpose2d(name, biased, dtype, threads):
+def test_conv_transpose2d(name, dtype, threads):
     x_shape, w_shape, options = CASES[name]
     x, weight, bias = arrays(x_shape, w_shape, options, dtype)
-    bias = bias if biased else None
-    expected = reference("conv_transpose2d", x, weight, bias, **options)
-    sizes = [None if a is None else np.abs(a) for a in (x, weight, bias)]
-    magnitude = reference("conv_transpose2d", *sizes, **options)
     terms = weight[:, 0].size // options.get("groups", 1)
-    result = xent.conv_transpose2d(x, weight, bias, **options)
-    assert_ulp(result, expected, 0, dtype=dtype, slack=convolution(terms, magnitude, dtype))
+    for b in [None, bias]:
+        expected = reference("conv_transpose2d", x, weight, b, **options)
+        sizes = [None if a is None else np.abs(a) for a in (x, weight, b)]
+        magnitude = reference("conv_transpose2d", *sizes, **options)
+        result = xent.conv_transpose2d(x, weight, b, **options)
+        assert_ulp(result, expected, 0, dtype=dtype, slack=convolution(terms, magnitude, dtype))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,13 +146,15 @@ def test_the_reference_by_hand():
     assert both.ravel().tolist() == [1, 10, 2, 20]
 
 
-@pytest.mark.parametrize("size, kernel, stride, dilation", [
-    (size, kernel, stride, dilation)
-    for size, kernel, stride, dilation in itertools.product([1, 2, 5], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3])
-])  # fmt: skip
-def test_size_of_the_output(size, kernel, stride, dilation, dtype):
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+def test_size_of_the_output(size, kernel, dtype):
     shapes = (1, 2, size, 3), (2, 3, kernel, 2)
-    for extra, padding in itertools.product(range(max(stride, dilation)), [(0, 0), (1, 0), (0, 2), (2, 1)]):
+    for stride, dilation, extra, padding in itertools.product(
+        [1, 2, 3, 4], [1, 2, 3], range(4), [(0, 0), (1, 0), (0, 2), (2, 1)]
+    ):
+        if extra >= max(stride, dilation):
+            continue
         length = (size - 1) * stride - sum(padding) + dilation * (kernel - 1) + extra + 1
         options = {"stride": (stride, 1), "dilation": (dilation, 1), "output_padding": (extra, 0)}
         options["padding"] = padding, (0, 0)

@@ -1,4 +1,4 @@
-"""The examples in the pages of docs/ run, and what the pages link to is there."""
+"""The examples in the pages of docs/ run, and what the pages and those beside them link to is there."""
 
 import doctest
 import re
@@ -7,6 +7,7 @@ import pytest
 from helpers import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")]
 pytestmark = pytest.mark.skipif(not PAGES, reason="there is no docs/ beside an installed test suite")
 
 
@@ -18,7 +19,7 @@ def test_examples(page):
     assert result.attempted > 0 or "```python\n>>>" not in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

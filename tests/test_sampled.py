@@ -89,15 +89,13 @@ def assert_sampled(name, arrays, given=None, **options):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "own"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_against_the_reference(name, shape, shared, reduction, dtype, threads):
-    if reduction == "mean_batch" and not shape[0]:
-        pytest.skip("has no batch")
+def test_against_the_reference(name, shape, shared, dtype):
     arrays = case(*shape, dtype, shared)
-    assert_sampled(name, arrays, reduction=reduction)
-    assert_sampled(name, [*arrays[:5], None], reduction=reduction)
+    for reduction in REDUCTIONS if shape[0] else REDUCTIONS[:-1]:  # mean_batch needs a batch
+        assert_sampled(name, arrays, reduction=reduction)
+        assert_sampled(name, [*arrays[:5], None], reduction=reduction)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,7 +40,7 @@ def exact_values(name, x):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_last_digits(name, dtype, threads):
+def test_last_digits(name, dtype):
     x = spots(dtype)
     assert_ulp(getattr(xent, name)(x), exact_values(name, x), bound(name, dtype), dtype=dtype)
 
@@ -63,7 +63,7 @@ def test_float32_over_its_whole_range(name, threads):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 1000, 70_001])
-def test_every_size(name, size, dtype, threads):
+def test_every_size(name, size, dtype):
     x = random_logits((size,), dtype)
     expected = reference(name, x)
     assert_ulp(

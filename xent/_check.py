@@ -164,6 +164,8 @@ def axes_of(axis, ndim):
 
 def real(value, name, low=-math.inf, high=math.inf, open_low=False):
     """Return a finite float in [low, high], or (low, high] with `open_low`."""
+    if type(value) is float and low < value <= high and value < math.inf:
+        return value
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
@@ -287,7 +289,8 @@ def broadcast(value, name, shape, dtype, of):
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, got shape {array.shape}") from None
+        got = f"got shape {array.shape}"
+        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, {got}") from None
 
 
 def top_k(value):
@@ -372,6 +375,8 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
+    if array.dtype == np.int64 and array.flags.c_contiguous and array.flags.aligned:
+        return array
     return np.require(array, dtype=np.int64, requirements="CA")
 
 

@@ -2,12 +2,10 @@
 
 import math
 import operator
-from dataclasses import dataclass
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """
     How well logits predict labels: what `evaluate` returns.
@@ -60,16 +58,37 @@ class Evaluation:
     True
     """
 
-    count: int
-    total_weight: float
-    loss_sum: float
-    correct_sum: float
-    top_k: tuple[int, ...]
-    top_k_sums: tuple[float, ...]
-    squared_error_sum: float
-    entropy_sum: float
-    label_weights: np.ndarray
-    base: float | None = None
+    def __init__(
+        self,
+        count,
+        total_weight,
+        loss_sum,
+        correct_sum,
+        top_k,
+        top_k_sums,
+        squared_error_sum,
+        entropy_sum,
+        label_weights,
+        base=None,
+    ):
+        vars(self).update(
+            count=count,
+            total_weight=total_weight,
+            loss_sum=loss_sum,
+            correct_sum=correct_sum,
+            top_k=top_k,
+            top_k_sums=top_k_sums,
+            squared_error_sum=squared_error_sum,
+            entropy_sum=entropy_sum,
+            label_weights=label_weights,
+            base=base,
+        )
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"an Evaluation cannot be changed, and so its {name} cannot")
+
+    def __delattr__(self, name):
+        raise AttributeError(f"an Evaluation cannot be changed, and so its {name} cannot be deleted")
 
     @property
     def loss(self):

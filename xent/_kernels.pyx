@@ -9,8 +9,8 @@ reduced. The parts, of which `run.pxi` has the only parallel loop of the library
     loss.pxi       softmax loss, evaluation, losses of labels                   elements.pxi  losses of probabilities
     sigmoid.pxi    sigmoid cross-entropy                                        images.pxi    convolution and pooling
 
-No size, no scratch formula and no arithmetic of a plan is here (csrc/), no error message but for lack of memory (`_check.py`), and no
-number of threads is decided here (`_threads.py`).
+No size, no scratch formula and no arithmetic of a plan is here (csrc/), no error message but for lack of memory
+(`_check.py`), and no number of threads is decided here (`_threads.py`).
 """
 
 cimport cython

@@ -100,7 +100,7 @@ class _Positions:
 
 
 def check_layer(x, weight, bias):
-    """Return (x, weight, bias or None), as they came; the dtype that is computed in; those of the gradients."""
+    """Return (x, weight, bias or None), as they came; the dtype computed in; the dtypes of the gradients."""
     (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
     bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
     _check.layer(x, weight, bias)

@@ -10,8 +10,8 @@ REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 def divisor(reduction, shape, axis, mass, counted):
     """Return what the sum of the losses is divided by: 1 where it is not, 0 for a mean over nothing.
 
-    `shape` is that of the data and `axis` its class axis, or None where every element has a loss; `mass` is the
-    sum of the weights of what counts, and `counted` the number of it.
+    `shape` is that of the data and `axis` its class axis, or None where every element has a loss; `mass` is
+    the sum of the weights of what counts, and `counted` the number of it.
     """
     if not isinstance(reduction, str):
         raise TypeError(f"reduction must be a string, got {type(reduction).__name__}")
@@ -33,5 +33,8 @@ def divisor(reduction, shape, axis, mass, counted):
 
 def scalar(dtype, total, divisor):
     """Return a sum divided by the divisor, as a NumPy scalar; 0 for a mean over nothing."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.float64(total / divisor if divisor else 0.0).astype(dtype)
+    value = total / divisor if divisor else 0.0
+    if dtype == np.float64 or -3e38 < value < 3e38:  # anything fits
+        return dtype.type(value)
+    with np.errstate(over="ignore"):
+        return np.float64(value).astype(dtype)

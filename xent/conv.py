@@ -9,6 +9,7 @@ from . import _check, _kernels
 from ._docs import documented
 from ._window import pair, phases, sliding_window, transposed_window
 
+
 @documented
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """

@@ -81,8 +81,8 @@ def sigmoid_cross_entropy(
     2.0611537e-09
     """
     return _kernels.sigmoid_cross_entropy(
-        logits, target, None, None, _kernels.want_value, weight, pos_weight, label_smoothing, gamma, alpha,
-        ignore_index, reduction,
+        logits, target, None, None, _kernels.want_value, weight, pos_weight,
+        label_smoothing, gamma, alpha, ignore_index, reduction,
     )  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def sigmoid_cross_entropy_grad(
     array([ 0.27, -0.12,  0.95])
     """
     return _kernels.sigmoid_cross_entropy(
-        logits, target, out, grad_output, _kernels.want_grad, weight, pos_weight, label_smoothing, gamma, alpha,
-        ignore_index, reduction,
+        logits, target, out, grad_output, _kernels.want_grad, weight, pos_weight,
+        label_smoothing, gamma, alpha, ignore_index, reduction,
     )  # fmt: skip
 
 
@@ -206,6 +206,6 @@ def sigmoid_cross_entropy_value_and_grad(
     array([[ 0.09, -0.04,  0.32]])
     """
     return _kernels.sigmoid_cross_entropy(
-        logits, target, out, None, _kernels.want_value_and_grad, weight, pos_weight, label_smoothing, gamma, alpha,
-        ignore_index, reduction,
+        logits, target, out, None, _kernels.want_value_and_grad, weight, pos_weight,
+        label_smoothing, gamma, alpha, ignore_index, reduction,
     )  # fmt: skip

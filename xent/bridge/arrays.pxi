@@ -1,8 +1,8 @@
 # arrays.pxi: what a caller gave, as arrays that the kernels take.
 #
-# Each argument has a quick "yes" of some ten nanoseconds: an aligned native array of a type that the kernels know, int64 labels in C
-# order, a Python float in its range, a result that lies apart from what is read. Where it says no, `_check.py` converts or explains
-# that argument, and that argument alone.
+# Each argument has a quick "yes" of some ten nanoseconds: an aligned native array of a type that the kernels know, int64
+# labels in C order, a Python float in its range, a result that lies apart from what is read. Where it says no, `_check.py`
+# converts or explains that argument, and that argument alone.
 
 cdef inline void *data(cnp.ndarray a) noexcept:
     return NULL if a is None else cnp.PyArray_DATA(a)
@@ -65,8 +65,9 @@ cdef int know_bfloat16(dtype) except -1:
 
 cdef cnp.ndarray target_like(target, cnp.ndarray x, str of, str name):
     """Floats of the shape and dtype of `x`; beside 16-bit floats, float32 where the dtype is another: no bits are lost."""
-    if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x) and same_shape(<cnp.ndarray>target, x):
-        return <cnp.ndarray>target
+    if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
+        if same_shape(<cnp.ndarray>target, x):
+            return <cnp.ndarray>target
     return floats(_check.target_like(target, (<object>x).shape, x.dtype, of, name), name)
 
 
@@ -255,8 +256,9 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
                          cnp.ndarray sample_weight, cnp.ndarray per_label, Py_ssize_t *counted) except? -1:
     """Fill in `found` and how many labels are not ignored; return the sum of their weights. Raises for the first bad one.
 
-    `weight` per class and `sample_weight` per label are float64 in C order, or None: their product is the weight of a label. To
-    `per_label`, zeros, the sum of the sample weights of each label is added. Nothing is ignored if `ignore_index` is None.
+    `weight` per class and `sample_weight` per label are float64 in C order, or None: their product is the weight of a
+    label. To `per_label`, zeros, the sum of the sample weights of each label is added. Nothing is ignored if `ignore_index`
+    is None.
     """
     cdef Py_ssize_t n = cnp.PyArray_SIZE(labels), bad
     found.data, found.ignore_index = <int64_t *>data(labels), -1 if ignore_index is None else ignore_index
@@ -307,8 +309,8 @@ cdef bint is_valid_out(value, cnp.ndarray x) noexcept:
 
 
 cdef cnp.ndarray result_like(out, cnp.ndarray x, str name, tuple others, int in_place=1):
-    """`out`, if it can take a result like x. `others` are (array or None, name) pairs, none of which it may overlap; it may be x
-    itself, or one of the first `in_place` - 1 of them.
+    """`out`, if it can take a result like x. `others` are (array or None, name) pairs, none of which it may overlap; it may
+    be x itself, or one of the first `in_place` - 1 of them.
     """
     if not is_valid_out(out, x) or not all_apart(<cnp.ndarray>out, others):
         _check.output(out, (<object>x).shape, x.dtype, ((x, name), *others), in_place)

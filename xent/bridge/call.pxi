@@ -16,7 +16,8 @@ want_value, want_grad, want_value_and_grad, want_total = VALUE, GRAD, VALUE_AND_
 cdef class LossCall:
     """A call of a loss. Its methods are called in the order in which they stand; all of them check, until `finish`."""
 
-    cdef cnp.ndarray x, labels, target, weight, sample_weight, upstream  # labels or target, the others may be None
+    cdef cnp.ndarray x, labels, target  # labels or target: the other is None
+    cdef cnp.ndarray weight, pos_weight, sample_weight, upstream  # factors, or None
     cdef cnp.ndarray losses, grad, hess  # results, None where not wanted; losses are those of each position or element
     cdef object given  # the target as it came: its memory must not be overwritten either
     cdef str name, target_name  # of x and the target
@@ -63,7 +64,8 @@ cdef class LossCall:
         return 0
 
     cdef int count(self, ignore_index, cnp.ndarray per_label) except -1:
-        """Count what is to be reduced; raise for the first bad label. To `per_label` the sample weights of each are added."""
+        """Count what is to be reduced; raise for the first bad label. To `per_label` the sample weights of each are added.
+        """
         if self.labels is not None:
             self.mass = count_labels(self.labels, &self.found, self.classes, ignore_index, self.weight, self.sample_weight,
                                      per_label, &self.counted)
@@ -89,10 +91,12 @@ cdef class LossCall:
 
     cdef tuple inputs(self):
         """What no result may overlap."""
-        cdef object target = self.given if cnp.PyArray_Check(self.given) else self.labels if self.target is None else self.target
+        cdef object target = self.labels if self.target is None else self.target
+        if cnp.PyArray_Check(self.given):
+            target = self.given
         return (
-            (target, self.target_name), (self.weight, "weight"), (self.upstream, "grad_output"),
-            (self.sample_weight, "sample_weight"),
+            (target, self.target_name), (self.weight, "weight"), (self.pos_weight, "pos_weight"),
+            (self.upstream, "grad_output"), (self.sample_weight, "sample_weight"),
         )
 
     cdef bint is_apart(self, out) noexcept:
@@ -101,7 +105,10 @@ cdef class LossCall:
             return False
         if not cnp.PyArray_CheckExact(self.given) or not no_overlap(<cnp.ndarray>out, <cnp.ndarray>self.given):
             return False
-        return self.target is None and self.weight is None and self.upstream is None and self.sample_weight is None
+        for factors in (self.weight, self.pos_weight, self.upstream, self.sample_weight):
+            if factors is not None and not no_overlap(<cnp.ndarray>out, <cnp.ndarray>factors):
+                return False
+        return self.target is None or no_overlap(<cnp.ndarray>out, self.target)
 
     cdef int make_results(self, out, hess_out=None) except -1:
         if self.wants != VALUE and (self.wants != TOTAL or out is not None):
@@ -139,8 +146,8 @@ cdef class LossCall:
         return loss if self.wants == VALUE else (loss, self.grad)
 
     cdef cnp.ndarray working(self):
-        """The data as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a copy in that
-        type, which the gradient takes the place of (see `narrow`).
+        """The data as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a copy
+        in that type, which the gradient takes the place of (see `narrow`).
         """
         if self.target is None or cnp.PyArray_TYPE(self.target) == cnp.PyArray_TYPE(self.x):
             return self.x

@@ -23,7 +23,9 @@ cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
     return <Py_ssize_t>min(outputs * taps / PRODUCTS_PER_ELEMENT, <double>PY_SSIZE_T_MAX // 2)
 
 
-def conv2d(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order):
+def conv2d(
+    cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order
+):
     """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...)."""
     cdef xent_conv_args a
     cdef xent_plan plan, pack
@@ -108,7 +110,9 @@ def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t channels, window):
     move_columns(table.col2im, cols, out, channels, window, cnp.PyArray_SIZE(cols))
 
 
-cdef cnp.ndarray pool(xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad):
+cdef cnp.ndarray pool(
+    xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad
+):
     """`x` gives the planes (N, C, H, W), of which avg_pool2d_backward needs only the shape."""
     cdef xent_pool_args a
     cdef xent_plan plan

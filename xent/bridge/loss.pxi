@@ -5,8 +5,8 @@ def cross_entropy(
     temperature, logit_cap, prior, reduction,
 ):
     return softmax_loss(
-        logits, target, out, None, grad_output, wants, None, axis, weight, sample_weight, ignore_index, label_smoothing, z_loss,
-        gamma, temperature, logit_cap, prior, reduction,
+        logits, target, out, None, grad_output, wants, None, axis, weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, gamma, temperature, logit_cap, prior, reduction,
     )
 
 

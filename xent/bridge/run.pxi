@@ -15,7 +15,8 @@ cdef inline int threads_for(Py_ssize_t work) except -1:
 
 
 cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
-    """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it."""
+    """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it.
+    """
     cdef Py_ssize_t i, chunks = plan.chunks, size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     cdef int threads = threads_for(work)
     cdef char *memory = NULL
@@ -59,8 +60,8 @@ cdef double *room_for(Py_ssize_t numbers, double *few) except NULL:
 
 cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan *plan, Py_ssize_t work, int sums,
                   double *totals) except -1:
-    """Run a kernel of the softmax family, whose arguments begin with `positions`; its sums, added up over the chunks in index
-    order, go to `totals`.
+    """Run a kernel of the softmax family, whose arguments begin with `positions`; its sums, added up over the chunks in
+    index order, go to `totals`.
     """
     cdef double few[STACK_PARTIALS]
     cdef int k
@@ -87,14 +88,16 @@ cdef inline const xent_array *seen(cnp.ndarray array, xent_array *slot) noexcept
     return slot
 
 
-cdef inline bint walk(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis) noexcept:
+cdef inline bint walk(
+    xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis
+) noexcept:
     cdef xent_array slot[4]
     return xent_walk_positions(p, seen(x, slot), seen(target, slot + 1), seen(out, slot + 2), seen(hess, slot + 3), axis)
 
 
 cdef tuple walk_or_copy(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis):
-    """Find out how the arrays lie. None if a kernel takes them as they are; else copies in C order (x, target, out, hess) which are
-    taken instead, to be kept until they are delivered.
+    """Find out how the arrays lie. None if a kernel takes them as they are; else copies in C order (x, target, out, hess)
+    which are taken instead, to be kept until they are delivered.
     """
     if walk(p, x, target, out, hess, axis):
         return None
@@ -117,7 +120,7 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
-    return None if array is None else np.asarray(array, order="C")
+    return array if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array) else np.asarray(array, order="C")
 
 
 cdef cnp.ndarray empty_in_c_order(cnp.ndarray array):

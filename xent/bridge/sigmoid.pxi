@@ -14,14 +14,15 @@ def sigmoid_cross_entropy(
 ):
     cdef xent_sigmoid_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef cnp.ndarray factors, pos_factors, x, t, w, c, upstream, place, grad
+    cdef cnp.ndarray x, t, w, c, upstream, place, grad
     cdef Py_ssize_t count
     cdef double total = 0
     cdef bint transposed, checked, of_counted
     # ---- check ----
     call.open(logits, "logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
-    factors, pos_factors = element_factors(weight, "weight", call.x), element_factors(pos_weight, "pos_weight", call.x)
+    call.weight = element_factors(weight, "weight", call.x)
+    call.pos_weight = element_factors(pos_weight, "pos_weight", call.x)
     memset(&a, 0, sizeof(a))
     a.base = real(label_smoothing, "label_smoothing", 0, 1)
     a.mix, a.base = 1 - a.base, a.base / 2
@@ -30,16 +31,13 @@ def sigmoid_cross_entropy(
     a.alpha_0 = 1 if alpha is None else 1 - a.alpha_1
     call.count(None, None)
     call.reduce(reduction, grad_output, real_dtype_code(call.dtype))
-    call.weight = factors
     call.make_results(out)
-    if pos_factors is not None and out is not None and not no_overlap(call.grad, pos_factors):
-        _check.output(out, (<object>call.x).shape, call.x.dtype, ((call.x, "logits"), (pos_factors, "pos_weight")), 1)
 
     # ---- plan: the kernel walks contiguous arrays that all lie in the order of the logits ----
     transposed = cnp.PyArray_IS_F_CONTIGUOUS(call.x) and not cnp.PyArray_IS_C_CONTIGUOUS(call.x)
     x, t = arranged(call.x, transposed), arranged(call.target, transposed)
-    w = fill_factor(&a.weight, factors, (<object>call.x).shape, transposed)
-    c = fill_factor(&a.pos_weight, pos_factors, (<object>call.x).shape, transposed)
+    w = fill_factor(&a.weight, call.weight, call.x, transposed)
+    c = fill_factor(&a.pos_weight, call.pos_weight, call.x, transposed)
     if call.upstream is not None:
         upstream = arranged(call.upstream, transposed)
         a.upstream.data, a.upstream.repeat, a.upstream.count = data(upstream), 1, cnp.PyArray_SIZE(x)
@@ -48,8 +46,8 @@ def sigmoid_cross_entropy(
         a.ignoring, a.ignore_index = True, ignored
 
     # ---- run ----
-    # The targets are checked on the way, unless something that the caller can see is overwritten, or the gradient needs to know how
-    # many count.
+    # The targets are checked on the way, unless something that the caller can see is overwritten, or the gradient needs to
+    # know how many count.
     count, of_counted = a.size, is_word(reduction, "mean") or is_word(reduction, "mean_valid")
     checked = wants != VALUE and (out is not None or (of_counted and ignored is not None))
     if checked:
@@ -100,7 +98,8 @@ cdef take_binary_target(LossCall call, target, ignore_index):
     call.given = target
     if ignore_index is None and cnp.PyArray_CheckExact(target) and same_shape(<cnp.ndarray>target, call.x):
         kind = target_code_of(<cnp.ndarray>target)
-        if cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>target) and (kind == call.dtype or kind in (XENT_F32, XENT_F64) or kind >= XENT_I8):
+        known = kind == call.dtype or kind in (XENT_F32, XENT_F64) or kind >= XENT_I8
+        if known and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>target):
             call.target = target
             return None
     call.target, ignore_index = _check.binary_target(target, (<object>call.x).shape, call.x.dtype, ignore_index)
@@ -132,15 +131,15 @@ cdef bint is_trailing_shape(cnp.ndarray array, cnp.ndarray x) noexcept:
     return True
 
 
-cdef cnp.ndarray fill_factor(xent_factor *f, cnp.ndarray factors, tuple shape, bint transposed):
+cdef cnp.ndarray fill_factor(xent_factor *f, cnp.ndarray factors, cnp.ndarray x, bint transposed):
     """Return the memory of factors such that that of element i is flat[i // repeat % count]; None for no factors."""
     f.data = NULL
     if factors is None:
         return None
-    if not transposed and (<object>factors).shape == shape[len(shape) - cnp.PyArray_NDIM(factors) :]:
-        array, f.repeat, f.count = arranged(factors, False), 1, max(cnp.PyArray_SIZE(factors), 1)
+    if not transposed and is_trailing_shape(factors, x):
+        array, f.repeat, f.count = factors, 1, max(cnp.PyArray_SIZE(factors), 1)
     else:
-        array, f.repeat, f.count = pattern(factors, shape, transposed)
+        array, f.repeat, f.count = pattern(factors, (<object>x).shape, transposed)
     f.data = data(<cnp.ndarray>array)
     return array
 
@@ -161,4 +160,4 @@ cdef tuple pattern(cnp.ndarray factors, tuple shape, bint transposed):
 
 cdef cnp.ndarray arranged(cnp.ndarray array, bint transposed):
     """An array as a contiguous one in C order, or its transpose."""
-    return np.asarray((<object>array).T if transposed else array, order="C")
+    return in_c_order((<object>array).T if transposed else array)

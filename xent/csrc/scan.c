@@ -11,6 +11,14 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
 {
     const int64_t *label = labels.data, ignore_index = labels.ignore_index;
     ptrdiff_t good = 0, ignored = 0;
+    /* Most often all are in range: then no sign bit is set in y or in classes - 1 - y, which costs a few operations of
+     * any vectors. */
+    int64_t outside = 0;
+    for (ptrdiff_t i = 0; i < n; i++) outside |= label[i] | (int64_t)((uint64_t)(classes - 1) - (uint64_t)label[i]);
+    if (outside >= 0 && !is_label(ignore_index, classes)) {
+        *counted = n;
+        return -1;
+    }
     for (ptrdiff_t i = 0; i < n; i++) { /* without a branch: the compiler makes vectors of it */
         good += is_label(label[i], classes) & (label[i] != ignore_index);
         ignored += label[i] == ignore_index;

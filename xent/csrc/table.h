@@ -1,5 +1,6 @@
-/* table.h: what the bridge (bridge/, by _kernels.pxd) and the C side agree on: element types, argument structures, plans, and the
- * table of kernels of one instruction set. Sizes and strides count elements unless they say bytes; all are ptrdiff_t.
+/* table.h: what the bridge (bridge/, by _kernels.pxd) and the C side agree on: element types, argument structures,
+ * plans, and the table of kernels of one instruction set. Sizes and strides count elements unless they say bytes; all
+ * are ptrdiff_t.
  *
  * A call goes: walk (where do the arrays lie?) -> plan (how is the work cut, and what scratch does a thread need?) ->
  * run (kernels over chunks) -> ordered sums. Walks, plans and scans are plain C, compiled once; kernels are compiled

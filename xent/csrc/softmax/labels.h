@@ -43,13 +43,13 @@ static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double pe
                     per_class = t->rows ? 1 : t->x_step;
     const S *x = t->x;
     int ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++) {
+    for (ptrdiff_t p = 0; p < n; p++, x += per_position) {
         const ptrdiff_t label = KERNEL(label_at)(labels, classes, first + p);
-        const int counts = label >= 0;
         y->label[p] = label;
-        y->counted[p] = counts, ignored |= !counts;
-        y->mass[p] = counts ? peak : 0;
-        y->x[p] = counts ? KERNEL(get)(x + p * per_position + label * per_class) : 0;
+        if (label >= 0)
+            y->counted[p] = 1, y->mass[p] = peak, y->x[p] = KERNEL(get)(x + label * per_class);
+        else
+            y->counted[p] = 0, y->mass[p] = 0, y->x[p] = 0, ignored = 1;
     }
     for (ptrdiff_t p = 0; weight && p < n; p++)
         if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];

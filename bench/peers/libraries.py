@@ -40,6 +40,8 @@ ml_dtypes = _load("ml_dtypes")
 special = _load("scipy.special")
 sklearn_loss = _load("sklearn._loss")
 
+functional = torch and torch.nn.functional
+
 if torch:
     torch.set_num_threads(THREADS)
 if jax:
