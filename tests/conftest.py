@@ -3,6 +3,7 @@
 import hypothesis
 import numpy as np
 import pytest
+from compiled import Edge
 
 import xent
 
@@ -29,3 +30,11 @@ def threads(request):
 def rng():
     """The same random numbers in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def edge():
+    """Memory for C code, at whose end it must stop."""
+    memory = Edge(1 << 26)
+    yield memory
+    memory.protect(3)

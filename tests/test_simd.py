@@ -6,7 +6,6 @@ exp and log, which are made of these words, have test_vmath.py.
 import ctypes
 import itertools
 import math
-import mmap
 import re
 from fractions import Fraction
 
@@ -254,33 +253,6 @@ def test_lookup(simd):
 
 
 # Parts of vectors -------------------------------------------------------------------------------------------
-
-
-class Edge:
-    """Memory that ends at a page which nobody may touch."""
-
-    def __init__(self):
-        self.size = mmap.PAGESIZE
-        memory = mmap.mmap(-1, 2 * self.size)
-        self.bytes = np.frombuffer(memory, np.uint8)
-        self.protect(0)
-
-    def protect(self, rights):
-        forbidden = ctypes.c_void_p(self.bytes.ctypes.data + self.size)
-        assert ctypes.CDLL(None).mprotect(forbidden, ctypes.c_size_t(self.size), rights) == 0
-
-    def last(self, values):
-        """A copy of the values that ends where the memory does."""
-        place = self.bytes[self.size - values.nbytes : self.size].view(values.dtype).reshape(values.shape)
-        place[...] = values
-        return place
-
-
-@pytest.fixture
-def edge():
-    page = Edge()
-    yield page
-    page.protect(3)
 
 
 PARTS = [("load", "store", name) for name in STORED]
