@@ -120,7 +120,7 @@ EXPORT void NAME(of_sums)(const T *a, ptrdiff_t n, const T *others, double *lane
     for (ptrdiff_t i = 0; i < n; i += LANES) NAME(sum_add)(&sum, v_load(a + i));
     NAME(sum_lanes)(&sum, lanes, low);
     totals[0] = NAME(sum_total)(&sum);
-    *largest = NAME(sum_all_but_one)(&sum, v_load(others), totals + 1, totals + 2);
+    *largest = NAME(sum_all_but_max)(&sum, v_load(others), totals + 1, totals + 2);
 }
 
 #if XENT_REAL == 32

@@ -335,10 +335,10 @@ def test_pieces(simd, edge, name, apart):
 
 @covers("load_transposed", "store_transposed", "load_classes", "store_classes")
 @pytest.mark.parametrize(
-    ["words", "name"], [("classes", "f32"), ("classes", "f64"), *(("turned", name) for name in STORED)]
+    ["words", "name"], [("classes", "f32"), ("classes", "f64"), *(("transposed", name) for name in STORED)]
 )
 @pytest.mark.parametrize("apart", [0, 1, 5])
-def test_turned(simd, edge, words, name, apart):
+def test_transposed(simd, edge, words, name, apart):
     real = REAL[name]
     piece, lanes = 16 // np.dtype(real).itemsize, simd.lanes(name)
     rows = distinct(piece * lanes, name).reshape(lanes, piece)
@@ -440,7 +440,7 @@ def test_what_rounding_takes(simd, word, operator, name):
     np.testing.assert_array_equal(actual, np.array(rest, a.dtype))
 
 
-@covers("sum_add", "sum_lanes", "sum_total", "sum_all_but_one")
+@covers("sum_add", "sum_lanes", "sum_total", "sum_all_but_max")
 @reals
 def test_sums_keep_what_their_terms_have(simd, name):
     """Sums of integers whose partial sums have more bits than a term: exact, as the results have few."""
