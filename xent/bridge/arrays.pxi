@@ -198,8 +198,19 @@ cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
     if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
         return None
     array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
-    good = xent_count_factors(data(array), XENT_F64, cnp.PyArray_SIZE(array), positive)
-    return array if good == cnp.PyArray_SIZE(array) else None
+    return array if are_factors(array, positive) else None
+
+
+cdef bint are_factors(cnp.ndarray array, bint positive):
+    """Whether contiguous floats or doubles are finite and not negative, or even positive."""
+    cdef const void *numbers = data(array)
+    cdef int dtype = dtype_code(array)
+    cdef Py_ssize_t good, n = cnp.PyArray_SIZE(array)
+    if n <= SMALL:
+        return xent_count_factors(numbers, dtype, n, positive) == n
+    with nogil:
+        good = xent_count_factors(numbers, dtype, n, positive)
+    return good == n
 
 
 cdef cnp.ndarray narrowed(cnp.ndarray array, int dtype):
@@ -261,6 +272,10 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
     is None.
     """
     cdef Py_ssize_t n = cnp.PyArray_SIZE(labels), bad
+    cdef double *w = <double *>data(weight)
+    cdef double *s = <double *>data(sample_weight)
+    cdef double *each = <double *>data(per_label)
+    cdef double mass
     found.data, found.ignore_index = <int64_t *>data(labels), -1 if ignore_index is None else ignore_index
     if n <= SMALL:
         bad = xent_scan_labels(found[0], n, classes, counted)
@@ -273,8 +288,9 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
         raise _check.bad_label(labels, bad, classes, ignore_index)
     if weight is None and sample_weight is None and per_label is None:
         return counted[0]
-    return xent_weigh_labels(found[0], n, classes, <double *>data(weight), <double *>data(sample_weight),
-                             <double *>data(per_label))
+    with nogil:
+        mass = xent_weigh_labels(found[0], n, classes, w, s, each)
+    return mass
 
 
 # ---- results ----

@@ -69,7 +69,10 @@ def sigmoid_cross_entropy(
         (<object>place)[...] = grad
     if call.losses is not None and transposed:
         call.losses = call.losses.T
-    return call.finish(total)
+    result = call.finish(total)
+    if wants == VALUE or out is not None or cnp.PyArray_NDIM(call.x):
+        return result
+    return unpacked(result) if wants == GRAD else (result[0], unpacked(result[1]))
 
 
 cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, LossCall call, double *total) except -1:
@@ -113,10 +116,8 @@ cdef cnp.ndarray element_factors(value, str name, cnp.ndarray x):
         return None
     if is_floats(value) and is_trailing_shape(<cnp.ndarray>value, x):
         array = <cnp.ndarray>value
-        if dtype_code(array) == real_dtype_code(dtype_code(x)):
-            good = xent_count_factors(data(array), dtype_code(array), cnp.PyArray_SIZE(array), False)
-            if good == cnp.PyArray_SIZE(array):
-                return array
+        if dtype_code(array) == real_dtype_code(dtype_code(x)) and are_factors(array, False):
+            return array
     return _check.factors(value, name, (<object>x).shape, x.dtype)
 
 
