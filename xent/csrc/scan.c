@@ -44,7 +44,7 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
     return total + error;
 }
 
-/* Without a branch: the compiler makes vectors of it. */
+/* A loop without a branch, of which the compiler makes vectors. */
 #define COUNT_FACTORS(T)                                                                                               \
     for (ptrdiff_t i = 0; i < n; i++) {                                                                                \
         const T v = ((const T *)numbers)[i];                                                                           \

@@ -22,7 +22,7 @@
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, 0)                                                                  \
     X(XENT_KL_DIV, kl_div, log_of_target, 0)                                                                           \
     X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, 0)
-/* Those of positions. */
+/* The losses of positions: their code, point function, and what that has to know first. */
 #define POSITION_LOSSES(X)                                                                                             \
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x)                                                                     \
     X(XENT_KL_DIV, kl_div, log_of_target)                                                                              \
@@ -62,8 +62,8 @@ typedef struct {
     V share, cost; /* loss = share * cost */
     V gradient;    /* `scale` times the derivative */
 } NAME(loss);
-/* What a loss has to know first, a logarithm or an exponential; a few vectors of it are made in a loop of their own: in
- * one with the rest, each turn would wait for it. And the rest. Both are constants at every call. */
+/* A loss in two functions, constants at every call: what it has to know first, a logarithm or an exponential, and the
+ * rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn would wait. */
 typedef V (*NAME(loss_log))(V x, V t);
 typedef NAME(loss) (*NAME(loss_point))(V x, V t, V log, const NAME(bounds) *b, V scale);
 #define AHEAD 16 /* vectors at most */
@@ -151,7 +151,7 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         cost = zero - v_select(m_gt(b->floor, u), b->log_floor, log_u);
     } else {
         const V log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, NAME(log)(p)));
-        /* Where t is 1, it does not count. */
+        /* log q does not count where t is 1. */
         const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own));
         cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
     }

@@ -44,8 +44,7 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
     return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
 }
 
-/* ---- weights to their packed form: a chunk is a strip of output channels of a group
- * -------------------------------------- */
+/* ---- weights to their packed form: a chunk is a strip of output channels of a group ---- */
 
 static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
 {
@@ -71,8 +70,7 @@ static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
     }
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ---- */
 
 /* Where output pixel 0 of a tile goes, for a channel of a group. */
 ALWAYS_INLINE T *NAME(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
@@ -97,7 +95,7 @@ static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t
     }
 }
 
-/* The same where lanes are pixels: sums (channel, vector). */
+/* The finished sums to memory where lanes are pixels: sums are (channel, vector). */
 static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
                                  const T *sums, ptrdiff_t sums_step)
 {

@@ -191,8 +191,7 @@ static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
     }
 }
 
-/* ---- grad_bias: a chunk is one output channel
- * ---------------------------------------------------------------------------- */
+/* ---- grad_bias: a chunk is one output channel ---- */
 
 static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
 {

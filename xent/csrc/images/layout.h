@@ -146,7 +146,7 @@ ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile 
     }
 }
 
-/* Those of all taps of a block. */
+/* The offsets of all taps of a block in a patch. */
 ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;

@@ -156,8 +156,7 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
     return m_any(nan);
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ---- */
 
 /* Combine input rows into one, or into nothing but the identity. */
 ALWAYS_INLINE void NAME(combine_rows)(const NAME(pool) *p, const S *plane, NAME(rows) rows, T *row, V (*point)(V, V))

@@ -144,8 +144,7 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
 }
 #undef PIXEL_BLOCK
 
-/* ---- into and out of packed form
- * --------------------------------------------------------------------------------------- */
+/* ---- into and out of packed form ---- */
 
 /* packed[k * packed_step + lane] = source[lane * lane_step + k * step] for lane < lanes and 0 up to `width`, for n
  * steps. */

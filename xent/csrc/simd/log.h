@@ -63,7 +63,7 @@ ALWAYS_INLINE NAME(log_parts) NAME(log_in_parts)(V u, V shift, V c)
     return (NAME(log_parts)){n * NAME(set)(LN2_HEAD), f, small};
 }
 
-/* The same as a sum of two numbers: the larger is returned. */
+/* That logarithm as a sum of two numbers: the larger is returned. */
 ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
 {
     const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);
@@ -72,7 +72,7 @@ ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
     return large;
 }
 
-/* The same as one number: the head is 0, or larger than what is rounded first. */
+/* That logarithm as one number: the head is 0, or larger than what is rounded first. */
 ALWAYS_INLINE V NAME(log_whole)(V u, V shift, V c)
 {
     const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);

@@ -72,8 +72,8 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
     return isfinite(total) ? total + error : total;
 }
 
-/* The same with the lanes of `others` added, but for one that holds the largest of them: that is returned. Halves are
- * folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
+/* The total of all lanes and of those of `others`, but for one that holds the largest of these: that is returned.
+ * Halves are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
 ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
 {
 #if XENT_REAL == 32

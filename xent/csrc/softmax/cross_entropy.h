@@ -51,8 +51,8 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
     NAME(sum_add)(mass, u);
 }
 
-/* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all
- * of one sign, are added pairwise before they reach the wide sum. */
+/* The terms of a dense target that is `base` for all classes of all positions: label smoothing without class weights.
+ * GROUP terms, all of one sign, are added pairwise before they reach the wide sum. */
 static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t,
                                   const NAME(stats) *s, double *loss, double *mass)
 {

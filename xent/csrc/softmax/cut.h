@@ -19,7 +19,7 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
     return xent_min(TILE, elements / xent_max(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
 }
 
-/* The same for tiles of transformed logits, whose arrays share the scratch of the thread. */
+/* The cut of a call with transformed logits: the arrays of a tile share the scratch of the thread. */
 static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
 {
     const int columns = positions->inner > 1, lanes_are_positions = columns || positions->classes <= SHORT_ROW;

@@ -115,7 +115,7 @@ ALWAYS_INLINE V KERNEL(logits_of_positions)(const KERNEL(tile) *t, ptrdiff_t p, 
     return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_positions)(t, p, c, n, fill);
 }
 
-/* A vector of positions from p on. */
+/* Sums over the classes of a vector of positions from p on. */
 static void KERNEL(evaluate_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
                                        const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
@@ -163,7 +163,7 @@ ALWAYS_INLINE int KERNEL(any_nan)(const KERNEL(tile) *t, const NAME(stats) *s, p
     return found;
 }
 
-/* The number of classes before the label: of a row, */
+/* The number of classes before the label of a row. */
 static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p)
 {
     const S *x = t->x + p * t->x_step;
@@ -183,7 +183,7 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
     return rank;
 }
 
-/* and of a vector of positions from p on. */
+/* The numbers of classes before the labels of a vector of positions from p on. */
 static void KERNEL(ranks_of_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
                                        int64_t *rank)
 {

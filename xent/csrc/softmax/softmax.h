@@ -36,8 +36,7 @@ static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
 }
 
-/* ---- two inputs: out_c = f(x_c, g_c, number of the position) --
- * ----------------------------------------------------------- */
+/* ---- two inputs: out_c = f(x_c, g_c, numbers of the position) ---- */
 
 /* The pointwise functions: x is the logits or y, g the incoming gradient, m and q numbers of the position. */
 ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q)

@@ -144,8 +144,7 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
     }
 }
 
-/* ---- lanes are positions
- * -------------------------------------------------------------------------------------------- */
+/* ---- lanes are positions ---- */
 
 /* One class at n positions from p on; `fill` in the lanes after them. */
 ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)

@@ -53,10 +53,10 @@ static const T NAME(first_scale_exponent) = FIRST_SCALE_EXPONENT;
  * the subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #define LIMIT BY_TYPE(256.0, 1600.0)
 
-/* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is added, so that in the
- * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that
- * of their logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they
- * reach the wide sum. */
+/* Add up exponentials. Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is
+ * added, so that in the end all but one have been, and none ever needs to be taken out of a sum again. The order of two
+ * exponentials is that of their logits, or they are equal up to rounding, and either may stay. GROUP vectors are added
+ * pairwise before they reach the wide sum. */
 ALWAYS_INLINE void NAME(add_all_but_max)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
 {
     V max = *largest; /* a NaN goes into the sum, never into the largest */

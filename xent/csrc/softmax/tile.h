@@ -60,8 +60,8 @@ typedef struct {
     int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
     T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
-    /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the
-     * largest of each position, and what was taken from them. */
+    /* The largest of each position, and what was taken from them, where logits are transformed (transform.h): they are
+     * distances by now, and have their exponentials. Else NULL. */
     const T *max_logit;
     const double *moved;
 } KERNEL(tile);
