@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml xent/_kernels.pyx $(wildcard xent/csrc/*.* xent/csrc/*/*)
+SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcard xent/bridge/* xent/csrc/*.* xent/csrc/*/*)
 
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results

@@ -38,8 +38,9 @@ ISAS = (
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
 # By pattern, so that none can be forgotten: a name that is missing here would be missing in the sdist.
+SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - {"xent/csrc/isa.c"})
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
-SOURCES = ["dispatch", "threads", "walk", "scan", "softmax_plan", "elements_plan", "images/plan", "pool_plan"]
+BRIDGE = ["xent/_kernels.pxd", *sorted(glob("xent/bridge/*.pxi"))]
 # Where C sources look for headers: for the bridge, and for each other.
 INCLUDE = ["xent", "xent/csrc"]
 
@@ -102,8 +103,8 @@ def main():
         ext_modules=[
             Extension(
                 "xent._kernels",
-                ["xent/_kernels.pyx"] + [f"xent/csrc/{name}.c" for name in SOURCES],
-                depends=["xent/_kernels.pxd", "xent/csrc/isa.c"] + HEADERS,
+                ["xent/_kernels.pyx", *SOURCES],
+                depends=["xent/csrc/isa.c", *HEADERS, *BRIDGE],
                 include_dirs=INCLUDE,
                 define_macros=macros,
                 py_limited_api=LIMITED_API,

@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from compiled import Edge  # noqa: E402
 
 import xent  # noqa: E402
 
@@ -35,3 +36,11 @@ def threads():
 def rng():
     """The same random numbers in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def edge():
+    """Memory for C code, at whose end it must stop."""
+    memory = Edge(1 << 26)
+    yield memory
+    memory.protect(3)

@@ -55,7 +55,7 @@ cdef extern from "csrc/table.h" nogil:
     int xent_watch_forks()
 
     ctypedef struct xent_plan:
-        Py_ssize_t chunks, scratch, partials, pack_chunks, packed, threads
+        Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads
 
     # ---- arrays, and how kernels see them ----
 

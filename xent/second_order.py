@@ -199,29 +199,29 @@ def cross_entropy_hvp(
     return np.moveaxis(products.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
 
 
-def _products(options, x, v, probs, labels, sample):
+def _products(options, x, v, probs, labels, sample_weight):
     """Return H v of each row, of the sum of the losses."""
     x, v = x.astype(np.float64), v.astype(np.float64)
-    u, slope, bend = _transformed(options, x)
+    u, du, d2u_over_du = _transformed(options, x)
     mass = _mass(options, probs, labels, x.shape[1])
-    result = slope * _products_by_u(options, u, slope * v, mass, labels)
-    if bend is not None:
+    result = du * _products_by_u(options, u, du * v, mass, labels)
+    if d2u_over_du is not None:
         plain = options._replace(axis=-1, sample_weight=None, reduction="sum")
         target = probs.astype(np.float64) if labels is None else labels
-        result += _kernels.cross_entropy(x, target, None, None, _kernels.want_grad, *plain) * bend * v
-    if sample is not None:
-        result *= sample[:, None]
+        result += _kernels.cross_entropy(x, target, None, None, _kernels.want_grad, *plain) * d2u_over_du * v
+    if sample_weight is not None:
+        result *= sample_weight[:, None]
     return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
 
 
 def _transformed(options, x):
     """Return u, its derivative by x, and u'' / u' (None for 0)."""
     t, cap = options.temperature, options.logit_cap
-    u, slope, bend = x / t, 1.0 / t, None
+    u, du, d2u_over_du = x / t, 1.0 / t, None
     if cap is not None:
-        e, bend = np.exp(-2.0 * np.abs(u / cap)), -2.0 / (t * cap) * np.tanh(u / cap)
-        u, slope = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t
-    return u if options.prior is None else u + np.log(options.prior), slope, bend
+        e, d2u_over_du = np.exp(-2.0 * np.abs(u / cap)), -2.0 / (t * cap) * np.tanh(u / cap)
+        u, du = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t
+    return u if options.prior is None else u + np.log(options.prior), du, d2u_over_du
 
 
 def _mass(options, probs, labels, classes):
@@ -265,5 +265,5 @@ def _focal(loss, gamma):
     p, q = np.exp(-loss), -np.expm1(-loss)
     ratio = np.where(q == 0.0, 1.0, np.where(p == 0.0, 0.0, p * loss / q))
     factor = q**gamma * (1.0 + gamma * ratio)
-    bend = gamma * q ** (gamma - 1.0) * (q * ratio - 2.0 * p - (gamma - 1.0) * p * ratio)
-    return factor, np.where(q == 0.0, 0.0, bend)
+    derivative = gamma * q ** (gamma - 1.0) * (q * ratio - 2.0 * p - (gamma - 1.0) * p * ratio)
+    return factor, np.where(q == 0.0, 0.0, derivative)

@@ -11,7 +11,7 @@ cdef inline void *data(cnp.ndarray a) noexcept:
 cdef int bfloat16 = -1  # NumPy's number of the dtype of ml_dtypes, once one was seen; it may be any that is registered later
 
 
-cdef inline int code_of(int kind) noexcept:
+cdef inline int dtype_code_of(int kind) noexcept:
     """The element type of NumPy's type number; -1 where there are no kernels for it."""
     if kind == cnp.NPY_FLOAT32:
         return XENT_F32
@@ -22,11 +22,11 @@ cdef inline int code_of(int kind) noexcept:
     return XENT_BF16 if kind == bfloat16 else -1
 
 
-cdef inline int code(cnp.ndarray a) noexcept:
-    return code_of(cnp.PyArray_TYPE(a))
+cdef inline int dtype_code(cnp.ndarray a) noexcept:
+    return dtype_code_of(cnp.PyArray_TYPE(a))
 
 
-cdef inline int real_code(int dtype) noexcept:
+cdef inline int real_dtype_code(int dtype) noexcept:
     """The type that is computed with, which losses and log-sum-exps have."""
     return XENT_F64 if dtype == XENT_F64 else XENT_F32
 
@@ -42,7 +42,7 @@ cdef inline bint is_floats(value) noexcept:
     """Whether this is an ndarray that the kernels can take as it is: aligned, native, of a type that they know."""
     if not cnp.PyArray_CheckExact(value):
         return False
-    return code(<cnp.ndarray>value) >= 0 and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
+    return dtype_code(<cnp.ndarray>value) >= 0 and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
 
 
 cdef cnp.ndarray floats(value, str name):
@@ -51,7 +51,7 @@ cdef cnp.ndarray floats(value, str name):
     if is_floats(value):
         return <cnp.ndarray>value
     array = _check.floats(value, name)
-    if code(array) < 0:  # NumPy gives this dtype a number when ml_dtypes is imported
+    if dtype_code(array) < 0:  # NumPy gives this dtype a number when ml_dtypes is imported
         know_bfloat16(array.dtype)
     return array
 
@@ -204,7 +204,7 @@ cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
 cdef bint are_factors(cnp.ndarray array, bint positive):
     """Whether contiguous floats or doubles are finite and not negative, or even positive."""
     cdef const void *numbers = data(array)
-    cdef int dtype = code(array)
+    cdef int dtype = dtype_code(array)
     cdef Py_ssize_t good, n = cnp.PyArray_SIZE(array)
     if n <= SMALL:
         return xent_count_factors(numbers, dtype, n, positive) == n
@@ -215,7 +215,7 @@ cdef bint are_factors(cnp.ndarray array, bint positive):
 
 cdef cnp.ndarray narrowed(cnp.ndarray array, int dtype):
     """Numbers (or None) in the type of losses; what is too large for it becomes infinite."""
-    if array is None or code(array) == real_code(dtype):
+    if array is None or dtype_code(array) == real_dtype_code(dtype):
         return array
     return _check.narrowed(array, F64 if dtype == XENT_F64 else F32)
 

@@ -33,7 +33,7 @@ cdef class LossCall:
         """Data of which each element has a loss, unless a class axis follows."""
         self.x, self.name, self.wants, self.factor = floats(data, name), name, wants, 1
         self.target_name = "target"
-        self.dtype = code(self.x)
+        self.dtype = dtype_code(self.x)
         self.axis = -1
         return 0
 

@@ -74,7 +74,7 @@ def forked():
 def vmath(name, cnp.ndarray x):
     """Evaluate exp, log or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
     cdef cnp.ndarray y = x.copy()
-    cdef bint single = code(x) == XENT_F32
+    cdef bint single = dtype_code(x) == XENT_F32
     cdef void *source = cnp.PyArray_DATA(x)
     cdef void *target = cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x)

@@ -10,7 +10,7 @@ cdef map_elements(xent_kernel *kernels, x, out):
     result = out if out is not None and cnp.PyArray_ISCARRAY(<cnp.ndarray>out) else empty_in_c_order(values)
     a.size, a.x, a.out = cnp.PyArray_SIZE(values), data(values), data(result)
     plan = xent_plan_map(&a)
-    run(kernels[code(values)], &a, &plan, a.size)
+    run(kernels[dtype_code(values)], &a, &plan, a.size)
     if out is None:
         return unpacked(result)
     if out is not result:
@@ -115,8 +115,8 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     copies = walk_or_copy(&a.positions, x, call.target, grad, None, call.axis)
     a.positions.packs = True  # not a function of the data alone
     a.upstream, a.losses = <double *>data(call.upstream), data(call.losses)
-    plan = xent_plan_positions(&a.positions, code(x), XENT_NO_EXPS)
-    run_sums(table.position_losses[code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    plan = xent_plan_positions(&a.positions, dtype_code(x), XENT_NO_EXPS)
+    run_sums(table.position_losses[dtype_code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
     deliver(copies, grad, None)
     call.narrow(grad)
     return call.finish(0)
@@ -130,7 +130,7 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     cdef cnp.ndarray x, grad
     cdef double few[STACK_PARTIALS]
     cdef double total = 0
-    fill_loss(call, &loss, kind, clip, base, reduction, grad_output, out, real_code(call.dtype))
+    fill_loss(call, &loss, kind, clip, base, reduction, grad_output, out, real_dtype_code(call.dtype))
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0)
     x = call.working()
@@ -141,7 +141,7 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     partial = room_for(plan.chunks, few)
     try:
         a.partial = NULL if call.wants == GRAD else partial
-        run(table.element_losses[code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+        run(table.element_losses[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
         if call.wants != GRAD:
             total = xent_ordered_sum(partial, plan.chunks, 1)
     finally:
@@ -239,8 +239,8 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t)
             losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
     copies = walk_or_copy(&a.positions, x, teacher, grad, None, call.axis)
     a.upstream, a.losses = <double *>data(call.upstream), data(losses)
-    plan = xent_plan_distillation(a, code(x))
-    run_sums(table.distillation[code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    plan = xent_plan_distillation(a, dtype_code(x))
+    run_sums(table.distillation[dtype_code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
     deliver(copies, grad, None)
     call.narrow(grad)
     if losses is not call.losses:

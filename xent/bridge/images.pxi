@@ -35,7 +35,7 @@ def conv2d(
     a.out_size = cnp.PyArray_DIM(out, 2) * cnp.PyArray_DIM(out, 3)
     a.out_first, a.out_row, a.out_step = place
     a.weight_first, a.weight_group, a.weight_out, a.weight_in, a.weight_i, a.weight_j = order
-    plan = xent_plan_conv2d(&a, table, code(x))
+    plan = xent_plan_conv2d(&a, table, dtype_code(x))
     if plan.chunks == 0:
         return
     if plan.packed < 0:
@@ -47,8 +47,8 @@ def conv2d(
     memset(&pack, 0, sizeof(pack))
     pack.chunks = plan.pack_chunks
     try:
-        run(table.conv2d_pack[code(x)], &a, &pack, cnp.PyArray_SIZE(weight))
-        run(table.conv2d[code(x)], &a, &plan, work_of(&a))
+        run(table.conv2d_pack[dtype_code(x)], &a, &pack, cnp.PyArray_SIZE(weight))
+        run(table.conv2d[dtype_code(x)], &a, &plan, work_of(&a))
     finally:
         PyMem_Free(memory)
 
@@ -61,18 +61,18 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, wind
     cdef cnp.ndarray partials, result
     conv_args(&a, x, grad, window, groups)
     a.grad = data(grad)
-    plan = xent_plan_grad_weight(&a, table, code(x))
+    plan = xent_plan_grad_weight(&a, table, dtype_code(x))
     if plan.chunks == 0:
         return np.zeros_like(weight)
     partials = np.empty((plan.partials,) + (<object>weight).shape, x.dtype)
     a.out = data(partials)
-    run(table.conv2d_grad_weight[code(x)], &a, &plan, work_of(&a))
+    run(table.conv2d_grad_weight[dtype_code(x)], &a, &plan, work_of(&a))
     if plan.partials == 1:
         return (<object>partials)[0]
     result = np.empty_like(weight)
     m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(result), plan.partials, data(partials), data(result)
     plan = xent_plan_merge(&m)
-    run(table.conv2d_merge[code(x)], &m, &plan, work_of(&a))
+    run(table.conv2d_merge[dtype_code(x)], &m, &plan, work_of(&a))
     return result
 
 
@@ -87,7 +87,7 @@ def conv2d_grad_bias(cnp.ndarray grad):
     a.window.out_h, a.window.out_w = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
     a.grad, a.out = data(grad), data(out)
     plan.chunks = a.out_channels
-    run(table.conv2d_grad_bias[code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
+    run(table.conv2d_grad_bias[dtype_code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
     return out
 
 
@@ -99,7 +99,7 @@ cdef int move_columns(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_s
     memset(&plan, 0, sizeof(plan))
     fill_window(&a.window, window)
     a.x, a.out, plan.chunks = data(x), data(out), channels
-    return run(kernels[code(x)], &a, &plan, work)
+    return run(kernels[dtype_code(x)], &a, &plan, work)
 
 
 def im2col(cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window):
@@ -122,8 +122,8 @@ cdef cnp.ndarray pool(
     a.planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1)
     a.x, a.grad, a.out = data(x), data(grad), data(out)
     a.count_include_pad = count_include_pad
-    plan = xent_plan_pool(&a, code(out))
-    run(kernels[code(out)], &a, &plan, cnp.PyArray_SIZE(x))
+    plan = xent_plan_pool(&a, dtype_code(out))
+    run(kernels[dtype_code(out)], &a, &plan, cnp.PyArray_SIZE(x))
     return out
 
 

@@ -78,8 +78,8 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     p.packs |= a.dense.mix != 0 or a.dense.base != 0
     p.temperature, p.cap, p.offset = t, cap, data(offset)
     p.transformed = t != 1 or cap != 0 or offset is not None
-    plan = xent_plan_positions(p, code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
-    run_sums(table.cross_entropy[code(x)], p, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    plan = xent_plan_positions(p, dtype_code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
+    run_sums(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), 1, &total)
     deliver(copies, grad, hess)
     call.narrow(grad)
     if hess is not call.hess:

@@ -17,7 +17,7 @@ cdef inline int threads_for(Py_ssize_t work) except -1:
 cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
     """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it.
     """
-    cdef Py_ssize_t i, chunks = plan.chunks, size = (plan.scratch + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    cdef Py_ssize_t i, chunks = plan.chunks, size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     cdef int threads = threads_for(work)
     cdef char *memory = NULL
     cdef char *scratch = NULL

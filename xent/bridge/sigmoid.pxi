@@ -5,7 +5,7 @@ cdef int target_code_of(cnp.ndarray target) noexcept:
     cdef int kind = cnp.PyArray_TYPE(target)
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(target)
     if not cnp.PyTypeNum_ISINTEGER(kind) and not cnp.PyTypeNum_ISBOOL(kind):
-        return code_of(kind)
+        return dtype_code_of(kind)
     return XENT_I8 if size == 1 else XENT_I16 if size == 2 else XENT_I32 if size == 4 else XENT_I64
 
 
@@ -30,7 +30,7 @@ def sigmoid_cross_entropy(
     a.alpha_1 = 1 if alpha is None else real(alpha, "alpha", 0, 1)
     a.alpha_0 = 1 if alpha is None else 1 - a.alpha_1
     call.count(None, None)
-    call.reduce(reduction, grad_output, real_code(call.dtype))
+    call.reduce(reduction, grad_output, real_dtype_code(call.dtype))
     call.make_results(out)
 
     # ---- plan: the kernel walks contiguous arrays that all lie in the order of the logits ----
@@ -114,9 +114,9 @@ cdef cnp.ndarray element_factors(value, str name, cnp.ndarray x):
     cdef cnp.ndarray array
     if value is None:
         return None
-    if is_floats(value) and code(<cnp.ndarray>value) == real_code(code(x)) and is_trailing_shape(<cnp.ndarray>value, x):
+    if is_floats(value) and is_trailing_shape(<cnp.ndarray>value, x):
         array = <cnp.ndarray>value
-        if are_factors(array, False):
+        if dtype_code(array) == real_dtype_code(dtype_code(x)) and are_factors(array, False):
             return array
     return _check.factors(value, name, (<object>x).shape, x.dtype)
 

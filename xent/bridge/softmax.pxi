@@ -10,8 +10,8 @@ cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in,
     copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis)
     a.positions.temperature, a.positions.transformed = temperature, temperature != 1
     a.result = NULL
-    plan = xent_plan_positions(&a.positions, code(x), exps)
-    run(kernels[code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+    plan = xent_plan_positions(&a.positions, dtype_code(x), exps)
+    run(kernels[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
     deliver(copies, out, None)
     return 0
 
@@ -67,18 +67,18 @@ def logsumexp(x, axis, keepdims, out):
         axes = _check.axes_of(axis, cnp.PyArray_NDIM(logits))
         logits, k = one_axis(logits, axes)
     if out is None and not keepdims:
-        result = one_per_position(logits, k, real_type(code(logits)))
+        result = one_per_position(logits, k, real_type(dtype_code(logits)))
     else:
         shape = tuple(1 if j in axes else n for j, n in enumerate((<object>given).shape) if keepdims or j not in axes)
-        result = np.empty(shape, F64 if code(logits) == XENT_F64 else F32)
+        result = np.empty(shape, F64 if dtype_code(logits) == XENT_F64 else F32)
         if out is not None:
             _check.output(out, shape, result.dtype, ((given, "x"),))
             if cnp.PyArray_ISCARRAY(<cnp.ndarray>out):
                 result = out
     copies = walk_or_copy(&a.positions, logits, None, None, None, k)
     a.result = data(result)
-    plan = xent_plan_positions(&a.positions, code(logits), XENT_SUMMED_EXPS)
-    run(table.logsumexp[code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
+    plan = xent_plan_positions(&a.positions, dtype_code(logits), XENT_SUMMED_EXPS)
+    run(table.logsumexp[dtype_code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
     if out is None:
         return unpacked(result)
     if out is not result:

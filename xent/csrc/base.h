@@ -9,6 +9,8 @@
 #define XENT_STRING(s) XENT_STRING_AS_WRITTEN(s)
 #define XENT_STRING_AS_WRITTEN(s) #s
 
+enum { CACHE_LINE = 64 }; /* bytes */
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
 ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

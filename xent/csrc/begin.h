@@ -1,13 +1,14 @@
-/* begin.h: the names of one stored type, on which every kernel is written. Included by each header that has code of a type; what it
- * defines stays until end.h.
+/* begin.h: the names of one stored type, on which every kernel is written. Included by each header that has code of a
+ * type; what it defines stays until end.h.
  *
  *   T V NAME(x)   the scalar type computed with, its vector, and names that end in its name (x_f32, x_f64)
  *   S KERNEL(x)   the type in memory, and names that end in its name (x_f32, x_f64, x_f16, x_bf16)
  *   I VI VU       the integers of equal width      VM   the mask      LANES   numbers in a vector
  *
- * XENT_STORED says which: f64 unless it was defined before. The types come in the order f64, f32, f16, bf16: floats are added up in
- * doubles, and 16-bit floats are computed with as floats, converted where they are loaded and stored, and nowhere else. So what does
- * not touch memory is there already when STORED_AS_16 is defined. XENT_REAL has the bits of T, for #if.
+ * XENT_STORED says which: f64 unless it was defined before. The types come in the order f64, f32, f16, bf16: floats are
+ * added up in doubles, and 16-bit floats are computed with as floats, converted where they are loaded and stored, and
+ * nowhere else. So what does not touch memory is there already when STORED_AS_16 is defined. XENT_REAL has the bits of
+ * T, for #if.
  */
 #ifndef XENT_BEGUN
 #define XENT_BEGUN

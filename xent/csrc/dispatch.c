@@ -1,5 +1,5 @@
-/* dispatch.c: which instruction sets were built, and which of them this machine can run. setup.py defines XENT_BUILT as a
- * list X(name) X(name) ..., the plainest first. */
+/* dispatch.c: which instruction sets were built, and which of them this machine can run. setup.py defines XENT_BUILT as
+ * a list X(name) X(name) ..., the plainest first. */
 #include "table.h"
 
 #include <string.h>
@@ -7,7 +7,8 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
-/* Conversions of 16-bit floats, which every processor with AVX2 has had. Not every compiler's __builtin_cpu_supports knows the name. */
+/* Conversions of 16-bit floats, which every processor with AVX2 has had. Not every compiler's __builtin_cpu_supports
+ * knows the name. */
 static int has_f16c(void)
 {
     unsigned a, b, c, d;

@@ -1,4 +1,5 @@
-/* end.h: takes back what begin.h defined, and lets the headers that begin with it be included once more, for the next stored type. */
+/* end.h: takes back what begin.h defined, and lets the headers that begin with it be included once more, for the next
+ * stored type. */
 #undef XENT_BEGUN
 #undef XENT_STORED
 #undef XENT_REAL
@@ -14,29 +15,32 @@
 #undef KERNEL
 #undef LANES
 
-#undef XENT_EXP_H
-#undef XENT_LOG_H
-#undef XENT_SUMS_H
-#undef XENT_TRANSPOSE_H
-#undef XENT_STORED_H
-#undef XENT_POSITION_H
-#undef XENT_MAPS_H
-#undef XENT_SIGMOID_H
-#undef XENT_IM2COL_H
-#undef XENT_PATCH_H
-#undef XENT_PRODUCT_H
-#undef XENT_CONV_H
+#undef XENT_AFFINE_H
 #undef XENT_CONV_BACKWARD_H
-#undef XENT_POOL_H
+#undef XENT_CONV_H
+#undef XENT_CROSS_ENTROPY_H
+#undef XENT_CUT_H
+#undef XENT_DISTILLATION_H
+#undef XENT_ELEMENTS_H
+#undef XENT_EVALUATE_H
+#undef XENT_EXP_H
+#undef XENT_IM2COL_H
+#undef XENT_LABELS_H
+#undef XENT_LABEL_LOSSES_H
+#undef XENT_LOG_H
+#undef XENT_MAPS_H
+#undef XENT_PATCH_H
+#undef XENT_POINTS_H
 #undef XENT_POOL_BACKWARD_H
+#undef XENT_POOL_H
+#undef XENT_POSITION_LOSSES_H
+#undef XENT_PRODUCT_H
+#undef XENT_SIGMOID_H
+#undef XENT_SOFTMAX_H
+#undef XENT_STATISTICS_H
+#undef XENT_STATS_H
+#undef XENT_STORED_H
+#undef XENT_SUMS_H
 #undef XENT_TILE_H
 #undef XENT_TRANSFORM_H
-#undef XENT_CUT_H
-#undef XENT_SOFTMAX_H
-#undef XENT_CROSS_ENTROPY_H
-#undef XENT_EVALUATE_H
-#undef XENT_POINTS_H
-#undef XENT_ELEMENTS_H
-#undef XENT_POSITION_LOSSES_H
-#undef XENT_LABEL_LOSSES_H
-#undef XENT_DISTILLATION_H
+#undef XENT_TRANSPOSE_H

@@ -1,5 +1,5 @@
-/* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the machine
- * flags) and exporting one table, xent_table_<name>. */
+/* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the
+ * machine flags) and exporting one table, xent_table_<name>. */
 #include "base.h"
 #include "table.h"
 

@@ -1,5 +1,5 @@
-/* plan.h: what the plans of all families share. Plans are made by code that is compiled once, so they know of the instruction sets
- * only what holds for all of them.
+/* plan.h: what the plans of all families share. Plans are made by code that is compiled once, so they know of the
+ * instruction sets only what holds for all of them.
  */
 #ifndef XENT_PLAN_H
 #define XENT_PLAN_H
@@ -8,8 +8,8 @@
 #include "table.h"
 
 enum {
-    XENT_CHUNK =
-        16384, /* elements of a chunk, about: so many that handing it out costs nothing, so few that the load is even */
+    /* Elements of a chunk, about: so many that handing it out costs nothing, so few that the load is even. */
+    XENT_CHUNK = 16384,
     XENT_MOST_LANES = 16 /* numbers in a vector: no instruction set has longer ones */
 };
 

@@ -1,4 +1,5 @@
-/* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in index order. */
+/* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in
+ * index order. */
 #include "base.h"
 #include "table.h"
 
@@ -10,7 +11,8 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
 {
     const int64_t *label = labels.data, ignore_index = labels.ignore_index;
     ptrdiff_t good = 0, ignored = 0;
-    /* Most often all are in range: then no sign bit is set in y or in classes - 1 - y, which costs a few operations of any vectors. */
+    /* Most often all are in range: then no sign bit is set in y or in classes - 1 - y, which costs a few operations of
+     * any vectors. */
     int64_t outside = 0;
     for (ptrdiff_t i = 0; i < n; i++) outside |= label[i] | (int64_t)((uint64_t)(classes - 1) - (uint64_t)label[i]);
     if (outside >= 0 && !is_label(ignore_index, classes)) {
@@ -42,7 +44,7 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
     return total + error;
 }
 
-/* Without a branch: the compiler makes vectors of it. */
+/* A loop without a branch, of which the compiler makes vectors. */
 #define COUNT_FACTORS(T)                                                                                               \
     for (ptrdiff_t i = 0; i < n; i++) {                                                                                \
         const T v = ((const T *)numbers)[i];                                                                           \

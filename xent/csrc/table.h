@@ -1,8 +1,10 @@
-/* table.h: what the bridge (_kernels.pyx) and the C side agree on: element types, argument structures, plans, and the table of
- * kernels of one instruction set. Sizes and strides count elements unless they say bytes; all are ptrdiff_t.
+/* table.h: what the bridge (bridge/, by _kernels.pxd) and the C side agree on: element types, argument structures,
+ * plans, and the table of kernels of one instruction set. Sizes and strides count elements unless they say bytes; all
+ * are ptrdiff_t.
  *
- * A call goes: walk (where do the arrays lie?) -> plan (how is the work cut, and what scratch does a thread need?) -> run (kernels
- * over chunks) -> ordered sums. Walks, plans and scans are plain C, compiled once; kernels are compiled for each instruction set.
+ * A call goes: walk (where do the arrays lie?) -> plan (how is the work cut, and what scratch does a thread need?) ->
+ * run (kernels over chunks) -> ordered sums. Walks, plans and scans are plain C, compiled once; kernels are compiled
+ * for each instruction set.
  */
 #ifndef XENT_TABLE_H
 #define XENT_TABLE_H
@@ -46,11 +48,11 @@ int xent_watch_forks(void);
 /* How the work of a call is cut. */
 typedef struct {
     ptrdiff_t chunks;
-    ptrdiff_t scratch;     /* bytes that each thread needs */
-    ptrdiff_t partials;    /* conv2d_grad_weight: sums over different tiles, to be merged */
-    ptrdiff_t pack_chunks; /* conv2d: chunks of conv2d_pack */
-    ptrdiff_t packed;      /* and the bytes of what it packs */
-    ptrdiff_t threads;     /* more do not pay; 0: any number */
+    ptrdiff_t scratch_size; /* bytes that each thread needs */
+    ptrdiff_t partials;     /* conv2d_grad_weight: sums over different tiles, to be merged */
+    ptrdiff_t pack_chunks;  /* conv2d: chunks of conv2d_pack */
+    ptrdiff_t packed;       /* and the bytes of what it packs */
+    ptrdiff_t threads;      /* more do not pay; 0: any number */
 } xent_plan;
 
 /* ---- arrays, and how kernels see them (walk.c) ---- */
@@ -64,8 +66,9 @@ typedef struct {
 } xent_array;
 
 /* One array seen as (outer, middle, classes, inner): position p = (o * middle_count + m) * inner + i, class c lies at
- * data[o * outer_stride + m * middle_stride + c * stride + i]. inner > 1 means that neighbouring positions are neighbours in memory.
- * Two outer axes let a slice such as logits[:, :-1] be walked where it lies. data is NULL where an operator has no such array. */
+ * data[o * outer_stride + m * middle_stride + c * stride + i]. inner > 1 means that neighbouring positions are
+ * neighbours in memory. Two outer axes let a slice such as logits[:, :-1] be walked where it lies. data is NULL where
+ * an operator has no such array. */
 typedef struct {
     void *data;
     ptrdiff_t outer_stride, middle_stride, stride;
@@ -75,8 +78,8 @@ typedef struct {
 
 enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
 
-/* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the arguments
- * of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
+/* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the
+ * arguments of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
 typedef struct {
     ptrdiff_t count, inner, middle_count, classes;
     ptrdiff_t chunk; /* positions per chunk */
@@ -91,8 +94,8 @@ typedef struct {
     int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
     double *partial;  /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
-    /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed` where any is in
-     * use (transform.h). */
+    /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed`
+     * where any is in use (transform.h). */
     int transformed;
     double temperature, cap;
     const void *offset; /* of the real type: a number per class, and then what rounding left of each */
@@ -193,8 +196,8 @@ typedef struct {
     void *losses; /* of the type computed with, or NULL */
 } xent_distillation_args;
 
-/* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels know. Fills in
- * all of `p` that speaks of shapes and memory, and the defaults of the rest. */
+/* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels
+ * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
 int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                         const xent_array *hess, int axis);
 
@@ -205,8 +208,8 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
 
 /* ---- elements (elements/) ---- */
 
-/* Losses of elements. All arrays have rows of `length` elements: row o * middle_count + m begins at data[o * outer_stride + m *
- * middle_stride], where the next element is `stride` (0 or 1) on. */
+/* Losses of elements. All arrays have rows of `length` elements: row o * middle_count + m begins at
+ * data[o * outer_stride + m * middle_stride], where the next element is `stride` (0 or 1) on. */
 typedef struct {
     ptrdiff_t rows, middle_count, length;
     ptrdiff_t piece, chunk; /* a chunk: so many elements of so many rows */
@@ -217,7 +220,8 @@ typedef struct {
 } xent_element_losses_args;
 
 enum { XENT_LOSS_OPERANDS = 6 };
-/* In the order x, target, weight, upstream, out, losses; NULL: none. 0 if they do not lie in a way that the kernel knows. */
+/* In the order x, target, weight, upstream, out, losses; NULL: none. 0 if they do not lie in a way that the kernel
+ * knows. */
 int xent_walk_elements(xent_element_losses_args *a, const xent_array *const operands[XENT_LOSS_OPERANDS]);
 xent_plan xent_plan_elements(xent_element_losses_args *a);
 
@@ -258,10 +262,11 @@ xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
 
 /* ---- scans of what a caller gave, and sums (scan.c) ---- */
 
-/* The index of the first label that is neither in [0, classes) nor `ignore_index`, or -1; the number of those that are not ignored. */
+/* The index of the first label that is neither in [0, classes) nor `ignore_index`, or -1; the number of those that are
+ * not ignored. */
 ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t *counted);
-/* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If `per_label` is not
- * NULL, the sample weights of each label are added to it. */
+/* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If
+ * `per_label` is not NULL, the sample weights of each label are added to it. */
 double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,
                          const double *sample_weight, double *per_label);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
@@ -299,13 +304,14 @@ typedef struct {
     void *packed; /* the weights in the order of the products: (group, strip of output channels, step, channel) */
     void *out;
     int relu;
-    /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size pixels. */
+    /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size
+     * pixels. */
     ptrdiff_t out_size, out_first, out_row, out_step;
     /* Where weight (output channel, input channel, i, j) of a group comes from, relative to `weight`. */
     ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
     /* How the work is cut: xent_plan, layout.h. */
-    int pixel_lanes; /* lanes of the products are pixels, not output channels */
-    ptrdiff_t width; /* output channels of a strip */
+    int lanes_are_pixels; /* lanes of the products are pixels, not output channels */
+    ptrdiff_t width;      /* output channels of a strip */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
     ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */

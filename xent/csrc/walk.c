@@ -1,5 +1,6 @@
-/* walk.c: how kernels walk the arrays of a call. Axes besides the class axis whose neighbours are evenly spaced in all arrays count as
- * one, an axis of one element counts as none; what is left must be two outer axes and an inner one at most.
+/* walk.c: how kernels walk the arrays of a call. Axes besides the class axis whose neighbours are evenly spaced in all
+ * arrays count as one, an axis of one element counts as none; what is left must be two outer axes and an inner one at
+ * most.
  */
 #include "base.h"
 #include "table.h"
@@ -28,7 +29,8 @@ static void add_operand(walk *w, const xent_array *array, xent_operand *operand)
     w->operands++;
 }
 
-/* Whether address and strides are multiples of the itemsize (a power of two, and the alignment): all elements lie whole steps apart. */
+/* Whether address and strides are multiples of the itemsize (a power of two, and the alignment): all elements lie whole
+ * steps apart. */
 static int is_aligned(const xent_array *a)
 {
     uintptr_t bits = (uintptr_t)a->data;
@@ -66,7 +68,8 @@ static int coalesce_axes(walk *w, int axis)
     return w->axes <= 3;
 }
 
-/* Where operand n begins, and its strides along two axes, of which `middle` is the second; an axis that it lacks has none. */
+/* Where operand n begins, and its strides along two axes, of which `middle` is the second; an axis that it lacks has
+ * none. */
 static void fill_operand(const walk *w, int n, int middle)
 {
     const ptrdiff_t itemsize = w->array[n]->itemsize;
@@ -76,8 +79,8 @@ static void fill_operand(const walk *w, int n, int middle)
     operand->outer_stride = middle >= 1 ? w->step[n][middle - 1] / itemsize : 0;
 }
 
-/* See the arrays as (outer, middle, classes, inner), all in the same way: as rows, whose classes are neighbours in memory, or as columns,
- * whose positions are. 0 where they do not lie so. */
+/* See the arrays as (outer, middle, classes, inner), all in the same way: as rows, whose classes are neighbours in
+ * memory, or as columns, whose positions are. 0 where they do not lie so. */
 static int lay_positions(xent_positions *p, walk *w, int axis)
 {
     int is_rows = 1, is_columns, axes;

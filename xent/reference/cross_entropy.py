@@ -170,7 +170,7 @@ def _cross_entropy(logits, target, options, grad_output=None):
     x = classes_last(logits, options.axis)
     t = read_target(target, logits, x, options)
     with np.errstate(all="ignore"):
-        u, slope, _ = transformed(x, options)
+        u, du, _ = transformed(x, options)
         p, one_minus_p = probabilities(u)
         log_p = log_probabilities(u)
         loss = 0.0 - np.where(t.used, times(t.mass, log_p), 0.0).sum(axis=-1)
@@ -185,7 +185,7 @@ def _cross_entropy(logits, target, options, grad_output=None):
             loss = loss + options.z_loss * lse**2
             grad = grad + 2.0 * options.z_loss * lse[..., None] * p
         loss = np.where((t.sample_weight == 0) & np.isinf(loss), 0.0, t.sample_weight * loss)
-        grad = t.sample_weight[..., None] * grad * slope
+        grad = t.sample_weight[..., None] * grad * du
     return reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
 
 
@@ -232,17 +232,17 @@ def transformed(x, options):
     With r = v / cap, d sech(r)^2 / dr = -2 tanh(r) sech(r)^2: the second is that over cap T^2.
     """
     temperature = _number(options.temperature, "temperature", above=True)
-    u, slope, bend = x / temperature, np.full(x.shape, 1.0 / temperature), np.zeros(x.shape)
+    u, du, d2u = x / temperature, np.full(x.shape, 1.0 / temperature), np.zeros(x.shape)
     if options.logit_cap is not None:
         cap = _number(options.logit_cap, "logit_cap", above=True)
         ratio = u / cap
         e = np.exp(-2.0 * np.abs(ratio))
         u = cap * np.tanh(ratio)
-        slope = 4.0 * e / (1.0 + e) ** 2 / temperature
-        bend = -2.0 * np.tanh(ratio) / cap * slope / temperature
+        du = 4.0 * e / (1.0 + e) ** 2 / temperature
+        d2u = -2.0 * np.tanh(ratio) / cap * du / temperature
     if options.prior is not None:
         u = u + np.log(_prior(options.prior, x.shape[-1]))
-    return u, slope, bend
+    return u, du, d2u
 
 
 class Focal(NamedTuple):

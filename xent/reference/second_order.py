@@ -59,14 +59,14 @@ def cross_entropy_grad_hess(
     t = read_target(target, logits, x, options)
     divisor = divisor_of(reduction, logits, axis, t.counted, t.share)
     with np.errstate(all="ignore"):
-        u, slope, _ = transformed(x, options)
+        u, du, _ = transformed(x, options)
         p, one_minus_p = probabilities(u)
-        grad = t.sample_weight[..., None] * first_derivative(t.mass, p, one_minus_p) * slope
+        grad = t.sample_weight[..., None] * first_derivative(t.mass, p, one_minus_p) * du
         if hessian == "absolute":
             hess = np.abs(grad)
         else:
             h = _hessian_factor(hessian, x.shape[-1]) * p * one_minus_p
-            hess = t.sample_weight[..., None] * t.mass.sum(axis=-1, keepdims=True) * h * slope**2
+            hess = t.sample_weight[..., None] * t.mass.sum(axis=-1, keepdims=True) * h * du**2
     grad, hess = (divided(d, axis, t.counted, divisor) for d in (grad, hess))
     out_grad, out_hess = (None, None) if out is None else out
     dtype = result_dtype(logits)
@@ -150,9 +150,9 @@ def cross_entropy_hvp(
     t = read_target(target, logits, x, options)
     divisor = divisor_of(reduction, logits, axis, t.counted, t.share)
     with np.errstate(all="ignore"):
-        u, slope, bend = transformed(x, options)
-        grad, product = _derivatives(u, slope * v, t, options)
-        result = t.sample_weight[..., None] * (slope * product + grad * bend * v)
+        u, du, d2u = transformed(x, options)
+        grad, product = _derivatives(u, du * v, t, options)
+        result = t.sample_weight[..., None] * (du * product + grad * d2u * v)
     result = divided(result, axis, t.counted, divisor)
     return deliver(result, dtype=result_dtype(logits))
 

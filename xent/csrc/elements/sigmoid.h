@@ -1,6 +1,7 @@
 /* sigmoid.h: sigmoid cross-entropy, value and gradient, elementwise.
  *
- * With e = exp(-|z|), p = sigmoid(z), r = 1 - p = sigmoid(-z), L = log1p(e), a = w c t and b = w (1 - t) (weight w, pos_weight c),
+ * With e = exp(-|z|), p = sigmoid(z), r = 1 - p = sigmoid(-z), L = log1p(e), a = w c t and b = w (1 - t) (weight w,
+ * pos_weight c),
  *
  *   p, r     = 1 / (1 + e), e / (1 + e)     for z >= 0, else the other way round: both exact to the last bits
  *   softplus(-z) = max(-z, 0) + L,      softplus(z) = max(z, 0) + L
@@ -11,24 +12,24 @@
  * Focal: F = u^gamma B with u = 1 - p_t = t r + (1 - t) p, a sum of terms of one sign:
  *
  *   du/dz    = ((1 - t) - t) p r
- *   dF/dz    = gamma u^(gamma - 1) ((1 - t) - t) p r B + u^gamma dB/dz        for t = 0 and t = 1 both terms have one sign
+ *   dF/dz    = gamma u^(gamma - 1) ((1 - t) - t) p r B + u^gamma dB/dz     both terms of one sign for t = 0 and t = 1
  *
- * p r B is 0 where z is infinite. For gamma 1 and 2 the powers are products. For any other, u^(gamma - 1) p r = u^gamma (p r / u), of
- * which p r / u <= 1 whatever gamma is, and u^gamma = exp(gamma log u) with
+ * p r B is 0 where z is infinite. For gamma 1 and 2 the powers are products. For any other, u^(gamma - 1) p r = u^gamma
+ * (p r / u), of which p r / u <= 1 whatever gamma is, and u^gamma = exp(gamma log u) with
  *
  *   log u    = log(k + j e) - L             k = 1 - t, j = t for z >= 0, else the other way round; both terms <= 0
  *            = -|z| - L                     where k = 0: a hard target, predicted right
  *
- * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u, and not
- * gamma |log u| times.
+ * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u,
+ * and not gamma |log u| times.
  *
- * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are factors that
- * are broadcast.
+ * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are
+ * factors that are broadcast.
  */
 #include "begin.h"
-#include "position.h"
 #include "simd/exp.h"
 #include "simd/log.h"
+#include "simd/real.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
 #include "table.h"
@@ -42,8 +43,8 @@ enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
 #endif
 
 #ifndef STORED_AS_16
-/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and ln 2. As
- * log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
+/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and
+ * ln 2. As log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
 #if XENT_REAL == 32
 static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2,
                                      0x1.e65a280000000p-3};
@@ -87,13 +88,13 @@ typedef struct {
 /* What is wanted, and the power. Constants at every call. */
 typedef struct {
     int value, gradient, power;
-} NAME(logistic_way);
+} NAME(logistic_variant);
 
 /* u^gamma. */
 ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V size, V e, V log_1_e)
 {
     const V zero = {0}, one = NAME(set)(1), k = v_select(positive, s, t), j = v_select(positive, t, s);
-    const V mixed = v_max(v_fma(j, e, k), NAME(set)((T)FAINT));
+    const V mixed = v_max(v_fma(j, e, k), NAME(set)(TINY));
     V rest;
     const V most = NAME(log_pair)(mixed, zero, zero, &rest), log_mixed = most + rest;
     const VM right = m_eq(k, zero);
@@ -107,7 +108,7 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 
 /* n elements from i on, at most a vector. */
 ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum,
-                                       NAME(logistic_way) way)
+                                       NAME(logistic_variant) variant)
 {
     const V zero = {0}, one = NAME(set)(1), z = NAME(load)(b->x + i, n, zero), given = NAME(load)(b->t + i, n, zero);
     V t = given, s = one - given;
@@ -121,35 +122,36 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     const VM positive = m_ge(z, zero), counts = m_ge(given, zero);
     const V size = v_abs(z), e = v_load(b->e + i);
     V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
-    if (way.value || way.power != PLAIN) {
+    if (variant.value || variant.power != PLAIN) {
         log_1_e = v_load(b->log_1_e + i);
         loss = v_fma(a + c, log_1_e, v_max(v_select(positive, c, a) * size, zero));
     }
-    if (way.gradient || way.power != PLAIN) {
+    if (variant.gradient || variant.power != PLAIN) {
         const V larger = one / (one + e), smaller = e * larger;
         const V p = v_select(positive, larger, smaller), r = v_select(positive, smaller, larger);
         const V u = v_fma(t, r, s * p);
-        V slope = v_fma(c, p, -(a * r));
-        if (way.power == SQUARE) {
+        V gradient = v_fma(c, p, -(a * r));
+        if (variant.power == SQUARE) {
             const V lower = b->squared ? u : one;
             power = lower * u, share = p * r * lower;
         }
-        if (way.power == POWER) {
+        if (variant.power == POWER) {
             power = NAME(focus)(b, positive, t, s, size, e, log_1_e);
             share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
         }
-        if (way.power != PLAIN) {
-            slope = v_fma(power, slope, b->gamma * (s - t) * v_max(share * loss, zero)); /* 0 * infinity counts as 0 */
+        if (variant.power != PLAIN) {
+            /* 0 * infinity counts as 0 */
+            gradient = v_fma(power, gradient, b->gamma * (s - t) * v_max(share * loss, zero));
             loss = loss * power;
         }
-        if (way.gradient) {
-            slope = slope * b->gradient_scale;
-            if (b->upstream) slope = slope * NAME(load)(b->upstream + i, n, zero);
-            if (b->ignoring) slope = v_select(counts, slope, zero);
-            NAME(store)(b->out + i, slope, n);
+        if (variant.gradient) {
+            gradient = gradient * b->gradient_scale;
+            if (b->upstream) gradient = gradient * NAME(load)(b->upstream + i, n, zero);
+            if (b->ignoring) gradient = v_select(counts, gradient, zero);
+            NAME(store)(b->out + i, gradient, n);
         }
     }
-    if (way.value) {
+    if (variant.value) {
         if (b->ignoring) loss = v_select(counts, loss, zero);
         if (b->losses) NAME(store)(b->losses + i, loss, n);
         if (n < LANES) loss = v_select(NAME(first)(n), loss, zero);
@@ -159,13 +161,13 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
 
 /* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
 ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum,
-                                       NAME(logistic_way) way)
+                                       NAME(logistic_variant) variant)
 {
     const NAME(logistic) b = *options;
     NAME(sum) own = *sum;
     ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, way);
-    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, way);
+    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, variant);
+    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, variant);
     *sum = own;
 }
 
@@ -183,21 +185,21 @@ static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *
 /* Three loops of shorter chains of operations keep more of them in flight than one. */
 static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
 {
-    _Alignas(64) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
+    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
     NAME(exps_of_sizes)(b->x, n, b->raised, e);
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
     b->e = e, b->log_1_e = log_1_e;
-#define WAY(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_way)){__VA_ARGS__})
-#define WAYS(power) !b->out ? WAY(1, 0, power) : value ? WAY(1, 1, power) : WAY(0, 1, power)
+#define VARIANT(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_variant)){__VA_ARGS__})
+#define VARIANTS(power) !b->out ? VARIANT(1, 0, power) : value ? VARIANT(1, 1, power) : VARIANT(0, 1, power)
     if (power == PLAIN)
-        WAYS(PLAIN);
+        VARIANTS(PLAIN);
     else if (power == SQUARE)
-        WAYS(SQUARE);
+        VARIANTS(SQUARE);
     else
-        WAYS(POWER);
-#undef WAY
-#undef WAYS
+        VARIANTS(POWER);
+#undef VARIANT
+#undef VARIANTS
 }
 
 /* Broadcast factors that repeat within a block are laid out once, so that any stretch of a block is there. */
@@ -228,8 +230,8 @@ static const T *NAME(factors)(const xent_factor *f, ptrdiff_t i, ptrdiff_t n, T 
     return room;
 }
 
-/* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The numbers are the
- * caller's memory, which another thread may write to: whatever they are, they index nothing. */
+/* Integer targets as numbers, -1 where they are ignored. Returns how many count, or -1 if one is neither 0 nor 1. The
+ * numbers are the caller's memory, which another thread may write to: whatever they are, they index nothing. */
 #define READ_INTEGERS(bits)                                                                                            \
     static ptrdiff_t NAME(read_i##bits)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *t)                    \
     {                                                                                                                  \
@@ -298,7 +300,8 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
 }
 #endif
 
-/* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one is bad. */
+/* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one
+ * is bad. */
 static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *room, ptrdiff_t *counted)
 {
     const V zero = {0};
@@ -323,7 +326,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     const xent_sigmoid_args *a = (const xent_sigmoid_args *)args;
     const ptrdiff_t first = chunk * a->chunk, end = xent_min(first + a->chunk, a->size);
     const int power = a->gamma == 0 ? PLAIN : a->gamma == 1 || a->gamma == 2 ? SQUARE : POWER;
-    _Alignas(64) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
+    _Alignas(CACHE_LINE) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
         upstream[2 * SIGMOID_BLOCK];
     NAME(logistic) b = NAME(logistic_of)(a);
     NAME(sum) sum = {{0}, {0}};

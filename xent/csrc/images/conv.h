@@ -1,15 +1,16 @@
-/* conv.h: convolution as products over an im2col matrix that never exists (layout.h, product.h): the forward pass; the gradients
- * are in conv_backward.h.
+/* conv.h: convolution as products over an im2col matrix that never exists (layout.h, product.h): the forward pass; the
+ * gradients are in conv_backward.h.
  *
  * For one image and group, with W (O, K), K = C kh kw, X = im2col(x) (K, P) and the output's gradient G (O, P):
  *
  *   forward       Y  = W X + bias
  *   grad_weight   W' = sum over images of G X^T
- *   grad_x        a forward convolution of G with the weights turned around, for each phase of the stride (conv.py)
+ *   grad_x        a forward convolution of G with the weights flipped, for each phase of the stride (conv.py)
  *
- * In both products X is the operand that is read through tables of offsets: in the first its pixels are the rows of the sums and its
- * taps the steps, in the second the other way round. The other operand, W or G, is packed with its output channels side by side.
- * Where that would leave lanes empty, or the sums are so short that turning them around would show, lanes are pixels instead.
+ * In both products X is the operand that is read through tables of offsets: in the first its pixels are the rows of the
+ * sums and its taps the steps, in the second the other way round. The other operand, W or G, is packed with its output
+ * channels side by side. Where that would leave lanes empty, or the sums are so short that transposing them would show,
+ * lanes are pixels instead.
  *
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
@@ -23,8 +24,9 @@
 #if !defined(XENT_CONV_H) && !defined(STORED_AS_16)
 #define XENT_CONV_H
 
-/* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step, takes 24 KiB with
- * AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came within 2 %. */
+/* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step,
+ * takes 24 KiB with AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came
+ * within 2 %. */
 #define STEPS_AT_ONCE 384
 
 /* The pieces of this thread's scratch. */
@@ -38,11 +40,11 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
     T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
-    int32_t *rows = (int32_t *)(places + (a->pixel_lanes ? a->row_room : 0));
+    int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
     return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
 }
 
-/* ---- weights to their packed form: a chunk is a strip of output channels of a group -------------------------------------- */
+/* ---- weights to their packed form: a chunk is a strip of output channels of a group ---- */
 
 static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
 {
@@ -68,7 +70,7 @@ static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
     }
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ---- */
 
 /* Where output pixel 0 of a tile goes, for a channel of a group. */
 ALWAYS_INLINE T *NAME(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
@@ -93,7 +95,7 @@ static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t
     }
 }
 
-/* The same where lanes are pixels: sums (channel, vector). */
+/* The finished sums to memory where lanes are pixels: sums are (channel, vector). */
 static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
                                  const T *sums, ptrdiff_t sums_step)
 {
@@ -119,7 +121,8 @@ ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
     return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
 }
 
-/* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the last. */
+/* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
+ * last. */
 static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
                                   ptrdiff_t n, int last, NAME(product) *p)
 {
@@ -160,7 +163,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
 {
     const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width),
                     steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    const ptrdiff_t sums = a->width * (a->pixel_lanes ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
+    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
         NAME(product) p = {.patch = room->patch,
@@ -171,7 +174,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
                            .packed =
                                (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
-        if (a->pixel_lanes)
+        if (a->lanes_are_pixels)
             NAME(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
         else
             NAME(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
@@ -182,7 +185,7 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
 static void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
                               const NAME(room) *room)
 {
-    if (a->pixel_lanes)
+    if (a->lanes_are_pixels)
         xent_vector_offsets(a, t, g, LANES, NAME(is_direct)(a, t), room->rows, room->places);
     else
         xent_pixel_offsets(t, g, room->rows);

@@ -1,4 +1,5 @@
-/* conv_backward.h: the gradients of convolution by weights and bias (conv.h says how: grad_x is a forward convolution). */
+/* conv_backward.h: the gradients of convolution by weights and bias (conv.h says how: grad_x is a forward
+ * convolution). */
 #include "begin.h"
 #include "images/conv.h"
 #include "images/layout.h"
@@ -52,8 +53,9 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
     }
 }
 
-/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at once, so that
- * each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at every call. */
+/* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at
+ * once, so that each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at
+ * every call. */
 #define DOT_TAPS 5
 #define DOT_CHANNELS 2
 
@@ -131,7 +133,7 @@ static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptr
 {
     const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
     T *out = (T *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
-    if (a->pixel_lanes) {
+    if (a->lanes_are_pixels) {
         for (ptrdiff_t o = 0; o < a->out_channels; o++)
             memcpy(out + o * steps, sums + o * b->depth, (size_t)b->depth * sizeof(T));
         return;
@@ -143,7 +145,8 @@ static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptr
     }
 }
 
-/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last fastest. */
+/* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last
+ * fastest. */
 static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
@@ -160,11 +163,11 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
             if (tiles.n > 1 || group == groups.begin) {
-                if (!a->pixel_lanes) xent_pixel_offsets(&t, &g, room.rows);
+                if (!a->lanes_are_pixels) xent_pixel_offsets(&t, &g, room.rows);
                 xent_tap_offsets(&b, &g, room.steps);
             }
             NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            if (a->pixel_lanes)
+            if (a->lanes_are_pixels)
                 NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else
                 NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
@@ -188,7 +191,7 @@ static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
     }
 }
 
-/* ---- grad_bias: a chunk is one output channel ---------------------------------------------------------------------------- */
+/* ---- grad_bias: a chunk is one output channel ---- */
 
 static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
 {

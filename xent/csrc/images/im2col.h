@@ -31,7 +31,8 @@ ALWAYS_INLINE void NAME(take)(T *to, const T *from, ptrdiff_t n, ptrdiff_t strid
     }
 }
 
-/* to[k * stride] += from[k] for k < n. With stride 2, 0 is added to the numbers between; no sum that began with 0 is -0. */
+/* to[k * stride] += from[k] for k < n. With stride 2, 0 is added to the numbers between; no sum that began with 0 is
+ * -0. */
 ALWAYS_INLINE void NAME(give)(T *to, const T *from, ptrdiff_t n, ptrdiff_t stride)
 {
     const V zero = {0};

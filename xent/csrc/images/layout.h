@@ -1,23 +1,23 @@
-/* layout.h: how a convolution is cut, and where the numbers of a piece lie in scratch; for the kernels (conv.h) and for the plan
- * (plan.c), of no type.
+/* layout.h: how a convolution is cut, and where the numbers of a piece lie in scratch; for the kernels (conv.h) and for
+ * the plan (plan.c), of no type.
  *
- * A tile is a box of output pixels: some images, rows and columns. A block is a box of the kernel: some input channels, rows and
- * columns of taps. The patch is what a tile sees through a block, copied with its padding to scratch. For strides it is sorted
- * by phase, so that the input of neighbouring outputs lies side by side whatever the stride: along one axis, with period =
- * stride / gcd(stride, dilation),
+ * A tile is a box of output pixels: some images, rows and columns. A block is a box of the kernel: some input channels,
+ * rows and columns of taps. The patch is what a tile sees through a block, copied with its padding to scratch. For
+ * strides it is sorted by phase, so that the input of neighbouring outputs lies side by side whatever the stride: along
+ * one axis, with period = stride / gcd(stride, dilation),
  *
- *   output o sees through tap i the input  o stride + i dilation - padding  =  (o + i dilation / stride) stride + phase(i)
+ *   output o sees through tap i the input  o stride + i dilation - padding
+ *                                        = (o + i dilation / stride) stride + phase(i) - padding
  *
- * where phase(i) = i dilation mod stride depends on i mod period alone. The patch keeps the phases that occur, `length` inputs
- * each that are `stride` apart: (channel, image, phase of rows, phase of columns, row, column). Inputs that no tap sees are left out.
+ * where phase(i) = i dilation mod stride depends on i mod period alone. The patch keeps the phases that occur, `length`
+ * inputs each that are `stride` apart: (channel, image, phase of rows, phase of columns, row, column). Inputs that no
+ * tap sees are left out.
  */
 #ifndef XENT_LAYOUT_H
 #define XENT_LAYOUT_H
 
 #include "base.h"
 #include "table.h"
-
-enum { CACHE_LINE = 64 };
 
 typedef struct {
     ptrdiff_t begin, n;
@@ -127,8 +127,9 @@ ALWAYS_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, i
             for (ptrdiff_t q = 0; q < t->columns.n; q++) *at++ = (int32_t)(xent_pixel_offset(p, m, r) + q);
 }
 
-/* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct` these lie in the
- * output itself, and the last vector of a row ends with it: it may overlap the one before, which gives the same numbers again. */
+/* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct`
+ * these lie in the output itself, and the last vector of a row ends with it: it may overlap the one before, which gives
+ * the same numbers again. */
 ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
                                        ptrdiff_t lanes, int direct, int32_t *at, ptrdiff_t *places)
 {
@@ -145,7 +146,7 @@ ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile 
     }
 }
 
-/* Those of all taps of a block. */
+/* The offsets of all taps of a block in a patch. */
 ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;

@@ -7,12 +7,12 @@
 #if !defined(XENT_PATCH_H) && !defined(STORED_AS_16)
 #define XENT_PATCH_H
 
-/* Channels of an image that are fetched ahead: their rows are too short and too far apart for the processor to see a stream.
- * Measured: a pointwise convolution of 256 channels of 12 KiB gains an eighth. */
+/* Channels of an image that are fetched ahead: their rows are too short and too far apart for the processor to see a
+ * stream. Measured: a pointwise convolution of 256 channels of 12 KiB gains an eighth. */
 #define CHANNELS_AHEAD 4
 
-/* to[k] = row[k * step] for low <= k < high, else 0, for k < n. Vectors may be written behind the end of `to`, and read up to `end`.
- * `plane` numbers further lies the next channel. */
+/* to[k] = row[k * step] for low <= k < high, else 0, for k < n. Vectors may be written behind the end of `to`, and read
+ * up to `end`. `plane` numbers further lies the next channel. */
 ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t step, ptrdiff_t low, ptrdiff_t high,
                                   ptrdiff_t n, ptrdiff_t plane)
 {

@@ -1,8 +1,9 @@
-/* plan.c: how a convolution is cut into chunks, tiles and blocks (layout.h). Everything depends on shapes, the element type and the
- * instruction set alone, never on the number of threads.
+/* plan.c: how a convolution is cut into chunks, tiles and blocks (layout.h). Everything depends on shapes, the element
+ * type and the instruction set alone, never on the number of threads.
  *
- * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for some of
- * Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room beside it.
+ * The sizes aim at a second-level cache of 512 KiB, the smallest among processors with AVX2 that are sold today but for
+ * some of Intel's older ones (256 KiB): the patch takes at most half of it, so that packed weights and sums find room
+ * beside it.
  */
 #include "images/layout.h"
 #include "plan.h"
@@ -19,8 +20,8 @@ enum {
     GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
     ENOUGH = 16,         /* chunks to share among threads; with fewer the work is cut finer where that costs little */
-    SHORT_SUM = 200, /* steps of a sum so short that to turn the sums around would take as long as a tenth of them */
-    WIDE_ROW = 4,    /* vectors of a row of outputs, so that little of the last one is wasted */
+    SHORT_SUM = 200,     /* steps of a sum so short that to transpose the sums would take as long as a tenth of them */
+    WIDE_ROW = 4,        /* vectors of a row of outputs, so that little of the last one is wasted */
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
@@ -95,11 +96,11 @@ static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
     a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), a->groups));
 }
 
-static ptrdiff_t scratch_bytes(const xent_conv_args *a, ptrdiff_t size)
+static ptrdiff_t scratch_size(const xent_conv_args *a, ptrdiff_t size)
 {
     return (a->patch_room + a->packed_room + a->sums_room) * size +
            (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
-           (a->pixel_lanes ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
+           (a->lanes_are_pixels ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
 
 /* What conv2d_pack writes, or a number that no memory has. */
@@ -113,7 +114,7 @@ static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff
 }
 
 /* Room for `patch` and the tables of the tiles and blocks that were chosen. */
-static void make_room(xent_conv_args *a)
+static void plan_scratch(xent_conv_args *a)
 {
     a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
     a->patch_room = xent_ceil_div(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
@@ -152,23 +153,23 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes =
+    a->lanes_are_pixels =
         few_channels(a) || (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
-    a->width = a->pixel_lanes ? even(a->out_channels, ROWS) : strip_width(a, table, size);
-    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : TILE_PIXELS, budget);
+    a->width = a->lanes_are_pixels ? even(a->out_channels, ROWS) : strip_width(a, table, size);
+    cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : TILE_PIXELS, budget);
     cut_blocks(a, budget);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
-    const ptrdiff_t sums = a->width * (pixels + (a->pixel_lanes ? a->tile_images * a->tile_rows * lanes : 0));
-    if (xent_blocks(a) > 1)
-        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums)); /* all keep their sums */
+    const ptrdiff_t sums = a->width * (pixels + (a->lanes_are_pixels ? a->tile_images * a->tile_rows * lanes : 0));
+    if (xent_blocks(a) > 1) /* all keep their sums */
+        a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room += SLACK * a->width;
-    make_room(a);
+    plan_scratch(a);
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
-                       .scratch = scratch_bytes(a, size),
+                       .scratch_size = scratch_size(a, size),
                        .pack_chunks = a->groups * strips,
                        .packed = packed_bytes(a, strips, size)};
 }
@@ -177,9 +178,9 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / 2 / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->pixel_lanes = few_channels(a);
-    a->width = a->pixel_lanes ? a->out_channels : strip_width(a, table, size);
-    cut_tiles(a, a->pixel_lanes ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
+    a->lanes_are_pixels = few_channels(a);
+    a->width = a->lanes_are_pixels ? a->out_channels : strip_width(a, table, size);
+    cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
     cut_blocks(a, budget);
     cut_steps(a, SUMS_BYTES / size / a->width);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
@@ -190,11 +191,11 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
     const ptrdiff_t room = PARTIAL_BYTES / xent_max(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
     a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
-    a->packed_room = a->pixel_lanes ? 0 : pixels * a->width;
+    a->packed_room = a->lanes_are_pixels ? 0 : pixels * a->width;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
-    make_room(a);
+    plan_scratch(a);
     const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
-    return (xent_plan){.chunks = found * partials, .scratch = scratch_bytes(a, size), .partials = partials};
+    return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }
 
 xent_plan xent_plan_merge(xent_merge_args *a)

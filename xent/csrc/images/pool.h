@@ -4,13 +4,14 @@
  *
  *   phase c of a row:  row[c], row[c + stride], row[c + 2 stride], ...    with the padding's value before and behind
  *
- * so that neighbouring windows find what they see in their column j (a "tap") at neighbouring places of one phase: a plain load,
- * and no edges to care for. Columns of the kernel that see no part of the image from any window are left out. The backward
- * passes go the other way: what each phase of an input row receives is added up in registers, and the phases are interleaved.
+ * so that neighbouring windows find what they see in their column j (a "tap") at neighbouring places of one phase: a
+ * plain load, and no edges to care for. Columns of the kernel that see no part of the image from any window are left
+ * out. The backward passes go the other way: what each phase of an input row receives is added up in registers, and the
+ * phases are interleaved.
  *
  *   forward        combine the input rows of an output row, split the result, combine its taps
- *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where that is;
- *                  then each input row takes the gradients of the outputs whose maximum it holds
+ *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where
+ *                  that is; then each input row takes the gradients of the outputs whose maximum it holds
  *   avg backward   spread gradient / count over the columns once, and add that to each input row of the output row
  *
  * An input row is written when the first output row reaches it, and added to by later ones.
@@ -105,7 +106,8 @@ static void NAME(set_first)(const NAME(pool) *p)
     }
 }
 
-/* The input rows of output row oh that are inside the image: [low, high) of the kernel; the first one's number is `y`. */
+/* The input rows of output row oh that are inside the image: [low, high) of the kernel; the first one's number is
+ * `y`. */
 typedef struct {
     ptrdiff_t low, high, y;
 } NAME(rows);
@@ -154,7 +156,7 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
     return m_any(nan);
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ---- */
 
 /* Combine input rows into one, or into nothing but the identity. */
 ALWAYS_INLINE void NAME(combine_rows)(const NAME(pool) *p, const S *plane, NAME(rows) rows, T *row, V (*point)(V, V))

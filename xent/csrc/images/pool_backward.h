@@ -14,8 +14,8 @@ ALWAYS_INLINE int NAME(reached)(const xent_window *w, S *out, ptrdiff_t *done, p
     return 0;
 }
 
-/* What LANES pixels from element q of a phase on receive through `n` taps: from the outputs whose place is `start` and the
- * tap, or (avg) from all. */
+/* What LANES pixels from element q of a phase on receive through `n` taps: from the outputs whose place is `start` and
+ * the tap, or (avg) from all. */
 ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I start, const xent_tap *tap, ptrdiff_t n,
                                int average)
 {
@@ -28,8 +28,9 @@ ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I st
     return sum;
 }
 
-/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached before. For
- * strides 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps in registers. */
+/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached
+ * before. For strides 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps
+ * in registers. */
 ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride,
                                     ptrdiff_t taps, ptrdiff_t even, int add, int average)
 {
@@ -76,9 +77,10 @@ static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
     NAME(merge_taps)(p, p->by_residue, row, start, stride, p->a->taps, p->even, add, 0);
 }
 
-/* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger than the best so
- * far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf, never replaces the first cell
- * inside the image, where the search begins. `n`, `taps` and `nan` are constants at most calls. */
+/* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger
+ * than the best so far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf,
+ * never replaces the first cell inside the image, where the search begins. `n`, `taps` and `nan` are constants at
+ * most calls. */
 ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin,
                                    ptrdiff_t n, ptrdiff_t taps, int nan)
 {
@@ -118,7 +120,8 @@ static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I start, i
     NAME(find_best)(p, p->taps, phases, start, begin, n, p->a->taps, 1);
 }
 
-/* Find the first maximum of every window of an output row. Rows that the output row before has split already are still there. */
+/* Find the first maximum of every window of an output row. Rows that the output row before has split already are still
+ * there. */
 static void NAME(find_places)(NAME(pool) *p, const S *x, NAME(rows) rows)
 {
     const xent_window *w = &p->a->window;

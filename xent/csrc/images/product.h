@@ -1,15 +1,17 @@
 /* product.h: the matrix products of convolution, on operands that need not be matrices.
  *
- * Design: an element of the im2col matrix is x[where the pixel lies + where the kernel's tap lies] of a padded image, so two
- * tables of offsets stand for the whole matrix, whatever the stride, dilation or number of images. One loop takes ROWS x VECTORS
- * sums through all steps of a product; its other operand is packed so that it is read in order. Per step it loads VECTORS
- * vectors and broadcasts ROWS numbers: measured on Zen 3, 98 % of the peak of its two units for fused multiplication.
+ * Design: an element of the im2col matrix is x[where the pixel lies + where the kernel's tap lies] of a padded image,
+ * so two tables of offsets stand for the whole matrix, whatever the stride, dilation or number of images. One loop
+ * takes ROWS x VECTORS sums through all steps of a product; its other operand is packed so that it is read in order.
+ * Per step it loads VECTORS vectors and broadcasts ROWS numbers: measured on Zen 3, 98 % of the peak of its two units
+ * for fused multiplication.
  *
- *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[k][lane]     the patch is broadcast
- *   lanes are pixels     sums[row][lane] += packed[k][row] patch[a vector's offset + steps[k] + lane] the weights are broadcast
+ *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[k][lane]          the patch is broadcast
+ *   lanes are pixels     sums[row][lane] += packed[k][row] patch[offset + steps[k] + lane]       the weights are; each
+ *                                                                                                vector has its offset
  *
- * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first empty, and
- * for short sums, which it does not have to turn around.
+ * A strip of the second has at most ROWS output channels. It is for few of them, which would leave lanes of the first
+ * empty, and for short sums, which it does not have to transpose.
  */
 #include "begin.h"
 #include "simd/stored.h"
@@ -54,7 +56,8 @@ ALWAYS_INLINE V NAME(finished)(V v, const T *bias, int relu)
     return relu ? v_max((V){0}, v) : v; /* NaN stays */
 }
 
-/* From row `first` on, or from vector `first` on. `rows`, `vectors` and `pixels` (lanes are pixels) are constants at every call. */
+/* From row `first` on, or from vector `first` on. `rows`, `vectors` and `pixels` (lanes are pixels) are constants at
+ * every call. */
 ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, int rows, int vectors, int pixels)
 {
     const T *x[WIDEST], *packed = p->packed;
@@ -118,8 +121,8 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
     NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
 }
 
-/* All vectors of pixels, for `rows` <= ROWS output channels. The fewer rows, the more vectors at once: eight sums keep both units
- * busy, and twelve with their operands fill sixteen registers. */
+/* All vectors of pixels, for `rows` <= ROWS output channels. The fewer rows, the more vectors at once: eight sums keep
+ * both units busy, and twelve with their operands fill sixteen registers. */
 #define PIXEL_BLOCK(rows, vectors)                                                                                     \
     case (rows) * WIDEST + (vectors) - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
 
@@ -141,9 +144,10 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
 }
 #undef PIXEL_BLOCK
 
-/* ---- into and out of packed form --------------------------------------------------------------------------------------- */
+/* ---- into and out of packed form ---- */
 
-/* packed[k * packed_step + lane] = source[lane * lane_step + k * step] for lane < lanes and 0 up to `width`, for n steps. */
+/* packed[k * packed_step + lane] = source[lane * lane_step + k * step] for lane < lanes and 0 up to `width`, for n
+ * steps. */
 static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lanes,
                        ptrdiff_t width, T *packed, ptrdiff_t packed_step)
 {

@@ -1,7 +1,8 @@
 /* window.h: sliding windows over an image, one row of the im2col matrix at a time.
  *
- * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j) sees in
- * channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the edge.
+ * Row (c, i, j) of the matrix holds, for every output pixel in C order, the input pixel that the kernel offset (i, j)
+ * sees in channel c: for stride 1 a contiguous piece of an input row per output row, with zeros where it hangs over the
+ * edge.
  */
 #ifndef XENT_WINDOW_H
 #define XENT_WINDOW_H
@@ -17,8 +18,8 @@ ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff
                          : (limit - x0 + stride - 1) / stride; /* a division takes its time */
 }
 
-/* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column is inside
- * the image for ow in [low, high). */
+/* What kernel offset (i, j) sees: output (oh, ow) the input pixel (oh * stride_h + y, ow * stride_w + x), whose column
+ * is inside the image for ow in [low, high). */
 typedef struct {
     ptrdiff_t y, x, low, high;
 } xent_view;
@@ -30,8 +31,8 @@ ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_
                        xent_min(w->out_w, xent_count_below(x, w->stride_w, w->width))};
 }
 
-/* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next ones
- * `stride_w` apart. */
+/* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next
+ * ones `stride_w` apart. */
 typedef struct {
     ptrdiff_t n, low, high, source;
 } xent_piece;
@@ -43,7 +44,8 @@ ALWAYS_INLINE xent_piece xent_piece_at(const xent_window *w, const xent_view *v,
     return (xent_piece){w->out_w, v->low, v->high, y * w->width + v->low * w->stride_w + v->x};
 }
 
-/* The kernel offsets that are inside [0, size) for a window that starts at `start`, along one axis: from first to end. */
+/* The kernel offsets that are inside [0, size) for a window that starts at `start`, along one axis: from first to
+ * end. */
 ALWAYS_INLINE ptrdiff_t xent_first_inside(ptrdiff_t start, ptrdiff_t step) { return xent_count_below(start, step, 0); }
 ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff_t size, ptrdiff_t kernel)
 {
@@ -51,8 +53,8 @@ ALWAYS_INLINE ptrdiff_t xent_end_inside(ptrdiff_t start, ptrdiff_t step, ptrdiff
     return xent_min(kernel, xent_count_below(start, step, size));
 }
 
-/* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad says so, what
- * lies beyond the padding (ceil_mode) never does. */
+/* The number of cells in the divisor of an average, along one axis: as PyTorch, padding counts if count_include_pad
+ * says so, what lies beyond the padding (ceil_mode) never does. */
 ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrdiff_t size, ptrdiff_t padding_after,
                                          int include)
 {

@@ -1,4 +1,5 @@
-/* avx2.h: the words of the vector vocabulary (simd.h) in 32 bytes: AVX2 with FMA and F16C, which every processor with AVX2 has. */
+/* avx2.h: the words of the vector vocabulary (simd.h) in 32 bytes: AVX2 with FMA and F16C, which every processor with
+ * AVX2 has. */
 #include "simd/simd.h" /* which includes this file where it wants these words */
 
 #ifndef XENT_AVX2_H

@@ -1,13 +1,13 @@
 /* exp.h: the exponential on the vector vocabulary, for the real types.
  *
- *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double: millions at
- *              random; tests/test_vmath.py holds all to 1 ulp)
- *   exp        float 0.83 at -87.444 (baseline 0.78 at -87.646)        double 0.74 at -0x1.be3da7b069da0p+5
- *   tanh                                                               double 2 (its argument, a logit, has been rounded before)
+ *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double:
+ *              millions at random; tests/test_vmath.py holds all to 1 ulp)
+ *   exp        float 0.83 at -87.444 (baseline 0.78 at -87.646)   double 0.74 at -0x1.be3da7b069da0p+5
+ *   tanh                                                          double 2 (its argument, a logit, was rounded before)
  *
  * exp: n = round(x / ln 2), r = x - n ln 2 in two parts (the head of ln 2 is short, so that n * head is exact), then
- * e^x = 2^n e^r with a polynomial for e^r on |r| <= ln 2 / 2. The rounding to an integer adds 1.5 * 2^(mantissa bits), which
- * leaves n in the low bits of the sum: the exponent is made from these bits without a conversion.
+ * e^x = 2^n e^r with a polynomial for e^r on |r| <= ln 2 / 2. The rounding to an integer adds 1.5 * 2^(mantissa bits),
+ * which leaves n in the low bits of the sum: the exponent is made from these bits without a conversion.
  */
 #include "begin.h"
 #include "simd/real.h"
@@ -33,8 +33,8 @@ static const T NAME(exp_q)[] =
 /* What follows takes an argument x + low where `paired`, a constant at every call; else low is not looked at. */
 
 #if !XENT_FUSED || XENT_REAL == 64
-/* e^r = 1 + head + rest of x + low = n ln 2 + r; *shifted as in exp_mantissa. The head of r is kept apart: 1 + head, its error, and
- * tail + r^2 q lose less than nested products. */
+/* e^r = 1 + head + rest of x + low = n ln 2 + r; *shifted as in exp_mantissa. The head of r is kept apart: 1 + head,
+ * its error, and tail + r^2 q lose less than nested products. */
 ALWAYS_INLINE V NAME(exp_parts)(V x, V low, int paired, V magic, VI *shifted, V *rest)
 {
     const V y = v_fma(x, NAME(set)(LOG2_E), magic);
@@ -59,8 +59,8 @@ ALWAYS_INLINE V NAME(exp_parts)(V x, V low, int paired, V magic, VI *shifted, V 
 }
 #endif
 
-/* e^r of x + low = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <= 700 (float),
- * 2800 (double) keeps n * LN2_HEAD exact. */
+/* e^r of x + low = n ln 2 + r; *shifted has n in its low bits, plus the integer by which `magic` exceeds MAGIC. |x| <=
+ * 700 (float), 2800 (double) keeps n * LN2_HEAD exact. */
 ALWAYS_INLINE V NAME(exp_mantissa)(V x, V low, int paired, V magic, VI *shifted)
 {
     const V one = NAME(set)(1);
@@ -82,8 +82,9 @@ ALWAYS_INLINE V NAME(exp_mantissa)(V x, V low, int paired, V magic, VI *shifted)
 }
 
 #if XENT_REAL == 32 && XENT_LOOKUP
-/* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a shorter
- * polynomial. What the roots 2^(k / 4) lose as floats, up to a third of an ulp, is put right by factors 1 + exp_root_errors[k]. */
+/* Where a table costs one instruction, n counts quarters of an octave: e^x = 2^(n / 4) e^r with |r| <= ln 2 / 8, a
+ * shorter polynomial. What the roots 2^(k / 4) lose as floats, up to a third of an ulp, is put right by factors
+ * 1 + exp_root_errors[k]. */
 #define QUARTER_SHIFT (MANTISSA_BITS - 2)
 #define ROOTS(one, step) one, one + 0x1837F0 - step, one + 0x3504F3 - 2 * step, one + 0x5744FD - 3 * step
 #define FOUR_TIMES(...) {__VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__}
@@ -93,9 +94,9 @@ static const float exp_root_errors[16] __attribute__((aligned(64))) =
     FOUR_TIMES(0, 0x1.1250020000000p-25f, 0x1.26055c0000000p-26f, -0x1.f9c3040000000p-27f);
 static const float exp_quarter_q[] = {0.5f, 0x1.5571ce0000000p-3f, 0x1.556b1e0000000p-5f};
 
-/* s e^r, of x + low = n ln 2 / 4 + r. The low bits of *shifted have n plus the integer by which `magic` exceeds MAGIC, a multiple of 4;
- * s is 2^(n mod 4 / 4), or, if `scaled`, has the bits that *shifted and a table give: those of the number *shifted / 4, with the root of
- * its fraction in place of the fraction. */
+/* s e^r, of x + low = n ln 2 / 4 + r. The low bits of *shifted have n plus the integer by which `magic` exceeds MAGIC,
+ * a multiple of 4; s is 2^(n mod 4 / 4), or, if `scaled`, has the bits that *shifted and a table give: those of the
+ * number *shifted / 4, with the root of its fraction in place of the fraction. */
 ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 low, int paired, vf32 magic, int scaled, vi32 *shifted)
 {
     const vf32 y = v_fma(x, set_f32(STEPS * LOG2_E), magic);
@@ -117,17 +118,18 @@ ALWAYS_INLINE vf32 exp_by_quarters(vf32 x, vf32 low, int paired, vf32 magic, int
 /* What exp_scaled needs to know of a power of two: made once per row (or per lane). */
 typedef struct {
     V floor; /* arguments up to it give exactly 0 */
-    V magic; /* exceeds MAGIC by the integer that turns n into the exponent bits of 2^(n - reference) */
+    V magic; /* exceeds MAGIC by the integer that turns n into the exponent bits of 2^(n - scale_exponent) */
 } NAME(scale);
 
-ALWAYS_INLINE NAME(scale) NAME(scale_of)(V reference)
+ALWAYS_INLINE NAME(scale) NAME(scale_of)(V scale_exponent)
 {
-    const V above = NAME(set)(EXPONENT_BIAS) - reference;
+    const V above = NAME(set)(EXPONENT_BIAS) - scale_exponent;
     return (NAME(scale)){above * NAME(set)(-LN2), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
-/* e^(x + low) * 2^-reference, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some subnormal number, neither of
- * which matters (position.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above the floor low must be 0. */
+/* e^(x + low) * 2^-scale_exponent, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some
+ * subnormal number, neither of which matters (stats.h); NaN stays. Overflows past 2^127 (2^1023). Where x is not above
+ * the floor low must be 0. */
 ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 {
     VI shifted;
@@ -159,8 +161,8 @@ ALWAYS_INLINE V NAME(exp)(V x)
 }
 
 #if XENT_REAL == 64
-/* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small, nothing
- * cancels. Below -40, E is -1. */
+/* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small,
+ * nothing cancels. Below -40, E is -1. */
 ALWAYS_INLINE vf64 tanh_exp_f64(vf64 x)
 {
     const vf64 zero = {0}, one = set_f64(1), exponent = v_max(set_f64(-40), set_f64(-2) * v_abs(x));

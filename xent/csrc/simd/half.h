@@ -1,4 +1,5 @@
-/* half.h: 16-bit floats in memory, computed with as floats: the words of the vector vocabulary (simd.h) that load and store them. */
+/* half.h: 16-bit floats in memory, computed with as floats: the words of the vector vocabulary (simd.h) that load and
+ * store them. */
 #include "simd/simd.h" /* which includes this file where it wants these words */
 
 #ifndef XENT_HALF_H
@@ -17,7 +18,8 @@ ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf32 v)
 }
 
 #if !XENT_CONVERTS_F16
-/* The exponent of a half is 112 smaller than a float's: multiplying by 2^112 sets it right, for subnormal halves too. */
+/* The exponent of a half is 112 smaller than a float's: multiplying by 2^112 sets it right, for subnormal halves
+ * too. */
 ALWAYS_INLINE vf32 v_load_f16(const uint16_t *p)
 {
     const vu32 half = xent_load_16(p), size = (half & 0x7FFF) << 13;

@@ -1,9 +1,9 @@
 /* log.h: logarithms on the vector vocabulary, for the real types.
  *
- *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double: millions at
- *              random; tests/test_vmath.py holds all to 1 ulp)
- *   log        float 0.84 at 1.4054595                                 double 0.77 at 0x1.68fe0cd060b81p+0 (120,000 around 1)
- *   log1p      float 0.87 at 0.406275                                  double 0.83 at 0x1.9b06ed369951cp-2
+ *              worst error in ulp, and where (float: every argument on AVX2, every seventh on the baseline; double:
+ *              millions at random; tests/test_vmath.py holds all to 1 ulp)
+ *   log        float 0.84 at 1.4054595                            double 0.77 at 0x1.68fe0cd060b81p+0 (120,000 near 1)
+ *   log1p      float 0.87 at 0.406275                             double 0.83 at 0x1.9b06ed369951cp-2
  */
 #include "begin.h"
 #include "simd/real.h"
@@ -41,8 +41,8 @@ ALWAYS_INLINE V NAME(log_series)(const T *coefficients, V z)
     return w;
 }
 
-/* log(u 2^-shift) + c = head + f + small of a positive normal u. u = 2^k m with m in [sqrt(1/2), sqrt 2), f = m - 1, s = f / (2 + f),
- * log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2. */
+/* log(u 2^-shift) + c = head + f + small of a positive normal u. u = 2^k m with m in [sqrt(1/2), sqrt 2), f = m - 1, s
+ * = f / (2 + f), log m = 2 s + s z w(z) with z = s^2 and 2 s = f - f^2/2 + s f^2/2. */
 typedef struct {
     V head, f, small;
 } NAME(log_parts);
@@ -63,7 +63,7 @@ ALWAYS_INLINE NAME(log_parts) NAME(log_in_parts)(V u, V shift, V c)
     return (NAME(log_parts)){n * NAME(set)(LN2_HEAD), f, small};
 }
 
-/* The same as a sum of two numbers: the larger is returned. */
+/* That logarithm as a sum of two numbers: the larger is returned. */
 ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
 {
     const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);
@@ -72,14 +72,15 @@ ALWAYS_INLINE V NAME(log_pair)(V u, V shift, V c, V *low)
     return large;
 }
 
-/* The same as one number: the head is 0, or larger than what is rounded first. */
+/* That logarithm as one number: the head is 0, or larger than what is rounded first. */
 ALWAYS_INLINE V NAME(log_whole)(V u, V shift, V c)
 {
     const NAME(log_parts) p = NAME(log_in_parts)(u, shift, c);
     return p.head + (p.f + p.small);
 }
 
-/* log(1 + x + x_low) for x >= 0, as a sum of two numbers. With u = 1 + x and its rounding error c, log(u + c) = log u + c / u. */
+/* log(1 + x + x_low) for x >= 0, as a sum of two numbers. With u = 1 + x and its rounding error c,
+ * log(u + c) = log u + c / u. */
 ALWAYS_INLINE V NAME(log1p_pair)(V x, V x_low, V *low)
 {
     const V one = NAME(set)(1), zero = {0};
@@ -100,7 +101,8 @@ ALWAYS_INLINE V NAME(log1p)(V x)
     return high + low;
 }
 
-/* A logarithm set right where its argument x is no positive finite number: -infinity of 0, infinity of infinity, else NaN. */
+/* A logarithm set right where its argument x is no positive finite number: -infinity of 0, infinity of infinity, else
+ * NaN. */
 ALWAYS_INLINE V NAME(log_ends)(V x, V log_x)
 {
     const V zero = {0}, infinity = NAME(set)((T)INFINITY);
@@ -108,7 +110,8 @@ ALWAYS_INLINE V NAME(log_ends)(V x, V log_x)
     return v_select(m_gt(x, zero), v_select(m_gt(infinity, x), log_x, end), end);
 }
 
-/* log x + c for any x. Subnormal numbers are made normal first. Most vectors hold nothing but positive normal numbers. */
+/* log x + c for any x. Subnormal numbers are made normal first. Most vectors hold nothing but positive normal
+ * numbers. */
 ALWAYS_INLINE V NAME(log_plus)(V x, V c)
 {
     const V zero = {0}, bits = NAME(set)(MANTISSA_BITS + 1);

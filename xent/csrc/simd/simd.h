@@ -1,7 +1,7 @@
-/* simd.h: the vector vocabulary. Every kernel is written once on these words and compiled once per instruction set; intrinsics stand
- * in this folder alone.
+/* simd.h: the vector vocabulary. Every kernel is written once on these words and compiled once per instruction set;
+ * intrinsics stand in this folder alone.
  *
- * Types    vf32 vi32 vm32   floats, their integers of equal width, and a mask with one truth value a lane; vu32 without a sign
+ * Types    vf32 vi32 vm32   floats, their integers of equal width, and a mask of one truth value a lane; vu32: no sign
  *          vf64 vi64 vm64   the same for doubles
  * Words    v_load v_store                            a full vector
  *        * v_load_n v_store_n                        its first n lanes (the others read as `fill`)
@@ -20,13 +20,14 @@
  *          v_reduce_sum                              the lanes added up, the first first
  *        * v_reduce_max                              the largest lane
  *        * v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
- *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to nearest even (half.h)
+ *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to even (half.h)
  *       ** v_load_f16 v_store_f16                    the same
- *        * xent_load_16 xent_store_16                16-bit integers as 32-bit ones without a sign, and their lower halves back
+ *        * xent_load_16 xent_store_16                16-bit integers as 32-bit ones without sign, and lower halves back
  *
- * An instruction set (avx512.h, avx2.h, vec128.h) must write the words marked * for floats and doubles; it may write those marked **,
- * the comparisons together with its mask types (XENT_OWN_MASKS), the conversions of float16 with XENT_CONVERTS_F16. All others are made
- * here. Arithmetic and integer operators are those of the compiler's vector extension: a + b, i << 23, and so on.
+ * An instruction set (avx512.h, avx2.h, vec128.h) must write the words marked * for floats and doubles; it may write
+ * those marked **, the comparisons together with its mask types (XENT_OWN_MASKS), the conversions of float16 with
+ * XENT_CONVERTS_F16. All others are made here. Arithmetic and integer operators are those of the compiler's vector
+ * extension: a + b, i << 23, and so on.
  */
 #ifndef XENT_SIMD_H
 #define XENT_SIMD_H
@@ -36,8 +37,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is one instruction.
- * XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16 is converted by an instruction. */
+/* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is one
+ * instruction. XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16
+ * is converted by an instruction. */
 #if defined(__AVX512F__)
 #define XENT_VBYTES 64
 #define XENT_FUSED 1

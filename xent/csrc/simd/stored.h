@@ -1,4 +1,5 @@
-/* stored.h: numbers in memory as vectors of the type computed with: a 16-bit float is converted here, and nowhere else. */
+/* stored.h: numbers in memory as vectors of the type computed with: a 16-bit float is converted here, and nowhere
+ * else. */
 #include "begin.h"
 #include "simd/transpose.h"
 
@@ -28,15 +29,15 @@ ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 }
 ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
 ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
-/* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not turned. */
-ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+/* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not transposed. */
+ALWAYS_INLINE void KERNEL(load_transposed)(const S *rows, ptrdiff_t step, V classes[PIECE])
 {
-    T turned[PIECE][LANES];
+    T transposed[PIECE][LANES];
     for (int k = 0; k < LANES * PIECE; k++)
-        turned[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
-    for (int k = 0; k < PIECE; k++) classes[k] = v_load(turned[k]);
+        transposed[k % PIECE][k / PIECE] = KERNEL(get)(rows + k / PIECE * step + k % PIECE);
+    for (int k = 0; k < PIECE; k++) classes[k] = v_load(transposed[k]);
 }
-ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V classes[PIECE])
 {
     for (int k = 0; k < LANES * PIECE; k++)
         KERNEL(put)(rows + k / PIECE * step + k % PIECE, classes[k % PIECE][k / PIECE]);
@@ -52,18 +53,18 @@ ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 }
 ALWAYS_INLINE T KERNEL(get)(const S *p) { return *p; }
 ALWAYS_INLINE void KERNEL(put)(S *p, T value) { *p = value; }
-ALWAYS_INLINE void KERNEL(load_turned)(const S *rows, ptrdiff_t step, V classes[PIECE])
+ALWAYS_INLINE void KERNEL(load_transposed)(const S *rows, ptrdiff_t step, V classes[PIECE])
 {
     NAME(load_classes)(rows, step, classes);
 }
-ALWAYS_INLINE void KERNEL(store_turned)(S *rows, ptrdiff_t step, const V classes[PIECE])
+ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V classes[PIECE])
 {
     NAME(store_classes)(rows, step, classes);
 }
 #endif
 
 #ifndef STORED_AS_16
-/* The same where n may be 0 or less. */
+/* load() and store() where n may be 0 or less. */
 ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
 ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
 {

@@ -1,4 +1,5 @@
-/* sums.h: what rounding takes from a sum or a product, and sums that keep more bits than their terms, for the real types. */
+/* sums.h: what rounding takes from a sum or a product, and sums that keep more bits than their terms, for the real
+ * types. */
 #include "begin.h"
 #include "simd/real.h"
 
@@ -26,8 +27,8 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
-/* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each addition
- * (Knuth's TwoSum: exact, no order of magnitudes assumed). */
+/* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each
+ * addition (Knuth's TwoSum: exact, no order of magnitudes assumed). */
 typedef struct {
     vf64 a, b; /* float: the two halves of the lanes; double: sum and compensation */
 } NAME(sum);
@@ -45,8 +46,8 @@ ALWAYS_INLINE void NAME(sum_add)(NAME(sum) *acc, V v)
 #endif
 }
 
-/* Write the total of every lane, and in `low` (unless NULL) what is left below it. An infinite sum has a NaN compensation: leave
- * that out. */
+/* Write the total of every lane, and in `low` (unless NULL) what is left below it. An infinite sum has a NaN
+ * compensation: leave that out. */
 ALWAYS_INLINE void NAME(sum_lanes)(const NAME(sum) *acc, double *lanes, double *low)
 {
     const vf64 zero = {0};
@@ -71,41 +72,41 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
     return isfinite(total) ? total + error : total;
 }
 
-/* The same with the lanes of `others` added, but for one that holds the largest of them: that is returned. Halves are folded
- * upon each other: the smaller of two lanes joins the sum, the larger goes on. */
-ALWAYS_INLINE T NAME(sum_all_but_one)(const NAME(sum) *acc, V others, double *total, double *low)
+/* The total of all lanes and of those of `others`, but for one that holds the largest of these: that is returned.
+ * Halves are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
+ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
 {
 #if XENT_REAL == 32
     const vf64 a = v_widen_lo(others), b = v_widen_hi(others);
-    double sum[LANES / 2], top[LANES / 2];
+    double sum[LANES / 2], max[LANES / 2];
     v_store(sum, acc->a + acc->b + v_min(a, b));
-    v_store(top, v_max(a, b));
+    v_store(max, v_max(a, b));
     for (int half = LANES / 4; half > 0; half /= 2) {
         for (int k = 0; k < half; k++) {
-            const double x = top[k], y = top[k + half];
+            const double x = max[k], y = max[k + half];
             sum[k] += sum[k + half] + (x < y ? x : y);
-            top[k] = x < y ? y : x;
+            max[k] = x < y ? y : x;
         }
     }
     *total = sum[0], *low = 0;
 #else
-    double sum[LANES], error[LANES], top[LANES];
+    double sum[LANES], error[LANES], max[LANES];
     v_store(sum, acc->a);
     v_store(error, acc->b);
-    v_store(top, others);
+    v_store(max, others);
     for (int half = LANES / 2; half > 0; half /= 2) {
         for (int k = 0; k < half; k++) {
-            const double x = top[k], y = top[k + half];
+            const double x = max[k], y = max[k + half];
             two_sum_add(&sum[k], &error[k], sum[k + half]);
             two_sum_add(&sum[k], &error[k], x < y ? x : y);
             error[k] += error[k + half];
-            top[k] = x < y ? y : x;
+            max[k] = x < y ? y : x;
         }
     }
     *total = sum[0] + error[0];
     *low = (sum[0] - *total) + error[0];
 #endif
-    return (T)top[0];
+    return (T)max[0];
 }
 
 #endif

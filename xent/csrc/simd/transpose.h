@@ -1,8 +1,9 @@
 /* transpose.h: rows to columns and back, in registers, for the real types.
  *
- * PIECE classes (16 bytes) of LANES positions are loaded, so that piece k of vector i belongs to position PIECE k + i; mixing
- * the vectors pairwise puts the positions of one class next to each other, within each piece and so in the whole vector. The last
- * piece of a row ends with the row: it may overlap the one before, which reads and writes nothing outside and is the same number.
+ * PIECE classes (16 bytes) of LANES positions are loaded, so that piece k of vector i belongs to position PIECE k + i;
+ * mixing the vectors pairwise puts the positions of one class next to each other, within each piece and so in the whole
+ * vector. The last piece of a row ends with the row: it may overlap the one before, which reads and writes nothing
+ * outside and is the same number.
  */
 #include "begin.h"
 
@@ -39,7 +40,8 @@ ALWAYS_INLINE void NAME(store_classes)(T *rows, ptrdiff_t step, const V classes[
     for (int k = 0; k < PIECE; k++) v_store_pieces(rows + k * step, PIECE * step, row[k]);
 }
 
-/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions is set to 0. */
+/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions is set to
+ * 0. */
 static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
                                   ptrdiff_t classes)
 {

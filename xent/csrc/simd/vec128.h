@@ -1,5 +1,5 @@
-/* vec128.h: the words of the vector vocabulary (simd.h) in 16 bytes: SSE2, NEON, or any other machine through the compiler's vector
- * extension. */
+/* vec128.h: the words of the vector vocabulary (simd.h) in 16 bytes: SSE2, NEON, or any other machine through the
+ * compiler's vector extension. */
 #include "simd/simd.h" /* which includes this file where it wants these words */
 
 #ifndef XENT_VEC128_H
@@ -84,7 +84,8 @@ ALWAYS_INLINE vf32 v_zip_lo_f32(vf32 a, vf32 b) { return v_mix_lo_f32(a, b); }
 ALWAYS_INLINE vf32 v_zip_hi_f32(vf32 a, vf32 b) { return v_mix_hi_f32(a, b); }
 ALWAYS_INLINE vf64 v_zip_lo_f64(vf64 a, vf64 b) { return v_mix_lo_f64(a, b); }
 ALWAYS_INLINE vf64 v_zip_hi_f64(vf64 a, vf64 b) { return v_mix_hi_f64(a, b); }
-/* In intrinsics where there are some: with optimisation, GCC 12 makes a wrong sum of b - v_widen_hi(v_narrow(a, b)) written plainly. */
+/* In intrinsics where there are some: with optimisation, GCC 12 makes a wrong sum of b - v_widen_hi(v_narrow(a, b))
+ * written plainly. */
 #if defined(__SSE2__)
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm_cvtps_pd((__m128)v); }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v)); }

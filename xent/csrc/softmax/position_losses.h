@@ -1,9 +1,12 @@
-/* position_losses.h: losses of positions, each the sum of a point function (points.h) over the classes. Value, gradient or both come out
- * of one pass over a tile.
+/* position_losses.h: losses of positions, each the sum of a point function (points.h) over the classes. Value, gradient
+ * or both come out of one pass over a tile.
  */
 #include "begin.h"
-#include "points.h"
-#include "softmax.h"
+#include "elements/points.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/cut.h"
+#include "table.h"
 
 #ifndef XENT_POSITION_LOSSES_H
 #define XENT_POSITION_LOSSES_H
@@ -14,8 +17,8 @@ ALWAYS_INLINE double KERNEL(gradient_factor)(double scale, const double *upstrea
     return scale * (upstream ? upstream[position] : 1.0);
 }
 
-/* Hand out the losses of a tile: into their sum, and divided by `unit` to `to` (NULL: nowhere), for the tile's first position. `loss` has
- * room for whole vectors. */
+/* Hand out the losses of a tile: into their sum, and divided by `unit` to `to` (NULL: nowhere), for the tile's first
+ * position. `loss` has room for whole vectors. */
 static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, sum_f64 *sum, double unit, T *to)
 {
     for (ptrdiff_t p = n; p % LANES_F64; p++) loss[p] = 0;
@@ -23,8 +26,8 @@ static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, sum_f64 *sum, doub
     for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)(loss[p] / unit);
 }
 
-/* Vectors of a tile, `count` at most AHEAD, of n numbers each: neighbouring classes of a position, or a vector of positions over the
- * classes. From the places x, target and out on, a `step` of each apart. */
+/* Vectors of a tile, `count` at most AHEAD, of n numbers each: neighbouring classes of a position, or a vector of
+ * positions over the classes. From the places x, target and out on, a `step` of each apart. */
 typedef struct {
     ptrdiff_t x, target, out;
 } KERNEL(places);
@@ -47,7 +50,8 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
     }
 }
 
-/* The losses of the positions of a tile, and the gradient. `first`, `point` and `gradient` are constants at every call. */
+/* The losses of the positions of a tile, and the gradient. `first`, `point` and `gradient` are constants at every
+ * call. */
 ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const KERNEL(tile) *t, double *loss,
                                       NAME(loss_log) first, NAME(loss_point) point, int gradient)
 {

@@ -1,4 +1,4 @@
-/* elements_plan.c: how elements are cut into chunks, by shapes alone. */
+/* plan.c: how elements are cut into chunks, by shapes alone. */
 #include "plan.h"
 
 xent_plan xent_plan_elements(xent_element_losses_args *a)

@@ -1,6 +1,7 @@
-/* points.h: losses that are sums of a function of two numbers. A point function gives one element's loss as a product share * cost, which
- * is added up in double (of floats it is exact there: no overflow, no rounding), and its gradient. The loops over elements and positions
- * (elements.h, position_losses.h) know the functions from the tables here: a loss is a point function and a row.
+/* points.h: losses that are sums of a function of two numbers. A point function gives one element's loss as a product
+ * share * cost, which is added up in double (of floats it is exact there: no overflow, no rounding), and its gradient.
+ * The loops over elements and positions (elements.h, position_losses.h) know the functions from the tables here: a loss
+ * is a point function and a row.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -21,7 +22,7 @@
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, 0)                                                                  \
     X(XENT_KL_DIV, kl_div, log_of_target, 0)                                                                           \
     X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, 0)
-/* Those of positions. */
+/* The losses of positions: their code, point function, and what that has to know first. */
 #define POSITION_LOSSES(X)                                                                                             \
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x)                                                                     \
     X(XENT_KL_DIV, kl_div, log_of_target)                                                                              \
@@ -61,8 +62,8 @@ typedef struct {
     V share, cost; /* loss = share * cost */
     V gradient;    /* `scale` times the derivative */
 } NAME(loss);
-/* What a loss has to know first, a logarithm or an exponential; a few vectors of it are made in a loop of their own: in one with the rest,
- * each turn would wait for it. And the rest. Both are constants at every call. */
+/* A loss in two functions, constants at every call: what it has to know first, a logarithm or an exponential, and the
+ * rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn would wait. */
 typedef V (*NAME(loss_log))(V x, V t);
 typedef NAME(loss) (*NAME(loss_point))(V x, V t, V log, const NAME(bounds) *b, V scale);
 #define AHEAD 16 /* vectors at most */
@@ -126,8 +127,9 @@ ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(boun
     return NAME(divergence)(x, exp, t, scale);
 }
 
-/* -t log p - (1 - t) log q, q = 1 - p                                d/dp = (p - t) / (p q), which is -1 / p for t = 1 and 1 / q for
- *                                                                    t = 0 without rounding; 0 where p is clipped
+/* -t log p - (1 - t) log q, q = 1 - p                                d/dp = (p - t) / (p q): without rounding
+ *                                                                    -1 / p for t = 1, 1 / q for t = 0; 0 where p is
+ *                                                                    clipped
  * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target. */
 ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
 {
@@ -149,8 +151,8 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         cost = zero - v_select(m_gt(b->floor, u), b->log_floor, log_u);
     } else {
         const V log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, NAME(log)(p)));
-        const V log_q =
-            v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own)); /* where t is 1, it does not count */
+        /* log q does not count where t is 1. */
+        const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own));
         cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
     }
     const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));

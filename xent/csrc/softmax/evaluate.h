@@ -1,16 +1,25 @@
-/* evaluate.h: what is to be known of predictions, from one look at the logits. For each position, with p the softmax and y the label,
+/* evaluate.h: what is to be known of predictions, from one look at the logits. For each position, with p the softmax
+ * and y the label,
  *
  *   loss       -log p_y
  *   square     sum_c (p_c - [c == y])^2 = sum_{c != y} p_c^2 + (1 - p_y)^2: no 1 - 2 p_y + p_y^2, which would cancel
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY and FIRST of
- * the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any other; only where that leaves it open
- * are logits compared. If there is a->rank it gets the ranks, up to a->most; only then are classes counted.
+ * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY
+ * and FIRST of the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any
+ * other; only where that leaves it open are logits compared. If there is a->rank it gets the ranks, up to a->most; only
+ * then are classes counted.
  */
 #include "begin.h"
-#include "cross_entropy.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/cut.h"
+#include "softmax/labels.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "table.h"
 
 #ifndef XENT_EVALUATE_H
 #define XENT_EVALUATE_H
@@ -23,8 +32,8 @@ enum { LOSS, SQUARES, ENTROPY, FIRST };
 #define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
-/* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two vectors, which do
- * not wait for each other. */
+/* Sums over all classes but the label's, of one position (rows) or a vector of them. A stretch of each goes into two
+ * vectors, which do not wait for each other. */
 typedef struct {
     NAME(sum) wide_square, wide_entropy;
     V square[2], entropy[2];
@@ -59,12 +68,13 @@ ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
 }
 #endif
 
-/* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after the end. */
+/* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after
+ * the end. */
 ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, const T *exps, V x, ptrdiff_t p,
                                    ptrdiff_t c, ptrdiff_t classes, ptrdiff_t label)
 {
     if (t->kept) return v_load(exps + c);
-    V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->reference[p])));
+    V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->scale_exponent[p])));
     for (int k = 0; k < LANES; k++)
         if (c + k == label || c + k >= classes) e[k] = 0;
     return e;
@@ -73,7 +83,7 @@ ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, 
 static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
                                  const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
-    const V m = NAME(set)(s->top[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
+    const V m = NAME(set)(s->max_logit[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
     const ptrdiff_t label = y->label[p], block = STRETCH * LANES;
     const S *x = t->x + p * t->x_step;
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
@@ -95,22 +105,22 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     }
     known->square[p] = v_reduce_sum_f64(r.wide_square.a + r.wide_square.b),
     known->entropy[p] = v_reduce_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
-    known->rival[p] =
-        s->others[p] < ALONE ? 0 : (T)INFINITY; /* to look for it in each row costs more than to look in a few again */
+    /* To look for it in each row costs more than to look in a few again. */
+    known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY;
 }
 
-/* The logits of class c at n positions from p on, of a tile whose vectors go across them. */
-ALWAYS_INLINE V KERNEL(logits_across)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
+/* The logits of class c at n positions from p on, of a tile whose lanes are positions. */
+ALWAYS_INLINE V KERNEL(logits_of_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
-    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_across)(t, p, c, n, fill);
+    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_positions)(t, p, c, n, fill);
 }
 
-/* A vector of positions from p on. */
-static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
-                                    const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
+/* Sums over the classes of a vector of positions from p on. */
+static void KERNEL(evaluate_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s,
+                                       const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
-    const V m = v_load(s->top + p), shift = v_load(s->shift + p);
-    const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
+    const V m = v_load(s->max_logit + p), shift = v_load(s->shift + p);
+    const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
     const ptrdiff_t n = xent_min(LANES, t->n - p);
     T coefficients[LANES];
     V rival[2] = {{0}, {0}};
@@ -130,7 +140,7 @@ static void KERNEL(evaluate_across)(const KERNEL(tile) *t, ptrdiff_t classes, co
                 rival[k] = v_max(e, rival[k]);
             }
         for (; c < end; c++) {
-            const V v = KERNEL(logits_across)(t, p, c, n, m);
+            const V v = KERNEL(logits_of_positions)(t, p, c, n, m);
             V e = t->kept ? v_load(t->exps + p + c * t->exps_step) : NAME(exp_scaled)(v - shift, scale);
             for (int k = 0; !t->kept && k < n; k++)
                 if (y->label[p + k] == c) e[k] = 0;
@@ -153,7 +163,7 @@ ALWAYS_INLINE int KERNEL(any_nan)(const KERNEL(tile) *t, const NAME(stats) *s, p
     return found;
 }
 
-/* The number of classes before the label: of a row, */
+/* The number of classes before the label of a row. */
 static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p)
 {
     const S *x = t->x + p * t->x_step;
@@ -173,9 +183,9 @@ static int64_t KERNEL(rank_in_row)(const KERNEL(tile) *t, ptrdiff_t classes, con
     return rank;
 }
 
-/* and of a vector of positions from p on. */
-static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
-                                 int64_t *rank)
+/* The numbers of classes before the labels of a vector of positions from p on. */
+static void KERNEL(ranks_of_positions)(const KERNEL(tile) *t, ptrdiff_t classes, const KERNEL(labels) *y, ptrdiff_t p,
+                                       int64_t *rank)
 {
     const V x_y = v_load(y->x + p), zero = {0}, one = NAME(set)(1);
     const ptrdiff_t n = xent_min(LANES, t->n - p);
@@ -187,7 +197,7 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
         for (ptrdiff_t k = 0; k < n; k++) labels[k] = (T)xent_min(COUNTS, y->label[p + k] - first);
         const V label = v_load(labels);
         for (ptrdiff_t c = 0; c < size; c++) {
-            const V v = KERNEL(logits_across)(t, p, first + c, n, zero),
+            const V v = KERNEL(logits_of_positions)(t, p, first + c, n, zero),
                     tie = v_select(m_gt(label, NAME(set)((T)c)), one, zero);
             before += v_select(m_gt(v, x_y), one, v_select(m_eq(v, x_y), tie, zero));
         }
@@ -196,22 +206,24 @@ static void KERNEL(ranks_across)(const KERNEL(tile) *t, ptrdiff_t classes, const
     }
 }
 
-/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is NaN. */
+/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is
+ * NaN. */
 static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                               int64_t most, int64_t *rank)
 {
-    if (t->across)
-        for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_across)(t, classes, y, p, rank + p);
+    if (t->lanes_are_positions)
+        for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_of_positions)(t, classes, y, p, rank + p);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         if (y->label[p] < 0 || KERNEL(any_nan)(t, s, p, classes))
             rank[p] = most;
-        else if (!t->across)
+        else if (!t->lanes_are_positions)
             rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
         rank[p] = xent_min(rank[p], most);
     }
 }
 
-/* first[p]: whether the label of a position whose logit is the largest, as `first` says so far, comes before any other that is as large. */
+/* first[p]: whether the label of a position whose logit is the largest, as `first` says so far, comes before any other
+ * that is as large. */
 static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                            const NAME(known) *known, double *first)
 {
@@ -241,22 +253,22 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
     KERNEL(label_exps)(t, &s, &y);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
-    for (ptrdiff_t p = 0; p < t->n; p += t->across ? LANES : 1)
-        (t->across ? KERNEL(evaluate_across) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
+    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
+        (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
     double loss[TILE], first[TILE], factor[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.top[p] - y.x[p], term = p_y * gap;
+        const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
         loss[p] = (double)terms.loss[p] + terms.loss_low[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
-        first[p] = y.x[p] == s.top[p];
+        first[p] = y.x[p] == s.max_logit[p];
     }
     KERNEL(settle)(t, classes, &s, &y, &known, first);
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
-    for (ptrdiff_t p = 0; p < t->n;
-         p++) { /* without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count */
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        /* Without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count. */
         const int counts = y.counted[p] != 0;
         const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];
         const double square = known.square[p] * factor[p], entropy = known.entropy[p] * factor[p];

@@ -1,7 +1,7 @@
-/* softmax_plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one (tile.h). Everything
- * depends on shapes and types alone, never on the number of threads.
+/* plan.c: how the positions of a call are cut into chunks, and what scratch a thread needs for the tiles of one
+ * (tile.h). Everything depends on shapes and types alone, never on the number of threads.
  */
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 
 /* A chunk of columns of many classes: a tile, for long stretches of memory, but four chunks at least. */
 static ptrdiff_t tile_of_columns(ptrdiff_t count)
@@ -23,8 +23,8 @@ static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
     return xent_transformed_arrays(p) * xent_max(line, TRANSFORMED_BYTES / size);
 }
 
-/* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case: they are looked at
- * once. */
+/* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case:
+ * they are looked at once. */
 static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
 {
     const int columns = p->inner > 1;
@@ -40,7 +40,7 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     const ptrdiff_t size = xent_real_size(dtype);
     p->chunk = positions_of_chunk(p);
     p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch = p->room * size};
+    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
 }
 
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */
@@ -51,5 +51,5 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     p->chunk = positions_of_chunk(p);
     p->room = xent_max(line, PAIR_NUMBERS);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
-                       .scratch = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
+                       .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }

@@ -1,6 +1,7 @@
-/* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of softmax.h.
+/* cross_entropy.h: softmax cross-entropy, value and gradient, from the statistics of a tile (statistics.h).
  *
- * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at label y:
+ * With the dense target u_c = w_c (mix t_c + base), U = sum_c u_c, and the index target of mass d = peak * w_y at
+ * label y:
  *
  *   loss = sum_c u_c (-log p_c) + d (-log p_y)
  *        = sum_c u_c (m - x_c) + U log1p(R) + d ((m - x_y) + log1p(R))
@@ -9,24 +10,34 @@
  *   g_j  = s [ (U + d) p_j - u_j - d [j == y] ]                              s: the upstream gradient
  *   g_y  = s [ d (p_y - 1) + (U p_y - u_y) ]                                 the entry whose p_y - 1 would cancel
  *
- *   g_m  = s [ (U - u_m) - u_m R ] / (1 + R)                                 where only a dense target is given: the largest logit
+ *   g_m  = s [ (U - u_m) - u_m R ] / (1 + R)                                 the largest logit, of a dense target alone
  *
  *   index target             mix 0, base 0,     peak 1           label smoothing e:  base e / C, peak 1 - e
  *   probability target       mix 1, base 0,     no label         label smoothing e:  mix 1 - e, base e / C
  *
- * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y, dp_y/dx_j = p_y ([j == y] - p_j):
+ * The focal factor f = (1 - p_y)^gamma of the label's term, with q = 1 - p_y, l = -log p_y,
+ * dp_y/dx_j = p_y ([j == y] - p_j):
  *
  *   d(q^gamma l)/dx_j = q^gamma (p_j - [j == y]) - gamma q^(gamma - 1) l p_y ([j == y] - p_j)
  *                     = q^gamma (1 + gamma p_y l / q) (p_j - [j == y])       l / q -> 1 as q -> 0
  *
- * only replaces d by d q^gamma in the loss and by d q^gamma (1 + gamma p_y l / q) in the gradient. The z-loss z L^2 with L = logsumexp
- * and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al., doi:10.1109/ICCV.2017.324.
+ * only replaces d by d q^gamma in the loss and by d q^gamma (1 + gamma p_y l / q) in the gradient. The z-loss z L^2
+ * with L = logsumexp and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al.,
+ * doi:10.1109/ICCV.2017.324.
  *
- * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or
- * |g_j|.
+ * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the
+ * Hessian, or |g_j|.
  */
 #include "begin.h"
-#include "softmax.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/affine.h"
+#include "softmax/cut.h"
+#include "softmax/labels.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "table.h"
 
 #ifndef XENT_CROSS_ENTROPY_H
 #define XENT_CROSS_ENTROPY_H
@@ -40,8 +51,8 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
     NAME(sum_add)(mass, u);
 }
 
-/* The same where u is `base` for all classes of all positions: label smoothing without class weights. GROUP terms, all of one sign, are added
- * pairwise before they reach the wide sum. */
+/* The terms of a dense target that is `base` for all classes of all positions: label smoothing without class weights.
+ * GROUP terms, all of one sign, are added pairwise before they reach the wide sum. */
 static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t,
                                   const NAME(stats) *s, double *loss, double *mass)
 {
@@ -50,7 +61,7 @@ static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, co
     for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
         const S *x = t->x + (t->rows ? p * t->x_step : p);
         const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
-        const V m = t->rows ? NAME(set)(s->top[p]) : v_load(s->top + p);
+        const V m = t->rows ? NAME(set)(s->max_logit[p]) : v_load(s->max_logit + p);
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
         for (; c + GROUP * per <= classes; c += GROUP * per, x += GROUP * step) {
@@ -77,7 +88,7 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
     const V zero = {0}, one = NAME(set)(1);
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
         const S *x = t->x + p * t->x_step, *target = t->target ? t->target + p * t->target_step : NULL;
-        const V m = NAME(set)(s->top[p]);
+        const V m = NAME(set)(s->max_logit[p]);
         NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
         for (ptrdiff_t c = 0; c < classes; c += LANES) {
             const ptrdiff_t n = xent_min(LANES, classes - c);
@@ -96,16 +107,11 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
         for (ptrdiff_t c = 0; c < classes; c++) {
             const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
             const V u = KERNEL(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
-            KERNEL(dense_add)(sums, sums + 1, u, v_load(s->top + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
+            KERNEL(dense_add)(sums, sums + 1, u,
+                              v_load(s->max_logit + p) - KERNEL(load)(t->x + p + c * t->x_step, n, zero));
         }
         NAME(sum_lanes)(sums, loss + p, NULL), NAME(sum_lanes)(sums + 1, mass + p, NULL);
     }
-}
-
-/* One element of rows or columns, by position and class. */
-ALWAYS_INLINE ptrdiff_t KERNEL(element)(int rows, ptrdiff_t step, ptrdiff_t p, ptrdiff_t c)
-{
-    return rows ? p * step + c : p + c * step;
 }
 
 /* u_c of one class. */
@@ -115,65 +121,6 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
     const double target =
         t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
     return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
-}
-
-/* The labels of a tile, and what the losses need of them. */
-typedef struct {
-    ptrdiff_t label[TILE]; /* -1: none */
-    double mass[TILE];     /* peak * w_y, times the focal factor of what is made next, the loss or the gradient */
-    double focal[TILE];    /* the focal factor of the gradient divided by that of the loss */
-    double counted[TILE];  /* 0 where the position is ignored, else 1 */
-    int ignored;           /* whether any is */
-    T x[TILE];             /* x_y */
-    T e[TILE];             /* e_y */
-} KERNEL(labels);
-
-/* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one that is out
- * of range now counts as ignored (-1). */
-ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(xent_labels labels, ptrdiff_t classes, ptrdiff_t position)
-{
-    const int64_t given = labels.data[position];
-    return given != labels.ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
-}
-
-/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is copied: no store to
- * a result can be one to it, and it stays in registers. */
-static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double peak, const double *weight, const KERNEL(tile) *t,
-                                KERNEL(labels) *y)
-{
-    const ptrdiff_t n = t->n, first = t->first, per_position = t->rows ? t->x_step : 1, per_class = t->rows ? 1 : t->x_step;
-    const S *x = t->x;
-    int ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++, x += per_position) {
-        const ptrdiff_t label = KERNEL(label_at)(labels, classes, first + p);
-        y->label[p] = label;
-        if (label >= 0)
-            y->counted[p] = 1, y->mass[p] = peak, y->x[p] = KERNEL(get)(x + label * per_class);
-        else
-            y->counted[p] = 0, y->mass[p] = 0, y->x[p] = 0, ignored = 1;
-    }
-    for (ptrdiff_t p = 0; weight && p < n; p++)
-        if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];
-    for (ptrdiff_t p = n; p % LANES; p++) y->x[p] = 0;
-    y->ignored = ignored;
-}
-
-static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
-{
-    y->ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++) y->label[p] = -1, y->counted[p] = 1, y->mass[p] = 0;
-}
-
-/* e_y: where the tile kept its exponentials, one of them. */
-static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
-{
-    for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->across, t->exps_step, p, y->label[p])];
-    for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
-    for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
-        const NAME(scale) scale = NAME(scale_of)(v_load(s->reference + p));
-        v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
-    }
 }
 
 /* The focal factors of a tile. */
@@ -191,16 +138,7 @@ static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(ta
 ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
     const double moved = t->moved ? t->moved[p] : 0;
-    return moved + ((double)s->top[p] + ((double)s->log_total[p] + s->log_low[p]));
-}
-
-/* The losses of the positions: to where they are wanted. */
-static void KERNEL(put_per_position)(const xent_per_position *to, const double *loss, ptrdiff_t first, ptrdiff_t n)
-{
-    if (to->data && to->single)
-        for (ptrdiff_t p = 0; p < n; p++) ((float *)to->data)[first + p] = (float)loss[p];
-    else if (to->data)
-        memcpy((double *)to->data + first, loss, (size_t)n * sizeof *loss);
+    return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
 /* The loss of each position: into their sum, and into a->losses. */
@@ -229,13 +167,13 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
 
-/* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it: where the
- * prediction is confident (R < 1/4) the largest logit. -1: none. */
+/* The class of a position with a dense target whose gradient entry is made apart, because p - 1 would cancel in it:
+ * where the prediction is confident (R < 1/4) the largest logit. -1: none. */
 static ptrdiff_t KERNEL(confident_class)(ptrdiff_t classes, const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
 {
     if (!(s->others[p] < 0.25)) return -1;
     for (ptrdiff_t c = 0; c < classes; c++)
-        if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->top[p]) return c;
+        if (KERNEL(get)(t->x + KERNEL(element)(t->rows, t->x_step, p, c)) == s->max_logit[p]) return c;
     return -1;
 }
 
@@ -253,7 +191,7 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_min(LANES, long_axis - i);
-            const V top = t->rows ? NAME(set)(s->top[j]) : v_load(s->top + i),
+            const V max_logit = t->rows ? NAME(set)(s->max_logit[j]) : v_load(s->max_logit + i),
                     k = t->rows ? NAME(set)(scale[j]) : v_load(scale + i);
             const V x = KERNEL(load)(t->x + j * t->x_step + i, n, zero);
             V e;
@@ -261,12 +199,12 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
                 e = v_load(t->exps + j * t->exps_step + i);
             } else {
                 const V shift = t->rows ? NAME(set)(s->shift[j]) : v_load(s->shift + i);
-                e = NAME(exp_scaled)(x - shift,
-                                     NAME(scale_of)(t->rows ? NAME(set)(s->reference[j]) : v_load(s->reference + i)));
+                e = NAME(exp_scaled)(x - shift, NAME(scale_of)(t->rows ? NAME(set)(s->scale_exponent[j])
+                                                                       : v_load(s->scale_exponent + i)));
             }
             const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
-            const V of_top = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
-            const V rest = v_select(m_eq(x, top), of_top, one - p);
+            const V of_max = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
+            const V rest = v_select(m_eq(x, max_logit), of_max, one - p);
             KERNEL(store)(t->hess + j * t->hess_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
         }
     }
@@ -283,8 +221,8 @@ static void KERNEL(put_sizes)(ptrdiff_t classes, const KERNEL(tile) *t)
                           v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)), long_axis - i);
 }
 
-/* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see confident_class. From
- * here on `out` may overwrite the logits. */
+/* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see
+ * confident_class. From here on `out` may overwrite the logits. */
 static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                                  KERNEL(labels) *y, const NAME(target) *terms, const double *dense_mass)
 {
@@ -306,8 +244,8 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
         factor[p] += scale[p] * dense_mass[p];
         if (y->label[p] >= 0) {
             entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
-        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >=
-                   0) { /* U p - u = (U - u) p - u (1 - p) */
+        } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >= 0) {
+            /* U p - u = (U - u) p - u (1 - p) */
             const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
@@ -320,7 +258,7 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
-        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* a row of exact zeros, even of NaN logits */
+        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
     KERNEL(exp_map)(t, &a->positions, dense_mass ? &a->dense : NULL, &f, s);
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);

@@ -1,9 +1,9 @@
-/* elements.h: losses of elements (points.h), for the sum over everything and one by one, whatever the class axis is. Value, gradient or
- * both come out of one pass over rows.
+/* elements.h: losses of elements (points.h), for the sum over everything and one by one, whatever the class axis is.
+ * Value, gradient or both come out of one pass over rows.
  */
 #include "begin.h"
 #include "simd/stored.h"
-#include "points.h"
+#include "elements/points.h"
 
 #ifndef XENT_ELEMENTS_H
 #define XENT_ELEMENTS_H
@@ -19,7 +19,8 @@ typedef struct {
     NAME(bounds) bounds;
 } KERNEL(loss_row);
 
-/* At most a vector of elements. `value` and `gradient` (what is wanted), `weighted` and the point are constants at every call. */
+/* At most a vector of elements. `value` and `gradient` (what is wanted), `weighted` and the point are constants at
+ * every call. */
 ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log, NAME(sum) *sum,
                                        NAME(loss_point) point, int weighted, int value, int gradient)
 {

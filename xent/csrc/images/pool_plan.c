@@ -1,8 +1,8 @@
 /* pool_plan.c: how pooling is cut into chunks of planes, and how the rows of an image lie in scratch (pool.h). */
 #include "plan.h"
 
-/* Lay out the rows of pool.h in scratch. Returns its size in bytes. */
-static ptrdiff_t lay_out(xent_pool_args *a, ptrdiff_t size)
+/* How the rows of pool.h lie in scratch. Returns its size in bytes. */
+static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t last = (w->out_w - 1) * w->stride_w - w->left; /* where the last window begins */
@@ -21,5 +21,6 @@ static ptrdiff_t lay_out(xent_pool_args *a, ptrdiff_t size)
 xent_plan xent_plan_pool(xent_pool_args *a, int dtype)
 {
     a->chunk = xent_max(1, XENT_CHUNK / (a->window.height * a->window.width));
-    return (xent_plan){.chunks = xent_ceil_div(a->planes, a->chunk), .scratch = lay_out(a, xent_real_size(dtype))};
+    return (xent_plan){.chunks = xent_ceil_div(a->planes, a->chunk),
+                       .scratch_size = plan_scratch(a, xent_real_size(dtype))};
 }

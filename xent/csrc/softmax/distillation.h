@@ -4,16 +4,22 @@
  *
  *   d_c    = log q_c - log p_c = (t_c - s_c) - D,             D = logsumexp(t) - logsumexp(s)
  *   KL     = sum_c q_c d_c = sum_c q_c (d_c + e^-d_c - 1)     as sum_c q_c e^-d_c = sum_c p_c = 1
- *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c), p_c - q_c = q_c (e^-d_c - 1)
+ *   loss   = T^2 KL                                           dloss/dlogits = T (p_c - q_c) = T q_c (e^-d_c - 1)
  *
- * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|, e^-d - 1 and
- * e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
+ * No term of the second sum is negative: nothing cancels where the student is nearly the teacher. For small |d|,
+ * e^-d - 1 and e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
  *
- * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0: the error is
- * -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
+ * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0:
+ * the error is -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
  */
 #include "begin.h"
-#include "position_losses.h"
+#include "simd/exp.h"
+#include "simd/sums.h"
+#include "softmax/position_losses.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+#include "table.h"
 
 #ifndef XENT_DISTILLATION_H
 #define XENT_DISTILLATION_H
@@ -48,8 +54,8 @@ typedef struct {
     V term, gap; /* q (d + e^-d - 1), p - q */
 } NAME(distilled);
 
-/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both logits are
- * -infinity. */
+/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both
+ * logits are -infinity. */
 ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
 {
     const V zero = {0}, one = NAME(set)(1), infinity = NAME(set)((T)INFINITY);
@@ -67,21 +73,21 @@ ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(p
 typedef struct {
     T *student, *teacher, *student_exps, *teacher_exps;
     ptrdiff_t step, n, classes;
-    int across; /* whether vectors go across the positions: step lies from class to class, else from position to position */
+    int lanes_are_positions; /* `step` lies from class to class, else from position to position */
 } NAME(pairs);
 
 ALWAYS_INLINE NAME(pair)
-    NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int across)
+    NAME(pair_at)(const NAME(stats) *s, const NAME(stats) *t, const T *low, ptrdiff_t p, int lanes_are_positions)
 {
     T student[LANES], teacher[LANES];
-    for (int k = 0; k < (across ? LANES : 1); k++)
+    for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++)
         student[k] = (T)(s->unit[p + k] * s->inverse[p + k]), teacher[k] = (T)(t->unit[p + k] * t->inverse[p + k]);
-    if (!across)
-        return (NAME(pair)){.high = NAME(set)(t->top[p] - s->top[p]),
+    if (!lanes_are_positions)
+        return (NAME(pair)){.high = NAME(set)(t->max_logit[p] - s->max_logit[p]),
                             .low = NAME(set)(low[p]),
                             .student = NAME(set)(*student),
                             .teacher = NAME(set)(*teacher)};
-    return (NAME(pair)){.high = v_load(t->top + p) - v_load(s->top + p),
+    return (NAME(pair)){.high = v_load(t->max_logit + p) - v_load(s->max_logit + p),
                         .low = v_load(low + p),
                         .student = v_load(student),
                         .teacher = v_load(teacher)};
@@ -91,7 +97,7 @@ ALWAYS_INLINE NAME(pair)
 static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T *low, ptrdiff_t n)
 {
     for (ptrdiff_t p = 0; p < n; p += LANES) {
-        const V a = v_load(t->top + p), b = (V){0} - v_load(s->top + p);
+        const V a = v_load(t->max_logit + p), b = (V){0} - v_load(s->max_logit + p);
         const V logs =
             (v_load(t->log_total + p) - v_load(s->log_total + p)) + (v_load(t->log_low + p) - v_load(s->log_low + p));
         v_store(low + p, NAME(sum_error)(a, b, a + b) + logs);
@@ -101,11 +107,11 @@ static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T 
 /* The divergences of some positions. */
 static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, T *low, double *loss)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
-                    stride = d->across ? d->step : LANES;
-    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
-        const ptrdiff_t first = d->across ? p : p * d->step;
+    const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->lanes_are_positions ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
+        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
         NAME(sum) sum = {{0}, {0}}, excess = {{0}, {0}};
         double terms[LANES], excesses[LANES];
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
@@ -114,11 +120,11 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
             NAME(sum_add)(&sum, l.term);
             NAME(sum_add)(&excess, l.gap);
         }
-        if (d->across)
+        if (d->lanes_are_positions)
             NAME(sum_lanes)(&sum, terms, NULL), NAME(sum_lanes)(&excess, excesses, NULL);
         else
             terms[0] = NAME(sum_total)(&sum), excesses[0] = NAME(sum_total)(&excess);
-        for (ptrdiff_t k = 0; k < (d->across ? LANES : 1); k++) {
+        for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? LANES : 1); k++) {
             const double e = excesses[k], divergence = terms[k] - 0.5 * e * e;
             loss[p + k] = divergence < 0 ? 0 : divergence;
             low[p + k] -= (T)e;
@@ -130,12 +136,12 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
 static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low,
                                         const T *factor)
 {
-    const ptrdiff_t count = d->across ? d->classes : (d->classes + LANES - 1) / LANES,
-                    stride = d->across ? d->step : LANES;
-    for (ptrdiff_t p = 0; p < d->n; p += d->across ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->across);
-        const ptrdiff_t first = d->across ? p : p * d->step;
-        const V scale = d->across ? v_load(factor + p) : NAME(set)(factor[p]);
+    const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = d->lanes_are_positions ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
+        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
+        const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]);
         for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
             const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
                                                     v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
@@ -145,18 +151,18 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
 }
 
 /* Statistics of what lies in scratch. */
-static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *guess, NAME(stats) *s)
+static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, NAME(stats) *s)
 {
     const NAME(tile) tile = {.x = x,
                              .exps = exps,
                              .x_step = d->step,
                              .exps_step = d->step,
                              .n = d->n,
-                             .rows = !d->across,
-                             .across = d->across,
+                             .rows = !d->lanes_are_positions,
+                             .lanes_are_positions = d->lanes_are_positions,
                              .kept = 1,
-                             .blocks = !d->across && d->step > EXPS_ELEMENTS,
-                             .guess = guess};
+                             .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
+                             .scale_exponent = scale_exponent};
     NAME(statistics)(&tile, d->classes, s);
 }
 /* Divide by the temperature; multiplying is exact for powers of two. */
@@ -177,53 +183,57 @@ ALWAYS_INLINE void NAME(cool)(T *x, ptrdiff_t size, T temperature)
 /* The logits of one of both, divided. */
 ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
 {
-    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->across);
-    for (ptrdiff_t k = 0; k < (d->across ? d->classes : d->n); k++)
-        NAME(cool)(to + k * d->step, d->across ? d->step : d->classes, temperature);
+    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->lanes_are_positions);
+    for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? d->classes : d->n); k++)
+        NAME(cool)(to + k * d->step, d->lanes_are_positions ? d->step : d->classes, temperature);
 }
 
 /* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
 static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_distillation_args *a = (const xent_distillation_args *)args;
-    const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count), classes = all->classes;
-    const int rows = all->inner == 1;
-    T *memory = (T *)scratch, low[TILE], factor[TILE], guess = FIRST_GUESS;
+    const xent_positions *positions = &a->positions;
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
+                    classes = positions->classes;
+    const int rows = positions->inner == 1;
+    T *memory = (T *)scratch, low[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
-                     .teacher = memory + all->room,
-                     .student_exps = memory + 2 * all->room,
-                     .teacher_exps = memory + 3 * all->room,
+                     .teacher = memory + positions->room,
+                     .student_exps = memory + 2 * positions->room,
+                     .teacher_exps = memory + 3 * positions->room,
                      .classes = classes,
-                     .across = !rows || classes <= SHORT_ROW};
+                     .lanes_are_positions = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
     sum_f64 losses = {{0}, {0}};
-    const ptrdiff_t row = NAME(padded_row)(classes), room = rows && d.across ? TURN_ELEMENTS : all->room;
-    const ptrdiff_t most = xent_min(TILE, d.across ? room / classes / LANES * LANES : room / row);
+    const ptrdiff_t row = NAME(padded_row)(classes),
+                    room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
+    const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LANES * LANES : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
-        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
-                        o = p / all->inner / all->middle_count;
-#define STEP(operand) (rows ? all->operand.middle_stride : all->operand.stride)
-        d.n = xent_min(xent_min(most, end - p), rows ? all->middle_count - m : all->inner - i);
-        d.step = d.across ? (d.n + LANES - 1) / LANES * LANES : row;
-        KERNEL(gather_pair)(&d, KERNEL(at)(&all->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
-        KERNEL(gather_pair)(&d, KERNEL(at)(&all->target, o, m, i), STEP(target), rows, d.teacher, (T)a->temperature);
-        NAME(pair_statistics)(&d, d.student, d.student_exps, &guess, &student);
-        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &guess, &teacher);
+        const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                        o = p / positions->inner / positions->middle_count;
+#define STEP(operand) (rows ? positions->operand.middle_stride : positions->operand.stride)
+        d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
+        d.step = d.lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher,
+                            (T)a->temperature);
+        NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
+        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
-        if (!all->out.data) continue;
+        if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
-        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&all->out, o, m, i), STEP(out), rows, d.n, classes, d.across);
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i), STEP(out), rows, d.n, classes,
+                        d.lanes_are_positions);
 #undef STEP
     }
-    if (all->partial) all->partial[chunk] = sum_total_f64(&losses);
+    if (positions->partial) positions->partial[chunk] = sum_total_f64(&losses);
 }
 
 #endif

@@ -1,16 +1,20 @@
-/* label_losses.h: losses of labels, which look at one class of each position. With v the number of class y and w the weight of the label:
+/* label_losses.h: losses of labels, which look at one class of each position. With v the number of class y and w the
+ * weight of the label:
  *
  *   NLL             loss = -w v            d/dv = -w                               v a log-probability
  *   cross-entropy   loss = -log v          d/dv = -1 / v                           v a probability
  *
- * where `clip` bounds v to [clip, 1] if it is not 0; beyond that the derivative is 0. The gradient is 0 in all other classes, and an ignored
- * position has loss and gradient 0.
+ * where `clip` bounds v to [clip, 1] if it is not 0; beyond that the derivative is 0. The gradient is 0 in all other
+ * classes, and an ignored position has loss and gradient 0.
  *
- * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is read before any of it
- * is written: the gradient may take the place of x.
+ * Design: one scalar loop, as there is nothing to do for most numbers. All that is needed of a tile of positions is
+ * read before any of it is written: the gradient may take the place of x.
  */
 #include "begin.h"
-#include "cross_entropy.h"
+#include "simd/stored.h"
+#include "softmax/labels.h"
+#include "softmax/tile.h"
+#include "table.h"
 
 #ifndef XENT_LABEL_LOSSES_H
 #define XENT_LABEL_LOSSES_H
@@ -36,8 +40,8 @@ ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double
                         .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
 }
 
-/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an odd number, which is on
- * neither of two numbers of 16 bits, nor in the middle between them. */
+/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an
+ * odd number, which is on neither of two numbers of 16 bits, nor in the middle between them. */
 ALWAYS_INLINE float rounded_to_odd(double v)
 {
     float f = (float)v;
@@ -76,7 +80,7 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
 }
 
 /* The gradient at n positions: rows or columns of zeros, but for the entries. */
-static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_t step, ptrdiff_t n,
+static void KERNEL(put_label_gradient)(const xent_positions *positions, S *out, ptrdiff_t step, ptrdiff_t n,
                                        const label_tile *t)
 {
 #ifdef STORED_AS_16
@@ -84,36 +88,38 @@ static void KERNEL(put_label_gradient)(const xent_positions *a, S *out, ptrdiff_
 #else
 #define NARROWED(v) ((T)(v))
 #endif
-    const ptrdiff_t lines = a->inner > 1 ? a->classes : n, apart = a->inner > 1 ? a->out.stride : step;
+    const ptrdiff_t lines = positions->inner > 1 ? positions->classes : n,
+                    apart = positions->inner > 1 ? positions->out.stride : step;
     for (ptrdiff_t j = 0; j < lines; j++)
-        memset(out + j * apart, 0, (size_t)(a->inner > 1 ? n : a->classes) * sizeof(S));
+        memset(out + j * apart, 0, (size_t)(positions->inner > 1 ? n : positions->classes) * sizeof(S));
     for (ptrdiff_t k = 0; k < n; k++)
-        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * a->out.stride, NARROWED(t->entry[k]));
+        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * positions->out.stride, NARROWED(t->entry[k]));
 #undef NARROWED
 }
 
 static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_label_losses_args *a = (const xent_label_losses_args *)args;
-    const xent_positions *all = &a->positions;
-    const ptrdiff_t begin = chunk * all->chunk, end = xent_min(begin + all->chunk, all->count);
-    const int columns = all->inner > 1;
+    const xent_positions *positions = &a->positions;
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
+    const int columns = positions->inner > 1;
     double sum = 0, error = 0;
     label_tile t;
     (void)scratch;
     for (ptrdiff_t p = begin, n; p < end; p += n) {
-        const ptrdiff_t i = p % all->inner, m = p / all->inner % all->middle_count,
-                        o = p / all->inner / all->middle_count;
-        n = xent_min(xent_min(TILE, end - p), columns ? all->inner - i : all->middle_count - m);
-        KERNEL(read_label_tile)(a, KERNEL(at)(&all->x, o, m, i), columns ? 1 : all->x.middle_stride, p, n, &t);
+        const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                        o = p / positions->inner / positions->middle_count;
+        n = xent_min(xent_min(TILE, end - p), columns ? positions->inner - i : positions->middle_count - m);
+        KERNEL(read_label_tile)(a, KERNEL(at)(&positions->x, o, m, i), columns ? 1 : positions->x.middle_stride, p, n,
+                                &t);
         for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&sum, &error, t.loss[k]);
         for (ptrdiff_t k = 0; k < n; k++) t.loss[k] /= a->loss.unit;
         KERNEL(put_per_position)(&a->losses, t.loss, p, n);
-        if (all->out.data)
-            KERNEL(put_label_gradient)(all, KERNEL(at)(&all->out, o, m, i), columns ? 1 : all->out.middle_stride, n,
-                                       &t);
+        if (positions->out.data)
+            KERNEL(put_label_gradient)(positions, KERNEL(at)(&positions->out, o, m, i),
+                                       columns ? 1 : positions->out.middle_stride, n, &t);
     }
-    if (all->partial) all->partial[chunk] = isfinite(sum) ? sum + error : sum;
+    if (positions->partial) positions->partial[chunk] = isfinite(sum) ? sum + error : sum;
 }
 
 #endif

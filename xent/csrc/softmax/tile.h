@@ -1,38 +1,41 @@
-/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most TILE. The
- * classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
+/* tile.h: how positions come to the kernels of the softmax family. A chunk of positions is cut into tiles of at most
+ * TILE. The classes of a position are neighbours in memory (rows) or the positions are (columns), and a kernel works
  *
- *   along the rows         a vector of classes at a time
- *   across the positions   a vector of them at a time, over the classes: columns, and rows so short that they would waste most of each
- *                          vector, which are turned around in registers
+ *   lanes are classes     along the rows
+ *   lanes are positions   over the classes, class by class: columns, and rows so short that they would waste most of
+ *                         each vector, which are transposed in registers
  *
- * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack first: there they are
- * columns of the type computed with. Logits that are transformed go through one too (transform.h). cut.h decides.
+ * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack
+ * first: there they are columns of the type computed with. Logits that are transformed go through one too
+ * (transform.h). cut.h decides.
  *
- * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch memory, in the L2
- * cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they are computed again. Where a kernel
- * looks at the logits once more and vectors go across the positions, the tile keeps these beside the exponentials.
+ * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
+ * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they
+ * are computed again. Where a kernel looks at the logits once more and lanes are positions, the tile keeps these beside
+ * the exponentials.
  *
- * Included once per stored type S (begin.h), which may be narrower than the type T that is computed with: load() and store()
- * convert.
+ * The stored type S may be narrower than the type T that is computed with (begin.h): load() and store() convert.
  */
 #include "begin.h"
 #include "simd/stored.h"
-#include "position.h"
+#include "softmax/stats.h"
 #include "table.h"
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 
 #ifndef XENT_TILE_H
 #define XENT_TILE_H
 
 /* The sizes of tile_sizes.h, in numbers. */
 #define PACK_ELEMENTS (PACK_BYTES / (ptrdiff_t)sizeof(T))
-#define TURN_ELEMENTS (TURN_BYTES / (ptrdiff_t)sizeof(T))
+#define TRANSPOSED_ELEMENTS (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
-/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first experiment. */
+/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
+ * experiment. */
 #define BLOCK 2048
-/* Classes of a row up to which vectors go across: from about a dozen vectors on, to work along it is as fast. All must fit. */
-#define SHORT_ROW xent_min(12 * LANES, TURN_ELEMENTS / LINE_COLUMNS)
+/* Classes of a row up to which lanes are positions: from about a dozen vectors on, to work along it is as fast. All
+ * must fit. */
+#define SHORT_ROW xent_min(12 * LANES, TRANSPOSED_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
 /* The room of a row whose exponentials are added up. */
@@ -48,22 +51,23 @@ typedef struct {
         const S *target, *grad_in; /* as in xent_positions */
     };
     S *out, *hess;
-    T *exps; /* room for e_c (position.h) */
-    ptrdiff_t x_step, target_step, out_step,
-        hess_step; /* rows: from position to position; columns: from class to class */
-    ptrdiff_t exps_step;
-    ptrdiff_t first, n; /* the positions [first, first + n) */
-    int rows, across;   /* how the logits lie, and whether vectors go across the positions: columns or turned rows */
-    int kept, blocks;   /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *guess;           /* of the reference of the exponentials; it goes from tile to tile */
-    T *logits;          /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
-    /* Of transformed logits, which are distances by now, with their exponentials made (transform.h), or NULL: the largest of each
-     * position, and what was taken from them. */
-    const T *top;
+    T *exps; /* room for e_c (stats.h) */
+    /* Rows: from position to position; columns: from class to class. */
+    ptrdiff_t x_step, target_step, out_step, hess_step, exps_step;
+    ptrdiff_t first, n;      /* the positions [first, first + n) */
+    int rows;                /* how the logits lie */
+    int lanes_are_positions; /* of columns and transposed rows */
+    int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
+    T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
+    /* The largest of each position, and what was taken from them, where logits are transformed (transform.h): they are
+     * distances by now, and have their exponentials. Else NULL. */
+    const T *max_logit;
     const double *moved;
 } KERNEL(tile);
-/* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their address is that of the
- * arguments, to which it casts them. `losses` collects the sums of a chunk. */
+
+/* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
+ * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, sum_f64 *losses);
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
@@ -77,7 +81,7 @@ static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptr
                               ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[TURN_ELEMENTS + LANES];
+    T wide[TRANSPOSED_ELEMENTS + LANES];
     const V zero = {0};
     const int gapless = row_step == classes; /* then all rows are as good as one */
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
@@ -93,7 +97,7 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
                                 ptrdiff_t classes)
 {
 #ifdef STORED_AS_16
-    T wide[TURN_ELEMENTS + LANES];
+    T wide[TRANSPOSED_ELEMENTS + LANES];
     const int gapless = row_step == classes;
     NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
@@ -104,7 +108,8 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
 #endif
 }
 
-/* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache hold few of. */
+/* Columns into the scratch, and back: their steps in memory are often large powers of two, which the sets of a cache
+ * hold few of. */
 static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
                                  ptrdiff_t classes)
 {
@@ -122,12 +127,12 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
             KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
 }
 
-/* Rows or columns into a scratch, to columns if vectors go across the positions; and back. */
+/* Rows or columns into a scratch, to columns if lanes are positions; and back. */
 static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions,
-                           ptrdiff_t classes, int across)
+                           ptrdiff_t classes, int lanes_are_positions)
 {
     const V zero = {0};
-    if (across) {
+    if (lanes_are_positions) {
         (rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, x_step, to, step, positions, classes);
         return;
     }
@@ -137,9 +142,9 @@ static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdif
 }
 
 static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions,
-                            ptrdiff_t classes, int across)
+                            ptrdiff_t classes, int lanes_are_positions)
 {
-    if (across) {
+    if (lanes_are_positions) {
         (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, out_step, positions, classes);
         return;
     }
@@ -151,15 +156,15 @@ static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out
 /* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. */
 ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += 64 / (int)sizeof(S)) __builtin_prefetch(p + i);
+    for (ptrdiff_t i = 0; i < n; i += CACHE_LINE / (int)sizeof(S)) __builtin_prefetch(p + i);
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
-static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, sum_f64 *losses,
+static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses,
                                 NAME(tile_function) function)
 {
-    _Alignas(64) T x[PACK_ELEMENTS];
-    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(a);
+    _Alignas(CACHE_LINE) T x[PACK_ELEMENTS];
+    const ptrdiff_t step = (t->n + LANES - 1) / LANES * LANES, share = PACK_ELEMENTS / xent_packed_arrays(positions);
     T *target = t->target ? x + share : NULL, *hess = t->hess ? x + PACK_ELEMENTS - share : NULL;
     const NAME(tile) packed = {.x = x,
                                .target = target,
@@ -173,19 +178,19 @@ static void KERNEL(packed_tile)(const xent_positions *a, const KERNEL(tile) *t, 
                                .exps_step = step,
                                .first = t->first,
                                .n = t->n,
-                               .across = 1,
+                               .lanes_are_positions = 1,
                                .kept = 1,
-                               .guess = t->guess};
-    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, a->classes, 1);
-    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, a->classes, 1);
+                               .scale_exponent = t->scale_exponent};
+    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, positions->classes, 1);
+    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, positions->classes, 1);
     if (t->rows) {
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
-    function(a, &packed, losses);
-    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, a->classes, 1);
-    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, a->classes, 1);
+    function(positions, &packed, losses);
+    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
+    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
 }
 
 #endif

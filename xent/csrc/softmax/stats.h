@@ -1,5 +1,5 @@
-/* position.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities, logarithm
- * and target terms. For the real types.
+/* stats.h: what is known of a position after one look at its logits, and the arithmetic from there to probabilities,
+ * logarithm and target terms. For the real types.
  *
  * With m the largest logit and R = sum of exp(x_c - m) over all classes but ONE that attains m:
  *
@@ -8,25 +8,26 @@
  *   -log p_y       = (m - x_y) + log1p(R)          both terms >= 0: nothing cancels, whatever the label
  *   p_y - 1        = -R / (1 + R)  where x_y = m;  else p_y - 1 with p_y <= 1/2: nothing cancels
  *
- * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials themselves
- * are e_c = e^(x_c - shift) 2^-reference: the shift is 0 (or, for huge logits, m, whose subtraction is exact), and powers of two
- * are exact, so no rounding enters the argument of an exponential. With e_m that of the largest logit:
+ * so the accuracy of confident predictions needs no knowledge of the label while the row is read. The exponentials
+ * themselves are e_c = e^(x_c - shift) 2^-scale_exponent: the shift is 0 (or, for huge logits, m, whose subtraction is
+ * exact), and powers of two are exact, so no rounding enters the argument of an exponential. With e_m that of the
+ * largest logit:
  *
  *   R = sum of the other e_c / e_m,     p_c = e_c / (e_m + sum of the others)
  */
 #include "begin.h"
-#include "tile_sizes.h"
+#include "softmax/tile_sizes.h"
 #include "simd/exp.h"
 #include "simd/log.h"
 #include "simd/sums.h"
 
-#if !defined(XENT_POSITION_H) && !defined(STORED_AS_16)
-#define XENT_POSITION_H
+#if !defined(XENT_STATS_H) && !defined(STORED_AS_16)
+#define XENT_STATS_H
 
 typedef struct {
-    T top[TILE]; /* m */
+    T max_logit[TILE]; /* m */
     T shift[TILE];
-    T reference[TILE];
+    T scale_exponent[TILE];
     T peak[TILE];          /* e_m; 1 where m is infinite */
     double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
     double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
@@ -39,44 +40,44 @@ typedef struct {
     T log_low[TILE];
 } NAME(stats);
 
-/* A reference is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to matter even in
- * subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double: 2^-(1022 + 256) < 2^-1074),
- * and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first guess is the middle, for logits of
- * 22 at most, up or down (double: 177). */
+/* A scale exponent is good where the exponent of the largest logit lies HEADROOM to RAISE above it: terms too small to
+ * matter even in subnormal results vanish and all others are normal numbers (float: 2^-(126 + 40) < 2^-149; double:
+ * 2^-(1022 + 256) < 2^-1074), and sums are finite (GROUP numbers are added as floats: 2^(104 + 3) < 2^128). The first
+ * one is the middle, for logits of 22 at most, up or down (double: 177). */
 #define HEADROOM BY_TYPE(40, 256)
 #define RAISE BY_TYPE(104, 768)
-#define FAINT BY_TYPE(0x1p-126, 0x1p-1022) /* see make_affine in softmax.h */
-#define FIRST_GUESS (-(HEADROOM + RAISE) / 2)
-static const T NAME(first_guess) = FIRST_GUESS;
+#define FIRST_SCALE_EXPONENT (-(HEADROOM + RAISE) / 2)
+static const T NAME(first_scale_exponent) = FIRST_SCALE_EXPONENT;
 
-/* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and the
- * subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
+/* Beyond this |m|, logits are taken relative to m: any logit that still counts is then within a factor of two of m, and
+ * the subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #define LIMIT BY_TYPE(256.0, 1600.0)
 
-/* Of each vector and the largest so far in its lanes, the larger stays outside and the smaller ("loser") is added, so that in the
- * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that of their
- * logits, or they are equal up to rounding, and either may stay. GROUP vectors are added pairwise before they reach the wide sum. */
-ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
+/* Add up exponentials. Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is
+ * added, so that in the end all but one have been, and none ever needs to be taken out of a sum again. The order of two
+ * exponentials is that of their logits, or they are equal up to rounding, and either may stay. GROUP vectors are added
+ * pairwise before they reach the wide sum. */
+ALWAYS_INLINE void NAME(add_all_but_max)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
 {
-    V top = *largest; /* a NaN goes into the sum, never into the largest */
+    V max = *largest; /* a NaN goes into the sum, never into the largest */
     ptrdiff_t k = 0;
     for (; k + GROUP <= count; k += GROUP) {
-        V loser[GROUP];
+        V smaller[GROUP];
         for (int i = 0; i < GROUP; i++) {
             const V e = v_load(exps + (k + i) * step);
-            loser[i] = v_min(top, e);
-            top = v_max(e, top);
+            smaller[i] = v_min(max, e);
+            max = v_max(e, max);
         }
         for (int half = GROUP / 2; half > 0; half /= 2)
-            for (int i = 0; i < half; i++) loser[i] = loser[i] + loser[i + half];
-        NAME(sum_add)(sum, loser[0]);
+            for (int i = 0; i < half; i++) smaller[i] = smaller[i] + smaller[i + half];
+        NAME(sum_add)(sum, smaller[0]);
     }
     for (; k < count; k++) {
         const V e = v_load(exps + k * step);
-        NAME(sum_add)(sum, v_min(top, e));
-        top = v_max(e, top);
+        NAME(sum_add)(sum, v_min(max, e));
+        max = v_max(e, max);
     }
-    *largest = top;
+    *largest = max;
 }
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
@@ -110,11 +111,11 @@ ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf6
 static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
 {
     for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
-        s->top[p] = s->shift[p] = s->reference[p] = 0, s->peak[p] = 1;
+        s->max_logit[p] = s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
         s->rest[p] = s->rest_low[p] = 0;
     }
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V m = v_load(s->top + i), peak = v_load(s->peak + i);
+        const V m = v_load(s->max_logit + i), peak = v_load(s->peak + i);
 #if XENT_REAL == 32
         const ptrdiff_t half = LANES / 2;
         vf64 a, a_low, a_complement, b, b_low, b_complement;
@@ -138,7 +139,7 @@ static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
 /* m + log1p(R), rounded once. */
 ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
 {
-    const V m = v_load(s->top + i), log_total = v_load(s->log_total + i), sum = m + log_total;
+    const V m = v_load(s->max_logit + i), log_total = v_load(s->log_total + i), sum = m + log_total;
     const V low = NAME(sum_error)(m, log_total, sum) + v_load(s->log_low + i);
     return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(sum)), sum + low, sum);
 }
@@ -153,7 +154,7 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
 {
     const V zero = {0}, infinity = NAME(set)((T)INFINITY);
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const V m = v_load(s->top + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
+        const V m = v_load(s->max_logit + i), x = v_load(x_y + i), log_total = v_load(s->log_total + i);
         const V gap = m - x, loss = gap + log_total;
         const V low =
             NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));

@@ -1,0 +1,80 @@
+"""C code of the tests, compiled as the kernels are: with the flags of setup.py, per instruction set."""
+
+import ctypes
+import mmap
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import numpy as np
+import pytest
+from helpers import ROOT
+
+import xent
+
+CSRC = ROOT / "xent" / "csrc"
+USABLE = xent.show_config(mode="dicts")["isa_usable"]
+
+
+def _compile(output, isa, sources, options):
+    """Compile for an instruction set, or for all (None); skip where there is no C compiler."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from setup import FLAGS, INCLUDE, ISAS
+    finally:
+        sys.path.remove(str(ROOT))
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"no C compiler: {compiler[0]} is not there")
+    flags = [*FLAGS, *(ISAS[isa] if isa else []), *options, "-fPIC"]
+    include = [f"-I{ROOT / folder}" for folder in INCLUDE]
+    command = [*compiler, *include, *flags, "-o", output, *sources]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def compile_object(folder, source, *options):
+    """Return the object file of a source that is compiled once for all instruction sets."""
+    return _compile(folder / f"{source.parent.name}_{source.stem}.o", None, ["-c", source], options)
+
+
+def compile_library(folder, isa, sources, *options):
+    """Return sources and object files as a library for an instruction set."""
+    output = folder / f"{isa}.so"
+    return ctypes.CDLL(str(_compile(output, isa, ["-shared", *sources, "-lm"], options)))
+
+
+def call(function, *arguments):
+    """Return what a C function of pointers (arrays) and ptrdiff_t returns."""
+    function.restype = ctypes.c_ssize_t
+    return function(
+        *(
+            ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else ctypes.c_ssize_t(a)
+            for a in arguments
+        )
+    )
+
+
+class Edge:
+    """Memory that ends at a page which nobody may touch."""
+
+    def __init__(self, size):
+        self.size = size
+        self.bytes = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), np.uint8)
+        self.end = self.bytes.ctypes.data + size
+        self.protect(0)
+
+    def protect(self, rights):
+        assert (
+            ctypes.CDLL(None).mprotect(ctypes.c_void_p(self.end), ctypes.c_size_t(mmap.PAGESIZE), rights) == 0
+        )
+
+    def last(self, values):
+        """A copy of the values that ends where the memory does."""
+        place = self.bytes[self.size - values.nbytes : self.size].view(values.dtype).reshape(values.shape)
+        place[...] = values
+        return place

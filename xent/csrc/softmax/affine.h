@@ -1,0 +1,220 @@
+/* affine.h: the results of a tile that are affine in its probabilities, a p_c - b u_c, with coefficients per position.
+ * softmax is a = 1, b = 0; the gradient of every cross-entropy is another choice of coefficients.
+ *
+ * p_c underflows gradually and must be rounded once: e_c is a normal number wherever the result is not 0, and so is its
+ * coefficient a * unit * inverse, unless it is faint: below TINY. Then a power of two of it is given to `lift`: a
+ * result that is not 0 has e_c > 2^-150 / coefficient, so that e_c * lift > 2^-150 / sqrt(TINY) is a normal number too
+ * (double: 2^-1075).
+ */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+
+#ifndef XENT_AFFINE_H
+#define XENT_AFFINE_H
+
+typedef struct {
+    T coefficient[TILE], lift[TILE];
+    T dense[TILE]; /* b: factor of the dense target u_c = w_c (mix t_c + base) */
+    int plain;     /* whether every lift is 1 and no coefficient 0, which makes a result 0 even of NaN */
+} KERNEL(affine);
+
+static T KERNEL(split_faint)(double factor, double unit, T *lift)
+{
+    int exponent; /* of the product, which may be out of the range of a double */
+    const double mantissa = frexp(factor, &exponent);
+    exponent += ilogb(unit);
+    const int power = (int)xent_min(ilogb(TINY) / 2 - exponent, EXPONENT_BIAS - 1);
+    *lift = (T)ldexp(1.0, -power);
+    return (T)ldexp(mantissa, exponent + power);
+}
+
+/* From the factors a of p_c, and b (NULL: none). */
+static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const double *a, const double *b, ptrdiff_t n)
+{
+    int faint = 0;
+    for (ptrdiff_t p = 0; p < n; p++) {
+        const double coefficient = (a ? a[p] : 1.0) * s->inverse[p] * s->unit[p];
+        f->coefficient[p] = (T)coefficient, f->lift[p] = 1, f->dense[p] = b ? (T)b[p] : 0;
+        faint |= !(fabs(coefficient) >= TINY);
+    }
+    for (ptrdiff_t p = 0; faint && p < n; p++) {
+        const double factor = (a ? a[p] : 1.0) * s->inverse[p];
+        if (factor != 0 && fabs(factor * s->unit[p]) < TINY)
+            f->coefficient[p] = KERNEL(split_faint)(factor, s->unit[p], &f->lift[p]);
+    }
+    for (ptrdiff_t p = n; p % LANES; p++) f->coefficient[p] = f->lift[p] = f->dense[p] = 0;
+    f->plain = !faint;
+}
+
+/* The dense target of one class, at one position or a vector of them. */
+typedef struct {
+    const T *weight; /* per class or NULL */
+    V mix, base;
+} KERNEL(dense_target);
+
+ALWAYS_INLINE V KERNEL(target_value)(const KERNEL(dense_target) *d, V weight, V t)
+{
+    return weight * v_fma(d->mix, t, d->base);
+}
+
+ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_dense *d)
+{
+    return (KERNEL(dense_target)){
+        .weight = (const T *)d->weight, .mix = NAME(set)((T)d->mix), .base = NAME(set)((T)d->base)};
+}
+
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Whether the dense target is the same for all classes and positions, `base`. */
+static int uniform(const xent_dense *d) { return d->mix == 0 && !d->weight; }
+static const xent_dense no_target = {.weight = NULL};
+#endif
+
+/* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were
+ * kept, and the coefficients are plain. Constants at every call: what is not needed costs nothing. */
+typedef struct {
+    int dense, kept, plain;
+} KERNEL(variant);
+#define UNIFORM 2
+
+/* Numbers of one row. */
+typedef struct {
+    const S *x, *target;
+    const T *exps;
+    S *out;
+    V coefficient, lift, b, shift;
+    NAME(scale) scale;
+    KERNEL(dense_target) dense;
+} KERNEL(row);
+
+/* n classes from c on, at most a vector. */
+ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n, KERNEL(variant) variant)
+{
+    const V zero = {0}, one = NAME(set)(1);
+    const V e =
+        variant.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
+    const V v = (variant.plain ? e : e * r->lift) * r->coefficient;
+    if (!variant.dense) return v;
+    if (variant.dense == UNIFORM) return v - r->b * r->dense.base;
+    const V weight = r->dense.weight ? NAME(load)(r->dense.weight + c, n, zero) : one;
+    return v - r->b * KERNEL(target_value)(&r->dense, weight, r->target ? KERNEL(load)(r->target + c, n, zero) : zero);
+}
+
+ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(variant) variant)
+{
+    ptrdiff_t c = 0;
+    for (; c + LANES <= classes; c += LANES) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, LANES, variant), LANES);
+    if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, variant), classes - c);
+}
+
+ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                    const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+{
+    KERNEL(row) r;
+    r.dense = KERNEL(dense_target_of)(dense);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        r.x = t->x + p * t->x_step, r.target = t->target ? t->target + p * t->target_step : NULL,
+        r.out = t->out + p * t->out_step;
+        r.exps = t->exps + p * t->exps_step;
+        r.coefficient = NAME(set)(f->coefficient[p]), r.lift = NAME(set)(f->lift[p]), r.b = NAME(set)(f->dense[p]);
+        r.shift = NAME(set)(s->shift[p]), r.scale = NAME(scale_of)(NAME(set)(s->scale_exponent[p]));
+        if (f->coefficient[p] == 0 && f->dense[p] == 0)
+            memset(r.out, 0, (size_t)classes * sizeof(S));
+        else
+            KERNEL(row_map)(&r, classes, variant);
+    }
+}
+
+/* What the results of a tile whose lanes are positions are made of. */
+typedef struct {
+    const KERNEL(tile) *t;
+    const KERNEL(affine) *f;
+    const NAME(stats) *s;
+    KERNEL(dense_target) dense;
+} KERNEL(ingredients);
+
+/* Class c of at most n positions from p on. Where the coefficient is 0 the result is, even of NaN. */
+ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n,
+                                           KERNEL(variant) variant)
+{
+    const KERNEL(tile) *t = m->t;
+    const V zero = {0}, one = NAME(set)(1), coefficient = v_load(m->f->coefficient + p);
+    V e;
+    if (variant.kept)
+        e = v_load(t->exps + p + c * t->exps_step);
+    else
+        e = NAME(exp_scaled)(KERNEL(load)(t->x + p + c * t->x_step, n, zero) - v_load(m->s->shift + p),
+                             NAME(scale_of)(v_load(m->s->scale_exponent + p)));
+    const V v = variant.plain ? e * coefficient
+                              : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
+    if (!variant.dense) return v;
+    if (variant.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
+    const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
+    const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
+    return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
+}
+
+/* Into columns: class by class, which streams through memory. */
+ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                       const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+{
+    const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        S *out = t->out + c * t->out_step;
+        ptrdiff_t p = 0;
+        for (; p + LANES <= t->n; p += LANES)
+            KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), LANES);
+        if (p < t->n) KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, t->n - p, variant), t->n - p);
+    }
+}
+
+/* Into rows: the classes of a vector of positions are transposed in registers. */
+ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
+                                          const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+{
+    const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    ptrdiff_t p = 0;
+    for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+            const ptrdiff_t first = xent_min(c, classes - PIECE);
+            V v[PIECE];
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(value_of_positions)(&m, p, first + k, LANES, variant);
+            KERNEL(store_transposed)(t->out + p * t->out_step + first, t->out_step, v);
+        }
+    }
+    for (; p < t->n; p += LANES) {
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V v = KERNEL(value_of_positions)(&m, p, c, LANES, variant);
+            for (ptrdiff_t k = p; k < xent_min(t->n, p + LANES); k++)
+                KERNEL(put)(t->out + k * t->out_step + c, v[k - p]);
+        }
+    }
+}
+
+/* `given` is the dense target, or NULL. */
+static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positions, const xent_dense *given,
+                            const KERNEL(affine) *f, const NAME(stats) *s)
+{
+    const int dense = given != NULL;
+    if (!dense) given = &no_target;
+#define VARIANT(map, ...) KERNEL(map)(t, positions->classes, given, f, s, (KERNEL(variant)){__VA_ARGS__})
+    if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
+        f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
+    else if (t->kept && dense && f->plain && uniform(given))
+        t->lanes_are_positions ? VARIANT(columns_map, UNIFORM, 1, 1) : VARIANT(rows_map, UNIFORM, 1, 1);
+    else if (t->lanes_are_positions && t->kept)
+        dense      ? VARIANT(columns_map, 1, 1, 0)
+        : f->plain ? VARIANT(columns_map, 0, 1, 1)
+                   : VARIANT(columns_map, 0, 1, 0);
+    else if (t->lanes_are_positions)
+        dense ? VARIANT(columns_map, 1, 0, 0) : VARIANT(columns_map, 0, 0, 0);
+    else if (t->kept)
+        dense ? VARIANT(rows_map, 1, 1, 0) : f->plain ? VARIANT(rows_map, 0, 1, 1) : VARIANT(rows_map, 0, 1, 0);
+    else
+        dense ? VARIANT(rows_map, 1, 0, 0) : VARIANT(rows_map, 0, 0, 0);
+#undef VARIANT
+}
+
+#endif

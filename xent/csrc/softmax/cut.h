@@ -1,0 +1,139 @@
+/* cut.h: how a chunk of positions is cut into tiles (tile.h), the loop over them, and kernels made of that. */
+#include "begin.h"
+#include "softmax/tile.h"
+#include "softmax/transform.h"
+
+#ifndef XENT_CUT_H
+#define XENT_CUT_H
+
+/* How the positions of a chunk are cut into tiles. */
+typedef struct {
+    ptrdiff_t most;      /* positions in a tile */
+    ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
+    int columns, lanes_are_positions, packed, blocks;
+} KERNEL(cut);
+
+/* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
+ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
+{
+    return xent_min(TILE, elements / xent_max(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
+}
+
+/* The cut of a call with transformed logits: the arrays of a tile share the scratch of the thread. */
+static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
+{
+    const int columns = positions->inner > 1, lanes_are_positions = columns || positions->classes <= SHORT_ROW;
+    const ptrdiff_t elements =
+        xent_min(transform_elements(positions), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
+    KERNEL(cut) cut = {.columns = columns, .lanes_are_positions = lanes_are_positions};
+    cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, positions->classes)
+                                   : xent_min(TILE, elements / NAME(padded_row)(positions->classes));
+    return cut;
+}
+
+static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
+{
+    const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
+    const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
+    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
+    KERNEL(cut) cut = {.most = TILE,
+                       .columns = positions->inner > 1,
+                       .lanes_are_positions = positions->inner > 1 || classes <= SHORT_ROW};
+    if (cut.columns) {
+        cut.packed = positions->packs && packable > 0;
+        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
+    } else if (cut.lanes_are_positions) {
+        cut.packed = positions->packs || sizeof(S) != sizeof(T);
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
+    } else {
+        const ptrdiff_t padded = NAME(padded_row)(classes);
+        cut.blocks = padded > EXPS_ELEMENTS;
+        cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
+        if (padded <= room) cut.exps_step = padded;
+    }
+    if (cut.lanes_are_positions && cut.exps_step > 0) cut.most = cut.exps_step;
+    return cut;
+}
+
+/* The tile that begins at position p and ends at or before `end`. */
+static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
+{
+    const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                    o = p / positions->inner / positions->middle_count;
+    const ptrdiff_t most = xent_min(cut->most, end - p);
+#define STEP(operand) (cut->columns ? positions->operand.stride : positions->operand.middle_stride)
+    return (KERNEL(tile)){.x = KERNEL(at)(&positions->x, o, m, i),
+                          .target = KERNEL(at)(&positions->target, o, m, i),
+                          .out = KERNEL(at)(&positions->out, o, m, i),
+                          .hess = KERNEL(at)(&positions->hess, o, m, i),
+                          .x_step = STEP(x),
+                          .target_step = STEP(target),
+                          .out_step = STEP(out),
+                          .hess_step = STEP(hess),
+                          .exps_step = cut->exps_step,
+                          .first = p,
+                          .n = xent_min(most, cut->columns ? positions->inner - i : positions->middle_count - m),
+                          .rows = !cut->columns,
+                          .lanes_are_positions = cut->lanes_are_positions,
+                          .kept = cut->exps_step != 0,
+                          .blocks = cut->blocks};
+#undef STEP
+}
+
+/* What a kernel does with a tile as it lies, and with one in a scratch. */
+typedef struct {
+    KERNEL(tile_function) plain;
+    NAME(tile_function) packed;
+} KERNEL(functions);
+
+static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                                const KERNEL(functions) *to, sum_f64 *sums)
+{
+    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
+    const KERNEL(cut) cut = KERNEL(cut_of)(positions);
+    T scale_exponent = NAME(first_scale_exponent);
+    for (ptrdiff_t p = begin; p < end;) {
+        KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
+        tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
+        if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)
+            tile.logits = tile.exps + cut.exps_step * positions->classes;
+        if (cut.packed)
+            KERNEL(packed_tile)(positions, &tile, sums, to->packed);
+        else
+            to->plain(positions, &tile, sums);
+        p += tile.n;
+    }
+}
+
+static void KERNEL(transformed_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                                      const KERNEL(functions) *to, sum_f64 *sums)
+{
+    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(positions);
+    for (ptrdiff_t p = begin; p < end;) {
+        const KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
+        KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
+        p += tile.n;
+    }
+}
+
+/* Run a kernel on the tiles of one chunk; positions->partial gets its sums. */
+static void KERNEL(for_tiles)(const xent_positions *positions, ptrdiff_t chunk, void *scratch,
+                              const KERNEL(functions) to)
+{
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
+    sum_f64 sums[XENT_MOST_SUMS];
+    for (int k = 0; k < positions->sums; k++) sums[k] = (sum_f64){{0}, {0}};
+    (positions->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(positions, begin, end, scratch, &to,
+                                                                               sums);
+    for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = sum_total_f64(sums + k);
+}
+
+/* The kernel that runs name_tile on the tiles of a chunk. */
+#define TILE_KERNEL(name)                                                                                              \
+    static void KERNEL(name)(const void *args, ptrdiff_t chunk, void *scratch)                                         \
+    {                                                                                                                  \
+        KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,                                                \
+                          (KERNEL(functions)){.plain = KERNEL(name##_tile), .packed = NAME(name##_tile)});             \
+    }
+
+#endif

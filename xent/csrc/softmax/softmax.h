@@ -1,0 +1,161 @@
+/* softmax.h: softmax, log-softmax, log-sum-exp and the vector-Jacobian products of the first two.
+ *
+ * Design: everything is two loops over the classes of a tile: the statistics of its positions (statistics.h), and
+ * results that are affine in the probabilities (affine.h) or, here, functions of one or two numbers per class and two
+ * per position.
+ */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/affine.h"
+#include "softmax/cut.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+
+#ifndef XENT_SOFTMAX_H
+#define XENT_SOFTMAX_H
+
+static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+{
+    NAME(stats) s;
+    KERNEL(affine) f;
+    (void)losses;
+    KERNEL(statistics)(t, positions->classes, &s);
+    KERNEL(make_affine)(&f, &s, NULL, NULL, t->n);
+    KERNEL(exp_map)(t, positions, NULL, &f, &s);
+}
+
+static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+{
+    NAME(stats) s;
+    T *result = (T *)((const xent_softmax_args *)positions)->result + t->first;
+    (void)losses;
+    KERNEL(statistics)(t, positions->classes, &s);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
+}
+
+/* ---- two inputs: out_c = f(x_c, g_c, numbers of the position) ---- */
+
+/* The pointwise functions: x is the logits or y, g the incoming gradient, m and q numbers of the position. */
+ALWAYS_INLINE V KERNEL(log_softmax_point)(V x, V g, V m, V q)
+{
+    (void)g;
+    return (x - m) - q;
+}
+ALWAYS_INLINE V KERNEL(softmax_backward_point)(V y, V g, V m, V q)
+{
+    (void)m;
+    return y * (g - q);
+}
+ALWAYS_INLINE V KERNEL(log_softmax_backward_point)(V y, V g, V m, V q)
+{
+    (void)m;
+    return g - NAME(exp)(y) * q;
+}
+typedef V (*KERNEL(point))(V x, V g, V m, V q);
+
+/* `point` is a constant at every call and is inlined. */
+ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
+                                     KERNEL(point) point)
+{
+    const V zero = {0};
+    const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
+    for (ptrdiff_t j = 0; j < short_axis; j++) {
+        const S *x = t->x + j * t->x_step, *g = t->grad_in ? t->grad_in + j * t->target_step : NULL;
+        S *out = t->out + j * t->out_step;
+        for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
+            const ptrdiff_t n = xent_min(LANES, long_axis - i);
+            const V vm = t->rows ? NAME(set)(m[j]) : v_load(m + i), vq = t->rows ? NAME(set)(q[j]) : v_load(q + i);
+            KERNEL(store)(out + i, point(KERNEL(load)(x + i, n, zero), g ? KERNEL(load)(g + i, n, zero) : zero, vm, vq),
+                          n);
+        }
+    }
+}
+
+/* Rows of a tile whose lanes are positions. The last piece of a row may overlap the one before: it is read before that
+ * is overwritten, if the result replaces the logits. */
+static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s)
+{
+    ptrdiff_t p = 0;
+    for (; p + LANES <= t->n && classes >= PIECE; p += LANES) {
+        const V m = v_load(s->max_logit + p), log_total = v_load(s->log_total + p);
+        const S *x = t->x + p * t->x_step;
+        S *out = t->out + p * t->out_step;
+        V v[PIECE], last[PIECE];
+        KERNEL(load_transposed)(x + classes - PIECE, t->x_step, last);
+        for (ptrdiff_t c = 0; c + PIECE < classes; c += PIECE) {
+            KERNEL(load_transposed)(x + c, t->x_step, v);
+            for (int k = 0; k < PIECE; k++) v[k] = KERNEL(log_softmax_point)(v[k], v[k], m, log_total);
+            KERNEL(store_transposed)(out + c, t->out_step, v);
+        }
+        for (int k = 0; k < PIECE; k++) last[k] = KERNEL(log_softmax_point)(last[k], last[k], m, log_total);
+        KERNEL(store_transposed)(out + classes - PIECE, t->out_step, last);
+    }
+    for (; p < t->n; p++)
+        for (ptrdiff_t c = 0; c < classes; c++)
+            KERNEL(put)(t->out + p * t->out_step + c,
+                        (KERNEL(get)(t->x + p * t->x_step + c) - s->max_logit[p]) - s->log_total[p]);
+}
+
+static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+{
+    NAME(stats) s;
+    (void)losses;
+    KERNEL(statistics)(t, positions->classes, &s);
+    if (t->lanes_are_positions && t->rows)
+        KERNEL(log_softmax_transposed)(t, positions->classes, &s);
+    else
+        KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
+}
+
+/* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */
+ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
+{
+    const V zero = {0};
+    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
+        NAME(sum) sum = {{0}, {0}};
+        const ptrdiff_t vectors = t->rows ? (classes + LANES - 1) / LANES : classes;
+        for (ptrdiff_t c = 0; c < vectors; c++) {
+            const ptrdiff_t n = t->rows ? xent_min(LANES, classes - c * LANES) : xent_min(LANES, t->n - p);
+            const V g =
+                KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
+            const V y = KERNEL(load)(t->rows ? t->x + p * t->x_step + c * LANES : t->x + p + c * t->x_step, n, zero);
+            NAME(sum_add)(&sum, times_y ? g * y : g);
+        }
+        if (t->rows) {
+            result[p] = (T)NAME(sum_total)(&sum);
+        } else {
+            double lanes[LANES];
+            NAME(sum_lanes)(&sum, lanes, NULL);
+            for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
+        }
+    }
+}
+
+/* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
+static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+{
+    T q[TILE];
+    (void)losses;
+    KERNEL(sum_over_classes)(t, positions->classes, q, 1);
+    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(softmax_backward_point));
+}
+
+/* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
+static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+{
+    T q[TILE];
+    (void)losses;
+    KERNEL(sum_over_classes)(t, positions->classes, q, 0);
+    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(log_softmax_backward_point));
+}
+
+TILE_KERNEL(softmax)
+TILE_KERNEL(log_softmax)
+TILE_KERNEL(logsumexp)
+TILE_KERNEL(softmax_backward)
+TILE_KERNEL(log_softmax_backward)
+
+#endif

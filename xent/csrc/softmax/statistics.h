@@ -1,0 +1,345 @@
+/* statistics.h: one look at the logits of a tile: the largest of each position, and its exponentials and their sum, as
+ * stats.h says. The exponentials are kept if the tile has room for them.
+ *
+ * Design: the exponentials are taken relative to a power of two that is chosen before the largest logit is known, from
+ * what was right before, so that one look at the logits does for both; where it was no good, once more. They are
+ * computed in one loop and added up in another: together they would wait for registers and for each other.
+ */
+#include "begin.h"
+#include "simd/exp.h"
+#include "simd/stored.h"
+#include "simd/sums.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+
+#ifndef XENT_STATISTICS_H
+#define XENT_STATISTICS_H
+
+/* The exponent of e^m, for m within LIMIT. */
+ALWAYS_INLINE T KERNEL(exponent)(T m)
+{
+    const T clamped = m<(T)-LIMIT ? (T)-LIMIT : m>(T) LIMIT ? (T)LIMIT : m;
+    return (clamped * LOG2_E + MAGIC) - MAGIC;
+}
+
+/* A position whose largest logit is infinite: what there is to add is 0, or NaN if there is one. */
+static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t classes, T m, NAME(stats) *s, ptrdiff_t p)
+{
+    int found = 0;
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        const T v = KERNEL(get)(x + c * step);
+        found |= v != v;
+    }
+    s->max_logit[p] = m, s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
+    s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
+}
+
+/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of GROUP vectors;
+ * returns the largest x[i] (NaN never gets in). What is read next, and where the result will be written, is fetched
+ * meanwhile. `shifted` is a constant. */
+ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale,
+                                T *exps, int shifted)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY), offset = NAME(set)(shift), zero = {0};
+    V max_logits[2] = {minus_infinity, minus_infinity};
+    ptrdiff_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        for (int k = 0; k < 2 * LANES; k += CACHE_LINE / (int)sizeof(S)) {
+            __builtin_prefetch(next + i + k);
+            __builtin_prefetch(out + i + k);
+        }
+        for (int k = 0; k < 2; k++) {
+            const V v = KERNEL(load)(x + i + k * LANES, LANES, zero);
+            max_logits[k] = v_max(v, max_logits[k]);
+            v_store(exps + i + k * LANES, NAME(exp_scaled)(shifted ? v - offset : v, scale));
+        }
+    }
+    for (; i < n; i += LANES) {
+        const V v = KERNEL(load)(x + i, n - i, minus_infinity);
+        max_logits[0] = v_max(v, max_logits[0]);
+        v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
+    }
+    for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
+    return v_reduce_max(v_max(max_logits[0], max_logits[1]));
+}
+
+/* A sum on its way through a row or down a vector of columns. */
+typedef struct {
+    NAME(sum) sum;
+    V largest;
+    T scale_exponent;
+} KERNEL(running);
+
+/* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
+ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T scale_exponent)
+{
+    const V zero = {0};
+    r->sum.a = r->sum.b = (vf64)zero;
+    r->largest = zero, r->scale_exponent = scale_exponent;
+}
+
+/* Whether a scale exponent is good for a largest logit; where others came before (`later`), only one that exceeds them
+ * matters. */
+ALWAYS_INLINE int KERNEL(is_good)(T scale_exponent, T max_logit, int later)
+{
+    return max_logit <= (scale_exponent + RAISE) * LN2 && (later || max_logit >= (scale_exponent + HEADROOM) * LN2);
+}
+ALWAYS_INLINE T KERNEL(scale_exponent_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_SCALE_EXPONENT; }
+
+/* Go on with another scale exponent. With it change the sum and the n exponentials that were kept so far, if there were
+ * any logits but -infinity (`later`): all zeros do not. */
+static void KERNEL(rescale)(KERNEL(running) *r, T scale_exponent, T *exps, ptrdiff_t n, int later)
+{
+    /* in two halves: the step may exceed the range of a double where the sum does not */
+    const int down = (int)(r->scale_exponent - scale_exponent);
+    const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
+    r->scale_exponent = scale_exponent;
+    if (!later) return;
+    r->sum.a = r->sum.a * set_f64(half) * set_f64(rest), r->sum.b = r->sum.b * set_f64(half) * set_f64(rest);
+    r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
+    for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
+}
+
+static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, T scale_exponent, T *exps)
+{
+    const NAME(scale) scale = NAME(scale_of)(NAME(set)(scale_exponent));
+    return shift == 0 ? KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 0)
+                      : KERNEL(exps_of)(x, n, next, out, shift, scale, exps, 1);
+}
+
+/* One row, in blocks (of which there may be one). */
+static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
+{
+    KERNEL(running) r;
+    const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* no result: nothing is fetched */
+    T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
+    const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
+    KERNEL(start)(&r, *t->scale_exponent);
+    for (ptrdiff_t i = 0; i < n; i += block) {
+        const ptrdiff_t size = xent_min(block, n - i);
+        T *room = exps + (t->kept ? i : 0);
+        const int later = m != (T)-INFINITY;
+        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
+        if (!isinf(max_logit) && !KERNEL(is_good)(r.scale_exponent, max_logit - shift, later)) {
+            KERNEL(rescale)(&r, KERNEL(scale_exponent_for)(max_logit - shift), exps, t->kept ? i : 0, later);
+            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
+        }
+        m = max_logit > m ? max_logit : m;
+        NAME(add_all_but_max)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
+    }
+    *t->scale_exponent = r.scale_exponent;
+    s->max_logit[p] = m, s->shift[p] = shift, s->scale_exponent[p] = r.scale_exponent;
+    s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+}
+
+static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        KERNEL(row_statistics)(t, p, classes, 0, s);
+        const T m = s->max_logit[p];
+        if (isinf(m))
+            KERNEL(infinite_position)(t->x + p * t->x_step, 1, classes, m, s, p);
+        else if (m > (T)LIMIT || m < (T)-LIMIT) /* once more, relative to m */
+            KERNEL(row_statistics)(t, p, classes, m, s);
+    }
+}
+
+/* ---- lanes are positions ---- */
+
+/* One class at n positions from p on; `fill` in the lanes after them. */
+ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
+{
+    if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
+    for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
+    return fill;
+}
+
+/* At most a vector of neighbouring positions. `keeps`: the logits too. */
+ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *max_logit, T *exps, T *logits,
+                                   int keeps)
+{
+    const V v = KERNEL(load)(x, n, NAME(set)((T)-INFINITY));
+    v_store(max_logit, v_max(v, v_load(max_logit)));
+    if (keeps) v_store(logits, v);
+    v_store(exps, NAME(exp_scaled)(v, scale));
+}
+
+/* The exponentials of a tile with one scale exponent, and the largest logits. Columns: class by class, which streams
+ * through memory. */
+ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
+                                           int keeps)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) v_store(max_logit + p, minus_infinity);
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        const S *x = t->x + c * t->x_step;
+        T *exps = t->exps + c * t->exps_step, *logits = keeps ? t->logits + c * t->exps_step : NULL;
+        ptrdiff_t p = 0;
+        for (; p + LANES <= t->n; p += LANES) {
+            __builtin_prefetch(x + t->x_step + p); /* the next class */
+            KERNEL(exps_at)(x + p, LANES, scale, max_logit + p, exps + p, logits + p, keeps);
+        }
+        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, max_logit + p, exps + p, logits + p, keeps);
+    }
+}
+
+/* Rows: transposed in registers on the way. */
+ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
+                                              int keeps)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        V max_logits = minus_infinity;
+        T *exps = t->exps + p, *logits = keeps ? t->logits + p : NULL;
+        if (t->n - p >= LANES && classes >= PIECE) {
+            const S *x = t->x + p * t->x_step;
+            for (ptrdiff_t c = 0; c < classes; c += PIECE) {
+                const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
+                V v[PIECE];
+                /* Cache lines of the next tile; and for the result. */
+                for (int line = 0; line < PIECE * LANES; line += CACHE_LINE / (int)sizeof(S)) {
+                    __builtin_prefetch(t->x + t->n * t->x_step + done + line);
+                    if (t->out) __builtin_prefetch(t->out + done + line);
+                }
+                KERNEL(load_transposed)(x + first, t->x_step, v);
+                for (int k = 0; k < PIECE; k++) {
+                    max_logits = v_max(v[k], max_logits);
+                    if (keeps) v_store(logits + (first + k) * t->exps_step, v[k]);
+                    v_store(exps + (first + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
+                }
+            }
+            v_store(max_logit + p, max_logits);
+            continue;
+        }
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V v = KERNEL(load_positions)(t, p, c, t->n - p, minus_infinity);
+            max_logits = v_max(v, max_logits);
+            if (keeps) v_store(logits + c * t->exps_step, v);
+            v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
+        }
+        v_store(max_logit + p, max_logits);
+    }
+}
+
+static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit)
+{
+    if (t->rows)
+        t->logits ? KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 1)
+                  : KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 0);
+    else
+        t->logits ? KERNEL(exps_of_columns)(t, classes, scale, max_logit, 1)
+                  : KERNEL(exps_of_columns)(t, classes, scale, max_logit, 0);
+}
+
+/* A vector of positions, each with a scale exponent of its own, for logits of all sizes; in blocks of classes where
+ * exponentials are not kept. */
+static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0}, magic = NAME(set)(MAGIC), infinity = NAME(set)((T)INFINITY), minus_infinity = zero - infinity;
+    const ptrdiff_t n = t->n - p, block = t->kept ? classes : BLOCK / LANES, step = t->kept ? t->exps_step : LANES;
+    T *exps = t->exps + (t->kept ? p : 0);
+    V m = minus_infinity;
+    for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_positions)(t, p, c, n, minus_infinity), m);
+    const VM far = m_gt(v_abs(m), NAME(set)((T)LIMIT)), spoiled = m_eq(v_abs(m), infinity);
+    const V shift = v_select(spoiled, zero, v_select(far, m, zero));
+    const V scale_exponent =
+        v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic + NAME(set)(FIRST_SCALE_EXPONENT);
+    const NAME(scale) scale = NAME(scale_of)(scale_exponent);
+    KERNEL(running) r;
+    KERNEL(start)(&r, 0);
+    for (ptrdiff_t first = 0; first < classes; first += block) {
+        const ptrdiff_t size = xent_min(block, classes - first);
+        for (ptrdiff_t c = 0; c < size; c++)
+            v_store(exps + c * step,
+                    NAME(exp_scaled)(KERNEL(load_positions)(t, p, first + c, n, minus_infinity) - shift, scale));
+        NAME(add_all_but_max)(exps, step, size, &r.sum, &r.largest);
+    }
+    v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->scale_exponent + p, scale_exponent);
+    v_store(s->peak + p, r.largest);
+    NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+    for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
+        if (isinf(s->max_logit[k]))
+            KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes,
+                                      s->max_logit[k], s, k);
+}
+
+/* The exponentials and largest logits, with the tile's scale exponent, or with a better one, which is returned. */
+static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit)
+{
+    const T scale_exponent = *t->scale_exponent;
+    const V infinity = NAME(set)((T)INFINITY);
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(scale_exponent)), max_logit);
+    V most = -infinity, fewest = infinity;
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        const V v = NAME(load)(max_logit + p, t->n - p, v_load(max_logit));
+        most = v_max(v, most), fewest = v_min(v, fewest);
+    }
+    const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
+    if (isinf(largest) || isinf(least) ||
+        (KERNEL(is_good)(scale_exponent, largest, 0) && KERNEL(is_good)(scale_exponent, least, 0)))
+        return scale_exponent;
+    const T better = KERNEL(scale_exponent_for)(largest - (largest - least) / 2);
+    if (!KERNEL(is_good)(better, largest, 0) || !KERNEL(is_good)(better, least, 0)) return scale_exponent;
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), max_logit);
+    return *t->scale_exponent = better;
+}
+
+static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0};
+    const T scale_exponent = t->kept ? KERNEL(well_scaled_exps)(t, classes, s->max_logit) : 0;
+    const V least = NAME(set)((scale_exponent + HEADROOM) * LN2), most = NAME(set)((scale_exponent + RAISE) * LN2);
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        for (ptrdiff_t k = t->n; k < p + LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
+        const V m = v_load(s->max_logit + p);
+        if (!t->kept || m_any(m_gt(least, m)) || m_any(m_gt(m, most))) {
+            KERNEL(mixed_positions)(t, p, classes, s);
+            continue;
+        }
+        KERNEL(running) r;
+        KERNEL(start)(&r, scale_exponent);
+        NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+        v_store(s->shift + p, zero), v_store(s->scale_exponent + p, NAME(set)(scale_exponent));
+        v_store(s->peak + p, r.largest);
+        NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+    }
+}
+
+/* Where the exponentials were made before (transform.h), with the first scale exponent. */
+static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    const V zero = {0}, scale_exponent = NAME(set)(FIRST_SCALE_EXPONENT);
+    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1) {
+        KERNEL(running) r;
+        KERNEL(start)(&r, FIRST_SCALE_EXPONENT);
+        if (t->lanes_are_positions) {
+            NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
+            v_store(s->max_logit + p, v_load(t->max_logit + p)), v_store(s->shift + p, zero),
+                v_store(s->scale_exponent + p, scale_exponent);
+            v_store(s->peak + p, r.largest);
+            NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+        } else {
+            NAME(add_all_but_max)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum,
+                                  &r.largest);
+            s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->scale_exponent[p] = FIRST_SCALE_EXPONENT;
+            s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+        }
+    }
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        if (isinf(s->max_logit[p]))
+            KERNEL(infinite_position)(t->x + (t->rows ? p * t->x_step : p), t->rows ? 1 : t->x_step, classes,
+                                      s->max_logit[p], s, p);
+}
+
+static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    if (t->max_logit)
+        KERNEL(made_statistics)(t, classes, s);
+    else if (t->lanes_are_positions)
+        KERNEL(positions_statistics)(t, classes, s);
+    else
+        KERNEL(rows_statistics)(t, classes, s);
+    NAME(finish)(s, t->n);
+}
+
+#endif

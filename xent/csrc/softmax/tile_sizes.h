@@ -1,0 +1,47 @@
+/* tile_sizes.h: the sizes of tiles (tile.h) and of their memory, for the plan of a call (plan.c, compiled once) and for
+ * the kernels, which cut their chunks accordingly (cut.h, compiled for each instruction set).
+ *
+ * Together with the logits and results that belong to them, the arrays of a tile stay within an L1 cache of 32 KiB, or
+ * a little beyond it; and on the smallest stacks.
+ */
+#ifndef XENT_TILE_SIZES_H
+#define XENT_TILE_SIZES_H
+
+#include "plan.h"
+
+enum {
+    TILE = 128, /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
+    GROUP = 8,  /* vectors that are added up before they reach a wide sum (stats.h) */
+    /* Positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch. */
+    LINE_COLUMNS = 16,
+    /* Numbers behind a row whose exponentials are added up: more than any instruction set needs. */
+    ROW_PADDING = GROUP * XENT_MOST_LANES,
+
+    PACK_BYTES = 32768,      /* scratch of the operands of a packed tile */
+    TRANSPOSED_BYTES = 8192, /* of it, what rows that are transposed take */
+    EXPS_BYTES = 32768,      /* exponentials of the longest row that keeps them on the stack */
+    SHARE_BYTES = 16384,     /* exponentials of several shorter rows */
+
+    /* Exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 %. */
+    MOST_EXPS_BYTES = 1 << 20,
+    FEW_ROWS = 8, /* or tiles of columns: for fewer, fresh memory costs as much as it saves */
+
+    TRANSFORMED_BYTES = 16384, /* of each array of a tile of transformed logits: together within an L1 cache */
+    PAIR_ARRAYS = 4,           /* that distillation works on: the logits and the exponentials of both models */
+    PAIR_NUMBERS = 2048        /* of each of them: all fit an L1 cache */
+};
+
+/* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
+ALWAYS_INLINE ptrdiff_t xent_packed_arrays(const xent_positions *p)
+{
+    return 1 + (p->target.data != NULL) + (p->hess.data != NULL);
+}
+
+/* Arrays of a tile of transformed logits: distances (whose place results may take), exponentials, and where there are
+ * some, targets and second derivatives. */
+ALWAYS_INLINE ptrdiff_t xent_transformed_arrays(const xent_positions *p)
+{
+    return 2 + (p->target.data != NULL) + (p->hess.data != NULL);
+}
+
+#endif
