@@ -1,6 +1,8 @@
 """C code of the tests, compiled as the kernels are: with the flags of setup.py, per instruction set."""
 
+import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import shlex
@@ -19,8 +21,32 @@ CSRC = ROOT / "xent" / "csrc"
 USABLE = xent.show_config(mode="dicts")["isa_usable"]
 
 
+def shared_folder(tmp_path_factory, name):
+    """Return a folder that the workers of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
+
+
+@contextlib.contextmanager
+def _locked(path):
+    """Let one process at a time do what is done with a path."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _compile(output, isa, sources, options):
-    """Compile for an instruction set, or for all (None); skip where there is no C compiler."""
+    """Compile for an instruction set, or for all (None), once; skip where there is no C compiler."""
+    with _locked(output):
+        if not output.exists():
+            _run_compiler(output, isa, sources, options)
+    return output
+
+
+def _run_compiler(output, isa, sources, options):
     sys.path.insert(0, str(ROOT))
     try:
         from setup import FLAGS, INCLUDE, ISAS
@@ -34,7 +60,6 @@ def _compile(output, isa, sources, options):
     command = [*compiler, *include, *flags, "-o", output, *sources]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return output
 
 
 def compile_object(folder, source, *options):

@@ -849,3 +849,48 @@ def test_too_many_threads(n):
         xent.set_num_threads(n)
     with raises(ValueError, "n must be", str(n)):
         xent.num_threads(n)  # at once, not on entry
+
+
+def test_names_of_any_kind_of_str():
+    x, labels, ternary = np.array([[1.0, 2.0, 3.0]] * 2), np.array([0, 1]), np.array([[0, 1, -1]] * 2)
+    for reduction in ("none", "mean", "mean_valid", "sum"):
+        for call in (
+            lambda **options: xent.cross_entropy(x, labels, **options),
+            lambda **options: xent.nll_loss(x, labels, **options),
+            lambda **options: xent.mse_loss(x, x + 1, **options),
+            lambda **options: xent.kl_div(x, x, **options),
+            lambda **options: xent.sigmoid_cross_entropy(x, ternary, ignore_index=-1, **options),
+            lambda **options: xent.cross_entropy_value_and_grad(x, labels, **options)[1],
+            lambda **options: xent.linear_cross_entropy(x, x[:1], labels * 0, **options),
+        ):
+            np.testing.assert_array_equal(call(reduction=np.str_(reduction)), call(reduction=reduction))
+
+
+def test_first_bad_label_of_probabilities():
+    with raises(ValueError, "target[0] is -1"):
+        xent.cross_entropy_probs(X + 0.2, [-1, 7, 0])
+    with raises(ValueError, "target[1] is 7"):
+        xent.cross_entropy_probs(X + 0.2, [1, 7, -1])
+
+
+@pytest.mark.parametrize("exponent", [53, 56, 57, 58])
+def test_scratch_that_cannot_be_addressed(exponent):
+    x = np.broadcast_to(np.zeros(2, np.float32), (2**exponent, 2))  # two numbers in memory
+    for call in (
+        lambda: xent.distillation_loss(x, x, axis=0),
+        lambda: xent.cross_entropy(x, [0, 0], axis=0, temperature=2.0),
+    ):
+        with pytest.raises(MemoryError):
+            call()
+
+
+def test_out_that_lies():
+    class Liar(np.ndarray):
+        shape = property(lambda self: (3, 5))
+        dtype = property(lambda self: np.dtype(np.float64))
+
+    for out in (np.zeros((1, 1)), np.zeros((3, 5), np.float32)):
+        with raises(ValueError, "out must have"):
+            xent.softmax(X, out=out.view(Liar))
+        with raises(ValueError, "out must have"):
+            xent.cross_entropy_grad(X, LABELS, out=out.view(Liar))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ml_dtypes
 import numpy as np
 import pytest
-from compiled import CSRC, USABLE, call, compile_library, compile_object
+from compiled import CSRC, USABLE, call, compile_library, compile_object, shared_folder
 from helpers import ROOT
 
 STORED = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -28,7 +28,7 @@ SANITIZER = ["-fno-wrapv", "-fsanitize=undefined", "-fsanitize-undefined-trap-on
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory):
     """The library of each instruction set, all with the same plans."""
-    folder = tmp_path_factory.mktemp("plan")
+    folder = shared_folder(tmp_path_factory, "plan")
     plans = [path for path in CSRC.rglob("*.c") if path.stem == "walk" or path.stem.endswith("plan")]
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(lambda path: compile_object(folder, path, *SANITIZER), plans))

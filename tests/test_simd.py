@@ -12,7 +12,7 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-from compiled import CSRC, USABLE, call, compile_library
+from compiled import CSRC, USABLE, call, compile_library, shared_folder
 from helpers import ROOT
 
 STORED = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -48,7 +48,7 @@ class Vectors:
 
 @pytest.fixture(scope="module", params=USABLE)
 def simd(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simd")
+    folder = shared_folder(tmp_path_factory, "simd")
     return Vectors(compile_library(folder, request.param, [ROOT / "tests" / "simd_words.c"]))
 
 

@@ -106,6 +106,7 @@ def output(out, shape, dtype, inputs, in_place=0):
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    out = np.ndarray.view(out, np.ndarray)  # a subclass may say anything of its shape and dtype
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if out.dtype != dtype:
@@ -304,12 +305,16 @@ def top_k(value):
 _CURVATURES = {"diagonal": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
 
 
-def curvature(hessian, classes):
-    """Return the factor of the second derivatives by a rule; 0 for the size of the gradient."""
+def hessian_name(hessian):
+    """Raise unless there is such a rule of second derivatives."""
     if not isinstance(hessian, str):
         raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
     if hessian not in _CURVATURES:
         raise ValueError(f"hessian must be one of {', '.join(_CURVATURES)}, got {hessian!r}")
+
+
+def curvature(hessian, classes):
+    """Return the factor of the second derivatives by a rule; 0 for the size of the gradient."""
     if hessian != "friedman":
         return _CURVATURES[hessian]
     if classes == 1:

@@ -1,6 +1,10 @@
-"""The C contract: csrc/table.h as Cython sees it. What the fields are for is said there."""
+"""The C contract: csrc/table.h as Cython sees it, and one number of csrc/base.h. What the fields are for is said there."""
 
 from libc.stdint cimport int64_t
+
+cdef extern from "csrc/base.h" nogil:
+    enum:
+        CACHE_LINE
 
 cdef extern from "csrc/table.h" nogil:
     enum:

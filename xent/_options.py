@@ -23,7 +23,7 @@ class Options(NamedTuple):
 
 
 def check_options(options, shape, weight_name="weight"):
-    """Return Options of which every one but the reduction is checked, for logits of a shape."""
+    """Return Options that were checked, for logits of a shape."""
     axis = _check.axis_of(options.axis, len(shape))
     classes, positions = shape[axis], _check.positions_of(shape, axis)
     weight, sample, prior, cap = options.weight, options.sample_weight, options.prior, options.logit_cap
@@ -38,7 +38,7 @@ def check_options(options, shape, weight_name="weight"):
         weight=None if weight is None else _check.per_class(weight, classes, weight_name),
         sample_weight=None if sample is None else _check.sample_weights(sample, positions),
         prior=None if prior is None else _check.per_class(prior, classes, "prior", positive=True),
-        reduction=options.reduction,
+        reduction=_reduction.name(options.reduction),
     )
 
 

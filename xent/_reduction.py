@@ -7,16 +7,22 @@ import numpy as np
 REDUCTIONS = ("none", "sum", "mean", "mean_valid", "mean_full", "mean_batch")
 
 
+def name(reduction):
+    """Return the name of a reduction that exists, as a plain str."""
+    if not isinstance(reduction, str):
+        raise TypeError(f"reduction must be a string, got {type(reduction).__name__}")
+    reduction = str.__str__(reduction)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    return reduction
+
+
 def divisor(reduction, shape, axis, mass, counted):
     """Return what the sum of the losses is divided by: 1 where it is not, 0 for a mean over nothing.
 
-    `shape` is that of the data and `axis` its class axis, or None where every element has a loss; `mass` is
-    the sum of the weights of what counts, and `counted` the number of it.
+    `reduction` is a `name`, `shape` that of the data and `axis` its class axis, or None where every element
+    has a loss; `mass` is the sum of the weights of what counts, and `counted` the number of it.
     """
-    if not isinstance(reduction, str):
-        raise TypeError(f"reduction must be a string, got {type(reduction).__name__}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "mean":
         return mass
     if reduction == "mean_valid":

@@ -273,6 +273,7 @@ def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
     positions, classes = x.shape[:-1], len(weight)
     labels = _check.classes_of(target, "target", [positions], classes)
     drawn, log_prob = _drawn(samples, labels, positions, classes)
+    reduction = _reduction.name(reduction)
     divisor = _reduction.divisor(reduction, (*positions, classes), len(positions), labels.size, labels.size)
 
     offset = 0.0 - log_prob if bias is None else bias.astype(np.float64) - log_prob

@@ -282,8 +282,8 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
     else:
         with nogil:
             bad = xent_scan_labels(found[0], n, classes, counted)
-    if bad < 0 and ignore_index is None and counted[0] != n:
-        bad = (np.asarray(labels) == -1).argmax()
+    if ignore_index is None and counted[0] != n:  # the first of all bad ones, be it -1 or another
+        bad = ((<object>labels).view(np.uint64) >= classes).argmax()
     if bad >= 0:
         raise _check.bad_label(labels, bad, classes, ignore_index)
     if weight is None and sample_weight is None and per_label is None:

@@ -19,8 +19,9 @@ cdef class LossCall:
     cdef cnp.ndarray x, labels, target  # labels or target: the other is None
     cdef cnp.ndarray weight, pos_weight, sample_weight, upstream  # factors, or None
     cdef cnp.ndarray losses, grad, hess  # results, None where not wanted; losses are those of each position or element
-    cdef object given  # the target as it came: its memory must not be overwritten either
+    cdef object given  # the target as it came, or None: its memory must not be overwritten either
     cdef str name, target_name  # of x and the target
+    cdef str reduction
     cdef int axis, dtype, wants  # -1: a loss of elements, without class axis
     cdef bint each  # no reduction
     cdef Py_ssize_t classes, counted
@@ -43,11 +44,6 @@ cdef class LossCall:
         self.classes = cnp.PyArray_DIM(self.x, self.axis)
         return 0
 
-    cdef int take_labels(self, target, ignore_index) except -1:
-        """Labels alone."""
-        self.given, self.labels = target, labels_of(target, self.x, self.axis, ignore_index)
-        return self.count(ignore_index, None)
-
     cdef int take_target(self, target, ignore_index) except -1:
         """Labels or probabilities. `ignore_index` may be None."""
         self.given = target
@@ -63,6 +59,11 @@ cdef class LossCall:
         self.target = target_like(target, self.x, self.name, name)
         return 0
 
+    cdef int take_reduction(self, reduction) except -1:
+        """The name of a reduction."""
+        self.reduction = reduction if is_word(reduction, "mean") else _reduction.name(reduction)
+        return 0
+
     cdef int count(self, ignore_index, cnp.ndarray per_label) except -1:
         """Count what is to be reduced; raise for the first bad label. To `per_label` the sample weights of each are added.
         """
@@ -74,14 +75,14 @@ cdef class LossCall:
         self.mass = self.counted if self.sample_weight is None else self.sample_weight.sum()
         return 0
 
-    cdef int reduce(self, reduction, grad_output, int upstream_dtype=XENT_F64) except -1:
+    cdef int reduce(self, grad_output, int upstream_dtype=XENT_F64) except -1:
         """The divisor, room for losses that are not reduced, and the upstream gradient."""
-        if is_word(reduction, "mean"):  # the quick yes
+        if self.reduction == "mean":  # the quick yes
             self.divisor = self.mass
         else:
             axis = None if self.axis < 0 else self.axis
-            self.divisor = _reduction.divisor(reduction, (<object>self.x).shape, axis, self.mass, self.counted)
-            self.each = is_word(reduction, "none")
+            self.divisor = _reduction.divisor(self.reduction, (<object>self.x).shape, axis, self.mass, self.counted)
+            self.each = self.reduction == "none"
         if self.each and (self.wants == VALUE or self.wants == VALUE_AND_GRAD):
             self.losses = one_per_position(self.x, self.axis, real_type(self.dtype))
         if grad_output is not None:
@@ -92,7 +93,7 @@ cdef class LossCall:
     cdef tuple inputs(self):
         """What no result may overlap."""
         cdef object target = self.labels if self.target is None else self.target
-        if cnp.PyArray_Check(self.given):
+        if self.given is not None and cnp.PyArray_Check(self.given):
             target = self.given
         return (
             (target, self.target_name), (self.weight, "weight"), (self.pos_weight, "pos_weight"),
@@ -103,14 +104,21 @@ cdef class LossCall:
         """Whether this can take the gradient, at a quick look."""
         if not is_valid_out(out, self.x) or not no_overlap(<cnp.ndarray>out, self.labels):
             return False
-        if not cnp.PyArray_CheckExact(self.given) or not no_overlap(<cnp.ndarray>out, <cnp.ndarray>self.given):
-            return False
+        if self.given is not None:
+            if not cnp.PyArray_CheckExact(self.given) or not no_overlap(<cnp.ndarray>out, <cnp.ndarray>self.given):
+                return False
         for factors in (self.weight, self.pos_weight, self.upstream, self.sample_weight):
             if factors is not None and not no_overlap(<cnp.ndarray>out, <cnp.ndarray>factors):
                 return False
         return self.target is None or no_overlap(<cnp.ndarray>out, self.target)
 
-    cdef int make_results(self, out, hess_out=None) except -1:
+    cdef int make_results(self, out) except -1:
+        """Room for the gradient, and second derivatives, of which `out` is a pair."""
+        cdef object hess_out = None
+        if self.wants == GRAD_AND_HESS and out is not None:
+            if not isinstance(out, tuple) or len(out) != 2:
+                raise TypeError(f"out must be a pair of arrays, got {type(out).__name__}")
+            out, hess_out = out
         if self.wants != VALUE and (self.wants != TOTAL or out is not None):
             if out is None:
                 self.grad = empty_like(self.x)

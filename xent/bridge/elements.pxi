@@ -42,7 +42,8 @@ def mse_loss(pred, target, out, grad_output, int wants, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
     call.open(pred, "pred", wants)
     call.take_floats(target)
-    return loss_of_elements(call, XENT_MSE, out, grad_output, 0, None, reduction)
+    call.take_reduction(reduction)
+    return loss_of_elements(call, XENT_MSE, out, grad_output, 0, None)
 
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
@@ -51,7 +52,8 @@ def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, cli
     call.take_floats(target)
     if weight is not None:
         call.weight = _check.broadcast(weight, "weight", (<object>call.x).shape, call.x.dtype, "probs")
-    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base, reduction)
+    call.take_reduction(reduction)
+    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base)
 
 
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
@@ -60,13 +62,10 @@ def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, 
     call.open(probs, "probs", wants)
     call.take_axis(axis)
     call.take_target(target, None)
-    call.count(None, None)
-    a.loss.kind, a.loss.clip = XENT_LABEL_CROSS_ENTROPY, bound_of(clip, 1.0)
+    call.take_reduction(reduction)
     if call.labels is None:
-        return loss_of_classes(call, XENT_CROSS_ENTROPY, out, grad_output, a.loss.clip, base, reduction)
-    a.loss.unit = unit_of(base)
-    call.reduce(reduction, grad_output)
-    call.make_results(out)
+        return loss_of_classes(call, XENT_CROSS_ENTROPY, out, grad_output, bound_of(clip, 1.0), base)
+    fill_loss(call, &a.loss, XENT_LABEL_CROSS_ENTROPY, out, grad_output, bound_of(clip, 1.0), base, XENT_F64)
     return call.finish(label_losses(call, &a))
 
 
@@ -76,36 +75,39 @@ def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, bas
     call.take_axis(axis)
     call.take_floats(target)
     kind = XENT_KL_DIV_LOG if _check.flag(log_target, "log_target") else XENT_KL_DIV
-    return loss_of_classes(call, kind, out, grad_output, 0, base, reduction)
+    call.take_reduction(reduction)
+    return loss_of_classes(call, kind, out, grad_output, 0, base)
 
 
 def entropy(probs, axis, base):
     cdef LossCall call = LossCall.__new__(LossCall)
     call.open(probs, "probs", VALUE)
     call.take_axis(axis)
-    return loss_of_classes(call, XENT_ENTROPY, None, None, 0, base, "none")
+    call.take_reduction("none")
+    return loss_of_classes(call, XENT_ENTROPY, None, None, 0, base)
 
 
-cdef int fill_loss(LossCall call, xent_loss *loss, int kind, double clip, base, reduction, grad_output, out,
-                   int upstream_dtype) except -1:
+cdef int fill_loss(
+    LossCall call, xent_loss *loss, int kind, out, grad_output, double clip, base, int upstream_dtype
+) except -1:
     """The last checks, and what the kernels of all these losses want to know."""
     loss.kind, loss.clip, loss.unit = kind, clip, unit_of(base)
     call.count(None, None)
-    call.reduce(reduction, grad_output, upstream_dtype)
+    call.reduce(grad_output, upstream_dtype)
     call.make_results(out)
     loss.gradient_scale = call.factor / (loss.unit * (call.divisor or 1))
     return 0
 
 
-cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, base, reduction):
+cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, base):
     """A sum over the classes: over all elements at once, if the positions are reduced."""
     cdef xent_position_losses_args a
     cdef xent_plan plan
     cdef cnp.ndarray x, grad
     cdef double total
-    if not is_word(reduction, "none"):
-        return loss_of_elements(call, kind, out, grad_output, clip, base, reduction)
-    fill_loss(call, &a.loss, kind, clip, base, reduction, grad_output, out, XENT_F64)
+    if call.reduction != "none":
+        return loss_of_elements(call, kind, out, grad_output, clip, base)
+    fill_loss(call, &a.loss, kind, out, grad_output, clip, base, XENT_F64)
     if cnp.PyArray_SIZE(call.x) == 0:
         if call.losses is not None:
             (<object>call.losses)[...] = 0
@@ -122,7 +124,7 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     return call.finish(0)
 
 
-cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base, reduction):
+cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base):
     """A loss of elements, or of classes whose positions are reduced."""
     cdef xent_element_losses_args a
     cdef xent_loss loss
@@ -130,9 +132,9 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     cdef cnp.ndarray x, grad
     cdef double few[STACK_PARTIALS]
     cdef double total = 0
-    fill_loss(call, &loss, kind, clip, base, reduction, grad_output, out, real_dtype_code(call.dtype))
+    fill_loss(call, &loss, kind, out, grad_output, clip, base, real_dtype_code(call.dtype))
     if cnp.PyArray_SIZE(call.x) == 0:
-        return call.finish(0)
+        return call.finish(0 / loss.unit)
     x = call.working()
     grad = call.working_grad(x)
     operands = walk_elements(call, &a, x, grad)
@@ -216,7 +218,8 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     if call.classes == 0 and positions_of(call.x, call.axis):
         raise _check.no_class("student_logits", (<object>call.x).shape)
     t = positive(temperature, "temperature")
-    fill_loss(call, &loss, XENT_KL_DIV, 0, None, reduction, grad_output, out, XENT_F64)
+    call.take_reduction(reduction)
+    fill_loss(call, &loss, XENT_KL_DIV, out, grad_output, 0, None, XENT_F64)
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0)
     a.factor, a.gradient_scale = t * t, loss.gradient_scale * t

@@ -5,26 +5,24 @@ def cross_entropy(
     temperature, logit_cap, prior, reduction,
 ):
     return softmax_loss(
-        logits, target, out, None, grad_output, wants, None, axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
+        logits, target, out, grad_output, wants, None, axis, weight, sample_weight, ignore_index, label_smoothing, z_loss,
+        gamma, temperature, logit_cap, prior, reduction,
     )
 
 
 def cross_entropy_grad_hess(
     logits, target, out, hessian, axis, weight, sample_weight, ignore_index, label_smoothing, temperature, prior, reduction,
 ):
-    if out is None:
-        out = None, None
-    elif not isinstance(out, tuple) or len(out) != 2:
-        raise TypeError(f"out must be a pair of arrays, got {type(out).__name__}")
+    if not is_word(hessian, "diagonal"):
+        _check.hessian_name(hessian)
     return softmax_loss(
-        logits, target, out[0], out[1], None, GRAD_AND_HESS, hessian, axis, weight, sample_weight, ignore_index,
+        logits, target, out, None, GRAD_AND_HESS, hessian, axis, weight, sample_weight, ignore_index,
         label_smoothing, 0.0, 0.0, temperature, None, prior, reduction,
     )
 
 
 cdef softmax_loss(
-    logits, target, out, hess_out, grad_output, int wants, hessian, axis, weight, sample_weight, ignore_index,
+    logits, target, out, grad_output, int wants, hessian, axis, weight, sample_weight, ignore_index,
     label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
 ):
     cdef xent_cross_entropy_args a
@@ -45,9 +43,10 @@ cdef softmax_loss(
     if a.gamma != 0 and (call.labels is None or smoothing != 0):
         raise _check.gamma_without_labels(call.labels is None)
     curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
+    call.take_reduction(reduction)
     call.count(ignore_index, None)
-    call.reduce(reduction, grad_output)
-    call.make_results(out, hess_out)
+    call.reduce(grad_output)
+    call.make_results(out)
     if call.divisor == 0:
         return call.finish(0)
     a.upstream, a.gradient_scale, a.curvature = <double *>data(call.upstream), call.factor / call.divisor / t, curvature / t
@@ -144,9 +143,10 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     call.weight = class_numbers(weight, call.classes, "weight")
-    call.given, call.labels = target, labels_of(target, call.x, call.axis, ignore_index)
+    call.labels = labels_of(target, call.x, call.axis, ignore_index)
+    call.take_reduction(reduction)
     call.count(ignore_index, None)
-    call.reduce(reduction, grad_output)
+    call.reduce(grad_output)
     call.make_results(out)
     a.loss.kind, a.loss.unit, a.loss.clip = XENT_NLL, 1, 0
     return call.finish(label_losses(call, &a))

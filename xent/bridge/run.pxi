@@ -1,7 +1,6 @@
 # run.pxi: from arrays to results: walk, run, sum, reduce. Every operator goes through here, for calls of all sizes.
 
 cdef enum:
-    CACHE_LINE = 64  # bytes, to which scratch is aligned
     STACK_PARTIALS = 64  # partial sums that need no memory of their own
     # Elements: some microseconds of work, below which to release the GIL would cost more than it gives.
     SMALL = 4096
@@ -17,7 +16,7 @@ cdef inline int threads_for(Py_ssize_t work) except -1:
 cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
     """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it.
     """
-    cdef Py_ssize_t i, chunks = plan.chunks, size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    cdef Py_ssize_t i, size = 0, chunks = plan.chunks
     cdef int threads = threads_for(work)
     cdef char *memory = NULL
     cdef char *scratch = NULL
@@ -25,9 +24,10 @@ cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssi
         threads = <int>chunks
     if plan.threads and threads > plan.threads:
         threads = <int>plan.threads
-    if size and chunks:
-        if size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(threads, 1):
-            raise MemoryError("scratch memory of this size cannot be addressed")
+    if plan.scratch_size < 0 or plan.scratch_size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(threads, 1) - CACHE_LINE:
+        raise MemoryError("scratch memory of this size cannot be addressed")
+    if plan.scratch_size and chunks:
+        size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
         memory = <char *>PyMem_Malloc(<size_t>(size * max(threads, 1) + CACHE_LINE))
         if memory == NULL:
             raise MemoryError(f"no memory for {threads} x {size} bytes of scratch")

@@ -29,8 +29,9 @@ def sigmoid_cross_entropy(
     a.gamma = min(real(gamma, "gamma", 0), 1e30)  # finite as a float; the powers are 0 or 1 from far below on
     a.alpha_1 = 1 if alpha is None else real(alpha, "alpha", 0, 1)
     a.alpha_0 = 1 if alpha is None else 1 - a.alpha_1
+    call.take_reduction(reduction)
     call.count(None, None)
-    call.reduce(reduction, grad_output, real_dtype_code(call.dtype))
+    call.reduce(grad_output, real_dtype_code(call.dtype))
     call.make_results(out)
 
     # ---- plan: the kernel walks contiguous arrays that all lie in the order of the logits ----
@@ -48,7 +49,7 @@ def sigmoid_cross_entropy(
     # ---- run ----
     # The targets are checked on the way, unless something that the caller can see is overwritten, or the gradient needs to
     # know how many count.
-    count, of_counted = a.size, is_word(reduction, "mean") or is_word(reduction, "mean_valid")
+    count, of_counted = a.size, call.reduction == "mean" or call.reduction == "mean_valid"
     checked = wants != VALUE and (out is not None or (of_counted and ignored is not None))
     if checked:
         count = run_sigmoid(&a, call, &total)
@@ -98,7 +99,6 @@ cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, LossCall call, double *total) 
 cdef take_binary_target(LossCall call, target, ignore_index):
     """Take integers as they are, or floats that the kernel takes beside the data; return the label to ignore, or None."""
     cdef int kind
-    call.given = target
     if ignore_index is None and cnp.PyArray_CheckExact(target) and same_shape(<cnp.ndarray>target, call.x):
         kind = target_code_of(<cnp.ndarray>target)
         known = kind == call.dtype or kind in (XENT_F32, XENT_F64) or kind >= XENT_I8

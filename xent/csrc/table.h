@@ -48,7 +48,7 @@ int xent_watch_forks(void);
 /* How the work of a call is cut. */
 typedef struct {
     ptrdiff_t chunks;
-    ptrdiff_t scratch_size; /* bytes that each thread needs */
+    ptrdiff_t scratch_size; /* bytes that each thread needs; -1: more than can be addressed */
     ptrdiff_t partials;     /* conv2d_grad_weight: sums over different tiles, to be merged */
     ptrdiff_t pack_chunks;  /* conv2d: chunks of conv2d_pack */
     ptrdiff_t packed;       /* and the bytes of what it packs */

@@ -16,6 +16,9 @@ static ptrdiff_t positions_of_chunk(const xent_positions *p)
     return p->inner > 1 ? tile_of_columns(p->count) : xent_max(chunk, 1);
 }
 
+/* More could not be addressed, by any sum below; an array of so many is one whose elements are the same. */
+#define MOST_CLASSES (PTRDIFF_MAX / (TILE * 8 * (ptrdiff_t)sizeof(double)) - ROW_PADDING)
+
 /* The numbers of tiles of transformed logits: in each array a line at least. */
 static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
 {
@@ -39,6 +42,7 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 {
     const ptrdiff_t size = xent_real_size(dtype);
     p->chunk = positions_of_chunk(p);
+    if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
 }
@@ -47,8 +51,9 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
 {
     xent_positions *p = &a->positions;
-    const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
     p->chunk = positions_of_chunk(p);
+    if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
+    const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
     p->room = xent_max(line, PAIR_NUMBERS);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
                        .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
