@@ -2,6 +2,7 @@
 
 from . import _kernels
 from ._docs import documented
+from ._kernels import want_grad, want_value, want_value_and_grad
 
 
 @documented
@@ -80,7 +81,7 @@ def cross_entropy(
     2.0611537e-09
     """
     return _kernels.cross_entropy(
-        logits, target, None, None, _kernels.want_value, axis, weight, sample_weight, ignore_index,
+        logits, target, None, None, want_value, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
 
@@ -141,7 +142,7 @@ def cross_entropy_grad(
     array([-0.91,  0.24,  0.67])
     """
     return _kernels.cross_entropy(
-        logits, target, out, grad_output, _kernels.want_grad, axis, weight, sample_weight, ignore_index,
+        logits, target, out, grad_output, want_grad, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
 
@@ -200,6 +201,6 @@ def cross_entropy_value_and_grad(
     array([[ 0.09,  0.24, -0.33]])
     """
     return _kernels.cross_entropy(
-        logits, target, out, None, _kernels.want_value_and_grad, axis, weight, sample_weight, ignore_index,
+        logits, target, out, None, want_value_and_grad, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip

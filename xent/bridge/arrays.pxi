@@ -45,12 +45,12 @@ cdef inline bint is_floats(value) noexcept:
     return dtype_code(<cnp.ndarray>value) >= 0 and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value)
 
 
-cdef cnp.ndarray floats(value, str name):
+cdef cnp.ndarray floats(value, const char *name):
     """An aligned array of native floats that the kernels know; integers and bools become float64."""
     cdef cnp.ndarray array
     if is_floats(value):
         return <cnp.ndarray>value
-    array = _check.floats(value, name)
+    array = _check.floats(value, name.decode())
     if dtype_code(array) < 0:  # NumPy gives this dtype a number when ml_dtypes is imported
         know_bfloat16(array.dtype)
     return array
@@ -63,12 +63,12 @@ cdef int know_bfloat16(dtype) except -1:
     return 0
 
 
-cdef cnp.ndarray target_like(target, cnp.ndarray x, str of, str name):
+cdef cnp.ndarray target_like(target, cnp.ndarray x, const char *of, const char *name):
     """Floats of the shape and dtype of `x`; beside 16-bit floats, float32 where the dtype is another: no bits are lost."""
     if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
         if same_shape(<cnp.ndarray>target, x):
             return <cnp.ndarray>target
-    return floats(_check.target_like(target, (<object>x).shape, x.dtype, of, name), name)
+    return floats(_check.target_like(target, (<object>x).shape, x.dtype, of.decode(), name.decode()), name)
 
 
 cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
@@ -156,14 +156,13 @@ cdef inline bint is_word(value, str word):
     return type(value) is str and <str>value == word
 
 
-cdef inline int64_t label_value(value, str name) except? -1:
-    """An integer that a label can have."""
+cdef inline label_value(value, str name):
+    """An int that a label can have."""
     cdef int too_large
-    cdef long long number
     if type(value) is int:
-        number = PyLong_AsLongLongAndOverflow(value, &too_large)
+        PyLong_AsLongLongAndOverflow(value, &too_large)
         if not too_large:
-            return number
+            return value
     return _check.label_value(value, name)
 
 
@@ -260,7 +259,7 @@ cdef cnp.ndarray labels_of(target, cnp.ndarray x, int axis, ignore_index):
 cdef tuple target_of(target, cnp.ndarray x, int axis, ignore_index, str name):
     """(labels, None), or (None, probabilities)."""
     labels, probs = _check.target_of(target, (<object>x).shape, x.dtype, axis, ignore_index, name)
-    return labels, None if probs is None else floats(probs, "target")
+    return labels, None if probs is None else floats(probs, b"target")
 
 
 cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t classes, ignore_index, cnp.ndarray weight,

@@ -20,7 +20,8 @@ cdef class LossCall:
     cdef cnp.ndarray weight, pos_weight, sample_weight, upstream  # factors, or None
     cdef cnp.ndarray losses, grad, hess  # results, None where not wanted; losses are those of each position or element
     cdef object given  # the target as it came, or None: its memory must not be overwritten either
-    cdef str name, target_name  # of x and the target
+    cdef const char *name  # of x
+    cdef const char *target_name
     cdef str reduction
     cdef int axis, dtype, wants  # -1: a loss of elements, without class axis
     cdef bint each  # no reduction
@@ -30,10 +31,10 @@ cdef class LossCall:
     cdef double factor  # of the gradient
     cdef xent_labels found
 
-    cdef int open(self, data, str name, int wants) except -1:
+    cdef int open(self, data, const char *name, int wants) except -1:
         """Data of which each element has a loss, unless a class axis follows."""
-        self.x, self.name, self.wants, self.factor = floats(data, name), name, wants, 1
-        self.target_name = "target"
+        self.name, self.target_name, self.wants, self.factor = name, b"target", wants, 1
+        self.x = floats(data, name)
         self.dtype = dtype_code(self.x)
         self.axis = -1
         return 0
@@ -50,10 +51,10 @@ cdef class LossCall:
         if is_labels(target, self.x, self.axis):
             self.labels = <cnp.ndarray>target
         else:
-            self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name)
+            self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name.decode())
         return 0
 
-    cdef int take_floats(self, target, str name="target") except -1:
+    cdef int take_floats(self, target, const char *name=b"target") except -1:
         """A target of the shape of the data."""
         self.given, self.target_name = target, name
         self.target = target_like(target, self.x, self.name, name)
@@ -96,21 +97,24 @@ cdef class LossCall:
         if self.given is not None and cnp.PyArray_Check(self.given):
             target = self.given
         return (
-            (target, self.target_name), (self.weight, "weight"), (self.pos_weight, "pos_weight"),
+            (target, self.target_name.decode()), (self.weight, "weight"), (self.pos_weight, "pos_weight"),
             (self.upstream, "grad_output"), (self.sample_weight, "sample_weight"),
         )
 
     cdef bint is_apart(self, out) noexcept:
         """Whether this can take the gradient, at a quick look."""
-        if not is_valid_out(out, self.x) or not no_overlap(<cnp.ndarray>out, self.labels):
+        cdef cnp.ndarray result
+        if not is_valid_out(out, self.x):
             return False
-        if self.given is not None:
-            if not cnp.PyArray_CheckExact(self.given) or not no_overlap(<cnp.ndarray>out, <cnp.ndarray>self.given):
-                return False
-        for factors in (self.weight, self.pos_weight, self.upstream, self.sample_weight):
-            if factors is not None and not no_overlap(<cnp.ndarray>out, <cnp.ndarray>factors):
-                return False
-        return self.target is None or no_overlap(<cnp.ndarray>out, self.target)
+        if self.given is not None and not cnp.PyArray_CheckExact(self.given):
+            return False
+        result = <cnp.ndarray>out
+        return (
+            no_overlap(result, <cnp.ndarray>self.given)
+            and no_overlap(result, self.labels) and no_overlap(result, self.target)
+            and no_overlap(result, self.weight) and no_overlap(result, self.pos_weight)
+            and no_overlap(result, self.upstream) and no_overlap(result, self.sample_weight)
+        )
 
     cdef int make_results(self, out) except -1:
         """Room for the gradient, and second derivatives, of which `out` is a pair."""
@@ -125,11 +129,11 @@ cdef class LossCall:
             elif self.is_apart(out):
                 self.grad = <cnp.ndarray>out
             else:
-                self.grad = result_like(out, self.x, self.name, self.inputs())
+                self.grad = result_like(out, self.x, self.name.decode(), self.inputs())
         if self.wants == GRAD_AND_HESS and hess_out is None:
             self.hess = empty_like(self.x)
         elif self.wants == GRAD_AND_HESS:
-            others = (self.x, self.name), *self.inputs(), (self.grad, "the gradient in out")
+            others = (self.x, self.name.decode()), *self.inputs(), (self.grad, "the gradient in out")
             _check.output(hess_out, (<object>self.x).shape, self.x.dtype, others)
             self.hess = hess_out
         return 0
@@ -165,10 +169,12 @@ cdef class LossCall:
         """Where the kernels put the gradient."""
         return self.grad if x is self.x or self.grad is None else x
 
-    cdef int narrow(self, cnp.ndarray made, cnp.ndarray belongs=None) except -1:
-        """Put a gradient, or what else was made in that type, where it belongs."""
-        if belongs is None:
-            belongs = self.grad
-        if belongs is not None and made is not belongs:
-            (<object>belongs)[...] = _check.narrowed(made, belongs.dtype)
-        return 0
+    cdef inline int narrow(self, cnp.ndarray grad) except -1:
+        """Put a gradient that was made in that type where it belongs."""
+        return 0 if grad is self.grad else put_narrowed(self.grad, grad)
+
+
+cdef int put_narrowed(cnp.ndarray to, cnp.ndarray made) except -1:
+    """Write numbers in a type that may be too small for some."""
+    (<object>to)[...] = _check.narrowed(made, to.dtype)
+    return 0

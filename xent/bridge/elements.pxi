@@ -3,7 +3,7 @@
 cdef map_elements(xent_kernel *kernels, x, out):
     cdef xent_map_args a
     cdef xent_plan plan
-    cdef cnp.ndarray values = floats(x, "x"), result
+    cdef cnp.ndarray values = floats(x, b"x"), result
     if out is not None and not is_valid_out(out, values):
         _check.output(out, (<object>values).shape, values.dtype, ((values, "x"),), 1)
     values = in_c_order(values)
@@ -40,7 +40,7 @@ cdef double bound_of(clip, double high) except? -1:
 
 def mse_loss(pred, target, out, grad_output, int wants, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(pred, "pred", wants)
+    call.open(pred, b"pred", wants)
     call.take_floats(target)
     call.take_reduction(reduction)
     return loss_of_elements(call, XENT_MSE, out, grad_output, 0, None)
@@ -48,7 +48,7 @@ def mse_loss(pred, target, out, grad_output, int wants, reduction):
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(probs, "probs", wants)
+    call.open(probs, b"probs", wants)
     call.take_floats(target)
     if weight is not None:
         call.weight = _check.broadcast(weight, "weight", (<object>call.x).shape, call.x.dtype, "probs")
@@ -59,7 +59,7 @@ def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, cli
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef xent_label_losses_args a
-    call.open(probs, "probs", wants)
+    call.open(probs, b"probs", wants)
     call.take_axis(axis)
     call.take_target(target, None)
     call.take_reduction(reduction)
@@ -71,7 +71,7 @@ def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, 
 
 def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(log_probs, "log_probs", wants)
+    call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     call.take_floats(target)
     kind = XENT_KL_DIV_LOG if _check.flag(log_target, "log_target") else XENT_KL_DIV
@@ -81,7 +81,7 @@ def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, bas
 
 def entropy(probs, axis, base):
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(probs, "probs", VALUE)
+    call.open(probs, b"probs", VALUE)
     call.take_axis(axis)
     call.take_reduction("none")
     return loss_of_classes(call, XENT_ENTROPY, None, None, 0, base)
@@ -212,9 +212,9 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     cdef xent_loss loss
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double t
-    call.open(student_logits, "student_logits", wants)
+    call.open(student_logits, b"student_logits", wants)
     call.take_axis(axis)
-    call.take_floats(teacher_logits, "teacher_logits")
+    call.take_floats(teacher_logits, b"teacher_logits")
     if call.classes == 0 and positions_of(call.x, call.axis):
         raise _check.no_class("student_logits", (<object>call.x).shape)
     t = positive(temperature, "temperature")

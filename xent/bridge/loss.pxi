@@ -29,7 +29,7 @@ cdef softmax_loss(
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double smoothing, t, cap, curvature
     cdef cnp.ndarray offset
-    call.open(logits, "logits", wants)
+    call.open(logits, b"logits", wants)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     smoothing = real(label_smoothing, "label_smoothing", 0, 1)
@@ -82,7 +82,7 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     deliver(copies, grad, hess)
     call.narrow(grad)
     if hess is not call.hess:
-        call.narrow(hess, call.hess)
+        put_narrowed(call.hess, hess)
     return total
 
 
@@ -105,7 +105,7 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double sums[4]
     cdef cnp.ndarray offset, rank = None, per_label
-    call.open(logits, "logits", VALUE)
+    call.open(logits, b"logits", VALUE)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
@@ -139,7 +139,7 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    call.open(log_probs, "log_probs", wants)
+    call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
     call.weight = class_numbers(weight, call.classes, "weight")

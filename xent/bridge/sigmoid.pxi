@@ -19,7 +19,7 @@ def sigmoid_cross_entropy(
     cdef double total = 0
     cdef bint transposed, checked, of_counted
     # ---- check ----
-    call.open(logits, "logits", wants)
+    call.open(logits, b"logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
     call.weight = element_factors(weight, "weight", call.x)
     call.pos_weight = element_factors(pos_weight, "pos_weight", call.x)

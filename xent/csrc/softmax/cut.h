@@ -35,11 +35,11 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 {
     const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
-    const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
     KERNEL(cut) cut = {.most = TILE,
                        .columns = positions->inner > 1,
                        .lanes_are_positions = positions->inner > 1 || classes <= SHORT_ROW};
     if (cut.columns) {
+        const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
         cut.packed = positions->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
@@ -58,8 +58,8 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 /* The tile that begins at position p and ends at or before `end`. */
 static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNEL(cut) *cut, ptrdiff_t p, ptrdiff_t end)
 {
-    const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
-                    o = p / positions->inner / positions->middle_count;
+    const ptrdiff_t line = positions->inner == 1 ? p : p / positions->inner, i = p - line * positions->inner;
+    const ptrdiff_t o = xent_div(line, positions->middle_count), m = line - o * positions->middle_count;
     const ptrdiff_t most = xent_min(cut->most, end - p);
 #define STEP(operand) (cut->columns ? positions->operand.stride : positions->operand.middle_stride)
     return (KERNEL(tile)){.x = KERNEL(at)(&positions->x, o, m, i),
