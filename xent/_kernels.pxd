@@ -63,6 +63,9 @@ cdef extern from "csrc/table.h" nogil:
 
     # ---- arrays, and how kernels see them ----
 
+    enum:
+        XENT_MOST_AXES
+
     ctypedef struct xent_array:
         void *data
         Py_ssize_t itemsize

@@ -35,9 +35,6 @@ cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
-cdef enum:
-    MOST_AXES = 64  # of a NumPy array
-
 cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64)
 
 include "bridge/config.pxi"

@@ -76,7 +76,7 @@ def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="
     1.7428
     """
     samples = _Samples("noise", noise, "noise_log_prob", noise_log_prob)
-    return _solve(x, weight, target, bias, samples, reduction, _nce, False)[0]
+    return _loss_and_grad(x, weight, target, bias, samples, reduction, _nce, False)[0]
 
 
 @documented
@@ -125,7 +125,7 @@ def nce_loss_value_and_grad(x, weight, target, noise, noise_log_prob, bias=None,
            [ 0.469,  0.   ]])
     """
     samples = _Samples("noise", noise, "noise_log_prob", noise_log_prob)
-    return _solve(x, weight, target, bias, samples, reduction, _nce, True)
+    return _loss_and_grad(x, weight, target, bias, samples, reduction, _nce, True)
 
 
 @documented
@@ -193,7 +193,7 @@ def sampled_softmax_cross_entropy(
     0.2753
     """
     samples = _Samples("sampled", sampled, "sampled_log_prob", sampled_log_prob)
-    return _solve(x, weight, target, bias, samples, reduction, _sampled_softmax, False)[0]
+    return _loss_and_grad(x, weight, target, bias, samples, reduction, _sampled_softmax, False)[0]
 
 
 @documented
@@ -245,7 +245,7 @@ def sampled_softmax_cross_entropy_value_and_grad(
            [ 0.083,  0.   ]])
     """
     samples = _Samples("sampled", sampled, "sampled_log_prob", sampled_log_prob)
-    return _solve(x, weight, target, bias, samples, reduction, _sampled_softmax, True)
+    return _loss_and_grad(x, weight, target, bias, samples, reduction, _sampled_softmax, True)
 
 
 class _Samples(NamedTuple):
@@ -267,7 +267,7 @@ class _LayerCall(NamedTuple):
     offset: np.ndarray  # (C,), float64: what is added to the product x . W_c
 
 
-def _solve(x, weight, target, bias, samples, reduction, head, want_grad):
+def _loss_and_grad(x, weight, target, bias, samples, reduction, head, want_grad):
     """What the four functions share. `head` turns scores into losses, and into their gradients in place."""
     x, weight, bias, dtype, (x_dtype, w_dtype, b_dtype) = check_layer(x, weight, bias)
     positions, classes = x.shape[:-1], len(weight)

@@ -120,7 +120,7 @@ cdef tuple shape_without(cnp.ndarray x, int axis):
 
 cdef cnp.ndarray one_per_position(cnp.ndarray x, int axis, int type_number):
     """A new array for a number of each position, or, without an axis, of each element."""
-    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef cnp.npy_intp shape[XENT_MOST_AXES]
     cdef int k, n = 0
     for k in range(cnp.PyArray_NDIM(x)):
         if k != axis:

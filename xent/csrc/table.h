@@ -57,6 +57,8 @@ typedef struct {
 
 /* ---- arrays, and how kernels see them (walk.c) ---- */
 
+enum { XENT_MOST_AXES = 64 }; /* of a NumPy array */
+
 /* An array as NumPy has it. Strides are in bytes. */
 typedef struct {
     void *data;

@@ -8,18 +8,15 @@
 #include <stdint.h>
 #include <string.h>
 
-enum {
-    MOST_OPERANDS = XENT_LOSS_OPERANDS,
-    MOST_AXES = 64 /* of a NumPy array */
-};
+enum { MOST_OPERANDS = XENT_LOSS_OPERANDS };
 
 /* Arrays of one shape, where a kernel wants to find them, and the axes along which they are walked. */
 typedef struct {
     int operands, axes;
     const xent_array *array[MOST_OPERANDS];
     xent_operand *operand[MOST_OPERANDS];
-    ptrdiff_t count[MOST_AXES];
-    ptrdiff_t step[MOST_OPERANDS][MOST_AXES]; /* bytes between neighbours */
+    ptrdiff_t count[XENT_MOST_AXES];
+    ptrdiff_t step[MOST_OPERANDS][XENT_MOST_AXES]; /* bytes between neighbours */
 } walk;
 
 static void add_operand(walk *w, const xent_array *array, xent_operand *operand)

@@ -190,7 +190,8 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
     b->e = e, b->log_1_e = log_1_e;
-#define VARIANT(...) NAME(logistic_loop)(b, n, sum, (NAME(logistic_variant)){__VA_ARGS__})
+#define VARIANT(wanted, slope, focus)                                                                                  \
+    NAME(logistic_loop)(b, n, sum, (NAME(logistic_variant)){.value = wanted, .gradient = slope, .power = focus})
 #define VARIANTS(power) !b->out ? VARIANT(1, 0, power) : value ? VARIANT(1, 1, power) : VARIANT(0, 1, power)
     if (power == PLAIN)
         VARIANTS(PLAIN);

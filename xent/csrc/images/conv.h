@@ -41,7 +41,8 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
     T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
     int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
-    return (NAME(room)){patch, packed, sums, places, rows, rows + a->row_room};
+    return (NAME(room)){
+        .patch = patch, .packed = packed, .sums = sums, .places = places, .rows = rows, .steps = rows + a->row_room};
 }
 
 /* ---- weights to their packed form: a chunk is a strip of output channels of a group ---- */

@@ -107,7 +107,8 @@ ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const
 static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
                                    const xent_patch *g, ptrdiff_t group, int accumulate, const NAME(room) *room)
 {
-    const NAME(dots) d = {a, t, g, room->patch, b->depth, accumulate};
+    const NAME(dots) d = {
+        .a = a, .t = t, .g = g, .patch = room->patch, .sums_step = b->depth, .accumulate = accumulate};
     for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
         for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
             const ptrdiff_t channel = group * a->out_channels + o;

@@ -27,7 +27,7 @@ typedef struct {
 ALWAYS_INLINE xent_span xent_cut(ptrdiff_t size, ptrdiff_t piece, ptrdiff_t index)
 {
     const ptrdiff_t begin = index * piece, rest = size - begin;
-    return (xent_span){begin, rest < piece ? rest : piece};
+    return (xent_span){.begin = begin, .n = rest < piece ? rest : piece};
 }
 
 typedef struct {
@@ -92,8 +92,11 @@ ALWAYS_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_
         a = b, b = rest;
     }
     const ptrdiff_t period = stride / a;
-    return (xent_axis){stride, dilation, period, taps < period ? taps : period,
-                       taps ? outputs + (taps - 1) * dilation / stride : 0};
+    return (xent_axis){.stride = stride,
+                       .dilation = dilation,
+                       .period = period,
+                       .phases = taps < period ? taps : period,
+                       .length = taps ? outputs + (taps - 1) * dilation / stride : 0};
 }
 
 typedef struct {
@@ -104,8 +107,8 @@ typedef struct {
 ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, ptrdiff_t rows, ptrdiff_t columns,
                                        ptrdiff_t item_size)
 {
-    xent_patch p = {xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
-                    xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w), 0, 0};
+    xent_patch p = {.rows = xent_axis_of(rows, w->kernel_h, w->stride_h, w->dilation_h),
+                    .columns = xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w)};
     const ptrdiff_t line = CACHE_LINE / item_size;
     p.image_step = p.rows.phases * p.columns.phases * p.rows.length * p.columns.length;
     /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches. */

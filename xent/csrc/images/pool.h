@@ -114,8 +114,9 @@ typedef struct {
 ALWAYS_INLINE NAME(rows) NAME(rows_of)(const xent_window *w, ptrdiff_t oh)
 {
     const ptrdiff_t start = oh * w->stride_h - w->top, low = xent_first_inside(start, w->dilation_h);
-    return (NAME(rows)){low, xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
-                        start + low * w->dilation_h};
+    return (NAME(rows)){.low = low,
+                        .high = xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
+                        .y = start + low * w->dilation_h};
 }
 
 ALWAYS_INLINE T NAME(count_rows)(const xent_pool_args *a, ptrdiff_t oh)

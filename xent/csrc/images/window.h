@@ -27,8 +27,10 @@ typedef struct {
 ALWAYS_INLINE xent_view xent_view_of(const xent_window *w, ptrdiff_t i, ptrdiff_t j)
 {
     const ptrdiff_t y = i * w->dilation_h - w->top, x = j * w->dilation_w - w->left;
-    return (xent_view){y, x, xent_min(w->out_w, xent_count_below(x, w->stride_w, 0)),
-                       xent_min(w->out_w, xent_count_below(x, w->stride_w, w->width))};
+    return (xent_view){.y = y,
+                       .x = x,
+                       .low = xent_min(w->out_w, xent_count_below(x, w->stride_w, 0)),
+                       .high = xent_min(w->out_w, xent_count_below(x, w->stride_w, w->width))};
 }
 
 /* The n pixels of an output row: those in [low, high) of them see the input, the first of these at `source`, the next

@@ -124,7 +124,7 @@ typedef struct {
 ALWAYS_INLINE NAME(scale) NAME(scale_of)(V scale_exponent)
 {
     const V above = NAME(set)(EXPONENT_BIAS) - scale_exponent;
-    return (NAME(scale)){above * NAME(set)(-LN2), v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
+    return (NAME(scale)){.floor = above * NAME(set)(-LN2), .magic = v_fma(above, NAME(set)(STEPS), NAME(set)(MAGIC))};
 }
 
 /* e^(x + low) * 2^-scale_exponent, without a rounding of its own; below 2^(1 - bias) 0 or, with the table, some

@@ -60,7 +60,7 @@ ALWAYS_INLINE NAME(log_parts) NAME(log_in_parts)(V u, V shift, V c)
     const V half_square = NAME(set)((T)0.5) * f * f;
     const V w = NAME(log_series)(NAME(log_w), z);
     const V small = (s * (half_square + z * w) + (n * NAME(set)(LN2_TAIL) + c)) - half_square;
-    return (NAME(log_parts)){n * NAME(set)(LN2_HEAD), f, small};
+    return (NAME(log_parts)){.head = n * NAME(set)(LN2_HEAD), .f = f, .small = small};
 }
 
 /* That logarithm as a sum of two numbers: the larger is returned. */

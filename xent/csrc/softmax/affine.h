@@ -199,7 +199,8 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positio
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
-#define VARIANT(map, ...) KERNEL(map)(t, positions->classes, given, f, s, (KERNEL(variant)){__VA_ARGS__})
+#define VARIANT(map, target, exps, factors)                                                                            \
+    KERNEL(map)(t, positions->classes, given, f, s, (KERNEL(variant)){.dense = target, .kept = exps, .plain = factors})
     if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))

@@ -268,7 +268,8 @@ static void NAME(transform_lines)(const xent_positions *positions, const T *x, p
                         .classes = positions->classes};
         double peak[2 * LANES_F64];
         V max_distance;
-#define VARIANT(...) NAME(transform_line)(&l, &f, (NAME(transformation)){__VA_ARGS__})
+#define VARIANT(lanes, cap, added)                                                                                     \
+    NAME(transform_line)(&l, &f, (NAME(transformation)){.lanes_are_positions = lanes, .capped = cap, .offset = added})
         if (lanes_are_positions)
             max_distance = positions->cap != 0 ? (offset ? VARIANT(1, 1, 1) : VARIANT(1, 1, 0))
                            : offset            ? VARIANT(1, 0, 1)
