@@ -37,6 +37,8 @@ def unconverted(value, name):
 
 
 def _compute_dtype(dtype, name):
+    if dtype is F32 or dtype is F64:  # the quick yes
+        return dtype
     native = dtype.newbyteorder("=")
     if native in (F32, F64, F16):
         return native
@@ -165,8 +167,9 @@ def axes_of(axis, ndim):
 
 def real(value, name, low=-math.inf, high=math.inf, open_low=False):
     """Return a finite float in [low, high], or (low, high] with `open_low`."""
-    if type(value) is float and low < value <= high and value < math.inf:
-        return value
+    if type(value) is float and (low < value or (low == value and not open_low)):
+        if value <= high and value < math.inf:  # the quick yes
+            return value
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
@@ -199,6 +202,8 @@ def integer(value, name, low=None):
 
 def label_value(value, name):
     """Return an int that a label can have."""
+    if type(value) is int and -(2**63) <= value < 2**63:  # the quick yes
+        return value
     number = integer(value, name)
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{name} must fit into 64 bits, got {number}")

@@ -73,6 +73,7 @@ class _LossCall(NamedTuple):
     dtype: np.dtype  # in which is computed
     dtypes: tuple  # of the three gradients
     divisor: float  # of the sum of the losses
+    counted: int  # positions that are not ignored
 
 
 class _Positions:
@@ -114,7 +115,7 @@ def _checked(x, weight, target, bias, options):
     positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
     options = check_options(options, shape, "class_weight")
     labels, probs = _target(target, shape, dtype, options.ignore_index)
-    divisor = divisor_of(options, shape, labels)
+    divisor, counted = divisor_of(options, shape, labels)
     target = _Positions(probs if labels is None else labels, len(positions))
     bias = None if bias is None else bias.astype(dtype)
     return _LossCall(
@@ -127,6 +128,7 @@ def _checked(x, weight, target, bias, options):
         dtype,
         dtypes,
         divisor,
+        counted,
     )
 
 
@@ -196,7 +198,7 @@ def _is_copied(p, picked):
 
 def _kept(p):
     """Return the indices of the positions that count; None where all do."""
-    if not p.labels or not (p.target.array == p.options.ignore_index).any():
+    if p.counted == math.prod(p.x.shape):
         return None
     return np.flatnonzero(p.target.array != p.options.ignore_index)
 
@@ -297,7 +299,8 @@ class _Gradients:
         self.weight = np.empty(p.weight.shape, p.dtypes[1])
         self.bias = None if p.bias is None else np.zeros(p.bias.shape)
         self.copied = _is_copied(p, picked)
-        self.row, self.term, self.sum, self.block = (_Room(p.dtype) for _ in range(4))
+        self.row, self.term = _Room(p.dtype), _Room(p.dtype)
+        self.sum, self.block = _Room(p.dtype), _Room(p.dtype)
 
     def add_x(self, chunk, g, weight_room):
         """grad_x of these positions: g W, a sum over the blocks of weights that are converted."""

@@ -43,7 +43,10 @@ def check_options(options, shape, weight_name="weight"):
 
 
 def divisor_of(options, shape, labels):
-    """Return what the sum of the losses is divided by, after a check of the labels (None: probabilities)."""
+    """Return what the sum of the losses is divided by, and how many positions count.
+
+    The labels (None: the target holds probabilities) are checked on the way.
+    """
     axis, sample = options.axis, options.sample_weight
     if options.gamma != 0.0 and (labels is None or options.label_smoothing != 0.0):
         raise _check.gamma_without_labels(labels is None)
@@ -54,4 +57,4 @@ def divisor_of(options, shape, labels):
         counted, mass = _kernels.scan_labels(
             labels, shape[axis], options.ignore_index, options.weight, sample
         )
-    return _reduction.divisor(options.reduction, shape, axis, mass, counted)
+    return _reduction.divisor(options.reduction, shape, axis, mass, counted), counted

@@ -184,7 +184,7 @@ def cross_entropy_hvp(
     _check.same_shape(v, x.shape, "vector", "logits")
     axis, classes = options.axis, x.shape[options.axis]
     labels, probs = _check.target_of(target, x.shape, x.dtype, axis, options.ignore_index)
-    divisor = divisor_of(options, x.shape, labels)
+    divisor, _ = divisor_of(options, x.shape, labels)
     if x.size == 0 or divisor == 0:
         return np.zeros(x.shape, x.dtype)
     # by rows of classes; a label or sample weight is one number of a row

@@ -196,7 +196,8 @@ cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
     cdef int type_number = cnp.PyArray_TYPE(array)
     if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
         return None
-    array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
+    if type_number != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(array):
+        array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
     return array if are_factors(array, positive) else None
 
 
