@@ -142,7 +142,6 @@ cdef class LossCall:
 
     cdef finish(self, double total):
         """What the call returns. `total` is the sum of the losses."""
-        cdef object loss = None
         if self.divisor == 0:  # a mean over nothing
             total = 0
             for result in (self.grad, self.hess):

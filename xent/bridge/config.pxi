@@ -72,7 +72,7 @@ def forked():
 
 
 def vmath(name, cnp.ndarray x):
-    """Evaluate exp, log or log1p of vmath.h on a contiguous array: the tests measure these by themselves."""
+    """Evaluate exp, log or log1p of simd/ on a contiguous array: the tests measure these by themselves."""
     cdef cnp.ndarray y = x.copy()
     cdef bint single = dtype_code(x) == XENT_F32
     cdef void *source = cnp.PyArray_DATA(x)

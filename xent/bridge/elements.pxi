@@ -88,11 +88,11 @@ def entropy(probs, axis, base):
 
 
 cdef int fill_loss(
-    LossCall call, xent_loss *loss, int kind, out, grad_output, double clip, base, int upstream_dtype
+    LossCall call, xent_loss *loss, int kind, out, grad_output, double clip, base, int upstream_dtype, ignore_index=None
 ) except -1:
     """The last checks, and what the kernels of all these losses want to know."""
     loss.kind, loss.clip, loss.unit = kind, clip, unit_of(base)
-    call.count(None, None)
+    call.count(ignore_index, None)
     call.reduce(grad_output, upstream_dtype)
     call.make_results(out)
     loss.gradient_scale = call.factor / (loss.unit * (call.divisor or 1))

@@ -148,22 +148,18 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     call.weight = class_numbers(weight, call.classes, "weight")
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     call.take_reduction(reduction)
-    call.count(ignore_index, None)
-    call.reduce(grad_output)
-    call.make_results(out)
-    a.loss.kind, a.loss.unit, a.loss.clip = XENT_NLL, 1, 0
+    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, ignore_index)
     return call.finish(label_losses(call, &a))
 
 
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses."""
+    """Fill in the results; return the sum of the losses. `a.loss` is there already."""
     cdef xent_plan plan
     cdef double total
     if call.divisor == 0:
         return 0
     copies = walk_or_copy(&a.positions, call.x, None, call.grad, None, call.axis)
     a.labels, a.label_weight, a.upstream = call.found, <double *>data(call.weight), <double *>data(call.upstream)
-    a.loss.gradient_scale = call.factor / (a.loss.unit * call.divisor)
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_NO_EXPS)
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 1, &total)
