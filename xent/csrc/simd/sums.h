@@ -72,37 +72,102 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
     return isfinite(total) ? total + error : total;
 }
 
-/* The total of all lanes and of those of `others`, but for one that holds the largest of these: that is returned.
- * Halves are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
-ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
+/* What is added up along memory, the classes of a row or the elements of a chunk, goes to ROW_LANES sums in turn, however
+ * wide vectors are: one of the widest, or WAYS narrower ones. So the order of the additions, and with it every bit of
+ * the total, is the same on all. */
+#define ROW_LANES (XENT_WIDEST / (int)sizeof(T))
+#define WAYS (ROW_LANES / LANES)
+typedef struct {
+    NAME(sum) way[WAYS];
+} NAME(row_sum);
+
+ALWAYS_INLINE void NAME(start_row_sum)(NAME(row_sum) *acc)
 {
+    const vf64 zero = {0};
+    for (int w = 0; w < WAYS; w++) acc->way[w].a = acc->way[w].b = zero;
+}
+
+/* The total: halves are folded upon each other. */
+ALWAYS_INLINE double NAME(row_total)(const NAME(row_sum) *acc)
+{
+    double total[ROW_LANES];
 #if XENT_REAL == 32
-    const vf64 a = v_widen_lo(others), b = v_widen_hi(others);
-    double sum[LANES / 2], max[LANES / 2];
-    v_store(sum, acc->a + acc->b + v_min(a, b));
-    v_store(max, v_max(a, b));
-    for (int half = LANES / 4; half > 0; half /= 2) {
+    for (int w = 0; w < WAYS; w++) NAME(sum_lanes)(&acc->way[w], total + w * LANES, NULL);
+    for (int half = ROW_LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) total[k] += total[k + half];
+    return total[0];
+#else
+    double error[ROW_LANES];
+    for (int w = 0; w < WAYS; w++) v_store(total + w * LANES, acc->way[w].a), v_store(error + w * LANES, acc->way[w].b);
+    for (int half = ROW_LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++)
+            two_sum_add(&total[k], &error[k], total[k + half]), error[k] += error[k + half];
+    return isfinite(total[0]) ? total[0] + error[0] : total[0];
+#endif
+}
+
+#if XENT_REAL == 64
+/* Add n numbers. */
+ALWAYS_INLINE void row_sum_add_array(row_sum_f64 *acc, const double *numbers, ptrdiff_t n)
+{
+    const vf64 zero = {0};
+    for (ptrdiff_t first = 0; first < n; first += ROW_LANES)
+        for (int w = 0; w < WAYS; w++) {
+            const ptrdiff_t left = n - first - w * LANES;
+            const double *at = numbers + first + w * LANES;
+            if (left > 0) sum_add_f64(&acc->way[w], left >= LANES ? v_load(at) : v_load_n(at, left, zero));
+        }
+}
+#endif
+
+/* The total of a row and of all lanes of `others` but for one that holds the largest of these: that is returned. Halves
+ * are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
+ALWAYS_INLINE T NAME(row_all_but_max)(const NAME(row_sum) *acc, const V *others, double *total, double *low)
+{
+    double sum[LANES_F64], max[LANES_F64];
+#if XENT_REAL == 32
+    vf64 sums[2 * WAYS], others_max[2 * WAYS];
+    for (int w = 0; w < WAYS; w++) {
+        sums[2 * w] = acc->way[w].a, sums[2 * w + 1] = acc->way[w].b;
+        others_max[2 * w] = v_widen_lo(others[w]), others_max[2 * w + 1] = v_widen_hi(others[w]);
+    }
+    for (int half = WAYS; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) {
+            const vf64 x = others_max[k], y = others_max[k + half];
+            sums[k] += sums[k + half] + v_min(x, y);
+            others_max[k] = v_max(x, y);
+        }
+    v_store(sum, sums[0]), v_store(max, others_max[0]);
+    for (int half = (int)LANES_F64 / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++) {
             const double x = max[k], y = max[k + half];
             sum[k] += sum[k + half] + (x < y ? x : y);
             max[k] = x < y ? y : x;
         }
-    }
     *total = sum[0], *low = 0;
 #else
-    double sum[LANES], error[LANES], max[LANES];
-    v_store(sum, acc->a);
-    v_store(error, acc->b);
-    v_store(max, others);
-    for (int half = LANES / 2; half > 0; half /= 2) {
+    double error[LANES_F64];
+    vf64 sums[WAYS], errors[WAYS], others_max[WAYS];
+    for (int w = 0; w < WAYS; w++) sums[w] = acc->way[w].a, errors[w] = acc->way[w].b, others_max[w] = others[w];
+    for (int half = WAYS / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++) {
-            const double x = max[k], y = max[k + half];
-            two_sum_add(&sum[k], &error[k], sum[k + half]);
-            two_sum_add(&sum[k], &error[k], x < y ? x : y);
-            error[k] += error[k + half];
+            const vf64 x = others_max[k], y = others_max[k + half], smaller = v_min(x, y);
+            vf64 s = sums[k] + sums[k + half];
+            errors[k] += sum_error_f64(sums[k], sums[k + half], s) + errors[k + half];
+            sums[k] = s + smaller;
+            errors[k] += sum_error_f64(s, smaller, sums[k]);
+            others_max[k] = v_max(x, y);
+        }
+    v_store(sum, sums[0]), v_store(error, errors[0]), v_store(max, others_max[0]);
+    for (int half = (int)LANES_F64 / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) {
+            const double x = max[k], y = max[k + half], smaller = x < y ? x : y, s = sum[k] + sum[k + half],
+                         back = s - sum[k], both = s + smaller, back_again = both - s;
+            error[k] += ((sum[k] - (s - back)) + (sum[k + half] - back)) + error[k + half];
+            error[k] += (s - (both - back_again)) + (smaller - back_again);
+            sum[k] = both;
             max[k] = x < y ? y : x;
         }
-    }
     *total = sum[0] + error[0];
     *low = (sum[0] - *total) + error[0];
 #endif
