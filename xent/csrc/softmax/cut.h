@@ -48,8 +48,10 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
-        cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
-        if (padded <= room) cut.exps_step = padded;
+        if (positions->exps != XENT_SUMMED_EXPS) {
+            cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
+            if (padded <= room) cut.exps_step = padded;
+        }
     }
     if (cut.lanes_are_positions && cut.exps_step > 0) cut.most = cut.exps_step;
     return cut;
