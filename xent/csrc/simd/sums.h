@@ -87,22 +87,67 @@ ALWAYS_INLINE void NAME(start_row_sum)(NAME(row_sum) *acc)
     for (int w = 0; w < WAYS; w++) acc->way[w].a = acc->way[w].b = zero;
 }
 
-/* The total: halves are folded upon each other. */
+/* Vectors of doubles that hold ROW_LANES numbers, which are folded: neighbours become one, until one number is left, in
+ * lane 0 of the first. */
+#define ROW_VECTORS (XENT_WIDEST / (int)sizeof(T) / (int)LANES_F64)
+ALWAYS_INLINE int NAME(fold)(const vf64 *from, int vectors, vf64 *evens, vf64 *odds)
+{
+    for (int k = 0; k < (vectors + 1) / 2; k++) {
+        const vf64 a = from[2 * k], b = from[vectors == 1 ? 0 : 2 * k + 1];
+        evens[k] = v_evens(a, b), odds[k] = v_odds(a, b);
+    }
+    return (vectors + 1) / 2;
+}
+
+/* The numbers of a row in `vectors`; where they are doubles, what rounding has left of them in `errors`. */
+ALWAYS_INLINE void NAME(row_vectors)(const NAME(row_sum) *acc, vf64 *vectors, vf64 *errors)
+{
+    for (int w = 0; w < WAYS; w++) {
+#if XENT_REAL == 32
+        (void)errors, vectors[2 * w] = acc->way[w].a, vectors[2 * w + 1] = acc->way[w].b;
+#else
+        vectors[w] = acc->way[w].a, errors[w] = acc->way[w].b;
+#endif
+    }
+}
+
+/* sum[k] = evens[k] + odds[k], and what rounding takes from it is added to error[k]. */
+ALWAYS_INLINE void NAME(add_odds)(int vectors, vf64 *sum, vf64 *error, const vf64 *evens, const vf64 *odds)
+{
+    for (int k = 0; k < vectors; k++) {
+        sum[k] = evens[k] + odds[k];
+#if XENT_REAL == 64
+        error[k] += sum_error_f64(evens[k], odds[k], sum[k]);
+#else
+        (void)error;
+#endif
+    }
+}
+
+/* Fold sums and their errors once. */
+ALWAYS_INLINE int NAME(fold_sums)(int vectors, vf64 *sum, vf64 *error)
+{
+    vf64 evens[ROW_VECTORS], odds[ROW_VECTORS];
+#if XENT_REAL == 64
+    const int half = NAME(fold)(error, vectors, evens, odds);
+    for (int k = 0; k < half; k++) error[k] = evens[k] + odds[k];
+#endif
+    const int left = NAME(fold)(sum, vectors, evens, odds);
+    NAME(add_odds)(left, sum, error, evens, odds);
+    return left;
+}
+
 ALWAYS_INLINE double NAME(row_total)(const NAME(row_sum) *acc)
 {
-    double total[ROW_LANES];
+    vf64 sum[ROW_VECTORS], error[ROW_VECTORS];
+    NAME(row_vectors)(acc, sum, error);
+    for (int lanes = ROW_LANES, vectors = ROW_VECTORS; lanes > 1; lanes /= 2)
+        vectors = NAME(fold_sums)(vectors, sum, error);
+    const double total = sum[0][0];
 #if XENT_REAL == 32
-    for (int w = 0; w < WAYS; w++) NAME(sum_lanes)(&acc->way[w], total + w * LANES, NULL);
-    for (int half = ROW_LANES / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) total[k] += total[k + half];
-    return total[0];
+    return total;
 #else
-    double error[ROW_LANES];
-    for (int w = 0; w < WAYS; w++) v_store(total + w * LANES, acc->way[w].a), v_store(error + w * LANES, acc->way[w].b);
-    for (int half = ROW_LANES / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++)
-            two_sum_add(&total[k], &error[k], total[k + half]), error[k] += error[k + half];
-    return isfinite(total[0]) ? total[0] + error[0] : total[0];
+    return isfinite(total) ? total + error[0][0] : total;
 #endif
 }
 
@@ -120,58 +165,37 @@ ALWAYS_INLINE void row_sum_add_array(row_sum_f64 *acc, const double *numbers, pt
 }
 #endif
 
-/* The total of a row and of all lanes of `others` but for one that holds the largest of these: that is returned. Halves
- * are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
+/* The total of a row and of all lanes of `others`, of which there are WAYS, but for one that holds the largest of these:
+ * that is returned. The smaller of two neighbours joins the sum, the larger goes on. */
 ALWAYS_INLINE T NAME(row_all_but_max)(const NAME(row_sum) *acc, const V *others, double *total, double *low)
 {
-    double sum[LANES_F64], max[LANES_F64];
-#if XENT_REAL == 32
-    vf64 sums[2 * WAYS], others_max[2 * WAYS];
+    vf64 sum[ROW_VECTORS], error[ROW_VECTORS], max[ROW_VECTORS], a[ROW_VECTORS], b[ROW_VECTORS];
+    NAME(row_vectors)(acc, sum, error);
     for (int w = 0; w < WAYS; w++) {
-        sums[2 * w] = acc->way[w].a, sums[2 * w + 1] = acc->way[w].b;
-        others_max[2 * w] = v_widen_lo(others[w]), others_max[2 * w + 1] = v_widen_hi(others[w]);
-    }
-    for (int half = WAYS; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) {
-            const vf64 x = others_max[k], y = others_max[k + half];
-            sums[k] += sums[k + half] + v_min(x, y);
-            others_max[k] = v_max(x, y);
-        }
-    v_store(sum, sums[0]), v_store(max, others_max[0]);
-    for (int half = (int)LANES_F64 / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) {
-            const double x = max[k], y = max[k + half];
-            sum[k] += sum[k + half] + (x < y ? x : y);
-            max[k] = x < y ? y : x;
-        }
-    *total = sum[0], *low = 0;
+#if XENT_REAL == 32
+        max[2 * w] = v_widen_lo(others[w]), max[2 * w + 1] = v_widen_hi(others[w]);
 #else
-    double error[LANES_F64];
-    vf64 sums[WAYS], errors[WAYS], others_max[WAYS];
-    for (int w = 0; w < WAYS; w++) sums[w] = acc->way[w].a, errors[w] = acc->way[w].b, others_max[w] = others[w];
-    for (int half = WAYS / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) {
-            const vf64 x = others_max[k], y = others_max[k + half], smaller = v_min(x, y);
-            vf64 s = sums[k] + sums[k + half];
-            errors[k] += sum_error_f64(sums[k], sums[k + half], s) + errors[k + half];
-            sums[k] = s + smaller;
-            errors[k] += sum_error_f64(s, smaller, sums[k]);
-            others_max[k] = v_max(x, y);
-        }
-    v_store(sum, sums[0]), v_store(error, errors[0]), v_store(max, others_max[0]);
-    for (int half = (int)LANES_F64 / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) {
-            const double x = max[k], y = max[k + half], smaller = x < y ? x : y, s = sum[k] + sum[k + half],
-                         back = s - sum[k], both = s + smaller, back_again = both - s;
-            error[k] += ((sum[k] - (s - back)) + (sum[k + half] - back)) + error[k + half];
-            error[k] += (s - (both - back_again)) + (smaller - back_again);
-            sum[k] = both;
-            max[k] = x < y ? y : x;
-        }
-    *total = sum[0] + error[0];
-    *low = (sum[0] - *total) + error[0];
+        max[w] = others[w];
 #endif
-    return (T)max[0];
+    }
+    for (int lanes = ROW_LANES, vectors = ROW_VECTORS; lanes > 1; lanes /= 2) {
+        const int left = NAME(fold)(max, vectors, a, b);
+        NAME(fold_sums)(vectors, sum, error);
+        for (int k = 0; k < left; k++) {
+            max[k] = v_max(a[k], b[k]), b[k] = v_min(a[k], b[k]);
+            a[k] = sum[k];
+        }
+        vectors = left;
+        NAME(add_odds)(vectors, sum, error, a, b);
+    }
+#if XENT_REAL == 32
+    *total = sum[0][0], *low = 0;
+#else
+    const double high = sum[0][0], rest = error[0][0];
+    *total = high + rest;
+    *low = (high - *total) + rest;
+#endif
+    return (T)max[0][0];
 }
 
 #endif
