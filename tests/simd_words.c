@@ -25,6 +25,7 @@ EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XE
 #else
 
 #include "begin.h"
+#include "simd/pow.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
 
@@ -129,6 +130,7 @@ EXPORT void NAME(of_row_sums)(const T *a, ptrdiff_t n, const T *others, double *
     *largest = NAME(row_all_but_max)(&sum, largest_of_ways, totals + 1, totals + 2);
 }
 #if XENT_REAL == 64
+WORD(v_pow, v_pow(x, y))
 EXPORT void of_row_sum_add_array(const double *a, ptrdiff_t n, double *total)
 {
     row_sum_f64 sum;

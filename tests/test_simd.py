@@ -10,6 +10,7 @@ import re
 from fractions import Fraction
 
 import ml_dtypes
+import mpmath
 import numpy as np
 import pytest
 from compiled import CSRC, USABLE, call, compile_library, shared_folder
@@ -563,6 +564,26 @@ def test_sums_of_doubles_are_twice_as_wide(simd, name):
     out, low = of_lanes(simd, name, terms)
     np.testing.assert_array_equal(out, 2.0**70)
     np.testing.assert_array_equal(low, 3 + np.arange(lanes) if name == "f64" else np.zeros(lanes))
+
+
+# Powers -----------------------------------------------------------------------------------------------------
+
+
+@covers("v_pow")
+def test_powers(simd):
+    """Of numbers from 0 to 1, against mpmath."""
+    rng = np.random.default_rng(8)
+    x = np.concatenate([rng.random(400), 1 - 0.1 ** rng.uniform(0, 17, 200), 0.1 ** rng.uniform(0, 320, 200)])
+    y = np.concatenate([rng.choice([0.5, 1, 2, 3, 5], 400), 10 ** rng.uniform(-3, 3, 400)])
+    x = np.concatenate([x, [0, 0, 1, 1, 5e-324, np.nan, 0.5, 0.5]])
+    y = np.concatenate([y, [1e-9, 1e300, 1e-9, 1e300, 1, 2, 1e300, 1074]])
+    actual = of_whole_vectors(simd, "v_pow", "f64", x, y, y)
+    for base, exponent, power in zip(x, y, actual, strict=True):
+        if math.isnan(base):
+            assert math.isnan(power)
+            continue
+        exact = mpmath.power(mpmath.mpf(float(base)), mpmath.mpf(float(exponent)))
+        assert abs(mpmath.mpf(float(power)) - exact) <= (1.5 + exponent / 2) * np.spacing(float(exact))
 
 
 # The list ---------------------------------------------------------------------------------------------------

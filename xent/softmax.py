@@ -179,8 +179,9 @@ def _weighted_logsumexp(x, b, axis, keepdims, out):
     with np.errstate(all="ignore"):
         most = x.max(axis=axes, keepdims=True, initial=-np.inf)
         most = np.where(np.isfinite(most), most, 0.0)
-        sums = np.sum(b * np.exp(x - most), axis=axes, keepdims=True)
-        out[...] = (np.log(sums) + most).reshape(shape)
+        exps = _kernels.vmath("exp", np.ascontiguousarray(x - most))
+        sums = np.sum(b * exps, axis=axes, keepdims=True)
+        out[...] = (_kernels.vmath("log", np.ascontiguousarray(sums)) + most).reshape(shape)
     return out
 
 

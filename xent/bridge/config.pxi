@@ -72,7 +72,9 @@ def forked():
 
 
 def vmath(name, cnp.ndarray x):
-    """Evaluate exp, log or log1p of simd/ on a contiguous array: the tests measure these by themselves."""
+    """Evaluate exp, log or log1p of simd/ on an array in C order: with the same bits on every machine, unlike NumPy's, and
+    by themselves, for the tests.
+    """
     cdef cnp.ndarray y = x.copy()
     cdef bint single = dtype_code(x) == XENT_F32
     cdef void *source = cnp.PyArray_DATA(x)

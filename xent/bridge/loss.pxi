@@ -91,12 +91,9 @@ cdef inline double curvature_of(hessian, Py_ssize_t classes) except? -1:
     return 1 if is_word(hessian, "diagonal") else _check.curvature(hessian, classes)
 
 
-cdef object log = np.log
-
-
 cdef inline cnp.ndarray log_prior(prior, Py_ssize_t classes, int dtype):
     """The logarithm of a prior, in the two rows of xent_positions; or None."""
-    return None if prior is None else in_two(log(class_numbers(prior, classes, "prior", True)), dtype)
+    return None if prior is None else in_two(vmath("log", class_numbers(prior, classes, "prior", True)), dtype)
 
 
 # ---- evaluation ----

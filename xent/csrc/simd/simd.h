@@ -40,8 +40,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is one
- * instruction. XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16
+/* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is an
+ * instruction or a few. XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16
  * is converted by an instruction. */
 #if defined(__AVX512F__)
 #define XENT_VBYTES 64
@@ -59,12 +59,13 @@
 #define XENT_VBYTES 16
 #if defined(__aarch64__)
 #define XENT_FUSED 1
+#define XENT_LOOKUP 1
 #define XENT_CONVERTS_F16 1
 #else
 #define XENT_FUSED 0
+#define XENT_LOOKUP 0
 #define XENT_CONVERTS_F16 0
 #endif
-#define XENT_LOOKUP 0
 #define XENT_OWN_MASKS 0
 #endif
 #define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))

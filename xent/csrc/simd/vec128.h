@@ -105,6 +105,12 @@ ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi)
 {
     return (vf32)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)lo), (float64x2_t)hi);
 }
+/* By the bytes of the table: those of float i are 4 i to 4 i + 3. */
+ALWAYS_INLINE vf32 v_lookup(vf32 table, vi32 index)
+{
+    const vi32 bytes = (index & 3) * 0x04040404 + 0x03020100;
+    return (vf32)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)bytes);
+}
 #else
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64){v[0], v[1]}; }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64){v[2], v[3]}; }

@@ -30,6 +30,7 @@
  */
 #include "begin.h"
 #include "simd/exp.h"
+#include "simd/pow.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
 #include "softmax/affine.h"
@@ -144,11 +145,14 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
 /* The focal factors of a tile. */
 static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
 {
+    double q[TILE], power[TILE];
+    for (ptrdiff_t p = 0; p < n; p++) q[p] = -(double)terms->p_minus_1[p];
+    for (ptrdiff_t p = n; p % LANES_F64; p++) q[p] = 1;
+    for (ptrdiff_t p = 0; p < n; p += LANES_F64) v_store(power + p, v_pow(v_load(q + p), set_f64(gamma)));
     for (ptrdiff_t p = 0; p < n; p++) {
-        const double q = -(double)terms->p_minus_1[p], p_y = terms->p[p],
-                     l = (double)terms->loss[p] + terms->loss_low[p];
-        y->mass[p] *= pow(q, gamma);
-        y->focal[p] = 1 + gamma * (q == 0 ? 1 : p_y == 0 ? 0 : p_y * l / q);
+        const double p_y = terms->p[p], l = (double)terms->loss[p] + terms->loss_low[p];
+        y->mass[p] *= power[p];
+        y->focal[p] = 1 + gamma * (q[p] == 0 ? 1 : p_y == 0 ? 0 : p_y * l / q[p]);
     }
 }
 
