@@ -80,11 +80,15 @@ typedef struct {
 
 enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
 
+/* Exponentials: none; added up only; the result is made of them. */
+enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS };
+
 /* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the
  * arguments of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
 typedef struct {
     ptrdiff_t count, inner, middle_count, classes;
     ptrdiff_t chunk; /* positions per chunk */
+    int exps;        /* what the kernel does with exponentials */
     ptrdiff_t room;  /* exponentials that the scratch of a thread holds; if `transformed`, all its numbers */
     xent_operand x;  /* logits, or y */
     union {
@@ -204,7 +208,6 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
                         const xent_array *hess, int axis);
 
 /* softmax/plan.c: which exponentials a kernel wants kept. */
-enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS }; /* none; added up only; the result is made of them */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
 

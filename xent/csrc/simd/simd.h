@@ -65,6 +65,7 @@
 #define XENT_OWN_MASKS 0
 #endif
 #define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
+#define XENT_WIDEST 64 /* bytes of the widest vector of all instruction sets */
 
 typedef float vf32 __attribute__((vector_size(XENT_VBYTES)));
 typedef int32_t vi32 __attribute__((vector_size(XENT_VBYTES)));

@@ -63,9 +63,9 @@ ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V cla
 }
 #endif
 
-#ifndef STORED_AS_16
 /* load() and store() where n may be 0 or less. */
-ALWAYS_INLINE V NAME(load_part)(const T *p, ptrdiff_t n, V fill) { return n > 0 ? NAME(load)(p, n, fill) : fill; }
+ALWAYS_INLINE V KERNEL(load_part)(const S *p, ptrdiff_t n, V fill) { return n > 0 ? KERNEL(load)(p, n, fill) : fill; }
+#ifndef STORED_AS_16
 ALWAYS_INLINE void NAME(store_part)(T *p, V v, ptrdiff_t n)
 {
     if (n > 0) NAME(store)(p, v, n);

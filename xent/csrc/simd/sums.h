@@ -72,41 +72,130 @@ ALWAYS_INLINE double NAME(sum_total)(const NAME(sum) *acc)
     return isfinite(total) ? total + error : total;
 }
 
-/* The total of all lanes and of those of `others`, but for one that holds the largest of these: that is returned.
- * Halves are folded upon each other: the smaller of two lanes joins the sum, the larger goes on. */
-ALWAYS_INLINE T NAME(sum_all_but_max)(const NAME(sum) *acc, V others, double *total, double *low)
+/* What is added up along memory, the classes of a row or the elements of a chunk, goes to ROW_LANES sums in turn, however
+ * wide vectors are: one of the widest, or WAYS narrower ones. So the order of the additions, and with it every bit of
+ * the total, is the same on all. */
+#define ROW_LANES (XENT_WIDEST / (int)sizeof(T))
+#define WAYS (ROW_LANES / LANES)
+typedef struct {
+    NAME(sum) way[WAYS];
+} NAME(row_sum);
+
+ALWAYS_INLINE void NAME(start_row_sum)(NAME(row_sum) *acc)
 {
+    const vf64 zero = {0};
+    for (int w = 0; w < WAYS; w++) acc->way[w].a = acc->way[w].b = zero;
+}
+
+/* Vectors of doubles that hold ROW_LANES numbers, which are folded: neighbours become one, until one number is left, in
+ * lane 0 of the first. */
+#define ROW_VECTORS (XENT_WIDEST / (int)sizeof(T) / (int)LANES_F64)
+ALWAYS_INLINE int NAME(fold)(const vf64 *from, int vectors, vf64 *evens, vf64 *odds)
+{
+    for (int k = 0; k < (vectors + 1) / 2; k++) {
+        const vf64 a = from[2 * k], b = from[vectors == 1 ? 0 : 2 * k + 1];
+        evens[k] = v_evens(a, b), odds[k] = v_odds(a, b);
+    }
+    return (vectors + 1) / 2;
+}
+
+/* The numbers of a row in `vectors`; where they are doubles, what rounding has left of them in `errors`. */
+ALWAYS_INLINE void NAME(row_vectors)(const NAME(row_sum) *acc, vf64 *vectors, vf64 *errors)
+{
+    for (int w = 0; w < WAYS; w++) {
 #if XENT_REAL == 32
-    const vf64 a = v_widen_lo(others), b = v_widen_hi(others);
-    double sum[LANES / 2], max[LANES / 2];
-    v_store(sum, acc->a + acc->b + v_min(a, b));
-    v_store(max, v_max(a, b));
-    for (int half = LANES / 4; half > 0; half /= 2) {
-        for (int k = 0; k < half; k++) {
-            const double x = max[k], y = max[k + half];
-            sum[k] += sum[k + half] + (x < y ? x : y);
-            max[k] = x < y ? y : x;
-        }
-    }
-    *total = sum[0], *low = 0;
+        (void)errors, vectors[2 * w] = acc->way[w].a, vectors[2 * w + 1] = acc->way[w].b;
 #else
-    double sum[LANES], error[LANES], max[LANES];
-    v_store(sum, acc->a);
-    v_store(error, acc->b);
-    v_store(max, others);
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        for (int k = 0; k < half; k++) {
-            const double x = max[k], y = max[k + half];
-            two_sum_add(&sum[k], &error[k], sum[k + half]);
-            two_sum_add(&sum[k], &error[k], x < y ? x : y);
-            error[k] += error[k + half];
-            max[k] = x < y ? y : x;
-        }
-    }
-    *total = sum[0] + error[0];
-    *low = (sum[0] - *total) + error[0];
+        vectors[w] = acc->way[w].a, errors[w] = acc->way[w].b;
 #endif
-    return (T)max[0];
+    }
+}
+
+/* sum[k] = evens[k] + odds[k], and what rounding takes from it is added to error[k]. */
+ALWAYS_INLINE void NAME(add_odds)(int vectors, vf64 *sum, vf64 *error, const vf64 *evens, const vf64 *odds)
+{
+    for (int k = 0; k < vectors; k++) {
+        sum[k] = evens[k] + odds[k];
+#if XENT_REAL == 64
+        error[k] += sum_error_f64(evens[k], odds[k], sum[k]);
+#else
+        (void)error;
+#endif
+    }
+}
+
+/* Fold sums and their errors once. */
+ALWAYS_INLINE int NAME(fold_sums)(int vectors, vf64 *sum, vf64 *error)
+{
+    vf64 evens[ROW_VECTORS], odds[ROW_VECTORS];
+#if XENT_REAL == 64
+    const int half = NAME(fold)(error, vectors, evens, odds);
+    for (int k = 0; k < half; k++) error[k] = evens[k] + odds[k];
+#endif
+    const int left = NAME(fold)(sum, vectors, evens, odds);
+    NAME(add_odds)(left, sum, error, evens, odds);
+    return left;
+}
+
+ALWAYS_INLINE double NAME(row_total)(const NAME(row_sum) *acc)
+{
+    vf64 sum[ROW_VECTORS], error[ROW_VECTORS];
+    NAME(row_vectors)(acc, sum, error);
+    for (int lanes = ROW_LANES, vectors = ROW_VECTORS; lanes > 1; lanes /= 2)
+        vectors = NAME(fold_sums)(vectors, sum, error);
+    const double total = sum[0][0];
+#if XENT_REAL == 32
+    return total;
+#else
+    return isfinite(total) ? total + error[0][0] : total;
+#endif
+}
+
+#if XENT_REAL == 64
+/* Add n numbers. */
+ALWAYS_INLINE void row_sum_add_array(row_sum_f64 *acc, const double *numbers, ptrdiff_t n)
+{
+    const vf64 zero = {0};
+    for (ptrdiff_t first = 0; first < n; first += ROW_LANES)
+        for (int w = 0; w < WAYS; w++) {
+            const ptrdiff_t left = n - first - w * LANES;
+            const double *at = numbers + first + w * LANES;
+            if (left > 0) sum_add_f64(&acc->way[w], left >= LANES ? v_load(at) : v_load_n(at, left, zero));
+        }
+}
+#endif
+
+/* The total of a row and of all lanes of `others`, of which there are WAYS, but for one that holds the largest of these:
+ * that is returned. The smaller of two neighbours joins the sum, the larger goes on. */
+ALWAYS_INLINE T NAME(row_all_but_max)(const NAME(row_sum) *acc, const V *others, double *total, double *low)
+{
+    vf64 sum[ROW_VECTORS], error[ROW_VECTORS], max[ROW_VECTORS], a[ROW_VECTORS], b[ROW_VECTORS];
+    NAME(row_vectors)(acc, sum, error);
+    for (int w = 0; w < WAYS; w++) {
+#if XENT_REAL == 32
+        max[2 * w] = v_widen_lo(others[w]), max[2 * w + 1] = v_widen_hi(others[w]);
+#else
+        max[w] = others[w];
+#endif
+    }
+    for (int lanes = ROW_LANES, vectors = ROW_VECTORS; lanes > 1; lanes /= 2) {
+        const int left = NAME(fold)(max, vectors, a, b);
+        NAME(fold_sums)(vectors, sum, error);
+        for (int k = 0; k < left; k++) {
+            max[k] = v_max(a[k], b[k]), b[k] = v_min(a[k], b[k]);
+            a[k] = sum[k];
+        }
+        vectors = left;
+        NAME(add_odds)(vectors, sum, error, a, b);
+    }
+#if XENT_REAL == 32
+    *total = sum[0][0], *low = 0;
+#else
+    const double high = sum[0][0], rest = error[0][0];
+    *total = high + rest;
+    *low = (high - *total) + rest;
+#endif
+    return (T)max[0][0];
 }
 
 #endif

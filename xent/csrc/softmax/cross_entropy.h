@@ -51,32 +51,47 @@ ALWAYS_INLINE void KERNEL(dense_add)(NAME(sum) *loss, NAME(sum) *mass, V u, V ga
     NAME(sum_add)(mass, u);
 }
 
-/* The terms of a dense target that is `base` for all classes of all positions: label smoothing without class weights.
- * GROUP terms, all of one sign, are added pairwise before they reach the wide sum. */
+/* base (m - x_c) of n neighbours for GROUP vectors a step apart, all of one sign: added pairwise before they reach the
+ * wide sum. Past the end the term is 0. */
+ALWAYS_INLINE void KERNEL(uniform_group)(const S *x, ptrdiff_t step, ptrdiff_t n, V base, V m, NAME(sum) *sum)
+{
+    V term[GROUP];
+    for (int k = 0; k < GROUP; k++) term[k] = base * (m - KERNEL(load)(x + k * step, n, m));
+    for (int half = GROUP / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) term[k] = term[k] + term[k + half];
+    NAME(sum_add)(sum, term[0]);
+}
+
+/* The terms of a dense target that is `base` for all classes of all positions: label smoothing without class weights. */
 static void KERNEL(uniform_terms)(const xent_dense *dense, ptrdiff_t classes, const KERNEL(tile) *t,
                                   const NAME(stats) *s, double *loss, double *mass)
 {
-    const V zero = {0}, base = NAME(set)((T)dense->base);
-    const ptrdiff_t per = t->rows ? LANES : 1, step = t->rows ? LANES : t->x_step;
-    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
-        const S *x = t->x + (t->rows ? p * t->x_step : p);
-        const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
-        const V m = t->rows ? NAME(set)(s->max_logit[p]) : v_load(s->max_logit + p);
+    const V base = NAME(set)((T)dense->base);
+    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
+        const S *x = t->x + p * t->x_step;
+        const V m = NAME(set)(s->max_logit[p]);
+        NAME(row_sum) sum;
+        NAME(start_row_sum)(&sum);
+        ptrdiff_t c = 0;
+        for (; c + ROW_GROUP <= classes; c += ROW_GROUP)
+            for (int w = 0; w < WAYS; w++)
+                KERNEL(uniform_group)(x + c + w * LANES, ROW_LANES, LANES, base, m, &sum.way[w]);
+        for (; c < classes; c += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t at = c + w * LANES;
+                NAME(sum_add)(&sum.way[w], base * (m - KERNEL(load_part)(x + at, classes - at, m)));
+            }
+        loss[p] = NAME(row_total)(&sum);
+    }
+    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
+        const S *x = t->x + p;
+        const ptrdiff_t n = xent_min(LANES, t->n - p), step = t->x_step;
+        const V m = v_load(s->max_logit + p);
         NAME(sum) sum = {{0}, {0}};
         ptrdiff_t c = 0;
-        for (; c + GROUP * per <= classes; c += GROUP * per, x += GROUP * step) {
-            V term[GROUP];
-            for (int k = 0; k < GROUP; k++) term[k] = base * (m - KERNEL(load)(x + k * step, n, zero));
-            for (int half = GROUP / 2; half > 0; half /= 2)
-                for (int k = 0; k < half; k++) term[k] = term[k] + term[k + half];
-            NAME(sum_add)(&sum, term[0]);
-        }
-        for (; c < classes; c += per, x += step) /* past the end of a row the term is 0 */
-            NAME(sum_add)(&sum, base * (m - KERNEL(load)(x, t->rows ? classes - c : n, m)));
-        if (t->rows)
-            loss[p] = NAME(sum_total)(&sum);
-        else
-            NAME(sum_lanes)(&sum, loss + p, NULL);
+        for (; c + GROUP <= classes; c += GROUP) KERNEL(uniform_group)(x + c * step, step, n, base, m, &sum);
+        for (; c < classes; c++) NAME(sum_add)(&sum, base * (m - KERNEL(load)(x + c * step, n, m)));
+        NAME(sum_lanes)(&sum, loss + p, NULL);
     }
     for (ptrdiff_t p = 0; p < t->n; p++) mass[p] = (double)(T)dense->base * (double)classes;
 }
@@ -89,17 +104,20 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
         const S *x = t->x + p * t->x_step, *target = t->target ? t->target + p * t->target_step : NULL;
         const V m = NAME(set)(s->max_logit[p]);
-        NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
-        for (ptrdiff_t c = 0; c < classes; c += LANES) {
-            const ptrdiff_t n = xent_min(LANES, classes - c);
-            /* past the end the weight is 0, and with it u */
-            const V weight = d.weight     ? NAME(load)(d.weight + c, n, zero)
-                             : n == LANES ? one
-                                          : v_select(NAME(first)(n), one, zero);
-            const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
-            KERNEL(dense_add)(sums, sums + 1, u, m - KERNEL(load)(x + c, n, m));
-        }
-        loss[p] = NAME(sum_total)(sums), mass[p] = NAME(sum_total)(sums + 1);
+        NAME(row_sum) sums[2];
+        NAME(start_row_sum)(sums), NAME(start_row_sum)(sums + 1);
+        for (ptrdiff_t first = 0; first < classes; first += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t c = first + w * LANES, n = xent_min(LANES, classes - c);
+                if (n <= 0) break;
+                /* past the end the weight is 0, and with it u */
+                const V weight = d.weight     ? NAME(load)(d.weight + c, n, zero)
+                                 : n == LANES ? one
+                                              : v_select(NAME(first)(n), one, zero);
+                const V u = KERNEL(target_value)(&d, weight, target ? KERNEL(load)(target + c, n, zero) : zero);
+                KERNEL(dense_add)(&sums[0].way[w], &sums[1].way[w], u, m - KERNEL(load)(x + c, n, m));
+            }
+        loss[p] = NAME(row_total)(sums), mass[p] = NAME(row_total)(sums + 1);
     }
     for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
         const ptrdiff_t n = xent_min(LANES, t->n - p);
@@ -144,7 +162,7 @@ ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s
 /* The loss of each position: into their sum, and into a->losses. */
 static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                                const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss,
-                               const double *dense_mass, sum_f64 *losses)
+                               const double *dense_mass, row_sum_f64 *losses)
 {
     double loss[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
@@ -162,8 +180,7 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
         loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : factor * loss[p];
     }
     for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
-    for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = 0;
-    for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) sum_add_f64(losses, v_load(loss + p));
+    row_sum_add_array(losses, loss, t->n);
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
 
@@ -265,7 +282,7 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
     if (t->hess && a->curvature == 0) KERNEL(put_sizes)(classes, t);
 }
 
-static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     const xent_cross_entropy_args *a = (const xent_cross_entropy_args *)positions;
     const int dense = a->dense.mix != 0 || a->dense.base != 0;

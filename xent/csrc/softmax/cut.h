@@ -48,8 +48,10 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
-        cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
-        if (padded <= room) cut.exps_step = padded;
+        if (positions->exps != XENT_SUMMED_EXPS) {
+            cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
+            if (padded <= room) cut.exps_step = padded;
+        }
     }
     if (cut.lanes_are_positions && cut.exps_step > 0) cut.most = cut.exps_step;
     return cut;
@@ -87,7 +89,7 @@ typedef struct {
 } KERNEL(functions);
 
 static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
-                                const KERNEL(functions) *to, sum_f64 *sums)
+                                const KERNEL(functions) *to, row_sum_f64 *sums)
 {
     _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
     const KERNEL(cut) cut = KERNEL(cut_of)(positions);
@@ -106,7 +108,7 @@ static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin
 }
 
 static void KERNEL(transformed_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
-                                      const KERNEL(functions) *to, sum_f64 *sums)
+                                      const KERNEL(functions) *to, row_sum_f64 *sums)
 {
     const KERNEL(cut) cut = KERNEL(transformed_cut_of)(positions);
     for (ptrdiff_t p = begin; p < end;) {
@@ -121,11 +123,11 @@ static void KERNEL(for_tiles)(const xent_positions *positions, ptrdiff_t chunk, 
                               const KERNEL(functions) to)
 {
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
-    sum_f64 sums[XENT_MOST_SUMS];
-    for (int k = 0; k < positions->sums; k++) sums[k] = (sum_f64){{0}, {0}};
+    row_sum_f64 sums[XENT_MOST_SUMS];
+    for (int k = 0; k < positions->sums; k++) start_row_sum_f64(sums + k);
     (positions->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(positions, begin, end, scratch, &to,
                                                                                sums);
-    for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = sum_total_f64(sums + k);
+    for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = row_total_f64(sums + k);
 }
 
 /* The kernel that runs name_tile on the tiles of a chunk. */

@@ -205,7 +205,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .classes = classes,
                      .lanes_are_positions = !rows || classes <= SHORT_ROW};
     NAME(stats) student, teacher;
-    sum_f64 losses = {{0}, {0}};
+    row_sum_f64 losses;
+    start_row_sum_f64(&losses);
     const ptrdiff_t row = NAME(padded_row)(classes),
                     room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
     const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LANES * LANES : room / row);
@@ -233,7 +234,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                         d.lanes_are_positions);
 #undef STEP
     }
-    if (positions->partial) positions->partial[chunk] = sum_total_f64(&losses);
+    if (positions->partial) positions->partial[chunk] = row_total_f64(&losses);
 }
 
 #endif

@@ -68,12 +68,10 @@ ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
 }
 #endif
 
-/* Exponentials of a row from class c on, as the tile has kept them, or made again without the label and what lies after
- * the end. */
-ALWAYS_INLINE V KERNEL(other_exps)(const KERNEL(tile) *t, const NAME(stats) *s, const T *exps, V x, ptrdiff_t p,
-                                   ptrdiff_t c, ptrdiff_t classes, ptrdiff_t label)
+/* Exponentials of a row from class c on, made again without the label and what lies after the end. */
+ALWAYS_INLINE V KERNEL(other_exps)(const NAME(stats) *s, V x, ptrdiff_t p, ptrdiff_t c, ptrdiff_t classes,
+                                   ptrdiff_t label)
 {
-    if (t->kept) return v_load(exps + c);
     V e = NAME(exp_scaled)(x - NAME(set)(s->shift[p]), NAME(scale_of)(NAME(set)(s->scale_exponent[p])));
     for (int k = 0; k < LANES; k++)
         if (c + k == label || c + k >= classes) e[k] = 0;
@@ -84,27 +82,32 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
                                  const KERNEL(labels) *y, ptrdiff_t p, NAME(known) *known)
 {
     const V m = NAME(set)(s->max_logit[p]), coefficient = NAME(set)((T)(s->inverse[p] * s->unit[p]));
-    const ptrdiff_t label = y->label[p], block = STRETCH * LANES;
+    const ptrdiff_t label = y->label[p], block = STRETCH * ROW_LANES;
     const S *x = t->x + p * t->x_step;
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0);
-    NAME(evaluated) r;
-    NAME(start_evaluation)(&r);
+    NAME(evaluated) r[WAYS];
+    NAME(row_sum) square, entropy;
+    for (int w = 0; w < WAYS; w++) NAME(start_evaluation)(r + w);
     if (t->kept && label >= 0) exps[label] = 0;
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t end = xent_min(classes, first + block);
         ptrdiff_t c = first;
-        for (; t->kept && c + 2 * LANES <= end; c += 2 * LANES)
-            for (int k = 0; k < 2; k++)
-                NAME(evaluate_vector)(&r, k, KERNEL(load)(x + c + k * LANES, LANES, m), v_load(exps + c + k * LANES),
-                                      coefficient, m);
-        for (; c < end; c += LANES) {
-            const V v = KERNEL(load)(x + c, classes - c, m);
-            NAME(evaluate_vector)(&r, 0, v, KERNEL(other_exps)(t, s, exps, v, p, c, classes, label), coefficient, m);
-        }
-        NAME(end_stretch)(&r);
+        for (; t->kept && c + 2 * ROW_LANES <= end; c += 2 * ROW_LANES)
+            for (int k = 0; k < 2 * WAYS; k++)
+                NAME(evaluate_vector)(r + k % WAYS, k / WAYS, KERNEL(load)(x + c + k * LANES, LANES, m),
+                                      v_load(exps + c + k * LANES), coefficient, m);
+        for (; c < end; c += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t at = c + w * LANES;
+                if (at >= end) break;
+                const V v = KERNEL(load)(x + at, classes - at, m);
+                const V e = t->kept ? v_load(exps + at) : KERNEL(other_exps)(s, v, p, at, classes, label);
+                NAME(evaluate_vector)(r + w, 0, v, e, coefficient, m);
+            }
+        for (int w = 0; w < WAYS; w++) NAME(end_stretch)(r + w);
     }
-    known->square[p] = v_reduce_sum_f64(r.wide_square.a + r.wide_square.b),
-    known->entropy[p] = v_reduce_sum_f64(r.wide_entropy.a + r.wide_entropy.b);
+    for (int w = 0; w < WAYS; w++) square.way[w] = r[w].wide_square, entropy.way[w] = r[w].wide_entropy;
+    known->square[p] = NAME(row_total)(&square), known->entropy[p] = NAME(row_total)(&entropy);
     /* To look for it in each row costs more than to look in a few again. */
     known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY;
 }
@@ -241,7 +244,7 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
     }
 }
 
-static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *sums)
+static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *sums)
 {
     const xent_evaluate_args *a = (const xent_evaluate_args *)positions;
     const ptrdiff_t classes = positions->classes;
@@ -275,11 +278,8 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
         loss[p] = counts ? value : 0, first[p] *= factor[p];
         known.square[p] = counts ? square : 0, known.entropy[p] = counts ? entropy : 0;
     }
-    for (ptrdiff_t p = t->n; p % LANES_F64; p++) loss[p] = first[p] = known.square[p] = known.entropy[p] = 0;
-    for (ptrdiff_t p = 0; p < t->n; p += LANES_F64) {
-        sum_add_f64(sums + LOSS, v_load(loss + p)), sum_add_f64(sums + FIRST, v_load(first + p));
-        sum_add_f64(sums + SQUARES, v_load(known.square + p)), sum_add_f64(sums + ENTROPY, v_load(known.entropy + p));
-    }
+    row_sum_add_array(sums + LOSS, loss, t->n), row_sum_add_array(sums + FIRST, first, t->n);
+    row_sum_add_array(sums + SQUARES, known.square, t->n), row_sum_add_array(sums + ENTROPY, known.entropy, t->n);
 }
 
 TILE_KERNEL(evaluate)

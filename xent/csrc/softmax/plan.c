@@ -41,7 +41,7 @@ static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 {
     const ptrdiff_t size = xent_real_size(dtype);
-    p->chunk = positions_of_chunk(p);
+    p->chunk = positions_of_chunk(p), p->exps = exps;
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};

@@ -19,10 +19,9 @@ ALWAYS_INLINE double KERNEL(gradient_factor)(double scale, const double *upstrea
 
 /* Hand out the losses of a tile: into their sum, and divided by `unit` to `to` (NULL: nowhere), for the tile's first
  * position. `loss` has room for whole vectors. */
-static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, sum_f64 *sum, double unit, T *to)
+static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, row_sum_f64 *sum, double unit, T *to)
 {
-    for (ptrdiff_t p = n; p % LANES_F64; p++) loss[p] = 0;
-    for (ptrdiff_t p = 0; sum && p < n; p += LANES_F64) sum_add_f64(sum, v_load(loss + p));
+    if (sum) row_sum_add_array(sum, loss, n);
     for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)(loss[p] / unit);
 }
 
@@ -86,7 +85,7 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const 
     }
 }
 
-static void KERNEL(position_losses_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(position_losses_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     const xent_position_losses_args *a = (const xent_position_losses_args *)positions;
     double loss[TILE];

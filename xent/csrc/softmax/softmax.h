@@ -17,7 +17,7 @@
 #ifndef XENT_SOFTMAX_H
 #define XENT_SOFTMAX_H
 
-static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
     KERNEL(affine) f;
@@ -27,7 +27,7 @@ static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(t
     KERNEL(exp_map)(t, positions, NULL, &f, &s);
 }
 
-static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
     T *result = (T *)((const xent_softmax_args *)positions)->result + t->first;
@@ -99,7 +99,7 @@ static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t clas
                         (KERNEL(get)(t->x + p * t->x_step + c) - s->max_logit[p]) - s->log_total[p]);
 }
 
-static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
     (void)losses;
@@ -114,28 +114,33 @@ static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERN
 ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
 {
     const V zero = {0};
-    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
+    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
+        const S *grad = t->grad_in + p * t->target_step, *y = t->x + p * t->x_step;
+        NAME(row_sum) sum;
+        NAME(start_row_sum)(&sum);
+        for (ptrdiff_t first = 0; first < classes; first += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t c = first + w * LANES;
+                const V g = KERNEL(load_part)(grad + c, classes - c, zero);
+                NAME(sum_add)(&sum.way[w], times_y ? g * KERNEL(load_part)(y + c, classes - c, zero) : g);
+            }
+        result[p] = (T)NAME(row_total)(&sum);
+    }
+    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
+        double lanes[LANES];
         NAME(sum) sum = {{0}, {0}};
-        const ptrdiff_t vectors = t->rows ? (classes + LANES - 1) / LANES : classes;
-        for (ptrdiff_t c = 0; c < vectors; c++) {
-            const ptrdiff_t n = t->rows ? xent_min(LANES, classes - c * LANES) : xent_min(LANES, t->n - p);
-            const V g =
-                KERNEL(load)(t->grad_in + (t->rows ? p * t->target_step + c * LANES : p + c * t->target_step), n, zero);
-            const V y = KERNEL(load)(t->rows ? t->x + p * t->x_step + c * LANES : t->x + p + c * t->x_step, n, zero);
-            NAME(sum_add)(&sum, times_y ? g * y : g);
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V g = KERNEL(load)(t->grad_in + p + c * t->target_step, n, zero);
+            NAME(sum_add)(&sum, times_y ? g * KERNEL(load)(t->x + p + c * t->x_step, n, zero) : g);
         }
-        if (t->rows) {
-            result[p] = (T)NAME(sum_total)(&sum);
-        } else {
-            double lanes[LANES];
-            NAME(sum_lanes)(&sum, lanes, NULL);
-            for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
-        }
+        NAME(sum_lanes)(&sum, lanes, NULL);
+        for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
     }
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
-static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;
@@ -144,7 +149,7 @@ static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
-static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses)
+static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;

@@ -34,8 +34,7 @@ static void KERNEL(infinite_position)(const S *x, ptrdiff_t step, ptrdiff_t clas
     s->rest[p] = found ? NAN : 0, s->rest_low[p] = 0;
 }
 
-/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of GROUP vectors;
- * returns the largest x[i] (NaN never gets in). What is read next, and where the result will be written, is fetched
+/* exps[i] = e^(x[i] - shift) 2^-scale_exponent of n neighbours, and 0 from there to a multiple of ROW_GROUP; returns the largest x[i] (NaN never gets in). What is read next, and where the result will be written, is fetched
  * meanwhile. `shifted` is a constant. */
 ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S *out, T shift, NAME(scale) scale,
                                 T *exps, int shifted)
@@ -59,23 +58,8 @@ ALWAYS_INLINE T KERNEL(exps_of)(const S *x, ptrdiff_t n, const S *next, const S 
         max_logits[0] = v_max(v, max_logits[0]);
         v_store(exps + i, NAME(exp_scaled)(shifted ? v - offset : v, scale));
     }
-    for (; i % (GROUP * LANES); i += LANES) v_store(exps + i, zero);
+    for (; i % ROW_GROUP; i += LANES) v_store(exps + i, zero);
     return v_reduce_max(v_max(max_logits[0], max_logits[1]));
-}
-
-/* A sum on its way through a row or down a vector of columns. */
-typedef struct {
-    NAME(sum) sum;
-    V largest;
-    T scale_exponent;
-} KERNEL(running);
-
-/* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
-ALWAYS_INLINE void KERNEL(start)(KERNEL(running) *r, T scale_exponent)
-{
-    const V zero = {0};
-    r->sum.a = r->sum.b = (vf64)zero;
-    r->largest = zero, r->scale_exponent = scale_exponent;
 }
 
 /* Whether a scale exponent is good for a largest logit; where others came before (`later`), only one that exceeds them
@@ -86,17 +70,18 @@ ALWAYS_INLINE int KERNEL(is_good)(T scale_exponent, T max_logit, int later)
 }
 ALWAYS_INLINE T KERNEL(scale_exponent_for)(T max_logit) { return KERNEL(exponent)(max_logit) + FIRST_SCALE_EXPONENT; }
 
-/* Go on with another scale exponent. With it change the sum and the n exponentials that were kept so far, if there were
- * any logits but -infinity (`later`): all zeros do not. */
-static void KERNEL(rescale)(KERNEL(running) *r, T scale_exponent, T *exps, ptrdiff_t n, int later)
+/* Go on with another scale exponent: with it change the sum and the n exponentials that were kept so far. */
+static void KERNEL(rescale)(NAME(losers) *r, T from, T to, T *exps, ptrdiff_t n)
 {
     /* in two halves: the step may exceed the range of a double where the sum does not */
-    const int down = (int)(r->scale_exponent - scale_exponent);
+    const int down = (int)(from - to);
     const double half = ldexp(1.0, down / 2), rest = ldexp(1.0, down - down / 2);
-    r->scale_exponent = scale_exponent;
-    if (!later) return;
-    r->sum.a = r->sum.a * set_f64(half) * set_f64(rest), r->sum.b = r->sum.b * set_f64(half) * set_f64(rest);
-    r->largest = r->largest * NAME(set)((T)half) * NAME(set)((T)rest);
+    for (int w = 0; w < WAYS; w++) {
+        r->sum[w].a = r->sum[w].a * set_f64(half) * set_f64(rest);
+        r->sum[w].b = r->sum[w].b * set_f64(half) * set_f64(rest);
+        for (int i = 0; i < CHAINS; i++)
+            r->largest[w][i] = r->largest[w][i] * NAME(set)((T)half) * NAME(set)((T)rest);
+    }
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
 
@@ -110,26 +95,28 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 /* One row, in blocks (of which there may be one). */
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
-    KERNEL(running) r;
+    NAME(losers) r;
     const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* no result: nothing is fetched */
-    T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY;
+    T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
-    KERNEL(start)(&r, *t->scale_exponent);
+    NAME(start_losers)(&r, WAYS);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
-        const int later = m != (T)-INFINITY;
-        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
-        if (!isinf(max_logit) && !KERNEL(is_good)(r.scale_exponent, max_logit - shift, later)) {
-            KERNEL(rescale)(&r, KERNEL(scale_exponent_for)(max_logit - shift), exps, t->kept ? i : 0, later);
-            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, r.scale_exponent, room);
+        const int later = m != (T)-INFINITY; /* else all were zeros, which no scale changes */
+        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
+        if (!isinf(max_logit) && !KERNEL(is_good)(scale_exponent, max_logit - shift, later)) {
+            const T better = KERNEL(scale_exponent_for)(max_logit - shift);
+            if (later) KERNEL(rescale)(&r, scale_exponent, better, exps, t->kept ? i : 0);
+            scale_exponent = better;
+            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
         }
         m = max_logit > m ? max_logit : m;
-        NAME(add_all_but_max)(room, LANES, (size + GROUP * LANES - 1) / (GROUP * LANES) * GROUP, &r.sum, &r.largest);
+        NAME(add_row)(room, size, &r);
     }
-    *t->scale_exponent = r.scale_exponent;
-    s->max_logit[p] = m, s->shift[p] = shift, s->scale_exponent[p] = r.scale_exponent;
-    s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
+    *t->scale_exponent = scale_exponent;
+    s->max_logit[p] = m, s->shift[p] = shift, s->scale_exponent[p] = scale_exponent;
+    s->peak[p] = NAME(row_of_losers)(&r, &s->rest[p], &s->rest_low[p]);
 }
 
 static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
@@ -236,7 +223,7 @@ static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(sca
 static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, NAME(stats) *s)
 {
     const V zero = {0}, magic = NAME(set)(MAGIC), infinity = NAME(set)((T)INFINITY), minus_infinity = zero - infinity;
-    const ptrdiff_t n = t->n - p, block = t->kept ? classes : BLOCK / LANES, step = t->kept ? t->exps_step : LANES;
+    const ptrdiff_t n = t->n - p, block = t->kept ? classes : BLOCK / ROW_LANES, step = t->kept ? t->exps_step : LANES;
     T *exps = t->exps + (t->kept ? p : 0);
     V m = minus_infinity;
     for (ptrdiff_t c = 0; c < classes; c++) m = v_max(KERNEL(load_positions)(t, p, c, n, minus_infinity), m);
@@ -245,18 +232,17 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
     const V scale_exponent =
         v_fma(v_select(far, zero, m), NAME(set)(LOG2_E), magic) - magic + NAME(set)(FIRST_SCALE_EXPONENT);
     const NAME(scale) scale = NAME(scale_of)(scale_exponent);
-    KERNEL(running) r;
-    KERNEL(start)(&r, 0);
+    NAME(losers) r;
+    NAME(start_losers)(&r, 1);
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t size = xent_min(block, classes - first);
         for (ptrdiff_t c = 0; c < size; c++)
             v_store(exps + c * step,
                     NAME(exp_scaled)(KERNEL(load_positions)(t, p, first + c, n, minus_infinity) - shift, scale));
-        NAME(add_all_but_max)(exps, step, size, &r.sum, &r.largest);
+        NAME(add_positions)(exps, step, size, &r, 0);
     }
     v_store(s->max_logit + p, m), v_store(s->shift + p, shift), v_store(s->scale_exponent + p, scale_exponent);
-    v_store(s->peak + p, r.largest);
-    NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+    NAME(put_losers)(&r, 1, s, p);
     for (ptrdiff_t k = p; m_any(spoiled) && k < xent_min(t->n, p + LANES); k++)
         if (isinf(s->max_logit[k]))
             KERNEL(infinite_position)(t->x + (t->rows ? k * t->x_step : k), t->rows ? 1 : t->x_step, classes,
@@ -284,46 +270,57 @@ static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *m
     return *t->scale_exponent = better;
 }
 
-static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+/* The exponentials of positions from p on, which have one scale exponent: how many vectors of them were added up. */
+ALWAYS_INLINE int KERNEL(add_scaled)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t classes, int two, V scale_exponent,
+                                     NAME(stats) *s)
 {
     const V zero = {0};
+    NAME(losers) r;
+    NAME(start_losers)(&r, 2);
+    NAME(add_positions)(t->exps + p, t->exps_step, classes, &r, two);
+    for (int w = 0; w <= two; w++)
+        v_store(s->shift + p + w * LANES, zero), v_store(s->scale_exponent + p + w * LANES, scale_exponent);
+    NAME(put_losers)(&r, 1 + two, s, p);
+    return 1 + two;
+}
+
+static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
     const T scale_exponent = t->kept ? KERNEL(well_scaled_exps)(t, classes, s->max_logit) : 0;
     const V least = NAME(set)((scale_exponent + HEADROOM) * LN2), most = NAME(set)((scale_exponent + RAISE) * LN2);
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        for (ptrdiff_t k = t->n; k < p + LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
-        const V m = v_load(s->max_logit + p);
-        if (!t->kept || m_any(m_gt(least, m)) || m_any(m_gt(m, most))) {
-            KERNEL(mixed_positions)(t, p, classes, s);
-            continue;
+    int mixed[TILE / ROW_LANES]; /* ROW_LANES positions together, however wide vectors are */
+    for (ptrdiff_t p = 0; p < t->n; p += ROW_LANES) {
+        mixed[p / ROW_LANES] = !t->kept;
+        for (ptrdiff_t k = t->n; k < p + ROW_LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
+        for (int w = 0; w < WAYS; w++) {
+            const V m = v_load(s->max_logit + p + w * LANES);
+            mixed[p / ROW_LANES] |= m_any(m_gt(least, m)) | m_any(m_gt(m, most));
         }
-        KERNEL(running) r;
-        KERNEL(start)(&r, scale_exponent);
-        NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
-        v_store(s->shift + p, zero), v_store(s->scale_exponent + p, NAME(set)(scale_exponent));
-        v_store(s->peak + p, r.largest);
-        NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
+    }
+    for (ptrdiff_t p = 0; p < t->n;) {
+        const int two = p + LANES < t->n && !mixed[(p + LANES) / ROW_LANES];
+        if (mixed[p / ROW_LANES])
+            KERNEL(mixed_positions)(t, p, classes, s), p += LANES;
+        else
+            p += LANES * KERNEL(add_scaled)(t, p, classes, two, NAME(set)(scale_exponent), s);
     }
 }
 
 /* Where the exponentials were made before (transform.h), with the first scale exponent. */
 static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    const V zero = {0}, scale_exponent = NAME(set)(FIRST_SCALE_EXPONENT);
-    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1) {
-        KERNEL(running) r;
-        KERNEL(start)(&r, FIRST_SCALE_EXPONENT);
-        if (t->lanes_are_positions) {
-            NAME(add_all_but_max)(t->exps + p, t->exps_step, classes, &r.sum, &r.largest);
-            v_store(s->max_logit + p, v_load(t->max_logit + p)), v_store(s->shift + p, zero),
-                v_store(s->scale_exponent + p, scale_exponent);
-            v_store(s->peak + p, r.largest);
-            NAME(sum_lanes)(&r.sum, s->rest + p, s->rest_low + p);
-        } else {
-            NAME(add_all_but_max)(t->exps + p * t->exps_step, LANES, NAME(padded_row)(classes) / LANES, &r.sum,
-                                  &r.largest);
-            s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->scale_exponent[p] = FIRST_SCALE_EXPONENT;
-            s->peak[p] = NAME(sum_all_but_max)(&r.sum, r.largest, &s->rest[p], &s->rest_low[p]);
-        }
+    const V scale_exponent = NAME(set)(FIRST_SCALE_EXPONENT);
+    for (ptrdiff_t p = 0; t->lanes_are_positions && p < t->n;) {
+        const int two = p + LANES < t->n;
+        for (int w = 0; w <= two; w++) v_store(s->max_logit + p + w * LANES, v_load(t->max_logit + p + w * LANES));
+        p += LANES * KERNEL(add_scaled)(t, p, classes, two, scale_exponent, s);
+    }
+    for (ptrdiff_t p = 0; !t->lanes_are_positions && p < t->n; p++) {
+        NAME(losers) r;
+        NAME(start_losers)(&r, WAYS);
+        NAME(add_row)(t->exps + p * t->exps_step, classes, &r);
+        s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->scale_exponent[p] = FIRST_SCALE_EXPONENT;
+        s->peak[p] = NAME(row_of_losers)(&r, &s->rest[p], &s->rest_low[p]);
     }
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (isinf(s->max_logit[p]))

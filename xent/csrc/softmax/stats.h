@@ -53,31 +53,94 @@ static const T NAME(first_scale_exponent) = FIRST_SCALE_EXPONENT;
  * the subtraction is exact (Sterbenz). Twice the largest -log of a number that is not 0 at least: 2 * 104, 2 * 746. */
 #define LIMIT BY_TYPE(256.0, 1600.0)
 
-/* Add up exponentials. Of each vector and the largest so far in its lanes, the larger stays outside and the smaller is
- * added, so that in the end all but one have been, and none ever needs to be taken out of a sum again. The order of two
- * exponentials is that of their logits, or they are equal up to rounding, and either may stay. GROUP vectors are added
- * pairwise before they reach the wide sum. */
-ALWAYS_INLINE void NAME(add_all_but_max)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(sum) *sum, V *largest)
+/* Exponentials that are being added up: vectors side by side in memory, the ways of a row or vectors of positions. Of
+ * each exponential and the largest so far in its lane, the larger stays outside and the smaller is added, so that in the
+ * end all but one have been, and none ever needs to be taken out of a sum again. The order of two exponentials is that
+ * of their logits, or they are equal up to rounding, and either may stay. */
+#define SIDES (WAYS > 2 ? WAYS : 2)
+#define CHAINS 2 /* of maxima, that do not wait for each other */
+typedef struct {
+    NAME(sum) sum[SIDES];
+    V largest[SIDES][CHAINS];
+} NAME(losers);
+
+/* Field by field: an initialiser in braces is a call of memset, which takes as long as a short row. */
+ALWAYS_INLINE void NAME(start_losers)(NAME(losers) *r, int sides)
 {
-    V max = *largest; /* a NaN goes into the sum, never into the largest */
+    const V zero = {0};
+    for (int w = 0; w < sides; w++) {
+        r->sum[w].a = r->sum[w].b = (vf64)zero;
+        for (int i = 0; i < CHAINS; i++) r->largest[w][i] = zero;
+    }
+}
+
+/* Add `count` times `sides` vectors, a step apart. GROUP of them are added pairwise before they reach the wide sum. What
+ * follows a full group goes there one by one. Sides and chains are constants at every call. */
+ALWAYS_INLINE void NAME(add_losers)(const T *exps, ptrdiff_t step, ptrdiff_t count, NAME(losers) *r, int sides,
+                                    int chains)
+{
+    V max[SIDES][CHAINS]; /* a NaN goes into the sum, never into the largest */
+    for (int w = 0; w < sides; w++)
+        for (int i = 0; i < chains; i++) max[w][i] = r->largest[w][i];
     ptrdiff_t k = 0;
-    for (; k + GROUP <= count; k += GROUP) {
-        V smaller[GROUP];
-        for (int i = 0; i < GROUP; i++) {
-            const V e = v_load(exps + (k + i) * step);
-            smaller[i] = v_min(max, e);
-            max = v_max(e, max);
+    for (; k + GROUP <= count; k += GROUP, exps += GROUP * step)
+        for (int w = 0; w < sides; w++) {
+            V smaller[GROUP];
+            for (int i = 0; i < GROUP; i++) {
+                const V e = v_load(exps + i * step + w * LANES);
+                smaller[i] = v_min(max[w][i % chains], e);
+                max[w][i % chains] = v_max(e, max[w][i % chains]);
+            }
+            for (int n = GROUP / 2; n > 0; n /= 2)
+                for (int i = 0; i < n; i++) smaller[i] = smaller[2 * i] + smaller[2 * i + 1];
+            NAME(sum_add)(&r->sum[w], smaller[0]);
         }
-        for (int half = GROUP / 2; half > 0; half /= 2)
-            for (int i = 0; i < half; i++) smaller[i] = smaller[i] + smaller[i + half];
-        NAME(sum_add)(sum, smaller[0]);
+    for (; k < count; k++, exps += step)
+        for (int w = 0; w < sides; w++) {
+            const V e = v_load(exps + w * LANES);
+            NAME(sum_add)(&r->sum[w], v_min(max[w][0], e));
+            max[w][0] = v_max(e, max[w][0]);
+        }
+    for (int w = 0; w < sides; w++)
+        for (int i = 0; i < chains; i++) r->largest[w][i] = max[w][i];
+}
+
+/* A row, or a piece of one, followed by zeros up to whole groups. */
+#define ROW_GROUP (GROUP * ROW_LANES)
+static void NAME(add_row)(const T *exps, ptrdiff_t classes, NAME(losers) *r)
+{
+    NAME(add_losers)(exps, ROW_LANES, (classes + ROW_GROUP - 1) / ROW_GROUP * GROUP, r, WAYS, CHAINS);
+}
+
+/* The classes of one or two vectors of positions. */
+static void NAME(add_positions)(const T *exps, ptrdiff_t step, ptrdiff_t classes, NAME(losers) *r, int two)
+{
+    if (two)
+        NAME(add_losers)(exps, step, classes, r, 2, 1);
+    else
+        NAME(add_losers)(exps, step, classes, r, 1, 1);
+}
+
+/* The sum of a row, and its largest exponential, which is not in it. */
+ALWAYS_INLINE T NAME(row_of_losers)(NAME(losers) *r, double *rest, double *low)
+{
+    NAME(row_sum) sum;
+    V largest[WAYS];
+    for (int w = 0; w < WAYS; w++) {
+        NAME(sum_add)(&r->sum[w], v_min(r->largest[w][0], r->largest[w][1]));
+        largest[w] = v_max(r->largest[w][0], r->largest[w][1]);
+        sum.way[w] = r->sum[w];
     }
-    for (; k < count; k++) {
-        const V e = v_load(exps + k * step);
-        NAME(sum_add)(sum, v_min(max, e));
-        max = v_max(e, max);
+    return NAME(row_all_but_max)(&sum, largest, rest, low);
+}
+
+/* The sums of vectors of positions from p on, and the largest exponentials. */
+ALWAYS_INLINE void NAME(put_losers)(const NAME(losers) *r, int sides, NAME(stats) *s, ptrdiff_t p)
+{
+    for (int w = 0; w < sides; w++, p += LANES) {
+        v_store(s->peak + p, r->largest[w][0]);
+        NAME(sum_lanes)(&r->sum[w], s->rest + p, s->rest_low + p);
     }
-    *largest = max;
 }
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */

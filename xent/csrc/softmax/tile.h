@@ -33,15 +33,15 @@
 /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
  * experiment. */
 #define BLOCK 2048
-/* Classes of a row up to which lanes are positions: from about a dozen vectors on, to work along it is as fast. All
- * must fit. */
-#define SHORT_ROW xent_min(12 * LANES, TRANSPOSED_ELEMENTS / LINE_COLUMNS)
+/* Classes of a row up to which lanes are positions: as many as LINE_COLUMNS rows may have in the scratch. From about a
+ * dozen vectors on, to work along a row is as fast. */
+#define SHORT_ROW (TRANSPOSED_ELEMENTS / LINE_COLUMNS)
 
 #ifndef STORED_AS_16
 /* The room of a row whose exponentials are added up. */
 ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 {
-    return (xent_max(classes, 1) + GROUP * LANES - 1) / (GROUP * LANES) * (GROUP * LANES);
+    return (xent_max(classes, 1) + ROW_GROUP - 1) / ROW_GROUP * ROW_GROUP;
 }
 #endif
 
@@ -68,7 +68,7 @@ typedef struct {
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
  * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
-typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, sum_f64 *losses);
+typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, row_sum_f64 *losses);
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
 ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t m, ptrdiff_t i)
@@ -160,7 +160,7 @@ ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
-static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *losses,
+static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses,
                                 NAME(tile_function) function)
 {
     _Alignas(CACHE_LINE) T x[PACK_ELEMENTS];

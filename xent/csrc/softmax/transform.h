@@ -315,7 +315,7 @@ static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, T 
 #endif /* STORED_AS_16 */
 
 /* A tile on which `function` works as on one of the type computed with. */
-static void KERNEL(transformed_tile)(const xent_positions *positions, const KERNEL(tile) *t, T *room, sum_f64 *sums,
+static void KERNEL(transformed_tile)(const xent_positions *positions, const KERNEL(tile) *t, T *room, row_sum_f64 *sums,
                                      NAME(tile_function) function)
 {
     const ptrdiff_t elements = transform_elements(positions), classes = positions->classes;
