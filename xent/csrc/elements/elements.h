@@ -66,8 +66,12 @@ ALWAYS_INLINE void KERNEL(all_loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t
                                             int gradient)
 {
     ptrdiff_t i = 0;
-    for (; i + AHEAD * LANES <= n; i += AHEAD * LANES)
+    for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
+        KERNEL(fetch_ahead)(r->x + i, AHEAD * LANES);
+        KERNEL(fetch_ahead)(r->target + i, AHEAD * LANES);
+        if (gradient) KERNEL(fetch_ahead)(r->out + i, AHEAD * LANES);
         KERNEL(loss_vectors)(r, i, AHEAD * LANES, sum, first, point, weighted, value, gradient);
+    }
     if (i < n) KERNEL(loss_vectors)(r, i, n - i, sum, first, point, weighted, value, gradient);
 }
 

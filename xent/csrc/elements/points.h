@@ -112,36 +112,51 @@ ALWAYS_INLINE VM NAME(is_plain)(V total)
 }
 
 /* The lanes where 0 * infinity counts as 0, a product of floats has overflown or lost digits near 0, or all is infinite or
- * NaN: one by one, in double. `total` is their sum. The other lanes as ever: none depends on its neighbours. */
+ * NaN: one by one, in double. `total` is their sum; without `cost` the shares themselves are added up. The other lanes as
+ * ever: none depends on its neighbours. */
 static __attribute__((noinline)) void NAME(add_with_care)(NAME(sum) *sum, const V *share, const V *cost, V total,
-                                                           int sides)
+                                                          int sides)
 {
-    const V zero = {0};
+    const V zero = {0}, one = NAME(set)(1);
     V largest = zero; /* 0 where all products are 0 */
-    for (int k = 0; k < TERMS; k++) largest = v_max(largest, v_min(v_abs(share[k * sides]), v_abs(cost[k * sides])));
-    const V seen = v_select(m_eq(largest, zero), total + NAME(set)(1), total); /* 0 is as good as 1 */
-    const VM fine = NAME(is_plain)(seen);
+    for (int k = 0; k < TERMS; k++)
+        largest = v_max(largest, v_min(v_abs(share[k * sides]), cost ? v_abs(cost[k * sides]) : one));
+    const VM fine = NAME(is_plain)(v_select(m_eq(largest, zero), total + one, total)); /* 0 is as good as 1 */
     NAME(sum_add)(sum, v_select(fine, total, zero));
     for (int k = 0; k < TERMS; k++) {
         const V s = v_select(fine, zero, share[k * sides]);
-        NAME(sum_add_product)(sum, s, NAME(counted)(s, cost[k * sides]));
+        NAME(sum_add_product)(sum, s, cost ? NAME(counted)(s, cost[k * sides]) : one);
     }
 }
 
-/* `sides` is a constant at every call. */
-ALWAYS_INLINE void NAME(add_products)(NAME(sum) *sum, const V *share, const V *cost, int sides)
+/* Add what n vectors of terms, made of TERMS * sides, come to. `sides` and n are constants at every call. */
+ALWAYS_INLINE void NAME(add_folded)(NAME(sum) *sum, V *term, int n, const V *share, const V *cost, int sides)
 {
-    V term[TERMS / 2 * WAYS];
-    int n = TERMS / 2 * sides;
-    for (int k = 0; k < n; k++) term[k] = v_fma(share[k + n], cost[k + n], share[k] * cost[k]);
     for (n /= 2; n >= sides; n /= 2)
         for (int k = 0; k < n; k++) term[k] = term[k] + term[k + n];
     for (int w = 0; w < sides; w++) {
         if (m_any((VM)~NAME(is_plain)(term[w])))
-            NAME(add_with_care)(sum + w, share + w, cost + w, term[w], sides);
+            NAME(add_with_care)(sum + w, share + w, cost ? cost + w : NULL, term[w], sides);
         else
             NAME(sum_add)(sum + w, term[w]);
     }
+}
+
+ALWAYS_INLINE void NAME(add_products)(NAME(sum) *sum, const V *share, const V *cost, int sides)
+{
+    V term[TERMS / 2 * WAYS];
+    const int n = TERMS / 2 * sides;
+    for (int k = 0; k < n; k++) term[k] = v_fma(share[k + n], cost[k + n], share[k] * cost[k]);
+    NAME(add_folded)(sum, term, n, share, cost, sides);
+}
+
+/* The same for numbers that are no products. */
+ALWAYS_INLINE void NAME(add_terms)(NAME(sum) *sum, const V *terms, int sides)
+{
+    V term[TERMS / 2 * WAYS];
+    const int n = TERMS / 2 * sides;
+    for (int k = 0; k < n; k++) term[k] = terms[k] + terms[k + n];
+    NAME(add_folded)(sum, term, n, terms, NULL, sides);
 }
 
 ALWAYS_INLINE V NAME(log_of_x)(V x, V t) { return (void)t, NAME(log)(x); }

@@ -321,6 +321,8 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     for (ptrdiff_t i = first, n; i < end; i += n) {
         ptrdiff_t good;
         n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_min(SIGMOID_BLOCK, end - i)));
+        KERNEL(fetch_ahead)((const S *)a->x + i, n);
+        if (a->out) KERNEL(fetch_ahead)((const S *)a->out + i, n);
         b.t = KERNEL(targets)(a, i, n, targets, &good);
         counted = good < 0 || counted < 0 ? -1 : counted + good;
         if (!a->value && !a->out) continue;

@@ -82,6 +82,11 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const 
         ptrdiff_t c = 0;
         NAME(start_row_sum)(&sum);
         for (; c + most * per <= classes; c += most * per) {
+            if (rows) {
+                KERNEL(fetch_ahead)(t->x + at.x, most * LANES);
+                if (t->target) KERNEL(fetch_ahead)(t->target + at.target, most * LANES);
+                if (gradient) KERNEL(fetch_ahead)(t->out + at.out, most * LANES);
+            }
             if (rows || n == LANES)
                 KERNEL(class_vectors)(t, at, step, most, rows ? most * LANES : LANES, factor, &bounds, sum.way, rows,
                                       first, point, gradient);
