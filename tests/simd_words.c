@@ -76,10 +76,6 @@ EXPORT void NAME(of_v_load_n)(const T *a, ptrdiff_t n, const T *fill, T *out)
     v_store(out, v_load_n(a, n, v_load(fill)));
 }
 EXPORT void NAME(of_v_store_n)(T *out, const T *a, ptrdiff_t n) { v_store_n(out, v_load(a), n); }
-EXPORT void NAME(of_load_part)(const T *a, ptrdiff_t n, const T *fill, T *out)
-{
-    v_store(out, NAME(load_part)(a, n, v_load(fill)));
-}
 EXPORT void NAME(of_store_part)(T *out, const T *a, ptrdiff_t n) { NAME(store_part)(out, v_load(a), n); }
 EXPORT void NAME(of_first)(ptrdiff_t n, const T *a, const T *b, T *out)
 {
@@ -111,17 +107,36 @@ EXPORT void NAME(of_columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, 
     NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
 }
 
-/* lanes, low: one number per lane; totals: of all lanes; of these and of `others` but the largest, and what is left
- * below it. */
-EXPORT void NAME(of_sums)(const T *a, ptrdiff_t n, const T *others, double *lanes, double *low, double *totals,
-                          T *largest)
+EXPORT void NAME(of_v_stream)(T *out, const T *a) { v_stream(out, v_load(a)), xent_streamed(); }
+
+/* One number per lane, and what is left below it. */
+EXPORT void NAME(of_sums)(const T *a, ptrdiff_t n, double *lanes, double *low)
 {
     NAME(sum) sum = {{0}, {0}};
     for (ptrdiff_t i = 0; i < n; i += LANES) NAME(sum_add)(&sum, v_load(a + i));
     NAME(sum_lanes)(&sum, lanes, low);
-    totals[0] = NAME(sum_total)(&sum);
-    *largest = NAME(sum_all_but_max)(&sum, v_load(others), totals + 1, totals + 2);
 }
+EXPORT const int NAME(row_lanes) = ROW_LANES;
+/* Of all lanes of a row; of these and of `others` but the largest, and what is left below it. */
+EXPORT void NAME(of_row_sums)(const T *a, ptrdiff_t n, const T *others, double *totals, T *largest)
+{
+    NAME(row_sum) sum;
+    V largest_of_ways[WAYS];
+    NAME(start_row_sum)(&sum);
+    for (ptrdiff_t i = 0; i < n; i += LANES) NAME(sum_add)(&sum.way[i / LANES % WAYS], v_load(a + i));
+    for (int w = 0; w < WAYS; w++) largest_of_ways[w] = v_load(others + w * LANES);
+    totals[0] = NAME(row_total)(&sum);
+    *largest = NAME(row_all_but_max)(&sum, largest_of_ways, totals + 1, totals + 2);
+}
+#if XENT_REAL == 64
+EXPORT void of_row_sum_add_array(const double *a, ptrdiff_t n, double *total)
+{
+    row_sum_f64 sum;
+    start_row_sum_f64(&sum);
+    row_sum_add_array(&sum, a, n);
+    *total = row_total_f64(&sum);
+}
+#endif
 
 #if XENT_REAL == 32
 WORD(v_mix_pairs_lo, v_mix_pairs_lo(x, y))
@@ -172,6 +187,19 @@ EXPORT void KERNEL(of_load)(const S *a, ptrdiff_t n, const T *fill, T *out)
     v_store(out, KERNEL(load)(a, n, v_load(fill)));
 }
 EXPORT void KERNEL(of_store)(S *out, const T *a, ptrdiff_t n) { KERNEL(store)(out, v_load(a), n); }
+EXPORT void KERNEL(of_load_part)(const S *a, ptrdiff_t n, const T *fill, T *out)
+{
+    v_store(out, KERNEL(load_part)(a, n, v_load(fill)));
+}
+/* Where it lies at a multiple of its size. */
+EXPORT void KERNEL(of_store_aligned)(S *out, const T *a, ptrdiff_t streams, ptrdiff_t *first)
+{
+    *first = KERNEL(until_aligned)(out);
+    if (streams)
+        KERNEL(store_aligned)(out + *first, v_load(a), 1), xent_streamed();
+    else
+        KERNEL(store_aligned)(out + *first, v_load(a), 0);
+}
 EXPORT void KERNEL(of_all_loads)(const S *a, T *out, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += LANES) v_store(out + i, KERNEL(v_load)(a + i));

@@ -423,6 +423,30 @@ def test_16_bit_floats_are_rounded_to_nearest_even(simd, name):
     assert_16(out, expected, f"v_store_{name}")
 
 
+# Stores past the caches --------------------------------------------------------------------------------------
+
+
+@covers("v_stream", "store_aligned", "until_aligned", "xent_stream_16", "xent_streamed")
+@stored
+@pytest.mark.parametrize("streams", [0, 1])
+@pytest.mark.parametrize("before", range(5))
+def test_aligned_stores(simd, name, streams, before):
+    lanes, dtype = simd.lanes(name), np.dtype(STORED[name])
+    memory = np.zeros(64 + 3 * lanes, dtype)
+    start = -memory.ctypes.data % (lanes * dtype.itemsize) // dtype.itemsize
+    values, first = np.arange(1, lanes + 1).astype(REAL[name]), np.zeros(1, np.int64)
+    simd(f"store_aligned_{name}", memory[start + before :], values, streams, first)
+    expected = np.zeros_like(memory)
+    assert first[0] == (lanes - before) % lanes
+    where = start + before + first[0]
+    expected[where : where + lanes] = values
+    np.testing.assert_array_equal(memory, expected)
+    if name in ("f32", "f64") and streams:
+        memory[...] = 0
+        simd(f"v_stream_{name}", memory[where:], values)
+        np.testing.assert_array_equal(memory, expected)
+
+
 # Sums -------------------------------------------------------------------------------------------------------
 
 
@@ -440,38 +464,94 @@ def test_what_rounding_takes(simd, word, operator, name):
     np.testing.assert_array_equal(actual, np.array(rest, a.dtype))
 
 
-@covers("sum_add", "sum_lanes", "sum_total", "sum_all_but_max")
-@reals
-def test_sums_keep_what_their_terms_have(simd, name):
-    """Sums of integers whose partial sums have more bits than a term: exact, as the results have few."""
-    lanes = simd.lanes(name)
+def of_lanes(simd, name, terms):
+    """Return the sum of each lane, and what is left below it."""
+    out, low = np.empty(simd.lanes(name)), np.empty(simd.lanes(name))
+    simd(f"sums_{name}", terms, terms.size, out, low)
+    return out, low
+
+
+def row_lanes(simd, name):
+    """Return how many lanes a row is added up in, whatever the instruction set."""
+    return ctypes.c_int.in_dll(simd.library, f"row_lanes_{name}").value
+
+
+def of_rows(simd, name, terms, others):
+    """Return the total of a row, that of it and all `others` but the largest in two numbers, and the largest."""
+    totals, top = np.empty(3), np.empty(1, REAL[name])
+    simd(f"row_sums_{name}", terms, terms.size, others, totals, top)
+    return *totals, top[0]
+
+
+def integers_that_cancel(name, lanes):
+    """Return terms whose partial sums have more bits than a term, and their sums over the lanes, which have few."""
     rng = np.random.default_rng(5)
     small = rng.integers(-99, 100, (40, lanes)).astype(REAL[name])
     large = np.ldexp(rng.integers(1, 99, (1, lanes)), 40 if name == "f32" else 60).astype(REAL[name])
-    terms = np.concatenate([small[:20], large, small[20:], -large])
+    return np.concatenate([small[:20], large, small[20:], -large]), small.sum(0, np.float64)
+
+
+@covers("sum_add", "sum_lanes")
+@reals
+def test_sums_keep_what_their_terms_have(simd, name):
+    terms, expected = integers_that_cancel(name, simd.lanes(name))
+    out, low = of_lanes(simd, name, terms)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(low, 0)
+
+
+@covers("start_row_sum", "row_total", "row_all_but_max", "row_vectors", "fold", "fold_sums", "add_odds")
+@reals
+def test_rows_keep_what_their_terms_have(simd, name):
+    lanes = row_lanes(simd, name)
+    terms, expected = integers_that_cancel(name, lanes)
+    rng = np.random.default_rng(6)
     for largest in range(lanes):
         others = rng.integers(0, 50, lanes).astype(REAL[name])
         others[largest] = 50
-        out, low, totals, top = np.empty(lanes), np.empty(lanes), np.empty(3), np.empty(1, REAL[name])
-        simd(f"sums_{name}", terms, terms.size, others, out, low, totals, top)
-        np.testing.assert_array_equal(out, small.sum(0, np.float64))
-        np.testing.assert_array_equal(low, 0)
-        assert totals[0] == small.sum(dtype=np.float64)
-        assert totals[1] + totals[2] == small.sum(dtype=np.float64) + others.sum(dtype=np.float64) - 50
-        assert top[0] == 50
+        total, high, low, top = of_rows(simd, name, terms, others)
+        assert total == expected.sum()
+        assert high + low == expected.sum() + others.sum(dtype=np.float64) - 50
+        assert top == 50
+
+
+@reals
+def test_rows_are_added_up_in_the_same_order(simd, name):
+    """Bit for bit: in lanes, and then neighbours, until one is left."""
+    lanes = row_lanes(simd, name)
+    rng = np.random.default_rng(7)
+    terms = (rng.standard_normal((3, lanes)) * np.exp2(rng.integers(-20, 20, (3, lanes)))).astype(REAL[name])
+    expected = terms.astype(np.float64)
+    expected = (expected[0] + expected[1]) + expected[2]
+    while expected.size > 1:
+        expected = expected[::2] + expected[1::2]
+    total, *_ = of_rows(simd, name, terms, np.zeros(lanes, REAL[name]))
+    if name == "f32":
+        assert total == expected[0]
+    else:  # what rounding takes is carried along: within an ulp of the exact sum, at its terms' scale
+        assert abs(total - math.fsum(terms.ravel())) <= np.spacing(abs(total))
+
+
+@covers("row_sum_add_array")
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 100])
+def test_arrays_are_added_up(simd, n):
+    numbers, total = np.arange(1.0, n + 1), np.empty(1)
+    simd("row_sum_add_array", np.concatenate([numbers, np.full(9, np.nan)]), n, total)
+    assert total[0] == n * (n + 1) // 2
 
 
 @reals
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_sums_of_infinite_terms(simd, name, value):
-    lanes = simd.lanes(name)
+    lanes = row_lanes(simd, name)
     terms = np.ones((3, lanes), REAL[name])
     terms[1, lanes // 2] = value
-    out, low, totals, top = np.empty(lanes), np.empty(lanes), np.empty(3), np.empty(1, REAL[name])
-    simd(f"sums_{name}", terms, terms.size, np.ones(lanes, REAL[name]), out, low, totals, top)
+    total, *_ = of_rows(simd, name, terms, np.ones(lanes, REAL[name]))
+    np.testing.assert_array_equal(total, value)
+    terms = np.ones((3, simd.lanes(name)), REAL[name])
+    terms[1, 0] = value
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(out, terms.sum(0, np.float64))
-    np.testing.assert_array_equal(totals[0], value)
+        np.testing.assert_array_equal(of_lanes(simd, name, terms)[0], terms.sum(0, np.float64))
 
 
 @reals
@@ -480,8 +560,7 @@ def test_sums_of_doubles_are_twice_as_wide(simd, name):
     lanes = simd.lanes(name)
     terms = np.zeros((3, lanes), REAL[name])
     terms[0], terms[1], terms[2] = 2.0**70, 3, np.arange(lanes)
-    out, low, totals, top = np.empty(lanes), np.empty(lanes), np.empty(3), np.empty(1, REAL[name])
-    simd(f"sums_{name}", terms, terms.size, np.zeros(lanes, REAL[name]), out, low, totals, top)
+    out, low = of_lanes(simd, name, terms)
     np.testing.assert_array_equal(out, 2.0**70)
     np.testing.assert_array_equal(low, 3 + np.arange(lanes) if name == "f64" else np.zeros(lanes))
 
@@ -499,7 +578,7 @@ def test_every_word_is_known():
         if header.name in ("exp.h", "log.h"):
             continue
         for word in DEFINITION.findall(header.read_text()):
-            if not word.startswith("xent_") or word in ("xent_load_16", "xent_store_16"):
+            if not word.startswith("xent_") or word in TESTED:
                 found.add(re.sub("(?<!v_load)(?<!v_store)_f(32|64)$", "", word))
     assert len(found) > 40, "the pattern finds them"
     assert found == TESTED, f"not tested: {found - TESTED}; not there: {TESTED - found}"

@@ -15,5 +15,10 @@ enum {
 
 /* Bytes of a number of the type that is computed with. */
 ALWAYS_INLINE ptrdiff_t xent_real_size(int dtype) { return dtype == XENT_F64 ? 8 : 4; }
+/* And in memory. */
+ALWAYS_INLINE ptrdiff_t xent_stored_size(int dtype)
+{
+    return dtype == XENT_F16 || dtype == XENT_BF16 ? 2 : xent_real_size(dtype);
+}
 
 #endif

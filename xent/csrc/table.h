@@ -97,6 +97,7 @@ typedef struct {
     };
     xent_operand out, hess; /* result; second derivatives */
     int packs; /* more than the logits is read or written for each class: short rows and columns go through a scratch */
+    int streams;      /* the result is so large that it is stored past the caches */
     int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
     double *partial;  /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;

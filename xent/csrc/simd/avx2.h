@@ -45,6 +45,7 @@ ALWAYS_INLINE __m256i xent_first_pd(ptrdiff_t n)
         _mm_storeu_ps((float *)p, _mm256_castps256_ps128((__m256)v));                                                  \
         _mm_storeu_ps((float *)(p + step), _mm256_extractf128_ps((__m256)v, 1));                                       \
     }                                                                                                                  \
+    ALWAYS_INLINE void v_stream_##NAME(T *p, V v) { _mm256_stream_##P(p, v); }                                         \
     ALWAYS_INLINE V v_mix_lo_##NAME(V a, V b) { return (V)_mm256_unpacklo_##P(a, b); }                                 \
     ALWAYS_INLINE V v_mix_hi_##NAME(V a, V b) { return (V)_mm256_unpackhi_##P(a, b); }
 /* clang-format on */
@@ -134,6 +135,7 @@ ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v)
     const __m256i packed = _mm256_packus_epi32((__m256i)v, (__m256i)v); /* within 128-bit halves */
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
+ALWAYS_INLINE void xent_stream_16(uint16_t *p, vu16 v) { _mm_stream_si128((__m128i *)p, (__m128i)v); }
 ALWAYS_INLINE vf32 v_load_f16(const uint16_t *p) { return (vf32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 ALWAYS_INLINE void v_store_f16(uint16_t *p, vf32 v)
 {

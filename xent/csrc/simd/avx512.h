@@ -28,7 +28,8 @@ typedef __mmask8 vm64;
     {                                                                                                                  \
         return (V)_mm512_mask_loadu_##P(fill, (VM)((1u << n) - 1), p);                                                 \
     }                                                                                                                  \
-    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm512_mask_storeu_##P(p, (VM)((1u << n) - 1), v); }
+    ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm512_mask_storeu_##P(p, (VM)((1u << n) - 1), v); } \
+    ALWAYS_INLINE void v_stream_##NAME(T *p, V v) { _mm512_stream_##P(p, v); }
 /* clang-format on */
 
 XENT_WORDS(f32, float, vf32, vm32, ps)
@@ -97,6 +98,7 @@ ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v));
 }
+ALWAYS_INLINE void xent_stream_16(uint16_t *p, vu16 v) { _mm256_stream_si256((__m256i *)p, (__m256i)v); }
 ALWAYS_INLINE vf32 v_load_f16(const uint16_t *p)
 {
     return (vf32)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));

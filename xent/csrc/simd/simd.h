@@ -6,6 +6,8 @@
  * Words    v_load v_store                            a full vector
  *        * v_load_n v_store_n                        its first n lanes (the others read as `fill`)
  *          v_set v_iset                              the same number in every lane (set_f32 and so on)
+ *        * v_stream                                  a full vector, past the caches where there is such a store: to a
+ *                                                    place that is a multiple of its size; xent_streamed() comes after
  *        * v_fma                                     a * b + c; rounded once with XENT_FUSED
  *        * v_max v_min                               the second operand where a lane is NaN
  *          v_abs
@@ -22,6 +24,7 @@
  *        * v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to even (half.h)
  *       ** v_load_f16 v_store_f16                    the same
+ *        * xent_stream_16                            as v_stream, for as many 16-bit integers
  *        * xent_load_16 xent_store_16                16-bit integers as 32-bit ones without sign, and lower halves back
  *
  * An instruction set (avx512.h, avx2.h, vec128.h) must write the words marked * for floats and doubles; it may write
@@ -119,6 +122,14 @@ XENT_MASK_WORDS(f64, vf64, vm64)
 
 #include "simd/half.h"
 
+/* What was streamed is seen by other threads that see anything stored from here on. */
+ALWAYS_INLINE void xent_streamed(void)
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 ALWAYS_INLINE vf32 v_mix_pairs_lo(vf32 a, vf32 b) { return (vf32)v_mix_lo_f64((vf64)a, (vf64)b); }
 ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((vf64)a, (vf64)b); }
 
@@ -128,6 +139,7 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 #define v_load_n(p, n, fill) _Generic((fill), vf32: v_load_n_f32, vf64: v_load_n_f64)(p, n, fill)
 #define v_store(p, v) _Generic((v), vf32: v_store_f32, vf64: v_store_f64)(p, v)
 #define v_store_n(p, v, n) _Generic((v), vf32: v_store_n_f32, vf64: v_store_n_f64)(p, v, n)
+#define v_stream(p, v) _Generic((v), vf32: v_stream_f32, vf64: v_stream_f64)(p, v)
 #define v_load_pieces(p, step)                                                                                         \
     _Generic((p),                                                                                                      \
         const float *: v_load_pieces_f32,                                                                              \

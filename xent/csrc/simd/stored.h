@@ -72,6 +72,29 @@ ALWAYS_INLINE void KERNEL(fetch_ahead)(const S *p, ptrdiff_t n)
         __builtin_prefetch((const char *)((uintptr_t)p + FETCHED + (uintptr_t)i));
 }
 
+/* Numbers from p on to where a whole vector of them can be stored at a multiple of its size. */
+ALWAYS_INLINE ptrdiff_t KERNEL(until_aligned)(const S *p)
+{
+    const size_t bytes = LANES * sizeof(S), beyond = (size_t)p % bytes;
+    return beyond ? (ptrdiff_t)((bytes - beyond) / sizeof(S)) : 0;
+}
+
+/* Store a vector at such a place: past the caches if it `streams`. */
+ALWAYS_INLINE void KERNEL(store_aligned)(S *p, V v, int streams)
+{
+    if (!streams) {
+        KERNEL(store)(p, v, LANES);
+        return;
+    }
+#ifdef STORED_AS_16
+    S some[LANES] __attribute__((aligned(XENT_WIDEST)));
+    KERNEL(v_store)(some, v);
+    xent_stream_16(p, *(const vu16 *)some);
+#else
+    v_stream(p, v);
+#endif
+}
+
 /* load() and store() where n may be 0 or less. */
 ALWAYS_INLINE V KERNEL(load_part)(const S *p, ptrdiff_t n, V fill) { return n > 0 ? KERNEL(load)(p, n, fill) : fill; }
 #ifndef STORED_AS_16

@@ -52,7 +52,12 @@ ALWAYS_INLINE vf32 v_max_f32(vf32 a, vf32 b) { return (vf32)_mm_max_ps(a, b); }
 ALWAYS_INLINE vf64 v_max_f64(vf64 a, vf64 b) { return (vf64)_mm_max_pd(a, b); }
 ALWAYS_INLINE vf32 v_min_f32(vf32 a, vf32 b) { return (vf32)_mm_min_ps(a, b); }
 ALWAYS_INLINE vf64 v_min_f64(vf64 a, vf64 b) { return (vf64)_mm_min_pd(a, b); }
+ALWAYS_INLINE void v_stream_f32(float *p, vf32 v) { _mm_stream_ps(p, v); }
+ALWAYS_INLINE void v_stream_f64(double *p, vf64 v) { _mm_stream_pd(p, v); }
 #else
+/* No such store is known to C there: an ordinary one. */
+ALWAYS_INLINE void v_stream_f32(float *p, vf32 v) { v_store_f32(p, v); }
+ALWAYS_INLINE void v_stream_f64(double *p, vf64 v) { v_store_f64(p, v); }
 ALWAYS_INLINE vf32 v_max_f32(vf32 a, vf32 b) { return v_select_f32(m_gt_f32(a, b), a, b); }
 ALWAYS_INLINE vf64 v_max_f64(vf64 a, vf64 b) { return v_select_f64(m_gt_f64(a, b), a, b); }
 ALWAYS_INLINE vf32 v_min_f32(vf32 a, vf32 b) { return v_select_f32(m_gt_f32(b, a), a, b); }
@@ -113,5 +118,8 @@ ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v) { *(vu16_unaligned *)p = _
 ALWAYS_INLINE vf32 v_load_f16(const uint16_t *p) { return (vf32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 ALWAYS_INLINE void v_store_f16(uint16_t *p, vf32 v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 #endif
+
+/* Eight bytes: an ordinary store. */
+ALWAYS_INLINE void xent_stream_16(uint16_t *p, vu16 v) { *(vu16_unaligned *)p = v; }
 
 #endif

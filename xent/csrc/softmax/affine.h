@@ -87,6 +87,7 @@ typedef struct {
     V coefficient, lift, b, shift;
     NAME(scale) scale;
     KERNEL(dense_target) dense;
+    int streams;
 } KERNEL(row);
 
 /* n classes from c on, at most a vector. */
@@ -104,8 +105,12 @@ ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n
 
 ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERNEL(variant) variant)
 {
-    ptrdiff_t c = 0;
-    for (; c + LANES <= classes; c += LANES) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, LANES, variant), LANES);
+    ptrdiff_t c = xent_min(KERNEL(until_aligned)(r->out), classes);
+    if (c > 0) KERNEL(store)(r->out, KERNEL(row_value)(r, 0, c, variant), c);
+    for (; r->streams && c + LANES <= classes; c += LANES)
+        KERNEL(store_aligned)(r->out + c, KERNEL(row_value)(r, c, LANES, variant), 1);
+    for (; c + LANES <= classes; c += LANES)
+        KERNEL(store_aligned)(r->out + c, KERNEL(row_value)(r, c, LANES, variant), 0);
     if (c < classes) KERNEL(store)(r->out + c, KERNEL(row_value)(r, c, classes - c, variant), classes - c);
 }
 
@@ -113,7 +118,7 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, co
                                     const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     KERNEL(row) r;
-    r.dense = KERNEL(dense_target_of)(dense);
+    r.dense = KERNEL(dense_target_of)(dense), r.streams = t->streams;
     for (ptrdiff_t p = 0; p < t->n; p++) {
         r.x = t->x + p * t->x_step, r.target = t->target ? t->target + p * t->target_step : NULL,
         r.out = t->out + p * t->out_step;
@@ -164,6 +169,8 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes,
     for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
+        for (; t->streams && KERNEL(until_aligned)(out) == 0 && p + LANES <= t->n; p += LANES)
+            KERNEL(store_aligned)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), 1);
         for (; p + LANES <= t->n; p += LANES)
             KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), LANES);
         if (p < t->n) KERNEL(store)(out + p, KERNEL(value_of_positions)(&m, p, c, t->n - p, variant), t->n - p);

@@ -76,6 +76,7 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNE
                           .first = p,
                           .n = xent_min(most, cut->columns ? positions->inner - i : positions->middle_count - m),
                           .rows = !cut->columns,
+                          .streams = positions->streams,
                           .lanes_are_positions = cut->lanes_are_positions,
                           .kept = cut->exps_step != 0,
                           .blocks = cut->blocks};
@@ -127,6 +128,7 @@ static void KERNEL(for_tiles)(const xent_positions *positions, ptrdiff_t chunk, 
     for (int k = 0; k < positions->sums; k++) start_row_sum_f64(sums + k);
     (positions->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(positions, begin, end, scratch, &to,
                                                                                sums);
+    if (positions->streams) xent_streamed();
     for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = row_total_f64(sums + k);
 }
 

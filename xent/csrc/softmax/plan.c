@@ -44,6 +44,9 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     p->chunk = positions_of_chunk(p), p->exps = exps;
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
+    /* in place, the lines that are written are in the caches already */
+    p->streams =
+        p->out.data && p->out.data != p->x.data && p->count * p->classes >= STREAMED_BYTES / xent_stored_size(dtype);
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
 }
 

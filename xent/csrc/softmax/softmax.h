@@ -56,20 +56,40 @@ ALWAYS_INLINE V KERNEL(log_softmax_backward_point)(V y, V g, V m, V q)
 }
 typedef V (*KERNEL(point))(V x, V g, V m, V q);
 
+/* out_i = f(x_i, g_i, m_i, q_i) of n neighbours from i on, at most a vector. */
+typedef struct {
+    const S *x, *g; /* g may be NULL */
+    S *out;
+    const T *m, *q;
+    int rows; /* m and q are one number each */
+} KERNEL(point_line);
+
+ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, ptrdiff_t n, KERNEL(point) point)
+{
+    const V zero = {0};
+    const V m = l->rows ? NAME(set)(*l->m) : v_load(l->m + i), q = l->rows ? NAME(set)(*l->q) : v_load(l->q + i);
+    return point(KERNEL(load)(l->x + i, n, zero), l->g ? KERNEL(load)(l->g + i, n, zero) : zero, m, q);
+}
+
 /* `point` is a constant at every call and is inlined. */
 ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
                                      KERNEL(point) point)
 {
-    const V zero = {0};
     const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
     for (ptrdiff_t j = 0; j < short_axis; j++) {
-        const S *x = t->x + j * t->x_step, *g = t->grad_in ? t->grad_in + j * t->target_step : NULL;
-        S *out = t->out + j * t->out_step;
-        for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
+        const KERNEL(point_line) l = {.x = t->x + j * t->x_step,
+                                      .g = t->grad_in ? t->grad_in + j * t->target_step : NULL,
+                                      .out = t->out + j * t->out_step,
+                                      .m = t->rows ? m + j : m,
+                                      .q = t->rows ? q + j : q,
+                                      .rows = t->rows};
+        ptrdiff_t i = xent_min(KERNEL(until_aligned)(l.out), t->rows ? long_axis : 0);
+        if (i > 0) KERNEL(store)(l.out, KERNEL(point_value)(&l, 0, i, point), i);
+        for (; t->streams && KERNEL(until_aligned)(l.out + i) == 0 && i + LANES <= long_axis; i += LANES)
+            KERNEL(store_aligned)(l.out + i, KERNEL(point_value)(&l, i, LANES, point), 1);
+        for (; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_min(LANES, long_axis - i);
-            const V vm = t->rows ? NAME(set)(m[j]) : v_load(m + i), vq = t->rows ? NAME(set)(q[j]) : v_load(q + i);
-            KERNEL(store)(out + i, point(KERNEL(load)(x + i, n, zero), g ? KERNEL(load)(g + i, n, zero) : zero, vm, vq),
-                          n);
+            KERNEL(store)(l.out + i, KERNEL(point_value)(&l, i, n, point), n);
         }
     }
 }

@@ -96,7 +96,7 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     NAME(losers) r;
-    const S *x = t->x + p * t->x_step, *out = t->out ? t->out + p * t->out_step : x; /* no result: nothing is fetched */
+    const S *x = t->x + p * t->x_step, *out = t->out && !t->streams ? t->out + p * t->out_step : x; /* fetch no result */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     NAME(start_losers)(&r, WAYS);

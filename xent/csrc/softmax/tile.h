@@ -57,6 +57,7 @@ typedef struct {
     ptrdiff_t first, n;      /* the positions [first, first + n) */
     int rows;                /* how the logits lie */
     int lanes_are_positions; /* of columns and transposed rows */
+    int streams;             /* as in xent_positions */
     int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
     T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
     T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
