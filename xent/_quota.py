@@ -35,7 +35,7 @@ def _lines(root, path):
 
 
 def _folders(group, mount):
-    """The folders of a group and of all around it, where `mount` is of the hierarchy that may bound processors.
+    """The folders of a group and of all around it, if `mount` is of a hierarchy that may bound processors.
 
     group: "4:cpu,cpuacct:/a/b" in version 1, "0::/a/b" in version 2.
     mount: "31 23 0:28 /root /mounted/here options ... - type source options".

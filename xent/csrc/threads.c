@@ -48,7 +48,8 @@ enum {
 };
 
 static int forked = 0;
-static int spins = 0;   /* idle threads wait for SPIN_COUNT turns and more */
+static int processors = 1;
+static int spins = 0;   /* idle threads wait for SPIN_COUNT turns and more, if there are no more than processors */
 static int running = 0; /* calls that share the threads at this moment */
 
 /* What a caller knows of its team. */
@@ -105,10 +106,12 @@ int xent_forked(void) { return forked; }
 typedef struct {
     xent_kernel kernel;
     const void *args;
-    ptrdiff_t chunks, next; /* the next one that nobody has taken */
+    ptrdiff_t chunks;
     char *scratch;
     ptrdiff_t scratch_size; /* bytes of each thread */
     int threads, workers;   /* that the call may use; so many of them have a scratch */
+    /* The first chunk that nobody has taken: written all the time, so it shares its line of the cache with nothing. */
+    _Alignas(2 * CACHE_LINE) ptrdiff_t next;
 } job;
 
 /* Threads of a call, so that all calls of this moment together have as many as one may use. */
@@ -218,7 +221,7 @@ static void work_with_others(job *j)
             work(j, me);
         }
         team.size = size;
-        team.was_region = 1;
+        team.was_region = size <= processors;
         team.close_calls = 0;
         if (spins) team.last_end = now();
     } else {
@@ -229,14 +232,14 @@ static void work_with_others(job *j)
 #endif
 
 /* Whether a call that is about to run, and is worth a thread that is awake, finds its team awake, or should wake it
- * because such calls follow each other closely. */
+ * because such calls follow each other closely. More threads than processors go to sleep at once. */
 int xent_is_team_awake(void)
 {
     if (!spins) return 0;
     const int close = now() - team.last_end < AWAKE_NS;
     team.asked = 1;
     team.close_calls = close ? team.close_calls + 1 : 0;
-    return close && (team.was_region || team.close_calls > CALLS_BEFORE_WAKING);
+    return close && (team.was_region || (team.size <= processors && team.close_calls > CALLS_BEFORE_WAKING));
 }
 
 /* Work all chunks of a call that may use so many threads. Nothing depends on which of them takes which. `workers` of them,
@@ -283,6 +286,9 @@ static void in_child(void) { forked = 1; }
 int xent_start_threads(void)
 {
     spins = read_spins();
+#ifdef _OPENMP
+    processors = omp_get_num_procs();
+#endif
 #ifdef _WIN32
     return 0;
 #else
