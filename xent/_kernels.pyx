@@ -2,7 +2,7 @@
 """The bridge: check -> plan -> run -> reduce, one flow for calls of all sizes.
 
 Arrays become pointers, a plan in C says how the work is cut, chunks are spread over threads without the GIL, and sums are
-reduced. The parts, of which `run.pxi` has the only parallel loop of the library:
+reduced. The parts; every kernel runs from `run.pxi`:
 
     arrays.pxi     what a caller gave, as arrays that the kernels take          run.pxi       walk, run, sum
     call.pxi       what the calls of all losses have in common                  softmax.pxi   the softmax family

@@ -6,7 +6,7 @@ cdef enum:
     SMALL = 4096
 
 
-# ---- the parallel loop ----
+# ---- the kernels of a call ----
 
 cdef inline int threads_for(Py_ssize_t work) except -1:
     """The number of threads that a call which touches `work` elements may use."""
