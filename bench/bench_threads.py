@@ -67,4 +67,4 @@ def python_threads():
 
 @pytest.mark.parametrize("name", ["one after the other", f"{CALLERS} at once"])
 def test_python_threads(compare, name):
-    compare("threads of Python", name, python_threads, operator="softmax", threads=THREADS)
+    compare("Python threads", name, python_threads, operator="softmax", threads=THREADS)
