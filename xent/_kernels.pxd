@@ -54,9 +54,12 @@ cdef extern from "csrc/table.h" nogil:
     const xent_table *xent_find(const char *name)
     const char *xent_isa_name(int index, int *usable)
 
-    int xent_max_threads()
-    int xent_forked()
-    int xent_watch_forks()
+    int xent_offered_threads()
+    int xent_thread_limit()
+    int xent_is_team_awake()
+    void xent_run(xent_kernel kernel, const void *args, Py_ssize_t chunks, int threads, int workers, void *scratch,
+                  Py_ssize_t scratch_size)
+    int xent_start_threads()
 
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads

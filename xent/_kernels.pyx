@@ -2,7 +2,7 @@
 """The bridge: check -> plan -> run -> reduce, one flow for calls of all sizes.
 
 Arrays become pointers, a plan in C says how the work is cut, chunks are spread over threads without the GIL, and sums are
-reduced. The parts, of which `run.pxi` has the only parallel loop of the library:
+reduced. The parts; every kernel runs from `run.pxi`:
 
     arrays.pxi     what a caller gave, as arrays that the kernels take          run.pxi       walk, run, sum
     call.pxi       what the calls of all losses have in common                  softmax.pxi   the softmax family
@@ -16,7 +16,6 @@ No size, no scratch formula and no arithmetic of a plan is here (csrc/), no erro
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -40,12 +39,13 @@ cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64)
 include "bridge/config.pxi"
 
 choose_isa()
-if xent_watch_forks() != 0:
+if xent_start_threads() != 0:
     raise ImportError("pthread_atfork failed: out of memory")
 
 from . import _check, _reduction, _threads  # after what these ask of this module: the threads that OpenMP offers
 
-cdef Py_ssize_t WORTH_A_THREAD = _threads.WORTH_A_THREAD, PRODUCTS_PER_ELEMENT = _threads.PRODUCTS_PER_ELEMENT
+cdef Py_ssize_t WORTH_A_THREAD = _threads.WORTH_A_THREAD, WORTH_AN_AWAKE_THREAD = _threads.WORTH_AN_AWAKE_THREAD
+cdef Py_ssize_t PRODUCTS_PER_ELEMENT = _threads.PRODUCTS_PER_ELEMENT
 
 include "bridge/arrays.pxi"
 include "bridge/run.pxi"

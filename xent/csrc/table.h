@@ -41,9 +41,12 @@ const xent_table *xent_find(const char *name);     /* NULL if it was not built o
 const char *xent_isa_name(int index, int *usable); /* every set that was built, best last; NULL past the end */
 
 /* threads.c */
-int xent_max_threads(void);
-int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
-int xent_watch_forks(void);
+int xent_offered_threads(void);
+int xent_thread_limit(void);
+int xent_is_team_awake(void);
+void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
+              ptrdiff_t scratch_size);
+int xent_start_threads(void);
 
 /* How the work of a call is cut. */
 typedef struct {
