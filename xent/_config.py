@@ -21,7 +21,8 @@ def show_config(mode="stdout"):
     -------
     dict or None
         With `mode` "dicts": ``version``, ``compiler``, ``isa`` (the instruction set in use), ``isa_built``,
-        ``isa_usable`` (lists, the best last), ``openmp``, ``threads`` and ``numpy``.
+        ``isa_usable`` (lists, the best last), ``openmp``, ``threads``, ``numpy``, ``result_cache`` (the bytes
+        that `set_result_cache` allows) and ``cache_held`` (those that are kept now).
 
     Raises
     ------
@@ -36,8 +37,9 @@ def show_config(mode="stdout"):
     Examples
     --------
     >>> import xent
-    >>> sorted(xent.show_config(mode="dicts"))
-    ['compiler', 'isa', 'isa_built', 'isa_usable', 'numpy', 'openmp', 'threads', 'version']
+    >>> sorted(xent.show_config(mode="dicts"))  # doctest: +NORMALIZE_WHITESPACE
+    ['cache_held', 'compiler', 'isa', 'isa_built', 'isa_usable', 'numpy', 'openmp', 'result_cache', 'threads',
+    'version']
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f'mode must be "stdout" or "dicts", got {mode!r}')
@@ -50,5 +52,5 @@ def show_config(mode="stdout"):
     if mode == "dicts":
         return config
     for key, value in config.items():
-        print(f"{key:11} {', '.join(value) if isinstance(value, list) else value}")
+        print(f"{key:12} {', '.join(value) if isinstance(value, list) else value}")
     return None

@@ -58,6 +58,19 @@ cdef extern from "csrc/table.h" nogil:
     int xent_forked()
     int xent_watch_forks()
 
+    enum:
+        XENT_LARGE_RESULT
+
+    int xent_start_results()
+    void xent_bound_results(size_t most, int huge)
+    int xent_drop_results()
+    size_t xent_results_bound()
+    size_t xent_results_held()
+    void *xent_result_malloc(void *context, size_t n) noexcept
+    void *xent_result_calloc(void *context, size_t items, size_t size) noexcept
+    void *xent_result_realloc(void *context, void *data, size_t n) noexcept
+    void xent_result_free(void *context, void *data, size_t n) noexcept
+
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads
 

@@ -226,7 +226,7 @@ def _is_ready(matrix, dtype):
 
 def _run(p, plan, losses, grads):
     """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if given."""
-    logits = np.empty((plan.most, len(p.weight)), p.dtype)
+    logits = _kernels.empty((plan.most, len(p.weight)), p.dtype)
     x_room, weight_room = _Room(p.dtype), _Room(p.dtype)
     total = 0.0
     for group in plan.groups if grads is not None else plan.groups[:1]:
@@ -294,9 +294,9 @@ class _Gradients:
         self.p, self.plan = p, plan
         picked = any(not isinstance(chunk, slice) for chunk in plan.chunks)
         self.shape = (*p.x.shape, p.weight.shape[1])
-        make = np.zeros if picked else np.empty
+        make = np.zeros if picked else _kernels.empty
         self.x = make((math.prod(p.x.shape), p.weight.shape[1]), p.dtypes[0])
-        self.weight = np.empty(p.weight.shape, p.dtypes[1])
+        self.weight = _kernels.empty(p.weight.shape, p.dtypes[1])
         self.bias = None if p.bias is None else np.zeros(p.bias.shape)
         self.copied = _is_copied(p, picked)
         self.row, self.term = _Room(p.dtype), _Room(p.dtype)

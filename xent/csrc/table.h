@@ -45,6 +45,19 @@ int xent_max_threads(void);
 int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
 int xent_watch_forks(void);
 
+/* results.c */
+enum { XENT_LARGE_RESULT = 2 << 20 }; /* bytes, a huge page: malloc reuses smaller blocks well enough */
+
+int xent_start_results(void);                      /* once; not 0: no memory */
+void xent_bound_results(size_t most, int huge);    /* bytes that may be kept; whether in huge pages, if there are any */
+int xent_drop_results(void);                       /* give all that is kept to the system; whether there was any */
+size_t xent_results_bound(void);                   /* bytes that may be kept */
+size_t xent_results_held(void);                    /* bytes that are kept */
+void *xent_result_malloc(void *context, size_t n); /* these four: for NumPy */
+void *xent_result_calloc(void *context, size_t items, size_t size);
+void *xent_result_realloc(void *context, void *data, size_t n);
+void xent_result_free(void *context, void *data, size_t n);
+
 /* How the work of a call is cut. */
 typedef struct {
     ptrdiff_t chunks;
