@@ -245,6 +245,15 @@ cdef extern from "csrc/table.h" nogil:
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
     double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
 
+    ctypedef struct xent_add_args:
+        Py_ssize_t size
+        int single
+        void *total
+        const void *part
+
+    xent_plan xent_plan_add(const xent_add_args *a)
+    void xent_add(const void *args, Py_ssize_t chunk, void *scratch) noexcept
+
     # ---- images ----
 
     ctypedef struct xent_window:

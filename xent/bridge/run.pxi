@@ -77,6 +77,16 @@ cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan
     return 0
 
 
+def add_to(cnp.ndarray total, cnp.ndarray part):
+    """total += part, of contiguous arrays of the same size and of floats or doubles, on all threads."""
+    cdef xent_add_args a
+    cdef xent_plan plan
+    a.size, a.single = cnp.PyArray_SIZE(total), dtype_code(total) == XENT_F32
+    a.total, a.part = data(total), data(part)
+    plan = xent_plan_add(&a)
+    run(xent_add, &a, &plan, a.size)
+
+
 # ---- walks ----
 
 cdef inline const xent_array *seen(cnp.ndarray array, xent_array *slot) noexcept:

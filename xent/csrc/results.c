@@ -84,6 +84,8 @@ static void enter(void) { pthread_mutex_lock(&lock); }
 
 static void leave(void) { pthread_mutex_unlock(&lock); }
 
+static int wants_huge_pages(void) { return __atomic_load_n(&huge_pages, __ATOMIC_RELAXED); }
+
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 /* Data at the start of a huge page, and a page before it for the header. */
@@ -99,7 +101,7 @@ static void *map(size_t n)
     if (first) munmap(base, first);
     if (last) munmap(data + n, last);
 #ifdef MADV_HUGEPAGE
-    if (huge_pages) madvise(data, n, MADV_HUGEPAGE);
+    if (wants_huge_pages()) madvise(data, n, MADV_HUGEPAGE);
 #endif
     *block_of(data) = (block){.room = n, .mapped = 1};
     return data;
@@ -115,7 +117,7 @@ static void unmap(void *data)
 static void mark_free(void *data)
 {
 #ifdef MADV_FREE
-    if (huge_pages) madvise(data, block_of(data)->room, MADV_FREE);
+    if (wants_huge_pages()) madvise(data, block_of(data)->room, MADV_FREE);
 #else
     (void)data;
 #endif
@@ -195,8 +197,8 @@ void xent_bound_results(size_t most, int huge)
 {
     void *gone[MOST_KEPT];
     enter();
-    __atomic_store_n(&bound, most, __ATOMIC_RELAXED); /* xent_results_bound reads it without the lock */
-    huge_pages = huge;
+    __atomic_store_n(&bound, most, __ATOMIC_RELAXED); /* these two are read without the lock */
+    __atomic_store_n(&huge_pages, huge, __ATOMIC_RELAXED);
     int n = forget(most, MOST_KEPT, gone);
     leave();
     unmap_all(gone, n);

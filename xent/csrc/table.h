@@ -289,6 +289,16 @@ ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int po
 /* The sum of every `step`th of the terms, n of them, in index order. */
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
 
+/* total[i] += part[i], of floats or doubles. The time is that of the memory, so it is compiled once. */
+typedef struct {
+    ptrdiff_t size;
+    int single;
+    void *total;
+    const void *part;
+} xent_add_args;
+xent_plan xent_plan_add(const xent_add_args *a);
+void xent_add(const void *args, ptrdiff_t chunk, void *scratch);
+
 /* ---- images (images/) ---- */
 
 /* The geometry of a sliding window over (height, width) images. */
