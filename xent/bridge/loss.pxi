@@ -91,11 +91,12 @@ def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transforme
     cdef xent_positions p
     cdef xent_plan plan
     cdef char some
+    cdef int exps = XENT_REUSED_EXPS if want_grad else XENT_SUMMED_EXPS
     memset(&p, 0, sizeof(p))
     p.count, p.inner, p.classes, p.transformed = PY_SSIZE_T_MAX // 2, 1, classes, transformed
     if dense:
         p.target.data = &some
-    plan = xent_plan_positions(&p, XENT_F64 if dtype == F64 else XENT_F32, XENT_REUSED_EXPS if want_grad else XENT_SUMMED_EXPS)
+    plan = xent_plan_positions(&p, XENT_F64 if dtype == F64 else XENT_F32, exps)
     return plan.scratch_size + CACHE_LINE
 
 
