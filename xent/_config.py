@@ -23,7 +23,8 @@ def show_config(mode="stdout"):
         With `mode` "dicts": ``version``, ``compiler``, ``isa`` (the instruction set in use), ``isa_built``,
         ``isa_usable`` (lists, the best last), ``openmp``, ``threads`` (of a large call now), ``thread_limit``
         (the most that `set_num_threads` can have now), ``cpu_quota`` (processors that the container allowed
-        at import, None: all) and ``numpy``.
+        at import, None: all), ``result_cache`` (the bytes that `set_result_cache` allows), ``cache_held``
+        (those that are kept now) and ``numpy``.
 
     Raises
     ------

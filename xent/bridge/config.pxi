@@ -58,6 +58,8 @@ def config():
         "isa_built": built,
         "isa_usable": runs,
         "openmp": bool(XENT_OPENMP),
+        "result_cache": xent_results_bound(),
+        "cache_held": xent_results_held(),
     }
 
 

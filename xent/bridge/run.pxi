@@ -30,7 +30,7 @@ cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssi
         raise MemoryError("scratch memory of this size cannot be addressed")
     if plan.scratch_size and chunks:
         size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        memory = <char *>PyMem_Malloc(<size_t>(size * max(workers, 1) + CACHE_LINE))
+        memory = <char *>memory_of(<size_t>(size * max(workers, 1) + CACHE_LINE))
         if memory == NULL:
             raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")
         scratch = memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
@@ -50,7 +50,7 @@ cdef double *room_for(Py_ssize_t numbers, double *few) except NULL:
     if numbers > STACK_PARTIALS:
         if <size_t>numbers > <size_t>PY_SSIZE_T_MAX // sizeof(double):
             raise MemoryError("partial sums of this number cannot be addressed")
-        partial = <double *>PyMem_Malloc(<size_t>numbers * sizeof(double))
+        partial = <double *>memory_of(<size_t>numbers * sizeof(double))
         if partial == NULL:
             raise MemoryError(f"no memory for {numbers} partial sums")
     return partial
@@ -73,6 +73,16 @@ cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan
         if partial != few:
             PyMem_Free(partial)
     return 0
+
+
+def add_to(cnp.ndarray total, cnp.ndarray part):
+    """total += part, of contiguous arrays of the same size and of floats or doubles, on all threads."""
+    cdef xent_add_args a
+    cdef xent_plan plan
+    a.size, a.single = cnp.PyArray_SIZE(total), dtype_code(total) == XENT_F32
+    a.total, a.part = data(total), data(part)
+    plan = xent_plan_add(&a)
+    run(xent_add, &a, &plan, a.size)
 
 
 # ---- walks ----
@@ -119,12 +129,6 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
     return array if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array) else np.asarray(array, order="C")
-
-
-cdef cnp.ndarray empty_in_c_order(cnp.ndarray array):
-    return None if array is None else cnp.PyArray_EMPTY(
-        cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), 0
-    )
 
 
 # ---- reductions ----
