@@ -4,8 +4,9 @@ approximation error of each.
     python tools/coefficients.py
 
 Each is a Chebyshev fit (within a few per cent of the minimax error) computed by mpmath with 60 digits and
-rounded to the working precision. `exp` is fitted as q(r) with e^r = 1 + r + r^2 q(r); `log` as w(z) with
-log((1 + s) / (1 - s)) = 2 s + s z w(z), z = s^2.
+rounded to the working precision. `exp` is fitted as q(r) with e^r = 1 + r + r^2 q(r); `log` of floats as p(f)
+with log(1 + f) = f + f^2 (-1/2 + f p(f)), and of doubles as w(z) with log((1 + s) / (1 - s)) = 2 s + s z w(z),
+z = s^2.
 """
 
 import mpmath as mp
@@ -19,6 +20,13 @@ def exp_tail(r):
     if abs(r) < mp.mpf("1e-8"):
         return mp.mpf(1) / 2 + r / 6 + r * r / 24
     return (mp.e**r - 1 - r) / r**2
+
+
+def log1p_tail(f):
+    """(log(1 + f) - f + f^2 / 2) / f^3, by its series near 0."""
+    if abs(f) < mp.mpf("1e-12"):
+        return mp.mpf(1) / 3 - f / 4 + f * f / 5
+    return (mp.log1p(f) - f + f * f / 2) / f**3
 
 
 def log_tail(z):
@@ -62,14 +70,17 @@ def split(real, bits):
 
 
 if __name__ == "__main__":
-    half = mp.log(2) / 2 * mp.mpf("1.0001")  # a hair more than the reduced interval, for rounding of n
-    s_max = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")
-    for real, exp_degree, log_degree, bits in ((np.float32, 4, 3, 14), (np.float64, 9, 7, 41)):
+    hair = mp.mpf("1.0001")  # more than the reduced interval, for rounding of n
+    half = mp.log(2) / 2 * hair
+    s_max = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * hair
+    for real, degree, bits in ((np.float32, 4, 14), (np.float64, 9, 41)):
         print(real.__name__)
-        fit("exp q", exp_tail, [-half, half], exp_degree, real)
-        fit("log w", log_tail, [0, s_max**2], log_degree, real)
-        fit("log w of sigmoid.h", log_tail, [0, (mp.mpf("1.0001") / 5) ** 2], log_degree, real)
+        fit("exp q", exp_tail, [-half, half], degree, real)
         split(real, bits)
+    fit("log p of floats", log1p_tail, [-hair / 3, hair / 3], 8, np.float32)
+    fit("log p of floats, from 3/4 to 3/2", log1p_tail, [-hair / 4, hair / 2], 8, np.float32)
+    fit("log w of doubles", log_tail, [0, s_max**2], 7, np.float64)
+    fit("log w of doubles, from 3/4 to 3/2", log_tail, [0, (hair / 5) ** 2], 7, np.float64)
     print("float32 with a table of quarters of an octave: q, the roots 2^(k / 4), and what they lose")
     print("   " + ", ".join(float(np.float32(c)).hex() for c in fit_weighted(exp_tail, half / 4, 2)))
     roots = [2 ** (mp.mpf(k) / 4) for k in range(4)]

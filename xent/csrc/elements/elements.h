@@ -19,65 +19,73 @@ typedef struct {
     NAME(bounds) bounds;
 } KERNEL(loss_row);
 
-/* At most a vector of elements. `value` and `gradient` (what is wanted), `weighted` and the point are constants at
- * every call. */
-ALWAYS_INLINE void KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log, NAME(sum) *sum,
-                                       NAME(loss_point) point, int weighted, int value, int gradient)
+/* The loss of a vector of elements at most, as a product. What is handed out, each loss and the gradient, is written.
+ * `gradient` (whether it is wanted), `weighted` and the point are constants at every call. */
+ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log,
+                                             NAME(loss_point) point, int weighted, int gradient)
 {
-    const V zero = {0};
+    const V zero = {0}, one = NAME(set)(1);
     NAME(loss) l =
-        point(KERNEL(load)(r->x + i, n, zero), KERNEL(load)(r->target + i, n, zero), log, &r->bounds, r->scale);
+        point(KERNEL(load)(r->x + i, n, one), KERNEL(load)(r->target + i, n, one), log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
         l.cost = NAME(counted)(weight, l.cost);
         l.gradient = weight * NAME(counted)(weight, l.gradient);
     }
-    if (value) {
-        if (n < LANES) { /* past the end of the row, where costs are finite, the share is 0 */
-            T share[LANES];
-            v_store(share, l.share);
-            l.share = NAME(load)(share, n, zero);
-        }
-        NAME(sum_add_product)(sum, l.share, l.cost);
-        if (r->losses) NAME(store)(r->losses + i, l.share * l.cost / r->unit, n);
-    }
+    if (n < LANES) l.cost = NAME(first_of)(l.cost, n); /* past the end of the row 1 was read */
+    if (r->losses) NAME(store)(r->losses + i, l.share * NAME(counted)(l.share, l.cost) / r->unit, n);
     if (gradient) {
         if (r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
         KERNEL(store)(r->out + i, l.gradient, n);
     }
+    return l;
 }
 
-ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(sum) *sum, NAME(loss_log) first,
-                                        NAME(loss_point) point, int weighted, int value, int gradient)
+/* AHEAD vectors from element i on, of which n elements are there. */
+ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum,
+                                        NAME(loss_log) first, NAME(loss_point) point, int weighted, int value,
+                                        int gradient)
 {
-    const V zero = {0};
-    V log[AHEAD];
+    const V zero = {0}, one = NAME(set)(1);
+    V log[AHEAD], share[AHEAD], cost[AHEAD];
+    const int count = n >= AHEAD * LANES ? AHEAD : (int)((n + LANES - 1) / LANES);
+    for (int k = 0; k < count; k++)
+        log[k] = first(KERNEL(load)(r->x + i + k * LANES, n - k * LANES, one),
+                       KERNEL(load)(r->target + i + k * LANES, n - k * LANES, one));
+    for (int k = 0; k < count; k++) {
+        const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
+        share[k] = l.share, cost[k] = l.cost;
+    }
+    for (int k = count; k < AHEAD; k++) share[k] = cost[k] = zero;
+    if (value) NAME(add_products)(sum->way, share, cost, WAYS);
+}
+
+ALWAYS_INLINE void KERNEL(all_loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(row_sum) *sum,
+                                            NAME(loss_log) first, NAME(loss_point) point, int weighted, int value,
+                                            int gradient)
+{
     ptrdiff_t i = 0;
     for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
-        for (int k = 0; k < AHEAD; k++)
-            log[k] = first(KERNEL(load)(r->x + i + k * LANES, LANES, zero),
-                           KERNEL(load)(r->target + i + k * LANES, LANES, zero));
-        for (int k = 0; k < AHEAD; k++)
-            KERNEL(loss_vector)(r, i + k * LANES, LANES, log[k], sum, point, weighted, value, gradient);
+        KERNEL(fetch_ahead)(r->x + i, AHEAD * LANES);
+        KERNEL(fetch_ahead)(r->target + i, AHEAD * LANES);
+        if (gradient) KERNEL(fetch_ahead)(r->out + i, AHEAD * LANES);
+        KERNEL(loss_vectors)(r, i, AHEAD * LANES, sum, first, point, weighted, value, gradient);
     }
-    for (; i < n; i += LANES) {
-        log[0] = first(KERNEL(load)(r->x + i, n - i, zero), KERNEL(load)(r->target + i, n - i, zero));
-        KERNEL(loss_vector)(r, i, n - i, log[0], sum, point, weighted, value, gradient);
-    }
+    if (i < n) KERNEL(loss_vectors)(r, i, n - i, sum, first, point, weighted, value, gradient);
 }
 
 static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n,
-                               NAME(sum) *sum)
+                               NAME(row_sum) *sum)
 {
 #define LOSS(code, loss, log, weighted)                                                                                \
     case code:                                                                                                         \
         if (!r->out)                                                                                                   \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                            \
         else if (!a->partial)                                                                                          \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                            \
         else                                                                                                           \
-            KERNEL(loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                            \
         return;
     switch (a->loss.kind) {
         ELEMENT_LOSSES(LOSS)
@@ -96,9 +104,10 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     const xent_element_losses_args *a = (const xent_element_losses_args *)args;
     const ptrdiff_t pieces = xent_ceil_div(a->length, a->piece);
     const ptrdiff_t first = chunk / pieces * a->chunk, i = chunk % pieces * a->piece;
-    NAME(sum) sum = {{0}, {0}};
+    NAME(row_sum) sum;
     KERNEL(loss_row) r;
     (void)scratch;
+    NAME(start_row_sum)(&sum);
     r.bounds = NAME(bounds_of)(a->loss.clip);
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);
     r.one_weight = a->weight.stride == 0;
@@ -112,7 +121,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
         r.losses = a->losses.data ? (T *)a->losses.data + KERNEL(place)(&a->losses, o, m, i) : NULL;
         KERNEL(row_losses)(a, &r, xent_min(a->piece, a->length - i), &sum);
     }
-    if (a->partial) a->partial[chunk] = NAME(sum_total)(&sum);
+    if (a->partial) a->partial[chunk] = NAME(row_total)(&sum);
 }
 
 #endif

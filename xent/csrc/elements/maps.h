@@ -23,7 +23,7 @@ ALWAYS_INLINE V KERNEL(sigmoid_point)(V x)
 ALWAYS_INLINE V KERNEL(log_sigmoid_point)(V x)
 {
     const V zero = {0};
-    return v_min(zero, x) - NAME(log1p)(NAME(exp)(-v_abs(x)));
+    return v_min(zero, x) - NAME(log1p_to_1)(NAME(exp)(-v_abs(x)));
 }
 
 /* out[i] = point(x[i]); `point` is a constant at every call and is inlined. */

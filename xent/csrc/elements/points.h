@@ -1,5 +1,5 @@
 /* points.h: losses that are sums of a function of two numbers. A point function gives one element's loss as a product
- * share * cost, which is added up in double (of floats it is exact there: no overflow, no rounding), and its gradient.
+ * share * cost, and its gradient. Products are added up as described at add_products.
  * The loops over elements and positions (elements.h, position_losses.h) know the functions from the tables here: a loss
  * is a point function and a row.
  */
@@ -30,20 +30,20 @@
     X(XENT_ENTROPY, entropy, log_of_x)
 #endif
 
-/* What probabilities are bounded by before the logarithm. Without a bound: -infinity, infinity, and nothing. */
+/* What probabilities are bounded by before the logarithm. */
 typedef struct {
     V floor;                  /* e, rounded up: p < e exactly where p < floor */
     V ceiling;                /* 1 */
     V log_floor, log_ceiling; /* log e; log(1 - e) */
-    V most;                   /* the largest logarithm: 0 */
+    int clipped;              /* without, nothing of it is looked at */
 } NAME(bounds);
 
 ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
 {
-    const V infinity = NAME(set)((T)INFINITY), zero = {0};
+    const V zero = {0};
+    const vf64 given = set_f64(clip), most = set_f64(1) - given;
     if (clip == 0)
-        return (NAME(bounds)){
-            .floor = zero - infinity, .ceiling = infinity, .log_floor = zero, .log_ceiling = zero, .most = infinity};
+        return (NAME(bounds)){.floor = zero, .ceiling = zero, .log_floor = zero, .log_ceiling = zero, .clipped = 0};
     T floor = (T)clip;
     if ((double)floor < clip) {
         I bits;
@@ -53,9 +53,9 @@ ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
     }
     return (NAME(bounds)){.floor = NAME(set)(floor),
                           .ceiling = NAME(set)(1),
-                          .log_floor = NAME(set)((T)log(clip)),
-                          .log_ceiling = NAME(set)((T)log1p(-clip)),
-                          .most = zero};
+                          .log_floor = NAME(set)((T)log_f64(given)[0]),
+                          .log_ceiling = NAME(set)((T)log_of_sum_f64(most, (set_f64(1) - most) - given)[0]),
+                          .clipped = 1};
 }
 
 typedef struct {
@@ -66,13 +66,97 @@ typedef struct {
  * rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn would wait. */
 typedef V (*NAME(loss_log))(V x, V t);
 typedef NAME(loss) (*NAME(loss_point))(V x, V t, V log, const NAME(bounds) *b, V scale);
-#define AHEAD 16 /* vectors at most */
+
+/* Products share * cost that are added up in one go: TERMS of each lane, of `sides` vectors side by side in memory. They
+ * are multiplied and added pairwise as they are, and the sums of TERMS go to the wide sums. Each product adds an error of
+ * half an ulp at most, and each of the log2(TERMS) levels, where terms have one sign. */
+#define TERMS 8
+#define AHEAD (TERMS * WAYS) /* vectors of a row: as many numbers on each instruction set */
 
 /* A factor whose product with the share is 0 where the share is, unless it is NaN. */
 ALWAYS_INLINE V NAME(counted)(V share, V factor)
 {
     const V zero = {0}, most = NAME(set)(LARGEST);
     return v_select(m_eq(share, zero), v_max(zero - most, v_min(most, factor)), factor);
+}
+
+/* The first n numbers of a vector, and zeros. (GCC 12 cannot compile a choice by NAME(first) here for SSE2.) */
+ALWAYS_INLINE V NAME(first_of)(V v, ptrdiff_t n)
+{
+    T numbers[LANES];
+    v_store(numbers, v);
+    return v_load_n(numbers, n, (V){0});
+}
+
+/* Add a product, exactly of floats. */
+ALWAYS_INLINE void NAME(sum_add_product)(NAME(sum) *acc, V a, V b)
+{
+#if XENT_REAL == 32
+    acc->a = v_fma(v_widen_lo(a), v_widen_lo(b), acc->a);
+    acc->b = v_fma(v_widen_hi(a), v_widen_hi(b), acc->b);
+#else
+    NAME(sum_add)(acc, a * b);
+#endif
+}
+
+/* Where a sum lacks nothing: it is finite, and of floats not so small that a product may have lost digits. */
+ALWAYS_INLINE VM NAME(is_plain)(V total)
+{
+    const V size = v_abs(total);
+    const VM finite = m_gt(NAME(set)((T)INFINITY), size);
+#if XENT_REAL == 32
+    return finite & m_ge(size, set_f32(0x1p-118f)); /* 2^29 of what 8 subnormal products lose at most */
+#else
+    return finite;
+#endif
+}
+
+/* The lanes where 0 * infinity counts as 0, a product of floats has overflown or lost digits near 0, or all is infinite or
+ * NaN: one by one, in double. `total` is their sum; without `cost` the shares themselves are added up. The other lanes as
+ * ever: none depends on its neighbours. */
+static __attribute__((noinline)) void NAME(add_with_care)(NAME(sum) *sum, const V *share, const V *cost, V total,
+                                                          int sides)
+{
+    const V zero = {0}, one = NAME(set)(1);
+    V largest = zero; /* 0 where all products are 0 */
+    for (int k = 0; k < TERMS; k++)
+        largest = v_max(largest, v_min(v_abs(share[k * sides]), cost ? v_abs(cost[k * sides]) : one));
+    const VM fine = NAME(is_plain)(v_select(m_eq(largest, zero), total + one, total)); /* 0 is as good as 1 */
+    NAME(sum_add)(sum, v_select(fine, total, zero));
+    for (int k = 0; k < TERMS; k++) {
+        const V s = v_select(fine, zero, share[k * sides]);
+        NAME(sum_add_product)(sum, s, cost ? NAME(counted)(s, cost[k * sides]) : one);
+    }
+}
+
+/* Add what n vectors of terms, made of TERMS * sides, come to. `sides` and n are constants at every call. */
+ALWAYS_INLINE void NAME(add_folded)(NAME(sum) *sum, V *term, int n, const V *share, const V *cost, int sides)
+{
+    for (n /= 2; n >= sides; n /= 2)
+        for (int k = 0; k < n; k++) term[k] = term[k] + term[k + n];
+    for (int w = 0; w < sides; w++) {
+        if (m_any((VM)~NAME(is_plain)(term[w])))
+            NAME(add_with_care)(sum + w, share + w, cost ? cost + w : NULL, term[w], sides);
+        else
+            NAME(sum_add)(sum + w, term[w]);
+    }
+}
+
+ALWAYS_INLINE void NAME(add_products)(NAME(sum) *sum, const V *share, const V *cost, int sides)
+{
+    V term[TERMS / 2 * WAYS];
+    const int n = TERMS / 2 * sides;
+    for (int k = 0; k < n; k++) term[k] = v_fma(share[k + n], cost[k + n], share[k] * cost[k]);
+    NAME(add_folded)(sum, term, n, share, cost, sides);
+}
+
+/* The same for numbers that are no products. */
+ALWAYS_INLINE void NAME(add_terms)(NAME(sum) *sum, const V *terms, int sides)
+{
+    V term[TERMS / 2 * WAYS];
+    const int n = TERMS / 2 * sides;
+    for (int k = 0; k < n; k++) term[k] = terms[k] + terms[k + n];
+    NAME(add_folded)(sum, term, n, terms, NULL, sides);
 }
 
 ALWAYS_INLINE V NAME(log_of_x)(V x, V t) { return (void)t, NAME(log)(x); }
@@ -92,13 +176,16 @@ ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, V log, const NAME(bounds) *b,
 ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V zero = {0};
-    const VM below = m_gt(b->floor, p);
-    const V log_p = v_select(below, b->log_floor, v_min(b->most, log));
-    const V numerator = v_select(below, zero, v_select(m_gt(p, b->ceiling), zero, zero - t * scale));
+    V log_p = log, numerator = zero - t * scale;
+    if (b->clipped) {
+        const VM below = m_gt(b->floor, p), above = m_gt(p, b->ceiling);
+        log_p = v_select(below, b->log_floor, v_min(zero, log));
+        numerator = v_select(below, zero, v_select(above, zero, numerator));
+    }
     /* -0 + 0 is 0; 0 / 0 counts as 0, but NaN stays */
     const V quotient = numerator / (p + zero);
     const V gradient = v_select(m_eq(numerator, zero), v_select(m_eq(p, p), zero, p), quotient);
-    return (NAME(loss)){.share = t, .cost = NAME(counted)(t, zero - log_p), .gradient = gradient};
+    return (NAME(loss)){.share = t, .cost = zero - log_p, .gradient = gradient};
 }
 
 /* -p log p */
@@ -106,14 +193,14 @@ ALWAYS_INLINE NAME(loss) NAME(entropy_point)(V p, V t, V log, const NAME(bounds)
 {
     const V zero = {0};
     (void)t, (void)b, (void)scale;
-    return (NAME(loss)){.share = p, .cost = NAME(counted)(p, zero - log), .gradient = zero};
+    return (NAME(loss)){.share = p, .cost = v_min(NAME(set)(LARGEST), zero - log), .gradient = zero}; /* 0 log 0 = 0 */
 }
 
 /* t (log t - x), x a log-probability                                 d/dx = -t */
 ALWAYS_INLINE NAME(loss) NAME(divergence)(V x, V t, V log_t, V scale)
 {
     const V zero = {0};
-    const V cost = NAME(counted)(t, v_max(NAME(set)(-LARGEST), log_t) - x);
+    const V cost = v_max(NAME(set)(-LARGEST), log_t) - x; /* 0 log 0 = 0 */
     return (NAME(loss)){.share = t, .cost = cost, .gradient = zero - t * scale};
 }
 ALWAYS_INLINE NAME(loss) NAME(kl_div_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
@@ -135,41 +222,35 @@ ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
 {
     const V one = NAME(set)(1), zero = {0}, q = one - p;
     const VM yes = m_eq(t, one);
-    return NAME(log_of_sum)(v_select(yes, p, q) + (t - t),
-                            v_select(yes, zero, NAME(sum_error)(one, zero - p, q))); /* NaN if t is */
+    return NAME(log_of_sum)(v_select(yes, p, q), v_select(yes, zero, (one - q) - p));
 }
 
 ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, const NAME(bounds) *b, V scale)
 {
-    const V one = NAME(set)(1), zero = {0};
-    const V q = one - p;
-    const VM low = m_gt(b->floor, p), high = m_gt(b->floor, q), yes = m_eq(t, one), no = m_eq(t, zero);
-    const V u = v_select(yes, p, q) + (t - t), other = v_select(yes, q, p); /* NaN if t is */
-    V cost;
-    if (!m_any(m_gt(v_abs(t * (one - t)), zero))) {
-        const V log_u = v_select(m_gt(b->floor, other), b->log_ceiling, log_own);
-        cost = zero - v_select(m_gt(b->floor, u), b->log_floor, log_u);
+    const V one = NAME(set)(1), zero = {0}, q = one - p;
+    const VM yes = m_eq(t, one), no = m_eq(t, zero), low = m_gt(b->floor, p), high = m_gt(b->floor, q);
+    NAME(loss) l = {.share = one};
+    if (!m_any((VM) ~(yes | no))) {
+        const V u = v_select(yes, p, q);
+        V log_u = log_own;
+        if (b->clipped) {
+            log_u = v_select(m_gt(b->floor, v_select(yes, q, p)), b->log_ceiling, log_u);
+            log_u = v_select(m_gt(b->floor, u), b->log_floor, log_u);
+        }
+        l.cost = zero - log_u;
+        l.gradient = v_select(yes, zero - scale, scale) / (u + zero);
     } else {
-        const V log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, NAME(log)(p)));
-        /* log q does not count where t is 1. */
-        const V log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_own));
-        cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
+        V log_p = NAME(log)(p), log_q = log_own; /* which does not count where t is 1 */
+        if (b->clipped) {
+            log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, log_p));
+            log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_q));
+        }
+        l.cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
+        const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));
+        l.gradient = numerator * scale / (v_select(yes, p, v_select(no, q, p * q)) + zero);
     }
-    const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));
-    const V denominator = v_select(yes, p, v_select(no, q, p * q));
-    const V gradient = numerator * scale / (denominator + zero);
-    return (NAME(loss)){.share = one, .cost = cost, .gradient = v_select(low, zero, v_select(high, zero, gradient))};
-}
-
-/* Add a product, exactly of floats. */
-ALWAYS_INLINE void NAME(sum_add_product)(NAME(sum) *acc, V a, V b)
-{
-#if XENT_REAL == 32
-    acc->a = v_fma(v_widen_lo(a), v_widen_lo(b), acc->a);
-    acc->b = v_fma(v_widen_hi(a), v_widen_hi(b), acc->b);
-#else
-    NAME(sum_add)(acc, a * b);
-#endif
+    if (b->clipped) l.gradient = v_select(low, zero, v_select(high, zero, l.gradient));
+    return l;
 }
 
 #endif /* STORED_AS_16 */

@@ -43,31 +43,14 @@ enum { PLAIN, SQUARE, POWER }; /* gamma: 0, 1 or 2, any */
 #endif
 
 #ifndef STORED_AS_16
-/* log1p(e) for e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and
- * ln 2. As log1p_pair, without range reduction; the coefficients (tools/coefficients.py) are those of |s| <= 1/5. */
 #if XENT_REAL == 32
-static const T NAME(log_half_w)[] = {0x1.5555560000000p-1, 0x1.999a6a0000000p-2, 0x1.242cd60000000p-2,
-                                     0x1.e65a280000000p-3};
 typedef double NAME(other_real);
 #else
-static const T NAME(log_half_w)[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2,
-                                     0x1.c71c72dfa1e8cp-3, 0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3,
-                                     0x1.0e8c0fc2c6077p-3, 0x1.169e53265dd01p-3};
 typedef float NAME(other_real);
 #endif
 #define OWN_CODE BY_TYPE(XENT_F32, XENT_F64)
 #define OTHER_CODE BY_TYPE(XENT_F64, XENT_F32)
 #define HEAD_START BY_TYPE(32, 128) /* 2^32 e^-104 is a normal number, and so is 2^128 e^-746 */
-
-ALWAYS_INLINE V NAME(log1p_to_1)(V e)
-{
-    const V zero = {0}, one = NAME(set)(1), half = NAME(set)((T)0.5);
-    const VM upper = m_ge(e, half);
-    const V f = v_select(upper, (e - one) * half, e), s = f / (NAME(set)(2) + f), z = s * s, half_square = half * f * f;
-    const V w = NAME(log_series)(NAME(log_half_w), z);
-    const V small = v_fma(s, v_fma(z, w, half_square), -half_square);
-    return v_select(upper, NAME(set)(LN2), zero) + (f + small);
-}
 
 /* e^x for x <= 0: one scaling, from a power of two that keeps tiny results normal until the last product. */
 ALWAYS_INLINE V NAME(exp_below_1)(V x, NAME(scale) raised)
@@ -338,6 +321,8 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     for (ptrdiff_t i = first, n; i < end; i += n) {
         ptrdiff_t good;
         n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_min(SIGMOID_BLOCK, end - i)));
+        KERNEL(fetch_ahead)((const S *)a->x + i, n);
+        if (a->out) KERNEL(fetch_ahead)((const S *)a->out + i, n);
         b.t = KERNEL(targets)(a, i, n, targets, &good);
         counted = good < 0 || counted < 0 ? -1 : counted + good;
         if (!a->value && !a->out) continue;

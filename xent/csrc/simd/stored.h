@@ -63,6 +63,15 @@ ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V cla
 }
 #endif
 
+/* Fetch the n numbers that lie FETCHED bytes behind p, which are read, or written, soon: the processor's own prefetching
+ * stops at each page. What lies behind an array may be fetched, but is not read. */
+#define FETCHED 4096
+ALWAYS_INLINE void KERNEL(fetch_ahead)(const S *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n * (ptrdiff_t)sizeof(S); i += CACHE_LINE)
+        __builtin_prefetch((const char *)((uintptr_t)p + FETCHED + (uintptr_t)i));
+}
+
 /* Numbers from p on to where a whole vector of them can be stored at a multiple of its size. */
 ALWAYS_INLINE ptrdiff_t KERNEL(until_aligned)(const S *p)
 {

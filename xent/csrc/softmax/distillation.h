@@ -10,9 +10,11 @@
  * e^-d - 1 and e^-d - 1 + d come from the polynomial of the exponential; else the term is q (d - 1) + p.
  *
  * A rounding error of D moves all d_c by the same number. It shows in E = sum_c q_c (e^-d_c - 1), which should be 0:
- * the error is -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E.
+ * the error is -log(1 + E), the true sum is less by E - log(1 + E) = E^2 / 2, and the gradient is taken with d_c + E:
+ * p_c (1 - E) - q_c, as E^2 is lost beside 1.
  */
 #include "begin.h"
+#include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/sums.h"
 #include "softmax/position_losses.h"
@@ -58,9 +60,9 @@ typedef struct {
  * logits are -infinity. */
 ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
 {
-    const V zero = {0}, one = NAME(set)(1), infinity = NAME(set)((T)INFINITY);
+    const V zero = {0}, one = NAME(set)(1);
     const V p = e_s * c->student, q = e_t * c->teacher;
-    const V u = t - s, error = v_select(m_gt(infinity, v_abs(u)), NAME(sum_error)(t, zero - s, u), zero);
+    const V u = t - s, error = v_min(NAME(sum_error)(t, zero - s, u), NAME(set)(LARGEST)); /* no NaN where u is infinite */
     const V d = ((u - c->high) + error) - c->low;
     V beyond;
     const V e = NAME(exp_minus_1)(zero - d, &beyond);
@@ -74,6 +76,7 @@ typedef struct {
     T *student, *teacher, *student_exps, *teacher_exps;
     ptrdiff_t step, n, classes;
     int lanes_are_positions; /* `step` lies from class to class, else from position to position */
+    int keeps_gaps;          /* for the gradient, in the places of the student's logits */
 } NAME(pairs);
 
 ALWAYS_INLINE NAME(pair)
@@ -104,49 +107,75 @@ static void NAME(low_differences)(const NAME(stats) *s, const NAME(stats) *t, T 
     }
 }
 
-/* The divergences of some positions. */
-static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, T *low, double *loss)
+/* At most TERMS of `sides` vectors, in the places from i on, `stride` apart: their terms and gaps are added up, and where
+ * the gradient is wanted the gaps take the places of the student's logits. */
+ALWAYS_INLINE void NAME(divergence_group)(const NAME(pairs) *d, ptrdiff_t i, ptrdiff_t stride, int count,
+                                          const NAME(pair) *pair, NAME(row_sum) *sum, NAME(row_sum) *excess, int sides)
 {
-    const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
-                    stride = d->lanes_are_positions ? d->step : LANES;
-    for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
-        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
-        NAME(sum) sum = {{0}, {0}}, excess = {{0}, {0}};
-        double terms[LANES], excesses[LANES];
-        for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
-            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
-                                                    v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
-            NAME(sum_add)(&sum, l.term);
-            NAME(sum_add)(&excess, l.gap);
-        }
-        if (d->lanes_are_positions)
-            NAME(sum_lanes)(&sum, terms, NULL), NAME(sum_lanes)(&excess, excesses, NULL);
+    const V zero = {0};
+    V term[AHEAD], gap[AHEAD];
+    for (int k = 0; k < count; k++, i += stride) {
+        const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
+                                                v_load(d->student_exps + i), v_load(d->teacher_exps + i), pair);
+        term[k] = l.term, gap[k] = l.gap;
+        if (d->keeps_gaps) v_store(d->student + i, l.gap);
+    }
+    for (int k = count; k < TERMS * sides; k++) term[k] = gap[k] = zero;
+    NAME(add_terms)(sum->way, term, sides);
+    NAME(add_terms)(excess->way, gap, sides);
+}
+
+/* The divergences of some positions, and their E. */
+ALWAYS_INLINE void NAME(divergences_along)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t,
+                                           const T *low, double *loss, T *excess, int lanes_are_positions)
+{
+    const int sides = lanes_are_positions ? 1 : WAYS, most = TERMS * sides;
+    const ptrdiff_t count = lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
+                    stride = lanes_are_positions ? d->step : LANES;
+    for (ptrdiff_t p = 0; p < d->n; p += lanes_are_positions ? LANES : 1) {
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, lanes_are_positions);
+        NAME(row_sum) sum, gaps;
+        double terms[LANES], e[LANES];
+        ptrdiff_t k = 0, i = lanes_are_positions ? p : p * d->step;
+        NAME(start_row_sum)(&sum), NAME(start_row_sum)(&gaps);
+        for (; k + most <= count; k += most, i += most * stride)
+            NAME(divergence_group)(d, i, stride, most, &pair, &sum, &gaps, sides);
+        if (k < count) NAME(divergence_group)(d, i, stride, (int)(count - k), &pair, &sum, &gaps, sides);
+        if (lanes_are_positions)
+            NAME(sum_lanes)(sum.way, terms, NULL), NAME(sum_lanes)(gaps.way, e, NULL);
         else
-            terms[0] = NAME(sum_total)(&sum), excesses[0] = NAME(sum_total)(&excess);
-        for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? LANES : 1); k++) {
-            const double e = excesses[k], divergence = terms[k] - 0.5 * e * e;
-            loss[p + k] = divergence < 0 ? 0 : divergence;
-            low[p + k] -= (T)e;
+            terms[0] = NAME(row_total)(&sum), e[0] = NAME(row_total)(&gaps);
+        for (ptrdiff_t m = 0; m < (lanes_are_positions ? LANES : 1); m++) {
+            const double divergence = terms[m] - 0.5 * e[m] * e[m];
+            loss[p + m] = divergence < 0 ? 0 : divergence;
+            excess[p + m] = (T)e[m];
         }
     }
 }
 
-/* The gradient, in place of the student's logits. */
-static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low,
-                                        const T *factor)
+static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const NAME(stats) *t, const T *low,
+                              double *loss, T *excess)
+{
+    if (d->lanes_are_positions)
+        NAME(divergences_along)(d, s, t, low, loss, excess, 1);
+    else
+        NAME(divergences_along)(d, s, t, low, loss, excess, 0);
+}
+
+/* The gradient, in the place of the gaps. */
+static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const T *excess, const T *factor)
 {
     const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
                     stride = d->lanes_are_positions ? d->step : LANES;
     for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, d->lanes_are_positions);
-        const ptrdiff_t first = d->lanes_are_positions ? p : p * d->step;
-        const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]);
-        for (ptrdiff_t k = 0, i = first; k < count; k++, i += stride) {
-            const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
-                                                    v_load(d->student_exps + i), v_load(d->teacher_exps + i), &pair);
-            v_store(d->student + i, l.gap * scale);
-        }
+        T lost[LANES];
+        for (int k = 0; k < (d->lanes_are_positions ? LANES : 1); k++)
+            lost[k] = (T)(s->unit[p + k] * s->inverse[p + k] * excess[p + k]);
+        const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]),
+                lost_share = d->lanes_are_positions ? v_load(lost) : NAME(set)(lost[0]);
+        for (ptrdiff_t k = 0, i = d->lanes_are_positions ? p : p * d->step; k < count; k++, i += stride)
+            v_store(d->student + i,
+                    v_fma(v_load(d->student_exps + i), -lost_share, v_load(d->student + i)) * scale);
     }
 }
 
@@ -196,20 +225,21 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
                     classes = positions->classes;
     const int rows = positions->inner == 1;
-    T *memory = (T *)scratch, low[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
+    T *memory = (T *)scratch, low[TILE], excess[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
                      .teacher = memory + positions->room,
                      .student_exps = memory + 2 * positions->room,
                      .teacher_exps = memory + 3 * positions->room,
                      .classes = classes,
-                     .lanes_are_positions = !rows || classes <= SHORT_ROW};
+                     .lanes_are_positions = !rows || classes <= SHORT_ROW,
+                     .keeps_gaps = positions->out.data != NULL};
     NAME(stats) student, teacher;
     row_sum_f64 losses;
     start_row_sum_f64(&losses);
     const ptrdiff_t row = NAME(padded_row)(classes),
                     room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
-    const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LANES * LANES : room / row);
+    const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
                         o = p / positions->inner / positions->middle_count;
@@ -219,17 +249,23 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
         KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher,
                             (T)a->temperature);
+        /* the next tile, while this one keeps the processor busy */
+        for (ptrdiff_t k = m + d.n; rows && k < xent_min(m + 2 * d.n, positions->middle_count); k++) {
+            KERNEL(fetch)(KERNEL(at)(&positions->x, o, k, i), classes);
+            KERNEL(fetch)(KERNEL(at)(&positions->target, o, k, i), classes);
+            if (positions->out.data) KERNEL(fetch)(KERNEL(at)(&positions->out, o, k, i), classes);
+        }
         NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
         NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
-        NAME(divergences)(&d, &student, &teacher, low, loss);
+        NAME(divergences)(&d, &student, &teacher, low, loss, excess);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
         if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
-        NAME(distillation_gradient)(&d, &student, &teacher, low, factor);
+        NAME(distillation_gradient)(&d, &student, excess, factor);
         KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i), STEP(out), rows, d.n, classes,
                         d.lanes_are_positions);
 #undef STEP

@@ -11,6 +11,7 @@
  * read before any of it is written: the gradient may take the place of x.
  */
 #include "begin.h"
+#include "simd/log.h"
 #include "simd/stored.h"
 #include "softmax/labels.h"
 #include "softmax/tile.h"
@@ -31,13 +32,12 @@ ALWAYS_INLINE label_loss nll_point(double v, double w, double scale, double upst
     return (label_loss){.loss = w == 0 && isinf(v) ? 0 : 0.0 - w * v, .entry = 0.0 - w * scale * upstream};
 }
 
-/* The entry of v = -0 is that of 0. NaN is not bounded. */
+/* The probability in the place of the loss: logarithms are taken of all of a tile. The entry of v = -0 is that of 0. NaN
+ * is not bounded. */
 ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double scale, double upstream)
 {
-    const int below = v < clip, above = clip != 0 && v > 1;
-    const double p = clip != 0 && below ? clip : above ? 1 : v;
-    return (label_loss){.loss = 0.0 - log(p),
-                        .entry = clip != 0 && (below || above) ? 0 : -scale * upstream / (v + 0.0)};
+    const int below = clip != 0 && v < clip, above = clip != 0 && v > 1;
+    return (label_loss){.loss = below ? clip : above ? 1 : v, .entry = below || above ? 0 : -scale * upstream / (v + 0.0)};
 }
 
 /* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an
@@ -68,7 +68,7 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
     const double scale = a->loss.gradient_scale;
     for (ptrdiff_t k = 0; k < n; k++) {
         const ptrdiff_t y = t->label[k] = KERNEL(label_at)(a->labels, classes, first + k);
-        label_loss l = {.loss = 0, .entry = 0};
+        label_loss l = {.loss = a->loss.kind == XENT_NLL ? 0 : 1, .entry = 0};
         if (y >= 0) {
             const double v = KERNEL(get)(x + k * step + y * stride),
                          upstream = a->upstream ? a->upstream[first + k] : 1;
@@ -76,6 +76,12 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
                                          : label_cross_entropy_point(v, a->loss.clip, scale, upstream);
         }
         t->loss[k] = l.loss, t->entry[k] = l.entry;
+    }
+    if (a->loss.kind == XENT_NLL) return;
+    const vf64 one = set_f64(1), zero = {0};
+    for (ptrdiff_t k = 0; k < n; k += LANES_F64) {
+        const ptrdiff_t here = xent_min(n - k, LANES_F64);
+        store_f64(t->loss + k, zero - log_f64(load_f64(t->loss + k, here, one)), here);
     }
 }
 

@@ -25,63 +25,82 @@ static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, row_sum_f64 *sum, 
     for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)(loss[p] / unit);
 }
 
-/* Vectors of a tile, `count` at most AHEAD, of n numbers each: neighbouring classes of a position, or a vector of
- * positions over the classes. From the places x, target and out on, a `step` of each apart. */
+/* Vectors of a tile, `count` of them: neighbouring classes of a position, or a vector of positions over the classes. From
+ * the places x, target and out on, a `step` of each apart. */
 typedef struct {
     ptrdiff_t x, target, out;
 } KERNEL(places);
 
+/* At most TERMS of `sides` vectors, in which there are n numbers: of each vector (columns), or of all (rows). */
 ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) at, KERNEL(places) step, int count,
-                                         ptrdiff_t n, V scale, const NAME(bounds) *bounds, NAME(sum) *sum,
+                                         ptrdiff_t n, V scale, const NAME(bounds) *bounds, NAME(sum) *sum, int rows,
                                          NAME(loss_log) first, NAME(loss_point) point, int gradient)
 {
-    const V zero = {0};
-    V log[AHEAD];
-    for (int k = 0; k < count; k++)
-        log[k] = first(KERNEL(load)(t->x + at.x + k * step.x, n, zero),
-                       t->target ? KERNEL(load)(t->target + at.target + k * step.target, n, zero) : zero);
-    for (int k = 0; k < count; k++, at.x += step.x, at.target += step.target, at.out += step.out) {
-        const V x = KERNEL(load)(t->x + at.x, n, zero),
-                target = t->target ? KERNEL(load)(t->target + at.target, n, zero) : zero;
-        const NAME(loss) l = point(x, target, log[k], bounds, scale);
-        NAME(sum_add_product)(sum, l.share, l.cost); /* past the end both numbers are 0, and so is the loss */
-        if (gradient) KERNEL(store)(t->out + at.out, l.gradient, n);
+    const V zero = {0}, one = NAME(set)(1);
+    const int sides = rows ? WAYS : 1;
+    V log[AHEAD], share[AHEAD], cost[AHEAD];
+    for (int k = 0; k < count; k++) {
+        const ptrdiff_t here = rows ? n - k * LANES : n;
+        log[k] = first(KERNEL(load)(t->x + at.x + k * step.x, here, one),
+                       t->target ? KERNEL(load)(t->target + at.target + k * step.target, here, one) : one);
     }
+    for (int k = 0; k < count; k++, at.x += step.x, at.target += step.target, at.out += step.out) {
+        const ptrdiff_t here = rows ? n - k * LANES : n;
+        const V x = KERNEL(load)(t->x + at.x, here, one),
+                target = t->target ? KERNEL(load)(t->target + at.target, here, one) : one;
+        const NAME(loss) l = point(x, target, log[k], bounds, scale);
+        share[k] = l.share, cost[k] = l.cost;
+        if (here < LANES) cost[k] = NAME(first_of)(l.cost, here); /* past the end 1 was read */
+        if (gradient) KERNEL(store)(t->out + at.out, l.gradient, here);
+    }
+    for (int k = count; k < TERMS * sides; k++) share[k] = cost[k] = zero;
+    NAME(add_products)(sum, share, cost, sides);
 }
 
-/* The losses of the positions of a tile, and the gradient. `first`, `point` and `gradient` are constants at every
+/* The losses of the positions of a tile, and the gradient. `rows`, `first`, `point` and `gradient` are constants at every
  * call. */
-ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const KERNEL(tile) *t, double *loss,
+ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const KERNEL(tile) *t, double *loss, int rows,
                                       NAME(loss_log) first, NAME(loss_point) point, int gradient)
 {
     const NAME(bounds) bounds = NAME(bounds_of)(a->loss.clip);
-    const ptrdiff_t classes = a->positions.classes, per = t->rows ? LANES : 1;
-    const KERNEL(places) step = {.x = t->rows ? LANES : t->x_step,
-                                 .target = t->rows ? LANES : t->target_step,
-                                 .out = t->rows ? LANES : t->out_step};
+    const ptrdiff_t classes = a->positions.classes;
+    const int most = rows ? AHEAD : TERMS, per = rows ? LANES : 1;
+    const KERNEL(places) step = {.x = rows ? LANES : t->x_step,
+                                 .target = rows ? LANES : t->target_step,
+                                 .out = rows ? LANES : t->out_step};
     T scale[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++)
         scale[p] = (T)KERNEL(gradient_factor)(a->loss.gradient_scale, a->upstream, t->first + p);
     for (ptrdiff_t p = t->n; p % LANES; p++) scale[p] = 0;
-    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
-        const V factor = t->rows ? NAME(set)(scale[p]) : v_load(scale + p);
-        const ptrdiff_t n = t->rows ? LANES : xent_min(LANES, t->n - p);
-        KERNEL(places) at = {.x = t->rows ? p * t->x_step : p,
-                             .target = t->rows ? p * t->target_step : p,
-                             .out = t->rows ? p * t->out_step : p};
-        NAME(sum) sum = {{0}, {0}};
+    for (ptrdiff_t p = 0; p < t->n; p += rows ? 1 : LANES) {
+        const V factor = rows ? NAME(set)(scale[p]) : v_load(scale + p);
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
+        KERNEL(places) at = {.x = rows ? p * t->x_step : p,
+                             .target = rows ? p * t->target_step : p,
+                             .out = rows ? p * t->out_step : p};
+        NAME(row_sum) sum;
         ptrdiff_t c = 0;
-        for (; c + AHEAD * per <= classes; c += AHEAD * per) {
-            KERNEL(class_vectors)(t, at, step, AHEAD, n, factor, &bounds, &sum, first, point, gradient);
-            at.x += AHEAD * step.x, at.target += AHEAD * step.target, at.out += AHEAD * step.out;
+        NAME(start_row_sum)(&sum);
+        for (; c + most * per <= classes; c += most * per) {
+            if (rows) {
+                KERNEL(fetch_ahead)(t->x + at.x, most * LANES);
+                if (t->target) KERNEL(fetch_ahead)(t->target + at.target, most * LANES);
+                if (gradient) KERNEL(fetch_ahead)(t->out + at.out, most * LANES);
+            }
+            if (rows || n == LANES)
+                KERNEL(class_vectors)(t, at, step, most, rows ? most * LANES : LANES, factor, &bounds, sum.way, rows,
+                                      first, point, gradient);
+            else
+                KERNEL(class_vectors)(t, at, step, most, n, factor, &bounds, sum.way, rows, first, point, gradient);
+            at.x += most * step.x, at.target += most * step.target, at.out += most * step.out;
         }
-        for (; c < classes; c += per, at.x += step.x, at.target += step.target, at.out += step.out)
-            KERNEL(class_vectors)(t, at, step, 1, t->rows ? classes - c : n, factor, &bounds, &sum, first, point,
-                                  gradient);
-        if (t->rows)
-            loss[p] = NAME(sum_total)(&sum);
+        if (c < classes)
+            KERNEL(class_vectors)(t, at, step, (int)((classes - c + per - 1) / per), rows ? classes - c : n, factor,
+                                  &bounds, sum.way, rows, first, point, gradient);
+        if (rows)
+            loss[p] = NAME(row_total)(&sum);
         else
-            NAME(sum_lanes)(&sum, loss + p, NULL);
+            NAME(sum_lanes)(&sum.way[0], loss + p, NULL);
     }
 }
 
@@ -89,17 +108,21 @@ static void KERNEL(position_losses_tile)(const xent_positions *positions, const 
 {
     const xent_position_losses_args *a = (const xent_position_losses_args *)positions;
     double loss[TILE];
+#define WAY(name, log, gradient)                                                                                       \
+    t->rows ? KERNEL(class_sums)(a, t, loss, 1, NAME(log), NAME(name##_point), gradient)                               \
+            : KERNEL(class_sums)(a, t, loss, 0, NAME(log), NAME(name##_point), gradient)
 #define LOSS(code, name, log)                                                                                          \
     case code:                                                                                                         \
         if (t->out)                                                                                                    \
-            KERNEL(class_sums)(a, t, loss, NAME(log), NAME(name##_point), 1);                                          \
+            WAY(name, log, 1);                                                                                         \
         else                                                                                                           \
-            KERNEL(class_sums)(a, t, loss, NAME(log), NAME(name##_point), 0);                                          \
+            WAY(name, log, 0);                                                                                         \
         break;
     switch (a->loss.kind) {
         POSITION_LOSSES(LOSS)
     }
 #undef LOSS
+#undef WAY
     KERNEL(deliver_losses)(loss, t->n, positions->sums ? losses : NULL, a->loss.unit,
                            a->losses ? (T *)a->losses + t->first : NULL);
 }
