@@ -47,6 +47,12 @@ static const xent_table table = {
 #include "kernels.def"
 #undef X
 #undef X16
+    .exp_f32 = exp_array_f32,
+    .exp_f64 = exp_array_f64,
+    .log_f32 = log_array_f32,
+    .log_f64 = log_array_f64,
+    .log1p_f32 = log1p_array_f32,
+    .log1p_f64 = log1p_array_f64,
 };
 
 /* ---- numbers by their bits ---- */
@@ -88,10 +94,7 @@ static uint64_t bits_at(const void *array, int type, ptrdiff_t i)
 }
 
 static uint64_t sign_bit(int type) { return (uint64_t)1 << (8 * formats[type].size - 1); }
-static uint64_t infinity_of(int type)
-{
-    return (uint64_t)(2 * formats[type].bias + 1) << formats[type].fraction;
-}
+static uint64_t infinity_of(int type) { return (uint64_t)(2 * formats[type].bias + 1) << formats[type].fraction; }
 static uint64_t power_of_2(int type, int exponent)
 {
     return (uint64_t)(formats[type].bias + exponent) << formats[type].fraction;
@@ -143,7 +146,7 @@ static struct {
     int64_t *labels, *rank;
 } c;
 
-enum { MOST_CHUNKS = 1 << 14 };
+enum { MOST_CHUNKS = 1 << 14, LONGEST = 270001 };
 
 static ptrdiff_t place_of(ptrdiff_t position, ptrdiff_t class)
 {
@@ -157,8 +160,10 @@ static void make_special(void *x)
     for (ptrdiff_t p = 0; p < c.positions; p++) {
         const ptrdiff_t somewhere = place_of(p, (ptrdiff_t)below((uint64_t)c.classes));
         const uint64_t one = bits_at(x, c.type, somewhere);
-        const uint64_t numbers[] = {one, inf, inf | minus, inf + 1, power_of_2(c.type, 8), power_of_2(c.type, 11), one, 0};
-        if (p % 8 < 6) put(x, c.type, somewhere, numbers[p % 8]);
+        const uint64_t numbers[] = {one, inf, inf | minus, inf + 1, power_of_2(c.type, 8), power_of_2(c.type, 11),
+                                    one, 0};
+        if (p % 8 < 6)
+            put(x, c.type, somewhere, numbers[p % 8]);
         else
             for (ptrdiff_t k = 0; k < c.classes; k++)
                 put(x, c.type, place_of(p, k), p % 16 < 8 ? numbers[p % 8] : inf | minus);
@@ -191,9 +196,10 @@ static void open_case(int type, ptrdiff_t classes, ptrdiff_t positions, int colu
 
 static void close_case(void)
 {
-    void *const arrays[] = {c.x, c.other, c.probs, c.more_probs, c.log_probs, c.out, c.hess, c.class_factors, c.offset,
-                            c.element_factors, c.results, c.label_weight, c.sample_weight, c.upstream, c.partial,
-                            c.labels, c.rank};
+    void *const arrays[] = {c.x,       c.other,        c.probs,         c.more_probs, c.log_probs,
+                            c.out,     c.hess,         c.class_factors, c.offset,     c.element_factors,
+                            c.results, c.label_weight, c.sample_weight, c.upstream,   c.partial,
+                            c.labels,  c.rank};
     for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) free(arrays[k]);
 }
 
@@ -241,6 +247,23 @@ static void maps(xent_kernel kernel)
 static void sigmoid(void) { maps(table.sigmoid[c.type]); }
 static void log_sigmoid(void) { maps(table.log_sigmoid[c.type]); }
 
+/* exp, log and log1p of all that they take. */
+static void functions(void)
+{
+    if (c.type == XENT_F64) {
+        double *const x = c.x, *const p = c.probs, *const out = c.out;
+        table.exp_f64(x, out, c.size), add(out, XENT_F64, c.size);
+        table.log_f64(p, out, c.size), add(out, XENT_F64, c.size);
+        table.log1p_f64(p, out, c.size), add(out, XENT_F64, c.size);
+    }
+    if (c.type == XENT_F32) {
+        float *const x = c.x, *const p = c.probs, *const out = c.out;
+        table.exp_f32(x, out, c.size), add(out, XENT_F32, c.size);
+        table.log_f32(p, out, c.size), add(out, XENT_F32, c.size);
+        table.log1p_f32(p, out, c.size), add(out, XENT_F32, c.size);
+    }
+}
+
 static void softmax_call(xent_kernel kernel, void *x, void *grad, int exps, double temperature)
 {
     xent_softmax_args a;
@@ -259,10 +282,7 @@ static void log_softmax(void)
     softmax_call(table.log_softmax[c.type], c.x, NULL, XENT_SUMMED_EXPS, 1);
     softmax_call(table.log_softmax[c.type], c.x, NULL, XENT_SUMMED_EXPS, 0.7);
 }
-static void softmax_backward(void)
-{
-    softmax_call(table.softmax_backward[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1);
-}
+static void softmax_backward(void) { softmax_call(table.softmax_backward[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1); }
 static void log_softmax_backward(void)
 {
     softmax_call(table.log_softmax_backward[c.type], c.log_probs, c.x, XENT_SUMMED_EXPS, 1);
@@ -297,7 +317,8 @@ static void cross_entropy_call(int options, int with_grad)
     xent_positions *p = &a.positions;
     const double smoothing = options & WITH_SMOOTHING ? 0.125 : 0;
     walk(p, c.x, soft ? c.probs : NULL, with_grad ? c.out : NULL, hess ? c.hess : NULL);
-    a.dense.mix = soft ? 1 - smoothing : 0, a.dense.base = smoothing / (double)c.classes, a.peak = soft ? 0 : 1 - smoothing;
+    a.dense.mix = soft ? 1 - smoothing : 0, a.dense.base = smoothing / (double)c.classes,
+    a.peak = soft ? 0 : 1 - smoothing;
     if (options & WITH_WEIGHTS) {
         a.label_weight = c.label_weight, a.sample_weight = c.sample_weight;
         a.dense.weight = soft || smoothing ? c.class_factors : NULL;
@@ -320,10 +341,12 @@ static void cross_entropy_call(int options, int with_grad)
 }
 static void cross_entropies(int with_grad)
 {
-    const int chosen[] = {0, WITH_WEIGHTS, WITH_SMOOTHING, WITH_Z_LOSS, WITH_GAMMA, WITH_TEMPERATURE, WITH_CAP, WITH_PRIOR,
-                          WITH_HESSIAN, WITH_UPSTREAM};
-    const int all = WITH_WEIGHTS | WITH_SMOOTHING | WITH_Z_LOSS | WITH_TEMPERATURE | WITH_CAP | WITH_PRIOR | WITH_UPSTREAM;
-    for (size_t k = 0; k < sizeof chosen / sizeof *chosen; k++) {
+    const int chosen[] = {0,           WITH_HESSIAN, WITH_TEMPERATURE, WITH_WEIGHTS, WITH_SMOOTHING,
+                          WITH_Z_LOSS, WITH_GAMMA,   WITH_CAP,         WITH_PRIOR,   WITH_UPSTREAM};
+    const int all =
+        WITH_WEIGHTS | WITH_SMOOTHING | WITH_Z_LOSS | WITH_TEMPERATURE | WITH_CAP | WITH_PRIOR | WITH_UPSTREAM;
+    const size_t count = c.classes == LONGEST ? 3 : sizeof chosen / sizeof *chosen;
+    for (size_t k = 0; k < count; k++) {
         cross_entropy_call(chosen[k], with_grad);
         if (chosen[k] != WITH_GAMMA) cross_entropy_call(chosen[k] | WITH_PROBABILITIES, with_grad);
     }
@@ -353,7 +376,10 @@ static void distillation(void)
 }
 
 /* The data of a loss of probabilities, and its target. */
-static void *data_of(int kind) { return kind == XENT_MSE ? c.x : kind == XENT_KL_DIV || kind == XENT_KL_DIV_LOG ? c.log_probs : c.probs; }
+static void *data_of(int kind)
+{
+    return kind == XENT_MSE ? c.x : kind == XENT_KL_DIV || kind == XENT_KL_DIV_LOG ? c.log_probs : c.probs;
+}
 static void *target_of(int kind) { return kind == XENT_MSE ? c.other : kind == XENT_KL_DIV_LOG ? c.x : c.more_probs; }
 
 static void losses_of_elements(void)
@@ -363,7 +389,8 @@ static void losses_of_elements(void)
         const xent_array x = seen(data_of(kind), c.type), t = seen(target_of(kind), c.type), out = seen(c.out, c.type);
         const xent_array *const arrays[XENT_LOSS_OPERANDS] = {&x, &t, NULL, NULL, &out, NULL};
         if (!xent_walk_elements(&a, arrays)) abort();
-        a.loss = (xent_loss){.kind = kind, .unit = 0.6875, .clip = kind == XENT_CROSS_ENTROPY ? 0.01 : 0, .gradient_scale = 3};
+        a.loss = (xent_loss){
+            .kind = kind, .unit = 0.6875, .clip = kind == XENT_CROSS_ENTROPY ? 0.01 : 0, .gradient_scale = 3};
         a.partial = c.partial;
         const xent_plan plan = xent_plan_elements(&a);
         run(table.element_losses[c.type], &a, plan);
@@ -380,7 +407,8 @@ static void losses_of_positions(void)
                                        .losses = c.results};
         walk(&a.positions, data_of(kind), alone ? NULL : target_of(kind), alone ? NULL : c.out, NULL);
         a.positions.packs = 1;
-        run_sums(table.position_losses[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS), 1);
+        run_sums(table.position_losses[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS),
+                 1);
         add(c.results, c.real, c.positions);
         if (!alone) add(c.out, c.type, c.size);
     }
@@ -405,11 +433,23 @@ static void sigmoid_cross_entropy(void)
     const double gammas[] = {0, 1, 2, 1.5};
     for (int k = 0; k < 4; k++) {
         int64_t *counted = make(XENT_F64, MOST_CHUNKS, 0, 1, POSITIVE);
-        xent_sigmoid_args a = {.size = c.size, .x = c.x, .target = c.more_probs, .target_code = c.type,
-                               .weight = {c.element_factors, 1, c.size}, .pos_weight = {c.class_factors, 1, c.classes},
-                               .mix = 0.875, .base = 0.0625, .gamma = gammas[k], .alpha_1 = 0.25, .alpha_0 = 0.75,
-                               .gradient_scale = 3, .value = 1, .out = c.out, .losses = c.results,
-                               .partial = c.partial, .counted = counted};
+        xent_sigmoid_args a = {.size = c.size,
+                               .x = c.x,
+                               .target = c.more_probs,
+                               .target_code = c.type,
+                               .weight = {c.element_factors, 1, c.size},
+                               .pos_weight = {c.class_factors, 1, c.classes},
+                               .mix = 0.875,
+                               .base = 0.0625,
+                               .gamma = gammas[k],
+                               .alpha_1 = 0.25,
+                               .alpha_0 = 0.75,
+                               .gradient_scale = 3,
+                               .value = 1,
+                               .out = c.out,
+                               .losses = c.results,
+                               .partial = c.partial,
+                               .counted = counted};
         const xent_plan plan = xent_plan_sigmoid(&a);
         run(table.sigmoid_cross_entropy[c.type], &a, plan);
         add(c.partial, XENT_F64, plan.chunks), add(c.results, c.real, c.size), add(c.out, c.type, c.size);
@@ -421,6 +461,7 @@ static const struct {
     const char *name;
     void (*call)(void);
 } operators[] = {
+    {"exp, log, log1p", functions},
     {"sigmoid", sigmoid},
     {"log_sigmoid", log_sigmoid},
     {"softmax", softmax},
@@ -439,11 +480,17 @@ static const struct {
 };
 enum { OPERATORS = sizeof operators / sizeof *operators };
 
-/* Classes and positions: positions as lanes; rows and columns with each remainder; rows in blocks, and in chunks of
- * them. */
-static const ptrdiff_t sizes[][2] = {{1, 33},   {2, 40},  {3, 70},    {10, 40},  {17, 29},  {33, 19},    {100, 17},
-                                     {128, 9},  {129, 5}, {300, 33}, {1000, 16}, {4099, 2}, {9001, 2}, {270001, 1}};
+/* Classes and positions: positions as lanes; rows and columns with each remainder; rows in blocks, and as many as keep
+ * their exponentials; more blocks than a scratch has room for. An emulator is slow: the longest are rows alone, and the
+ * last is of floats. */
+static const ptrdiff_t sizes[][2] = {{1, 33},  {2, 40},  {3, 70},   {10, 40}, {17, 29},  {33, 19},  {100, 17},
+                                     {128, 9}, {129, 5}, {300, 17}, {519, 7}, {4099, 1}, {8209, 8}, {LONGEST, 1}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static int is_left_out(ptrdiff_t classes, int type, int columns)
+{
+    return (columns && classes > 1000) || (classes == LONGEST && type != XENT_F32);
+}
 
 int main(void)
 {
@@ -453,6 +500,7 @@ int main(void)
             for (int k = 0; k < OPERATORS; k++) found[k] = 0xcbf29ce484222325;
             for (int s = 0; s < SIZES; s++)
                 for (int special = 0; special < (sizes[s][0] > 1000 ? 1 : 2); special++) {
+                    if (is_left_out(sizes[s][0], type, columns)) continue;
                     open_case(type, sizes[s][0], sizes[s][1], columns, special);
                     for (int k = 0; k < OPERATORS; k++) digest = found[k], operators[k].call(), found[k] = digest;
                     close_case();
