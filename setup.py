@@ -101,7 +101,11 @@ class BuildKernels(build_ext):
 
 
 def main():
-    macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+    # NumPy 1.22 is the first in which an array can have memory of its own kind.
+    macros = [
+        ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"),
+    ]
     if LIMITED_API:
         macros.append(("Py_LIMITED_API", "0x030B0000"))
     setup(

@@ -1,6 +1,10 @@
-"""Thread scaling on logits that a last-level cache may hold, for calls of milliseconds: neither memory nor
+"""Thread scaling, and calls at once from several threads of Python.
+
+Scaling is measured on logits that a last-level cache may hold, for calls of milliseconds: neither memory nor
 the time to wake a thread (some 50 microseconds where it sleeps between calls) should be the limit.
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,3 +43,28 @@ def calls(operator):
 def test_threads(compare, operator, threads):
     group, name = f"threads {operator}", f"{threads} threads"
     compare(group, name, lambda: calls(operator), operator=operator, threads=threads)
+
+
+CALLERS = 8  # threads of Python
+CALLS = 40  # softmax of half as many positions
+
+
+def python_threads():
+    """Return name -> the same calls one after the other, and from a pool."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((CALLERS, SHAPE[0] // 2, SHAPE[1]), dtype=np.float32)
+    out = np.zeros_like(x)
+    pool = ThreadPoolExecutor(CALLERS)
+
+    def call(i):
+        xent.softmax(x[i % CALLERS], out=out[i % CALLERS])
+
+    return {
+        "one after the other": lambda: [call(i) for i in range(CALLS)],
+        f"{CALLERS} at once": lambda: list(pool.map(call, range(CALLS))),
+    }
+
+
+@pytest.mark.parametrize("name", ["one after the other", f"{CALLERS} at once"])
+def test_python_threads(compare, name):
+    compare("Python threads", name, python_threads, operator="softmax", threads=THREADS)

@@ -38,7 +38,7 @@ MATHEMATICS = [
     *(f"{loss}{part}" for loss in ["linear_cross_entropy", "nce_loss", "sampled_softmax_cross_entropy"]
       for part in ["", "_value_and_grad"]),
 ]  # fmt: skip
-CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "show_config"]
+CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "set_result_cache", "show_config"]
 
 SIGNATURES = """
 softmax(x, axis=-1, *, temperature=1.0, out=None)

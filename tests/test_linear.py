@@ -325,7 +325,8 @@ def extra_bytes(call):
 
 @pytest.mark.parametrize("kinds", ["f4 f4", "f2 f2", "f4 f2", "f2 f4", "f8 f8", "i4 f4", "f4 F", "F f4"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_memory(kind, kinds):
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_memory(kind, kinds, threads):
     # 5 MiB of float32 logits, and 1 MiB of weights
     (x_kind, w_kind), n, d, c = kinds.split(), 160, 32, 8192
     x, weight = np.ones((n, d), x_kind.replace("F", "f4")), np.ones((c, d), w_kind.replace("F", "f4"))
@@ -336,18 +337,66 @@ def test_memory(kind, kinds):
     target = random_labels((n,), c, 0, 0.3 if kinds == "f4 f4" else 0.0)
     if kind == "probabilities":
         target = np.broadcast_to(np.float32(1 / c), (n, c))
-    limit = 2 * MIB
-    for name in names:
-        function = getattr(xent, name)
-        extra = extra_bytes(lambda f=function: f(x, weight, target, weight[:, 0], chunk_bytes=limit))
-        assert extra <= limit, f"{name}: {extra / MIB:.2f} MiB"
+    assert_extra(2 * MIB, x, weight, target, weight[:, 0], threads=threads, chunk_bytes=2 * MIB)
 
 
-def test_memory_by_default():
+def assert_extra(limit, *arrays, threads=2, **options):
+    """Both functions hold no more than `limit` beside what they return."""
+    with xent.num_threads(threads):
+        for name in names:
+            function = getattr(xent, name)
+            extra = extra_bytes(lambda f=function: f(*arrays, **options))
+            assert extra <= limit, f"{name}: {extra / MIB:.3f} of {limit / MIB:.3f} MiB on {threads} threads"
+
+
+# Positions, features, classes: long and short rows, wide and narrow layers.
+LAYERS = [(300, 8, 128_256), (64, 4, 100_000), (3000, 300, 1000), (300, 2000, 3000), (1500, 64, 4099)]
+OPTIONS = {
+    "plain": {},
+    "16 threads": {"threads": 16},
+    "temperature": {"temperature": 2.0},
+    "prior": {"prior": True, "threads": 16},
+    "weights": {"class_weight": True, "sample_weight": True, "reduction": "none"},
+    "smoothing": {"label_smoothing": 0.1, "ignored": 0.2},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_memory_of_layers(layer, options):
+    n, d, c = layer
+    options = dict(OPTIONS[options])
+    x, weight, bias = np.ones((n, d), "f4"), np.ones((c, d), "f4"), np.ones(c, "f4")
+    labels = random_labels((n,), c, 0, options.pop("ignored", 0.0)).astype(np.int32)
+    for name, size in [("prior", c), ("class_weight", c), ("sample_weight", n)]:
+        if name in options:
+            options[name] = np.ones(size, "f4")
+    limit = max(n * c * 4 // 5, 100 * c)  # a fifth of the logits, but some numbers for each class
+    assert_extra(limit, x, weight, labels, bias, chunk_bytes=limit, **options)
+    # the default
+    third = max(n * c * 4 // 3, 4 * MIB)
+    assert_extra(min(128 * MIB, third), x, weight, labels, bias, **options)
+
+
+def test_memory_of_a_loss_by_default():
     # 340 MiB of logits
     x, weight, target = np.ones((700, 8), "f4"), np.ones((128_256, 8), "f4"), np.zeros(700, int)
     assert extra_bytes(lambda: xent.linear_cross_entropy(x, weight, target)) <= 64 * MIB
-    assert extra_bytes(lambda: xent.linear_cross_entropy_value_and_grad(x, weight, target)) <= 256 * MIB
+
+
+def test_the_same_bits_on_any_number_of_threads():
+    # so little memory that 16 threads have no room for their scratch
+    x, weight, target, bias = case((90,), 20, 9000, np.float32)
+    results = []
+    for threads in (1, 2, 16):
+        with xent.num_threads(threads):
+            results.append(
+                xent.linear_cross_entropy_value_and_grad(x, weight, target, bias, chunk_bytes=600_000)
+            )
+    for loss, grads in results[1:]:
+        assert_same_bits(loss, results[0][0])
+        for grad, expected in zip(grads, results[0][1], strict=True):
+            assert_same_bits(grad, expected)
 
 
 @pytest.mark.parametrize("kind", ["f4", "f2"])

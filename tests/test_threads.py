@@ -1,6 +1,11 @@
 """Threads: the same bits for any number of them and from run to run, and who decides how many there are."""
 
+import asyncio
 import concurrent.futures
+import contextvars
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,11 @@ from helpers import (
 )
 
 import xent
+
+TASKS = Path("/proc/self/task")
+WITH_OPENMP = xent.show_config(mode="dicts")["openmp"]
+with_openmp = pytest.mark.skipif(not WITH_OPENMP, reason="built without OpenMP")
+on_linux = pytest.mark.skipif(not TASKS.exists(), reason="no Linux")
 
 # (positions, classes) and axis that are cut in different ways: few classes, whole rows, few long rows, one
 # very long row, strided classes
@@ -217,11 +227,181 @@ print(xent.show_config(mode="dicts")["threads"])
 """
 
 
-@pytest.mark.skipif(not xent.show_config(mode="dicts")["openmp"], reason="built without OpenMP")
+@with_openmp
 def test_limits_from_outside_are_honoured():
     # in a process of its own, where nobody has called set_num_threads; num_threads must leave no trace either
     done = run_python("-c", LIMITS, OMP_NUM_THREADS="3")
     assert done.stdout.split() == ["3", "1", "1", "3", "3"], done.stderr
+
+
+@with_openmp
+def test_no_more_threads_than_openmp_allows():
+    code = "import xent; n = xent.get_num_threads; print(n()); xent.set_num_threads(5); print(n()); "
+    code += "print(xent.show_config(mode='dicts')['thread_limit'])"
+    done = run_python("-c", code, OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="3")
+    assert done.stdout.split() == ["3", "3", "3"], done.stderr
+
+
+# A region of GNU's OpenMP, made as a compiler makes it, in which Python code runs.
+IN_A_REGION = """
+import ctypes, re, numpy, xent
+found = re.findall(r"/\\S*/libgomp[^/\\s]*", open("/proc/self/maps").read())
+if not found:
+    raise SystemExit("no libgomp")
+x = numpy.random.default_rng(0).standard_normal((300, 1000))
+expected = xent.softmax(x)
+seen = []
+def region(_):
+    seen.append((xent.get_num_threads(), numpy.array_equal(xent.softmax(x), expected)))
+function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(region)
+gomp = ctypes.CDLL(found[0])
+gomp.omp_set_max_active_levels(3)
+with xent.num_threads(2):
+    gomp.GOMP_parallel(function, None, 2, 0)
+print(seen, xent.get_num_threads())
+"""
+
+
+@on_linux
+@with_openmp
+def test_one_thread_in_the_region_of_somebody_else():
+    done = run_python("-c", IN_A_REGION, OMP_NUM_THREADS="3")
+    if "no libgomp" in done.stderr:
+        pytest.skip("another OpenMP than GNU's")
+    assert done.stdout.strip() == "[(1, True), (1, True)] 3", done.stderr
+
+
+@on_linux
+def test_calls_of_few_and_of_many_chunks_keep_their_threads():
+    image, x = random_logits((1, 3, 300, 300), np.float32), random_logits((256, 1000), np.float32)
+    with xent.num_threads(5):
+        xent.softmax(x)
+        before = set(os.listdir(TASKS))
+        for _ in range(5):
+            xent.max_pool2d(image, 2)
+            xent.logsumexp(x[:1], None)
+            xent.softmax(x)
+        assert set(os.listdir(TASKS)) == before
+
+
+def test_calls_that_follow_each_other_have_the_same_bits():
+    # of a size that is worth a thread only if it is awake, often enough to wake it
+    x = random_logits((100, 1000), np.float32)
+    with xent.num_threads(1):
+        expected = xent.softmax(x)
+    out = np.empty_like(x)
+    with xent.num_threads(2):
+        for _ in range(50):
+            out[...] = 0
+            assert_same_bits(xent.softmax(x, out=out), expected, "")
+
+
+# Limits on the number of threads are not for root, who runs this, but for a user that nobody else is.
+FEW_THREADS = """
+import os, resource, sys, numpy, xent
+room, threads = map(int, sys.argv[1:])
+x = numpy.random.default_rng(0).standard_normal((300, 1000))
+with xent.num_threads(1):
+    expected = xent.softmax(x)
+os.setuid(20000 + os.getpid() % 40000)
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+resource.setrlimit(resource.RLIMIT_NPROC, (before + room, before + room))
+xent.set_num_threads(threads)
+for _ in range(3):
+    assert numpy.array_equal(xent.softmax(x), expected)
+    print(xent.get_num_threads(), count() - before)
+"""
+
+
+@on_linux
+@with_openmp
+@pytest.mark.skipif(hasattr(os, "getuid") and os.getuid() != 0, reason="needs a user of its own")
+@pytest.mark.parametrize("room", [0, 1, 3, 9])
+def test_where_threads_cannot_be_created_a_call_runs_on_those_it_gets(room):
+    done = run_python("-c", FEW_THREADS, str(room), "6", OPENBLAS_NUM_THREADS="1")
+    got = min(room, 5)
+    assert done.stdout.split("\n")[:3] == [f"{got + 1} {got}"] * 3, done.stderr
+    assert done.returncode == 0
+
+
+def control_group(controller, files):
+    """A control group with this in its files; the caller removes it."""
+    version_1, version_2 = Path("/sys/fs/cgroup", controller), Path("/sys/fs/cgroup")
+    base = version_1 if (version_1 / "cgroup.procs").exists() else version_2
+    group = base / f"xent-test-{os.getpid()}"
+    try:
+        if not (base / "cgroup.procs").exists():
+            raise OSError("no control groups")
+        group.mkdir()
+        try:
+            for name, text in files.items():
+                (group / name).write_text(text)
+        except OSError:
+            group.rmdir()
+            raise
+    except OSError as error:
+        pytest.skip(f"no control group for {controller} can be made here: {error}")
+    return group
+
+
+def run_in_group(group, *args, **environment):
+    code = "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write('0'); "
+    code += "os.execv(sys.executable, sys.argv[2:])"
+    try:
+        return run_python("-c", code, str(group), sys.executable, *args, **environment)
+    finally:
+        group.rmdir()
+
+
+@on_linux
+@with_openmp
+def test_a_control_group_without_room_for_threads():
+    code = "import xent, numpy; x = numpy.ones((300, 1000)); xent.set_num_threads(6); xent.softmax(x); "
+    group = control_group("pids", {"pids.max": "3"})
+    done = run_in_group(group, "-c", code + "print(xent.get_num_threads())", OPENBLAS_NUM_THREADS="1")
+    assert done.stdout.split() == ["3"], done.stderr
+
+
+@on_linux
+@with_openmp
+def test_a_control_group_with_a_quota():
+    code = "import xent; print(xent.get_num_threads(), xent.show_config(mode='dicts')['cpu_quota'])"
+    code += "; xent.set_num_threads(4); print(xent.get_num_threads())"
+    version_2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    files = {"cpu.max": "150000 100000"} if version_2 else {"cpu.cfs_quota_us": "150000"}
+    group = control_group("cpu", files)
+    done = run_in_group(group, "-c", code, OMP_NUM_THREADS="7")
+    assert done.stdout.split() == ["2", "1.5", "4"], done.stderr
+
+
+def test_a_block_holds_for_the_thread_that_enters_it():
+    before = xent.get_num_threads()
+    with xent.num_threads(before + 1), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(xent.get_num_threads).result() == before
+        context = contextvars.copy_context()  # what a Python that hands it on to new threads does
+        assert pool.submit(context.run, xent.get_num_threads).result() == before
+        assert xent.get_num_threads() == before + 1
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+
+        def in_worker():
+            with xent.num_threads(before + 2):
+                return xent.get_num_threads()
+
+        assert pool.submit(in_worker).result() == before + 2
+        assert pool.submit(xent.get_num_threads).result() == before
+
+
+def test_a_block_holds_for_the_task_that_enters_it():
+    async def limited(n):
+        with xent.num_threads(n):
+            await asyncio.sleep(0.01)
+            return xent.get_num_threads()
+
+    async def both():
+        return await asyncio.gather(limited(2), limited(3))
+
+    assert asyncio.run(both()) == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from . import _openmp  # noqa: F401 (the first, as it loads the kernels)
 from ._config import __version__, show_config
 from ._evaluation import Evaluation
+from ._results import set_result_cache
 from ._threads import get_num_threads, num_threads, set_num_threads
 from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
@@ -101,6 +102,7 @@ __all__ = [
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",
     "set_num_threads",
+    "set_result_cache",
     "show_config",
     "sigmoid",
     "sigmoid_cross_entropy",

@@ -21,9 +21,9 @@ __all__ = [
     "logsumexp", "max_pool2d", "max_pool2d_backward", "mse_loss", "mse_loss_grad",
     "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss", "nll_loss_grad",
     "nll_loss_value_and_grad", "num_threads", "reference", "sampled_softmax_cross_entropy",
-    "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads", "show_config", "sigmoid",
-    "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad", "sigmoid_cross_entropy_value_and_grad",
-    "softmax", "softmax_backward", "softmax_jacobian",
+    "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads", "set_result_cache", "show_config",
+    "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_value_and_grad", "softmax", "softmax_backward", "softmax_jacobian",
 ]  # fmt: skip
 __version__: str
 
@@ -416,4 +416,5 @@ def avg_pool2d_backward(
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def num_threads(n: int) -> AbstractContextManager[None]: ...
+def set_result_cache(max_bytes: int | None) -> None: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None: ...

@@ -156,8 +156,9 @@ ENTRIES = {
 logit_cap, prior, reduction
     As in `cross_entropy`.""",
     "chunk_bytes": """chunk_bytes : int, optional
-    The most memory in bytes that is held beside the arguments and the results, if that is enough for the
-    logits of one position. By default 256 MiB, of which a loss alone takes 64.""",
+    The most memory in bytes that is held beside the arguments and the results, on any number of threads, if
+    that is enough for one position. By default a third of the logits, and no more than 128 MiB (a loss alone:
+    64 MiB), but 4 MiB at least. More is faster: see the notes of the page on linear layers.""",
     "noise": """noise : array_like of int, shape (K,) or (..., K)
     Classes that were drawn from the noise distribution, for all positions together or for each. A class that
     occurs twice counts twice.

@@ -54,9 +54,25 @@ cdef extern from "csrc/table.h" nogil:
     const xent_table *xent_find(const char *name)
     const char *xent_isa_name(int index, int *usable)
 
-    int xent_max_threads()
-    int xent_forked()
-    int xent_watch_forks()
+    int xent_offered_threads()
+    int xent_thread_limit()
+    int xent_is_team_awake()
+    void xent_run(xent_kernel kernel, const void *args, Py_ssize_t chunks, int threads, int workers, void *scratch,
+                  Py_ssize_t scratch_size)
+    int xent_start_threads()
+
+    enum:
+        XENT_LARGE_RESULT
+
+    int xent_start_results()
+    void xent_bound_results(size_t most, int huge)
+    int xent_drop_results()
+    size_t xent_results_bound()
+    size_t xent_results_held()
+    void *xent_result_malloc(void *context, size_t n) noexcept
+    void *xent_result_calloc(void *context, size_t items, size_t size) noexcept
+    void *xent_result_realloc(void *context, void *data, size_t n) noexcept
+    void xent_result_free(void *context, void *data, size_t n) noexcept
 
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads
@@ -231,6 +247,15 @@ cdef extern from "csrc/table.h" nogil:
                              const double *sample_weight, double *per_label)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
     double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
+
+    ctypedef struct xent_add_args:
+        Py_ssize_t size
+        int single
+        void *total
+        const void *part
+
+    xent_plan xent_plan_add(const xent_add_args *a)
+    void xent_add(const void *args, Py_ssize_t chunk, void *scratch) noexcept
 
     # ---- images ----
 

@@ -8,22 +8,24 @@ more, through a block of classes that stays in a cache.
 """
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 
 from . import _check, _kernels, _reduction
 from ._options import Options, check_options, divisor_of
+from ._threads import get_num_threads, num_threads
 
-# Default limit of extra memory. At 2048 x 1024 x 128256 (positions, features, classes), the output layer of a
-# language model, these are five chunks. With half of it, on two cores, the products that are added to the
-# gradient of the weights took 4.1 seconds or more in all, instead of 3.3, of some ten for everything.
-CHUNK_BYTES = 256 * 2**20
-# The same for a loss alone: without gradients there are no such passes, and what lies in a cache need not be
-# read from memory again.
-FORWARD_BYTES = 64 * 2**20
-# Size of a product that is added to what earlier chunks or blocks gave, and of a block of converted weights.
+# Default limit of extra memory, and of that of a loss alone, which has no gradient of the weights to read and
+# write once more for each chunk, and gains from what lies in a cache.
+CHUNK_BYTES, FORWARD_BYTES = 128 * 2**20, 64 * 2**20
+# By default at most this part of all logits, unless they are so few that memory is no matter.
+LOGITS_SHARE, FEW_BYTES = 3, 4 * 2**20
+# Size of a product that is added to what earlier chunks or blocks gave, and of a block of converted weights;
+# and what part of the memory it takes where that is less, as well as the scratch of the threads of the loss.
 BLOCK_BYTES = 8 * 2**20
+BLOCK_SHARE, SCRATCH_SHARE = 16, 32
 # Classes whose rows are short for NumPy, and the length of what is made of them; from 32 of these on it pays.
 FEW, WIDE = 64, 256
 
@@ -31,9 +33,9 @@ FEW, WIDE = 64, 256
 def loss_and_grad(x, weight, target, bias, options, chunk_bytes, want_grad):
     """What the two functions share. Returns (loss, the three gradients or None)."""
     p = _checked(x, weight, target, bias, options)
-    if chunk_bytes is None:
-        chunk_bytes = CHUNK_BYTES if want_grad else FORWARD_BYTES
-    plan = _planned(p, _check.integer(chunk_bytes, "chunk_bytes", 1), want_grad)
+    if chunk_bytes is not None:
+        chunk_bytes = _check.integer(chunk_bytes, "chunk_bytes", 1)
+    plan = _planned(p, chunk_bytes, want_grad)
     losses = np.zeros(p.x.shape, p.dtype) if p.options.reduction == "none" else None
     grads = _Gradients(p, plan) if want_grad else None
     total = 0.0
@@ -151,31 +153,64 @@ class _Plan(NamedTuple):
     columns: list  # of the weights that are converted at a time, as slices of the classes
     groups: list  # of the classes whose gradient is summed at a time
     block: int  # classes of a product that is added to the gradient of the weights
+    threads: int  # of the loss, whose scratch has room
 
 
 def _planned(p, chunk_bytes, want_grad):
-    """Return the plan that holds at most `chunk_bytes` beside arguments and results, if that can be."""
-    classes, features = p.weight.shape
-    row, kept = features * p.dtype.itemsize, _kept(p)
+    """Return the plan that holds at most `chunk_bytes` (None: the default) beside arguments and results.
+
+    What everything takes is said by the three functions below; this one divides the memory. A tiny part of it
+    may not be enough for one position, one class of a block and the scratch of one thread: then these it is.
+    """
+    classes, kept = len(p.weight), _kept(p)
     count = math.prod(p.x.shape) if kept is None else len(kept)
+    row = max(p.weight.shape[1] * p.dtype.itemsize, 1)
     converted = not _is_ready(p.weight, p.dtype)
     widened = want_grad and p.dtypes[1] != p.dtype  # the gradient of the weights is not summed in place
-    block = max(1, min(chunk_bytes // 8, BLOCK_BYTES) // max(row, 1))
+    if chunk_bytes is None:
+        logits = count * classes * p.dtype.itemsize
+        most = CHUNK_BYTES if want_grad else FORWARD_BYTES
+        chunk_bytes = max(min(most, logits // LOGITS_SHARE), FEW_BYTES)
     position = _bytes_of_a_position(p, kept is not None, converted, want_grad)
-    # Whatever the chunks: copies of bias and class weights and the sums for grad_bias; the labels that count.
-    free = chunk_bytes - 40 * classes - (0 if kept is None else 9 * math.prod(p.x.shape))
-    fits = count * position <= free - (converted + widened) * block * row
+    scratch = _bytes_of_a_thread(p, want_grad)
+    free = chunk_bytes - _bytes_of_all(p, kept, want_grad)
+
+    # All positions at once, or chunks that leave room for products which are added to the gradient. Sums for
+    # 16-bit weights: of all classes if half of the memory holds them, else of a group at a time.
+    block = max(min(BLOCK_BYTES, chunk_bytes // BLOCK_SHARE), row)
+    fits = count * position + (converted + widened) * block + scratch <= free
     group = classes
     if widened:
-        group = min(classes, block if fits else max(block, free // 2 // max(row, 1)))
+        group = min(classes, max(1, (block if fits else free // 2) // row))
         free -= group * row
-    if not fits:
-        free -= (converted + want_grad) * block * row
-    chunks = _cut(count, count if fits else max(1, free // position))
+    sides = converted + (want_grad and not fits)
+    room = free - sides * block - max(scratch, free // SCRATCH_SHARE)
+    chunks = _cut(count, count if fits else max(1, room // position))
     most = max((chunk.stop - chunk.start for chunk in chunks), default=0)
+
+    # Chunks of equal length leave more: for scratch, and for larger blocks.
+    left = max(free - most * position, 0)
+    threads = max(1, left // (4 if sides else 1) // scratch)
+    block = max(block, min(BLOCK_BYTES, (left - left // 4) // max(sides, 1))) // row
     if kept is not None:
         chunks = [kept[chunk] for chunk in chunks]
-    return _Plan(chunks, most, _cut(classes, block if converted else classes), _cut(classes, group), block)
+    return _Plan(
+        chunks, most, _cut(classes, block if converted else classes), _cut(classes, group), block, threads
+    )
+
+
+def _bytes_of_all(p, kept, want_grad):
+    """Return what a call takes whatever its chunks are: for each class, and for each position.
+
+    Copies of the bias, and sums for its gradient; of the class weights; of the prior, and its logarithm in
+    two parts; of labels and sample weights, and the indices of the positions that count.
+    """
+    o = p.options
+    per_class = (
+        (1 + 3 * want_grad) * (p.bias is not None) + 2 * (o.weight is not None) + 4 * (o.prior is not None)
+    )
+    per_position = p.labels + (o.sample_weight is not None) + 2 * (kept is not None)
+    return 8 * (per_class * len(p.weight) + per_position * math.prod(p.x.shape))
 
 
 def _bytes_of_a_position(p, picked, converted, want_grad):
@@ -188,7 +223,15 @@ def _bytes_of_a_position(p, picked, converted, want_grad):
         rows += _is_copied(p, picked) + 2 * converted
     plain = p.labels or (not gathered and p.target.flat and _is_ready(p.target.array, p.dtype))
     dense = 0 if plain else 3  # copies of probabilities: gathered, and converted twice at most
+    # 64: its label, weight and loss, a partial sum, and NumPy's copies of these
     return ((1 + dense) * classes + rows * features) * p.dtype.itemsize + 64
+
+
+def _bytes_of_a_thread(p, want_grad):
+    """Return the scratch of the kernel of the loss."""
+    o = p.options
+    dense, transformed = not p.labels, o.temperature != 1.0 or o.logit_cap is not None or o.prior is not None
+    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, want_grad)
 
 
 def _is_copied(p, picked):
@@ -226,7 +269,7 @@ def _is_ready(matrix, dtype):
 
 def _run(p, plan, losses, grads):
     """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if given."""
-    logits = np.empty((plan.most, len(p.weight)), p.dtype)
+    logits = _kernels.empty((plan.most, len(p.weight)), p.dtype)
     x_room, weight_room = _Room(p.dtype), _Room(p.dtype)
     total = 0.0
     for group in plan.groups if grads is not None else plan.groups[:1]:
@@ -239,7 +282,8 @@ def _run(p, plan, losses, grads):
                     np.matmul(x, weight_room.ready(p.weight[columns]).T, out=g[:, columns])
                 if p.bias is not None:
                     g += p.bias
-                part = _chunk_loss(p, chunk, g, losses is not None, grads is not None)
+                with _limited(plan.threads):
+                    part = _chunk_loss(p, chunk, g, losses is not None, grads is not None)
             if first and losses is not None:
                 losses.reshape(-1)[chunk] = part
             elif first:
@@ -250,6 +294,11 @@ def _run(p, plan, losses, grads):
             if grads is not None:
                 grads.add_weight(group, k, g, x)
     return total
+
+
+def _limited(threads):
+    """A block that uses no more threads; nothing to do, mostly."""
+    return num_threads(threads) if threads < get_num_threads() else nullcontext()
 
 
 def _chunk_loss(p, chunk, logits, each, want_grad):
@@ -294,9 +343,9 @@ class _Gradients:
         self.p, self.plan = p, plan
         picked = any(not isinstance(chunk, slice) for chunk in plan.chunks)
         self.shape = (*p.x.shape, p.weight.shape[1])
-        make = np.zeros if picked else np.empty
+        make = np.zeros if picked else _kernels.empty
         self.x = make((math.prod(p.x.shape), p.weight.shape[1]), p.dtypes[0])
-        self.weight = np.empty(p.weight.shape, p.dtypes[1])
+        self.weight = _kernels.empty(p.weight.shape, p.dtypes[1])
         self.bias = None if p.bias is None else np.zeros(p.bias.shape)
         self.copied = _is_copied(p, picked)
         self.row, self.term = _Room(p.dtype), _Room(p.dtype)
@@ -330,7 +379,8 @@ class _Gradients:
         else:
             for block in _cut(classes, self.plan.block):
                 part = g[:, start + block.start : start + block.stop].T
-                total[block] += np.matmul(part, x, out=self.block.matrix(part.shape[0], features))
+                part = np.matmul(part, x, out=self.block.matrix(part.shape[0], features))
+                _kernels.add_to(total[block], part)
         if not direct and k == len(self.plan.chunks) - 1:
             self.weight[group] = total
 

@@ -4,8 +4,13 @@ GNU's OpenMP reads its settings from the environment when it is loaded. By defau
 for milliseconds before it sleeps: the next matrix product of NumPy, whose BLAS has threads of its own, then
 waits for a processor, and so do other libraries. A linear_cross_entropy_value_and_grad of 256 positions and
 1000 classes on two cores took 3.6 to 8 milliseconds like that, and takes 0.8 with threads that sleep after
-some ten microseconds. What a user has set, and an OpenMP that is there already, stay as they are; nothing of
-this is left in the environment.
+some ten microseconds; a product of 256 x 512 x 1000 and a softmax of its result, in turn, 8 and 1.2. What a
+user has set, and an OpenMP that is there already, stay as they are; nothing of this is left in the
+environment.
+
+A wheel carries an OpenMP of its own, which nobody else sees. With the system's, which LightGBM uses too, all
+idle threads sleep that soon if xent is imported first: its `fit` took as long as before, and a product after
+it 2.5 milliseconds instead of 7.
 """
 
 import os

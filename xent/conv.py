@@ -84,7 +84,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
     if out is not None:
         _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = out if out is not None and out.flags.carray else np.empty(shape, x.dtype)
+    result = out if out is not None and out.flags.carray else _kernels.empty(shape, x.dtype)
     _kernels.conv2d(
         np.ascontiguousarray(x),
         np.ascontiguousarray(weight),
@@ -284,7 +284,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     kernel = pair(kernel_size, "kernel_size", 1)
     window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
-    out = np.empty((n, c * kernel[0] * kernel[1], window.out_h * window.out_w), x.dtype)
+    out = _kernels.empty((n, c * kernel[0] * kernel[1], window.out_h * window.out_w), x.dtype)
     _kernels.im2col(np.ascontiguousarray(x), out, n * c, window)
     return out
 
@@ -335,7 +335,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     if cols.ndim != 3 or cols.shape[1] % offsets or cols.shape[2] != pixels:
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
-    out = np.empty((n, c, *size), cols.dtype)
+    out = _kernels.empty((n, c, *size), cols.dtype)
     _kernels.col2im(np.ascontiguousarray(cols), out, n * c, window)
     return out
 
@@ -388,7 +388,7 @@ def _order(weight, groups):
 def _transposed(y, weight, bias, window, groups):
     """Return the transpose of a convolution, whose outputs are like y, applied to y."""
     shape = (len(y), groups * weight.shape[1], window.height, window.width)
-    result = np.empty(shape, y.dtype)
+    result = _kernels.empty(shape, y.dtype)
     with np.errstate(all="ignore"):
         finite = math.isfinite(weight.sum())  # a sum may overflow though all terms are finite
     if not finite and not np.isfinite(weight).all():

@@ -190,7 +190,7 @@ def cross_entropy_hvp(
     # by rows of classes; a label or sample weight is one number of a row
     rows = [None if a is None else np.moveaxis(a, axis, -1).reshape(-1, classes) for a in (x, v, probs)]
     rows += [None if a is None else a.reshape(-1) for a in (labels, options.sample_weight)]
-    products = np.empty(rows[0].shape, x.dtype)
+    products = _kernels.empty(rows[0].shape, x.dtype)
     step = max(_BLOCK // classes, 1)
     with np.errstate(all="ignore"):
         for begin in range(0, len(products), step):

@@ -122,6 +122,8 @@ cdef cnp.ndarray one_per_position(cnp.ndarray x, int axis, int type_number):
     """A new array for a number of each position, or, without an axis, of each element."""
     cdef cnp.npy_intp shape[XENT_MOST_AXES]
     cdef int k, n = 0
+    if cnp.PyArray_NBYTES(x) >= XENT_LARGE_RESULT:
+        return empty((<object>x).shape if axis < 0 else shape_without(x, axis), cnp.PyArray_DescrFromType(type_number))
     for k in range(cnp.PyArray_NDIM(x)):
         if k != axis:
             shape[n] = cnp.PyArray_DIM(x, k)
@@ -294,11 +296,6 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
 
 
 # ---- results ----
-
-cdef cnp.ndarray empty_like(cnp.ndarray x):
-    """A new array of the shape, dtype and order in memory of x."""
-    return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
-
 
 cdef bint no_overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two arrays without gaps lie apart; False where a closer look is needed."""

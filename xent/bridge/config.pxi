@@ -58,17 +58,19 @@ def config():
         "isa_built": built,
         "isa_usable": runs,
         "openmp": bool(XENT_OPENMP),
+        "result_cache": xent_results_bound(),
+        "cache_held": xent_results_held(),
     }
 
 
-def max_threads():
-    """Return the number of threads that OpenMP offers now; 1 in a forked child."""
-    return xent_max_threads()
+def offered_threads():
+    """Return the number of threads that OpenMP offers now."""
+    return xent_offered_threads()
 
 
-def forked():
-    """Return whether this process is the child of a fork()."""
-    return bool(xent_forked())
+def thread_limit():
+    """Return the number of threads that a call can have at most, whatever a user has set."""
+    return xent_thread_limit()
 
 
 def vmath(name, cnp.ndarray x):

@@ -40,7 +40,7 @@ def conv2d(
         return
     if plan.packed < 0:
         raise MemoryError("packed weights of this size cannot be addressed")
-    memory = PyMem_Malloc(<size_t>plan.packed + CACHE_LINE)
+    memory = memory_of(<size_t>plan.packed + CACHE_LINE)
     if memory == NULL:
         raise MemoryError(f"no memory for {plan.packed} bytes of packed weights")
     a.packed = <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
@@ -64,12 +64,12 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, wind
     plan = xent_plan_grad_weight(&a, table, dtype_code(x))
     if plan.chunks == 0:
         return np.zeros_like(weight)
-    partials = np.empty((plan.partials,) + (<object>weight).shape, x.dtype)
+    partials = empty((plan.partials,) + (<object>weight).shape, x.dtype)
     a.out = data(partials)
     run(table.conv2d_grad_weight[dtype_code(x)], &a, &plan, work_of(&a))
     if plan.partials == 1:
         return (<object>partials)[0]
-    result = np.empty_like(weight)
+    result = empty_in_c_order(weight)
     m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(result), plan.partials, data(partials), data(result)
     plan = xent_plan_merge(&m)
     run(table.conv2d_merge[dtype_code(x)], &m, &plan, work_of(&a))
@@ -129,7 +129,7 @@ cdef cnp.ndarray pool(
 
 cdef cnp.ndarray outputs_of(cnp.ndarray x, window):
     """Room for an output of each window of the images."""
-    return np.empty((cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), window.out_h, window.out_w), x.dtype)
+    return empty((cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), window.out_h, window.out_w), x.dtype)
 
 
 def max_pool2d(cnp.ndarray x, window):

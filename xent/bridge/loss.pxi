@@ -86,6 +86,20 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     return total
 
 
+def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint want_grad):
+    """Return the bytes that each thread of a call needs, for logits whose classes lie side by side."""
+    cdef xent_positions p
+    cdef xent_plan plan
+    cdef char some
+    cdef int exps = XENT_REUSED_EXPS if want_grad else XENT_SUMMED_EXPS
+    memset(&p, 0, sizeof(p))
+    p.count, p.inner, p.classes, p.transformed = PY_SSIZE_T_MAX // 2, 1, classes, transformed
+    if dense:
+        p.target.data = &some
+    plan = xent_plan_positions(&p, XENT_F64 if dtype == F64 else XENT_F32, exps)
+    return plan.scratch_size + CACHE_LINE
+
+
 cdef inline double curvature_of(hessian, Py_ssize_t classes) except? -1:
     """The factor of p (1 - p) in the second derivatives; 0 for the size of the gradient."""
     return 1 if is_word(hessian, "diagonal") else _check.curvature(hessian, classes)

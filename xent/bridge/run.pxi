@@ -6,42 +6,40 @@ cdef enum:
     SMALL = 4096
 
 
-# ---- the parallel loop ----
+# ---- the kernels of a call ----
 
 cdef inline int threads_for(Py_ssize_t work) except -1:
-    """The number of threads of a call that touches `work` elements."""
-    return 1 if work < WORTH_A_THREAD else _threads.get_num_threads()
+    """The number of threads that a call which touches `work` elements may use."""
+    if work < WORTH_A_THREAD and (work < WORTH_AN_AWAKE_THREAD or not xent_is_team_awake()):
+        return 1
+    return _threads.get_num_threads()
 
 
 cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
-    """Work all chunks of a call that touches `work` elements. Which thread takes which is left open: nothing depends on it.
-    """
+    """Work all chunks of a call that touches `work` elements."""
     cdef Py_ssize_t i, size = 0, chunks = plan.chunks
     cdef int threads = threads_for(work)
+    cdef int workers = threads
     cdef char *memory = NULL
     cdef char *scratch = NULL
-    if threads > chunks:
-        threads = <int>chunks
-    if plan.threads and threads > plan.threads:
-        threads = <int>plan.threads
-    if plan.scratch_size < 0 or plan.scratch_size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(threads, 1) - CACHE_LINE:
+    if workers > chunks:
+        workers = <int>chunks
+    if plan.threads and workers > plan.threads:
+        workers = <int>plan.threads
+    if plan.scratch_size < 0 or plan.scratch_size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(workers, 1) - CACHE_LINE:
         raise MemoryError("scratch memory of this size cannot be addressed")
     if plan.scratch_size and chunks:
         size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        memory = <char *>PyMem_Malloc(<size_t>(size * max(threads, 1) + CACHE_LINE))
+        memory = <char *>memory_of(<size_t>(size * max(workers, 1) + CACHE_LINE))
         if memory == NULL:
-            raise MemoryError(f"no memory for {threads} x {size} bytes of scratch")
+            raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")
         scratch = memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
     if work <= SMALL:
         for i in range(chunks):
             kernel(args, i, scratch)
-    elif threads <= 1:
-        with nogil:
-            for i in range(chunks):
-                kernel(args, i, scratch)
     else:
-        for i in prange(chunks, nogil=True, num_threads=threads, schedule="dynamic"):
-            kernel(args, i, scratch + threadid() * size)
+        with nogil:
+            xent_run(kernel, args, chunks, threads, workers, scratch, size)
     PyMem_Free(memory)
     return 0
 
@@ -52,7 +50,7 @@ cdef double *room_for(Py_ssize_t numbers, double *few) except NULL:
     if numbers > STACK_PARTIALS:
         if <size_t>numbers > <size_t>PY_SSIZE_T_MAX // sizeof(double):
             raise MemoryError("partial sums of this number cannot be addressed")
-        partial = <double *>PyMem_Malloc(<size_t>numbers * sizeof(double))
+        partial = <double *>memory_of(<size_t>numbers * sizeof(double))
         if partial == NULL:
             raise MemoryError(f"no memory for {numbers} partial sums")
     return partial
@@ -75,6 +73,16 @@ cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan
         if partial != few:
             PyMem_Free(partial)
     return 0
+
+
+def add_to(cnp.ndarray total, cnp.ndarray part):
+    """total += part, of contiguous arrays of the same size and of floats or doubles, on all threads."""
+    cdef xent_add_args a
+    cdef xent_plan plan
+    a.size, a.single = cnp.PyArray_SIZE(total), dtype_code(total) == XENT_F32
+    a.total, a.part = data(total), data(part)
+    plan = xent_plan_add(&a)
+    run(xent_add, &a, &plan, a.size)
 
 
 # ---- walks ----
@@ -121,12 +129,6 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
     return array if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array) else np.asarray(array, order="C")
-
-
-cdef cnp.ndarray empty_in_c_order(cnp.ndarray array):
-    return None if array is None else cnp.PyArray_EMPTY(
-        cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array), 0
-    )
 
 
 # ---- reductions ----

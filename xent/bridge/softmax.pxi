@@ -70,7 +70,7 @@ def logsumexp(x, axis, keepdims, out):
         result = one_per_position(logits, k, real_type(dtype_code(logits)))
     else:
         shape = tuple(1 if j in axes else n for j, n in enumerate((<object>given).shape) if keepdims or j not in axes)
-        result = np.empty(shape, F64 if dtype_code(logits) == XENT_F64 else F32)
+        result = empty(shape, F64 if dtype_code(logits) == XENT_F64 else F32)
         if out is not None:
             _check.output(out, shape, result.dtype, ((given, "x"),))
             if cnp.PyArray_ISCARRAY(<cnp.ndarray>out):

@@ -1,7 +1,6 @@
 /* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in
  * index order. */
-#include "base.h"
-#include "table.h"
+#include "plan.h"
 
 #include <math.h>
 
@@ -67,3 +66,16 @@ double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step)
     for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&total, &error, terms[k * step]);
     return isfinite(total) ? total + error : total;
 }
+
+void xent_add(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_add_args *a = (const xent_add_args *)args;
+    const ptrdiff_t start = chunk * XENT_CHUNK, end = xent_min(start + XENT_CHUNK, a->size);
+    (void)scratch;
+    if (a->single)
+        for (ptrdiff_t i = start; i < end; i++) ((float *)a->total)[i] += ((const float *)a->part)[i];
+    else
+        for (ptrdiff_t i = start; i < end; i++) ((double *)a->total)[i] += ((const double *)a->part)[i];
+}
+
+xent_plan xent_plan_add(const xent_add_args *a) { return (xent_plan){.chunks = xent_ceil_div(a->size, XENT_CHUNK)}; }

@@ -41,9 +41,25 @@ const xent_table *xent_find(const char *name);     /* NULL if it was not built o
 const char *xent_isa_name(int index, int *usable); /* every set that was built, best last; NULL past the end */
 
 /* threads.c */
-int xent_max_threads(void);
-int xent_forked(void); /* 1 in a child of fork(), whose OpenMP threads are gone */
-int xent_watch_forks(void);
+int xent_offered_threads(void);
+int xent_thread_limit(void);
+int xent_is_team_awake(void);
+void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
+              ptrdiff_t scratch_size);
+int xent_start_threads(void);
+
+/* results.c */
+enum { XENT_LARGE_RESULT = 2 << 20 }; /* bytes, a huge page: malloc reuses smaller blocks well enough */
+
+int xent_start_results(void);                      /* once; not 0: no memory */
+void xent_bound_results(size_t most, int huge);    /* bytes that may be kept; whether in huge pages, if there are any */
+int xent_drop_results(void);                       /* give all that is kept to the system; whether there was any */
+size_t xent_results_bound(void);                   /* bytes that may be kept */
+size_t xent_results_held(void);                    /* bytes that are kept */
+void *xent_result_malloc(void *context, size_t n); /* these four: for NumPy */
+void *xent_result_calloc(void *context, size_t items, size_t size);
+void *xent_result_realloc(void *context, void *data, size_t n);
+void xent_result_free(void *context, void *data, size_t n);
 
 /* How the work of a call is cut. */
 typedef struct {
@@ -279,6 +295,16 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
 /* The sum of every `step`th of the terms, n of them, in index order. */
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
+
+/* total[i] += part[i], of floats or doubles. The time is that of the memory, so it is compiled once. */
+typedef struct {
+    ptrdiff_t size;
+    int single;
+    void *total;
+    const void *part;
+} xent_add_args;
+xent_plan xent_plan_add(const xent_add_args *a);
+void xent_add(const void *args, ptrdiff_t chunk, void *scratch);
 
 /* ---- images (images/) ---- */
 

@@ -49,7 +49,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
         if (positions->exps != XENT_SUMMED_EXPS) {
-            cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / padded));
+            cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, SHARE_ELEMENTS / keeps / padded));
             if (padded <= room) cut.exps_step = padded;
         }
     }

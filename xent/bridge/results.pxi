@@ -1,0 +1,85 @@
+# results.pxi: new arrays for results. Large ones take the memory of earlier ones that are gone (csrc/results.c).
+#
+# NumPy lets an array bring its own allocator (NEP 49) and remembers it. So such an array owns its data, can be resized,
+# pickled and traced like any other, and gives its memory back to where it came from. Whoever asks for an array here
+# writes all of it, or drops it.
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *, size_t) noexcept
+        void *(*calloc)(void *, size_t, size_t) noexcept
+        void *(*realloc)(void *, void *, size_t) noexcept
+        void (*free)(void *, void *, size_t) noexcept
+
+    ctypedef struct PyDataMem_Handler:
+        char name[127]
+        uint8_t version
+        PyDataMemAllocator allocator
+
+    object PyDataMem_SetHandler(object handler)
+    object PyDataMem_GetHandler()
+    PyObject *PyDataMem_DefaultHandler
+
+
+cdef PyDataMem_Handler allocator  # static: arrays call it until the process ends
+strcpy(allocator.name, b"xent_results")
+allocator.version = 1
+allocator.allocator.ctx = NULL
+allocator.allocator.malloc, allocator.allocator.calloc = xent_result_malloc, xent_result_calloc
+allocator.allocator.realloc, allocator.allocator.free = xent_result_realloc, xent_result_free
+
+cdef object results_handler = PyCapsule_New(&allocator, b"mem_handler", NULL)
+
+
+cdef cnp.ndarray empty_like(cnp.ndarray x):
+    """A new array of the shape, dtype and order in memory of x."""
+    if cnp.PyArray_NBYTES(x) < XENT_LARGE_RESULT:
+        return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
+    return large(cnp.PyArray_NBYTES(x), np.empty_like, (x, None, "K", False))
+
+
+cdef cnp.ndarray empty_in_c_order(cnp.ndarray x):
+    """The same in C order; None for None."""
+    if x is None:
+        return None
+    if cnp.PyArray_NBYTES(x) < XENT_LARGE_RESULT:
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    return large(cnp.PyArray_NBYTES(x), np.empty, ((<object>x).shape, (<object>x).dtype))
+
+
+cpdef cnp.ndarray empty(tuple shape, dtype):
+    """A new array in C order."""
+    cdef double size = dtype.itemsize
+    for n in shape:
+        size *= n
+    return np.empty(shape, dtype) if size < XENT_LARGE_RESULT else large(size, np.empty, (shape, dtype))
+
+
+cdef cnp.ndarray large(double size, make, tuple args):
+    """make(*args), in memory of an earlier result if the bound allows that size and nobody chose another allocator."""
+    handler = PyDataMem_GetHandler()
+    if size > xent_results_bound() or <PyObject *>handler != PyDataMem_DefaultHandler:
+        try:
+            return make(*args)
+        except MemoryError:
+            if not xent_drop_results():
+                raise
+            return make(*args)
+    PyDataMem_SetHandler(results_handler)
+    try:
+        return make(*args)
+    finally:
+        PyDataMem_SetHandler(handler)
+
+
+cdef void *memory_of(size_t size) noexcept:
+    """PyMem_Malloc, which may have what is kept here if nothing else is left."""
+    cdef void *memory = PyMem_Malloc(size)
+    return PyMem_Malloc(size) if memory == NULL and xent_drop_results() else memory
+
+
+def bound_results(size_t most, bint huge):
+    """Keep no more than `most` bytes; `huge`: in huge pages."""
+    with nogil:
+        xent_bound_results(most, huge)
