@@ -367,9 +367,10 @@ def test_kernels_on_other_machines(tmp_path):
         return dict(line.split(": ") for line in done.stdout.splitlines())
 
     isas = sorted({*USABLE, "neon"} - {"baseline"})
+    if len(isas) == 1:
+        pytest.skip(f"nothing to compare {isas[0]} with")
     with ThreadPoolExecutor() as pool:
         found = dict(zip(isas, pool.map(lines, isas), strict=True))
-    assert len(found) > 1, "there is nothing to compare with"
     for isa in isas:
         others = [line for line, digest in found[isa].items() if digest != found["neon"][line]]
         assert not others, f"other bits on {isa} than on neon: {'; '.join(others)}"
