@@ -19,6 +19,7 @@ import xent
 
 CSRC = ROOT / "xent" / "csrc"
 USABLE = xent.show_config(mode="dicts")["isa_usable"]
+CROSS_COMPILERS = {"neon": ["aarch64-linux-gnu-gcc"]}  # for machines that this one is not
 
 
 def shared_folder(tmp_path_factory, name):
@@ -53,9 +54,11 @@ def _run_compiler(output, isa, sources, options):
     finally:
         sys.path.remove(str(ROOT))
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if isa and isa not in ISAS:
+        compiler = CROSS_COMPILERS[isa]
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"no C compiler: {compiler[0]} is not there")
-    flags = [*FLAGS, *(ISAS[isa] if isa else []), *options, "-fPIC"]
+    flags = [*FLAGS, *ISAS.get(isa, []), *options, "-fPIC"]
     include = [f"-I{ROOT / folder}" for folder in INCLUDE]
     command = [*compiler, *include, *flags, "-o", output, *sources]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -71,6 +74,11 @@ def compile_library(folder, isa, sources, *options):
     """Return sources and object files as a library for an instruction set."""
     output = folder / f"{isa}.so"
     return ctypes.CDLL(str(_compile(output, isa, ["-shared", *sources, "-lm"], options)))
+
+
+def compile_program(folder, isa, sources, *options):
+    """Return a program for an instruction set, be it that of another machine."""
+    return _compile(folder / f"{sources[0].stem}_{isa}", isa, [*sources, "-lm"], options)
 
 
 def call(function, *arguments):

@@ -117,6 +117,12 @@ EXPORT void NAME(of_sums)(const T *a, ptrdiff_t n, double *lanes, double *low)
     for (ptrdiff_t i = 0; i < n; i += LANES) NAME(sum_add)(&sum, v_load(a + i));
     NAME(sum_lanes)(&sum, lanes, low);
 }
+EXPORT void NAME(of_sum_total)(const T *a, ptrdiff_t n, double *total)
+{
+    NAME(sum) sum = {{0}, {0}};
+    for (ptrdiff_t i = 0; i < n; i += LANES) NAME(sum_add)(&sum, v_load(a + i));
+    *total = NAME(sum_total)(&sum);
+}
 EXPORT const int NAME(row_lanes) = ROW_LANES;
 /* Of all lanes of a row; of these and of `others` but the largest, and what is left below it. */
 EXPORT void NAME(of_row_sums)(const T *a, ptrdiff_t n, const T *others, double *totals, T *largest)
@@ -202,6 +208,7 @@ EXPORT void KERNEL(of_store_aligned)(S *out, const T *a, ptrdiff_t streams, ptrd
     else
         KERNEL(store_aligned)(out + *first, v_load(a), 0);
 }
+EXPORT void KERNEL(of_fetch_ahead)(const S *a, ptrdiff_t n) { KERNEL(fetch_ahead)(a, n); }
 EXPORT void KERNEL(of_all_loads)(const S *a, T *out, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += LANES) v_store(out + i, KERNEL(v_load)(a + i));

@@ -496,6 +496,32 @@ def test_masked_logits(dtype):
     assert np.isnan(loss[3:]).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+def test_no_element_depends_on_its_neighbours(dtype, rng):
+    numbers = np.array([0.0, -0.0, 1.0, 0.3, -0.2, 1.5, 1e-30, INF, -INF, NAN], dtype)
+    p, t = (part.ravel() for part in np.meshgrid(numbers, np.array([0, 1, 0.4, NAN], dtype)))
+    order = rng.permutation(p.size)
+    for clip in (None, 0.01):
+        whole = xent.binary_cross_entropy(p[order], t[order], clip=clip, reduction="none")
+        grad = xent.binary_cross_entropy_grad(p[order], t[order], clip=clip, reduction="sum")
+        for k, i in enumerate(order):
+            one = xent.binary_cross_entropy(p[i : i + 1], t[i : i + 1], clip=clip, reduction="none")
+            np.testing.assert_array_equal(one, whole[k : k + 1])
+            one = xent.binary_cross_entropy_grad(p[i : i + 1], t[i : i + 1], clip=clip, reduction="sum")
+            np.testing.assert_array_equal(one, grad[k : k + 1])
+
+
+@pytest.mark.parametrize("size", [1e-23, 1e-30, 3e-20])
+def test_products_smaller_than_any_float_are_added_up(size):
+    x, zeros = np.full((3, 50_000), size, np.float32), np.zeros((3, 50_000), np.float32)
+    ulps = {"bound": bound("loss", x.dtype), "dtype": x.dtype}
+    assert_ulp(xent.mse_loss(x, zeros, reduction="sum"), (x.astype(np.float64) ** 2).sum(), **ulps)
+    p = np.full((3, 1000), np.float32(0.3))
+    exact_losses = -(x[:, :1000].astype(np.float64) * np.log(p.astype(np.float64))).sum(-1)
+    losses = xent.cross_entropy_probs(p, x[:, :1000], reduction="none")
+    assert_ulp(losses, exact_losses, **ulps)
+
+
 def test_squares_that_overflow_alone():
     x = np.zeros(10**4, np.float32)
     x[7] = 1e20

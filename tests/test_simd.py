@@ -424,7 +424,16 @@ def test_16_bit_floats_are_rounded_to_nearest_even(simd, name):
     assert_16(out, expected, f"v_store_{name}")
 
 
-# Stores past the caches --------------------------------------------------------------------------------------
+@covers("fetch_ahead")
+@stored
+def test_what_is_fetched_need_not_be_there(simd, edge, name):
+    """Beyond the end of memory nothing happens."""
+    numbers = edge.last(distinct(64, name))
+    simd(f"fetch_ahead_{name}", numbers, numbers.size)
+    assert_bits(numbers, distinct(64, name), "fetch_ahead")
+
+
+# Stores past the caches -------------------------------------------------------------------------------------
 
 
 @covers("v_stream", "store_aligned", "until_aligned", "xent_stream_16", "xent_streamed")
@@ -478,27 +487,30 @@ def row_lanes(simd, name):
 
 
 def of_rows(simd, name, terms, others):
-    """Return the total of a row, that of it and all `others` but the largest in two numbers, and the largest."""
+    """Return the total of a row, that of it and all `others` but the largest in two numbers, and that one."""
     totals, top = np.empty(3), np.empty(1, REAL[name])
     simd(f"row_sums_{name}", terms, terms.size, others, totals, top)
     return *totals, top[0]
 
 
 def integers_that_cancel(name, lanes):
-    """Return terms whose partial sums have more bits than a term, and their sums over the lanes, which have few."""
+    """Return terms whose partial sums have more bits than a term, and their sums by lane, which have few."""
     rng = np.random.default_rng(5)
     small = rng.integers(-99, 100, (40, lanes)).astype(REAL[name])
     large = np.ldexp(rng.integers(1, 99, (1, lanes)), 40 if name == "f32" else 60).astype(REAL[name])
     return np.concatenate([small[:20], large, small[20:], -large]), small.sum(0, np.float64)
 
 
-@covers("sum_add", "sum_lanes")
+@covers("sum_add", "sum_lanes", "sum_total")
 @reals
 def test_sums_keep_what_their_terms_have(simd, name):
     terms, expected = integers_that_cancel(name, simd.lanes(name))
     out, low = of_lanes(simd, name, terms)
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(low, 0)
+    total = np.empty(1)
+    simd(f"sum_total_{name}", terms, terms.size, total)
+    assert total[0] == expected.sum()
 
 
 @covers("start_row_sum", "row_total", "row_all_but_max", "row_vectors", "fold", "fold_sums", "add_odds")

@@ -5,8 +5,8 @@ approximation error of each.
 
 Each is a Chebyshev fit (within a few per cent of the minimax error) computed by mpmath with 60 digits and
 rounded to the working precision. `exp` is fitted as q(r) with e^r = 1 + r + r^2 q(r); `log` of floats as p(f)
-with log(1 + f) = f + f^2 (-1/2 + f p(f)), and of doubles as w(z) with log((1 + s) / (1 - s)) = 2 s + s z w(z),
-z = s^2.
+with log(1 + f) = f + f^2 (-1/2 + f p(f)), and of doubles as w(z) with log((1 + s) / (1 - s)) =
+2 s + s z w(z), z = s^2.
 """
 
 import mpmath as mp

@@ -81,11 +81,11 @@ static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(l
 #define LOSS(code, loss, log, weighted)                                                                                \
     case code:                                                                                                         \
         if (!r->out)                                                                                                   \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                        \
         else if (!a->partial)                                                                                          \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                        \
         else                                                                                                           \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                            \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                        \
         return;
     switch (a->loss.kind) {
         ELEMENT_LOSSES(LOSS)

@@ -159,6 +159,18 @@ ALWAYS_INLINE void NAME(add_terms)(NAME(sum) *sum, const V *terms, int sides)
     NAME(add_folded)(sum, term, n, terms, NULL, sides);
 }
 
+/* Add n numbers one after another, which have room up to whole groups of AHEAD vectors. */
+static void NAME(add_numbers)(NAME(row_sum) *sum, T *numbers, ptrdiff_t n)
+{
+    const ptrdiff_t group = AHEAD * LANES, end = (n + group - 1) / group * group;
+    V term[AHEAD];
+    for (ptrdiff_t i = n; i < end; i++) numbers[i] = 0;
+    for (ptrdiff_t i = 0; i < end; i += group) {
+        for (int k = 0; k < AHEAD; k++) term[k] = v_load(numbers + i + k * LANES);
+        NAME(add_terms)(sum->way, term, WAYS);
+    }
+}
+
 ALWAYS_INLINE V NAME(log_of_x)(V x, V t) { return (void)t, NAME(log)(x); }
 ALWAYS_INLINE V NAME(log_of_target)(V x, V t) { return (void)x, NAME(log)(t); }
 ALWAYS_INLINE V NAME(exp_of_target)(V x, V t) { return (void)x, NAME(exp)(t); }
@@ -228,29 +240,26 @@ ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
 ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, const NAME(bounds) *b, V scale)
 {
     const V one = NAME(set)(1), zero = {0}, q = one - p;
-    const VM yes = m_eq(t, one), no = m_eq(t, zero), low = m_gt(b->floor, p), high = m_gt(b->floor, q);
-    NAME(loss) l = {.share = one};
-    if (!m_any((VM) ~(yes | no))) {
-        const V u = v_select(yes, p, q);
-        V log_u = log_own;
-        if (b->clipped) {
-            log_u = v_select(m_gt(b->floor, v_select(yes, q, p)), b->log_ceiling, log_u);
-            log_u = v_select(m_gt(b->floor, u), b->log_floor, log_u);
-        }
-        l.cost = zero - log_u;
-        l.gradient = v_select(yes, zero - scale, scale) / (u + zero);
-    } else {
-        V log_p = NAME(log)(p), log_q = log_own; /* which does not count where t is 1 */
+    const VM yes = m_eq(t, one), hard = yes | m_eq(t, zero), low = m_gt(b->floor, p), high = m_gt(b->floor, q);
+    V log_u = log_own, numerator = v_select(yes, zero - scale, scale), denominator = v_select(yes, p, q);
+    if (b->clipped) {
+        log_u = v_select(m_gt(b->floor, v_select(yes, q, p)), b->log_ceiling, log_u);
+        log_u = v_select(m_gt(b->floor, denominator), b->log_floor, log_u);
+    }
+    V cost = zero - log_u;
+    if (m_any((VM)~hard)) {
+        V log_p = NAME(log)(p), log_q = log_own;
         if (b->clipped) {
             log_p = v_select(low, b->log_floor, v_select(high, b->log_ceiling, log_p));
             log_q = v_select(high, b->log_floor, v_select(low, b->log_ceiling, log_q));
         }
-        l.cost = zero - t * NAME(counted)(t, log_p) - (one - t) * NAME(counted)(one - t, log_q);
-        const V numerator = v_select(yes, zero - one, v_select(no, one, p - t));
-        l.gradient = numerator * scale / (v_select(yes, p, v_select(no, q, p * q)) + zero);
+        cost = v_select(hard, cost, zero - t * log_p - (one - t) * log_q);
+        numerator = v_select(hard, numerator, (p - t) * scale);
+        denominator = v_select(hard, denominator, p * q);
     }
-    if (b->clipped) l.gradient = v_select(low, zero, v_select(high, zero, l.gradient));
-    return l;
+    V gradient = numerator / (denominator + zero);
+    if (b->clipped) gradient = v_select(low, zero, v_select(high, zero, gradient));
+    return (NAME(loss)){.share = one, .cost = cost, .gradient = gradient};
 }
 
 #endif /* STORED_AS_16 */

@@ -27,6 +27,7 @@
  * factors that are broadcast.
  */
 #include "begin.h"
+#include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/log.h"
 #include "simd/real.h"
@@ -63,6 +64,7 @@ typedef struct {
     const T *x, *t, *weight, *pos_weight, *upstream;
     const T *e, *log_1_e; /* exp(-|z|), log1p(e) */
     T *out, *losses;
+    T *added; /* the losses of the block, for their sum */
     V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale;
     NAME(scale) raised;
     int smooth, balanced, squared, ignoring; /* label smoothing, alpha, gamma == 2, ignored elements have t = -1 */
@@ -90,7 +92,7 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 }
 
 /* n elements from i on, at most a vector. */
-ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n, NAME(sum) *sum,
+ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptrdiff_t n,
                                        NAME(logistic_variant) variant)
 {
     const V zero = {0}, one = NAME(set)(1), z = NAME(load)(b->x + i, n, zero), given = NAME(load)(b->t + i, n, zero);
@@ -137,21 +139,17 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     if (variant.value) {
         if (b->ignoring) loss = v_select(counts, loss, zero);
         if (b->losses) NAME(store)(b->losses + i, loss, n);
-        if (n < LANES) loss = v_select(NAME(first)(n), loss, zero);
-        NAME(sum_add)(sum, loss);
+        v_store(b->added + i, loss);
     }
 }
 
-/* The options are copied, and so is the sum: no store to a result can be one to them, and they stay in registers. */
-ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(sum) *sum,
-                                       NAME(logistic_variant) variant)
+/* The options are copied: no store to a result can be one to them, and they stay in registers. */
+ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t n, NAME(logistic_variant) variant)
 {
     const NAME(logistic) b = *options;
-    NAME(sum) own = *sum;
     ptrdiff_t i = 0;
-    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, &own, variant);
-    if (i < n) NAME(logistic_step)(&b, i, n - i, &own, variant);
-    *sum = own;
+    for (; i + LANES <= n; i += LANES) NAME(logistic_step)(&b, i, LANES, variant);
+    if (i < n) NAME(logistic_step)(&b, i, n - i, variant);
 }
 
 /* e^-|x| of n numbers; two vectors at a time share what is loaded of constants. */
@@ -166,15 +164,15 @@ static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *
 }
 
 /* Three loops of shorter chains of operations keep more of them in flight than one. */
-static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(sum) *sum)
+static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(row_sum) *sum)
 {
-    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK];
+    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK], added[SIGMOID_BLOCK];
     NAME(exps_of_sizes)(b->x, n, b->raised, e);
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
-    b->e = e, b->log_1_e = log_1_e;
+    b->e = e, b->log_1_e = log_1_e, b->added = added;
 #define VARIANT(wanted, slope, focus)                                                                                  \
-    NAME(logistic_loop)(b, n, sum, (NAME(logistic_variant)){.value = wanted, .gradient = slope, .power = focus})
+    NAME(logistic_loop)(b, n, (NAME(logistic_variant)){.value = wanted, .gradient = slope, .power = focus})
 #define VARIANTS(power) !b->out ? VARIANT(1, 0, power) : value ? VARIANT(1, 1, power) : VARIANT(0, 1, power)
     if (power == PLAIN)
         VARIANTS(PLAIN);
@@ -184,6 +182,7 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
         VARIANTS(POWER);
 #undef VARIANT
 #undef VARIANTS
+    if (value) NAME(add_numbers)(sum, added, n);
 }
 
 /* Broadcast factors that repeat within a block are laid out once, so that any stretch of a block is there. */
@@ -313,9 +312,10 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     _Alignas(CACHE_LINE) T targets[SIGMOID_BLOCK], weights[2 * SIGMOID_BLOCK], pos_weights[2 * SIGMOID_BLOCK],
         upstream[2 * SIGMOID_BLOCK];
     NAME(logistic) b = NAME(logistic_of)(a);
-    NAME(sum) sum = {{0}, {0}};
+    NAME(row_sum) sum;
     int64_t counted = 0;
     (void)scratch;
+    NAME(start_row_sum)(&sum);
     NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights),
         NAME(lay_out)(&a->upstream, upstream);
     for (ptrdiff_t i = first, n; i < end; i += n) {
@@ -342,7 +342,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
         NAME(logistic_block)(&b, n, power, a->value, &sum);
 #endif
     }
-    a->partial[chunk] = NAME(sum_total)(&sum);
+    a->partial[chunk] = NAME(row_total)(&sum);
     a->counted[chunk] = counted;
 }
 

@@ -15,7 +15,9 @@
 /* Coefficients: tools/coefficients.py. */
 #define LOG_DEGREE BY_TYPE(8, 7)
 #if XENT_REAL == 32
-static const float log_p[] = {0x1.5555560000000p-2f, -0x1.ffffb60000000p-3f, 0x1.9999540000000p-3f, -0x1.5578380000000p-3f, 0x1.24b2900000000p-3f, -0x1.f7579c0000000p-4f, 0x1.bf1a080000000p-4f, -0x1.fcd61a0000000p-4f, 0x1.d01f960000000p-4f};
+static const float log_p[] = {0x1.5555560000000p-2f,  -0x1.ffffb60000000p-3f, 0x1.9999540000000p-3f,
+                              -0x1.5578380000000p-3f, 0x1.24b2900000000p-3f,  -0x1.f7579c0000000p-4f,
+                              0x1.bf1a080000000p-4f,  -0x1.fcd61a0000000p-4f, 0x1.d01f960000000p-4f};
 #else
 static const double log_w[] = {0x1.5555555555555p-1, 0x1.9999999999a38p-2, 0x1.2492492476c42p-2, 0x1.c71c720168526p-3,
                                0x1.745cf8fe328f9p-3, 0x1.3b1c36b445cebp-3, 0x1.0fbe71ad855c9p-3, 0x1.0c05166ec4148p-3};
@@ -59,7 +61,8 @@ ALWAYS_INLINE NAME(log_parts) NAME(log_in_parts)(V u, V shift, V c, V error, int
     const vf32 small = v_fma(square, q, v_fma(n, set_f32(LN2_TAIL * OCTAVE), c));
 #else
     /* unsigned, plus a bias: not every instruction set can shift signed integers of 64 bits */
-    const vu64 biased = ((vu64)u + (vu64)iset_f64(((int64_t)EXPONENT_BIAS << MANTISSA_BITS) - LOG_LOW_BITS)) >> MANTISSA_BITS;
+    const vu64 biased =
+        ((vu64)u + (vu64)iset_f64(((int64_t)EXPONENT_BIAS << MANTISSA_BITS) - LOG_LOW_BITS)) >> MANTISSA_BITS;
     const vi64 k = (vi64)biased - iset_f64(EXPONENT_BIAS);
     const vf64 n = (vf64)(k + iset_f64(MAGIC_BITS)) - set_f64(MAGIC) - shift;
     vf64 f = (vf64)((vi64)u - (k << MANTISSA_BITS)) - one;
@@ -146,9 +149,9 @@ ALWAYS_INLINE V NAME(log_of_sum)(V u, V c) { return NAME(log_of)(u, c, 1); }
 /* log1p(e) for 0 <= e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and
  * ln 2. As above, without range reduction; the coefficients are those of -1/4 to 1/2. */
 #if XENT_REAL == 32
-static const float log_half_p[] = {0x1.5555560000000p-2f, -0x1.0000260000000p-2f, 0x1.999a560000000p-3f,
-                                   -0x1.5536a60000000p-3f, 0x1.2436f80000000p-3f, -0x1.02daa20000000p-3f,
-                                   0x1.de726e0000000p-4f, -0x1.87a1e20000000p-4f, 0x1.5f307c0000000p-5f};
+static const float log_half_p[] = {0x1.5555560000000p-2f,  -0x1.0000260000000p-2f, 0x1.999a560000000p-3f,
+                                   -0x1.5536a60000000p-3f, 0x1.2436f80000000p-3f,  -0x1.02daa20000000p-3f,
+                                   0x1.de726e0000000p-4f,  -0x1.87a1e20000000p-4f, 0x1.5f307c0000000p-5f};
 #else
 static const double log_half_w[] = {0x1.5555555555555p-1, 0x1.9999999999f19p-2, 0x1.24924923de362p-2,
                                     0x1.c71c72dfa1e8cp-3, 0x1.745cac2d1b769p-3, 0x1.3b29d3d18ece5p-3,

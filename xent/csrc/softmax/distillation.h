@@ -29,18 +29,17 @@
 #ifndef STORED_AS_16
 
 /* E1 = e^r - 1 and F = e^r - 1 - r for |r| <= REACH, from those of h = r / 8, at most ln 2 / 2: with h doubled,
- * F becomes 2 F + E1^2, a sum of positive terms, and E1 = r + F. */
+ * F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
 #define REACH ((T)2.75)
 ALWAYS_INLINE V NAME(exp_minus_1)(V r, V *beyond)
 {
-    const V two = NAME(set)(2);
-    V h = r * NAME(set)((T)0.125), q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    const V h = r * NAME(set)((T)0.125);
+    V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, h, NAME(set)(NAME(exp_q)[k]));
     V f = h * h * q, e = h + f;
-    for (int k = 0; k < 3; k++) {
-        f = v_fma(e, e, two * f);
-        h = two * h;
-        e = h + f;
+    for (int k = 2; k >= 0; k--) {
+        f = v_fma(e, e, f + f);
+        e = v_fma(r, NAME(set)((T)1 / (1 << k)), f); /* the product is exact */
     }
     *beyond = f;
     return e;
@@ -62,7 +61,8 @@ ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(p
 {
     const V zero = {0}, one = NAME(set)(1);
     const V p = e_s * c->student, q = e_t * c->teacher;
-    const V u = t - s, error = v_min(NAME(sum_error)(t, zero - s, u), NAME(set)(LARGEST)); /* no NaN where u is infinite */
+    const V u = t - s,
+            error = v_min(NAME(sum_error)(t, zero - s, u), NAME(set)(LARGEST)); /* no NaN where u is infinite */
     const V d = ((u - c->high) + error) - c->low;
     V beyond;
     const V e = NAME(exp_minus_1)(zero - d, &beyond);
@@ -174,8 +174,7 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
         const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]),
                 lost_share = d->lanes_are_positions ? v_load(lost) : NAME(set)(lost[0]);
         for (ptrdiff_t k = 0, i = d->lanes_are_positions ? p : p * d->step; k < count; k++, i += stride)
-            v_store(d->student + i,
-                    v_fma(v_load(d->student_exps + i), -lost_share, v_load(d->student + i)) * scale);
+            v_store(d->student + i, v_fma(v_load(d->student_exps + i), -lost_share, v_load(d->student + i)) * scale);
     }
 }
 
@@ -239,7 +238,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     start_row_sum_f64(&losses);
     const ptrdiff_t row = NAME(padded_row)(classes),
                     room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
-    const ptrdiff_t most = xent_min(TILE, d.lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
+    const ptrdiff_t most =
+        xent_min(TILE, d.lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
                         o = p / positions->inner / positions->middle_count;

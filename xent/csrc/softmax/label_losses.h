@@ -37,7 +37,10 @@ ALWAYS_INLINE label_loss nll_point(double v, double w, double scale, double upst
 ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double scale, double upstream)
 {
     const int below = clip != 0 && v < clip, above = clip != 0 && v > 1;
-    return (label_loss){.loss = below ? clip : above ? 1 : v, .entry = below || above ? 0 : -scale * upstream / (v + 0.0)};
+    return (label_loss){.loss = below   ? clip
+                                : above ? 1
+                                        : v,
+                        .entry = below || above ? 0 : -scale * upstream / (v + 0.0)};
 }
 
 /* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an

@@ -65,9 +65,8 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const 
     const NAME(bounds) bounds = NAME(bounds_of)(a->loss.clip);
     const ptrdiff_t classes = a->positions.classes;
     const int most = rows ? AHEAD : TERMS, per = rows ? LANES : 1;
-    const KERNEL(places) step = {.x = rows ? LANES : t->x_step,
-                                 .target = rows ? LANES : t->target_step,
-                                 .out = rows ? LANES : t->out_step};
+    const KERNEL(places) step = {
+        .x = rows ? LANES : t->x_step, .target = rows ? LANES : t->target_step, .out = rows ? LANES : t->out_step};
     T scale[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++)
         scale[p] = (T)KERNEL(gradient_factor)(a->loss.gradient_scale, a->upstream, t->first + p);
@@ -75,9 +74,8 @@ ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const 
     for (ptrdiff_t p = 0; p < t->n; p += rows ? 1 : LANES) {
         const V factor = rows ? NAME(set)(scale[p]) : v_load(scale + p);
         const ptrdiff_t n = xent_min(LANES, t->n - p);
-        KERNEL(places) at = {.x = rows ? p * t->x_step : p,
-                             .target = rows ? p * t->target_step : p,
-                             .out = rows ? p * t->out_step : p};
+        KERNEL(places) at = {
+            .x = rows ? p * t->x_step : p, .target = rows ? p * t->target_step : p, .out = rows ? p * t->out_step : p};
         NAME(row_sum) sum;
         ptrdiff_t c = 0;
         NAME(start_row_sum)(&sum);

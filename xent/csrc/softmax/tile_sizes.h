@@ -32,7 +32,7 @@ enum {
 
     TRANSFORMED_BYTES = 16384, /* of each array of a tile of transformed logits: together within an L1 cache */
     PAIR_ARRAYS = 4,           /* that distillation works on: the logits and the exponentials of both models */
-    PAIR_NUMBERS = 2048        /* of each of them: all fit an L1 cache */
+    PAIR_NUMBERS = 4096 /* of each of them: all fit an L2 cache, and a few rows share what is done once per tile */
 };
 
 /* Arrays that share the scratch of a packed tile: the logits, whose place results take, and what else there is. */
