@@ -169,7 +169,8 @@ static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
-static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
+static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t,
+                                              row_sum_f64 *losses)
 {
     T q[TILE];
     (void)losses;

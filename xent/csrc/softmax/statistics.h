@@ -79,8 +79,7 @@ static void KERNEL(rescale)(NAME(losers) *r, T from, T to, T *exps, ptrdiff_t n)
     for (int w = 0; w < WAYS; w++) {
         r->sum[w].a = r->sum[w].a * set_f64(half) * set_f64(rest);
         r->sum[w].b = r->sum[w].b * set_f64(half) * set_f64(rest);
-        for (int i = 0; i < CHAINS; i++)
-            r->largest[w][i] = r->largest[w][i] * NAME(set)((T)half) * NAME(set)((T)rest);
+        for (int i = 0; i < CHAINS; i++) r->largest[w][i] = r->largest[w][i] * NAME(set)((T)half) * NAME(set)((T)rest);
     }
     for (ptrdiff_t i = 0; i < n; i++) exps[i] = exps[i] * (T)half * (T)rest;
 }
@@ -96,7 +95,8 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     NAME(losers) r;
-    const S *x = t->x + p * t->x_step, *out = t->out && !t->streams ? t->out + p * t->out_step : x; /* fetch no result */
+    const S *x = t->x + p * t->x_step,
+            *out = t->out && !t->streams ? t->out + p * t->out_step : x; /* fetch no result */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     NAME(start_losers)(&r, WAYS);
@@ -291,7 +291,8 @@ static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classe
     int mixed[TILE / ROW_LANES]; /* ROW_LANES positions together, however wide vectors are */
     for (ptrdiff_t p = 0; p < t->n; p += ROW_LANES) {
         mixed[p / ROW_LANES] = !t->kept;
-        for (ptrdiff_t k = t->n; k < p + ROW_LANES; k++) s->max_logit[k] = least[0]; /* the lanes after the end are fine */
+        for (ptrdiff_t k = t->n; k < p + ROW_LANES; k++)
+            s->max_logit[k] = least[0]; /* the lanes after the end are fine */
         for (int w = 0; w < WAYS; w++) {
             const V m = v_load(s->max_logit + p + w * LANES);
             mixed[p / ROW_LANES] |= m_any(m_gt(least, m)) | m_any(m_gt(m, most));
