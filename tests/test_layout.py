@@ -94,3 +94,19 @@ def test_out_that_repeats_its_elements():
     out = np.lib.stride_tricks.as_strided(np.zeros(3), (2, 3), (0, 8))
     with pytest.raises(ValueError, match="out must not repeat"):
         xent.softmax(np.zeros((2, 3)), out=out)
+
+
+# Results of 48 MiB and more are stored past the caches (STREAMED_BYTES of csrc/softmax/tile_sizes.h).
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(["axis", "beyond"], [(-1, 1), (1, 0)])
+def test_large_results_are_those_of_their_parts(dtype, axis, beyond):
+    """Wherever they begin in memory: every part is too small to be stored past the caches."""
+    size = np.dtype(dtype).itemsize
+    shape = (6, 21, (50 << 20) // (6 * 21 * size)) if axis == 1 else (6, (50 << 20) // (6 * size))
+    x = np.resize(np.random.default_rng(0).standard_normal(10007).astype(dtype), shape)
+    memory = np.zeros(x.size + beyond, dtype)
+    out = memory[beyond:].reshape(shape)
+    for function in (xent.softmax, xent.log_softmax):
+        assert function(x, axis, out=out) is out
+        for k in range(len(x)):
+            np.testing.assert_array_equal(out[k : k + 1], function(x[k : k + 1], axis))
