@@ -340,13 +340,17 @@ def test_memory(kind, kinds, threads):
     assert_extra(2 * MIB, x, weight, target, weight[:, 0], threads=threads, chunk_bytes=2 * MIB)
 
 
+# NumPy before 2 takes buffers of its own to add up floats as doubles, of this many numbers, for both.
+BUFFERS = 2 * np.getbufsize() * 8 if np.__version__ < "2" else 0
+
+
 def assert_extra(limit, *arrays, threads=2, **options):
     """Both functions hold no more than `limit` beside what they return."""
     with xent.num_threads(threads):
         for name in names:
             function = getattr(xent, name)
             extra = extra_bytes(lambda f=function: f(*arrays, **options))
-            assert extra <= limit, f"{name}: {extra / MIB:.3f} of {limit / MIB:.3f} MiB on {threads} threads"
+            assert extra <= limit + BUFFERS, f"{name}: {extra / MIB:.3f} of {limit / MIB:.3f} MiB on {threads} threads"
 
 
 # Positions, features, classes: long and short rows, wide and narrow layers.

@@ -190,7 +190,6 @@ def of_options(shape, axis, dtype):
         yield "cross_entropy_grad_hess", (x, y), {"hessian": hessian, "reduction": "sum", "axis": axis}
     for name in ["sample_weight", "prior"]:
         yield "evaluate", (x, y), {name: given[name], "axis": axis}
-    yield "logsumexp", (x, axis), {"b": numbers(shape, "float32", 13)}
     yield from each_form("nll_loss", x, y, axis=axis, weight=given["weight"])
 
 
