@@ -28,18 +28,18 @@
 
 #ifndef STORED_AS_16
 
-/* E1 = e^r - 1 and F = e^r - 1 - r for |r| <= REACH, from those of h = r / 8, at most ln 2 / 2: with h doubled,
+/* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 8, at most ln 2 / 2: with h doubled,
  * F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
 #define REACH ((T)2.75)
-ALWAYS_INLINE V NAME(exp_minus_1)(V r, V *beyond)
+ALWAYS_INLINE V NAME(exp_minus_1)(V d, V *beyond)
 {
-    const V h = r * NAME(set)((T)0.125);
+    const V h = d * NAME(set)((T)-0.125);
     V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, h, NAME(set)(NAME(exp_q)[k]));
     V f = h * h * q, e = h + f;
     for (int k = 2; k >= 0; k--) {
         f = v_fma(e, e, f + f);
-        e = v_fma(r, NAME(set)((T)1 / (1 << k)), f); /* the product is exact */
+        e = v_fma(d, NAME(set)((T)-1 / (1 << k)), f); /* the product is exact */
     }
     *beyond = f;
     return e;
@@ -56,19 +56,19 @@ typedef struct {
 } NAME(distilled);
 
 /* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both
- * logits are -infinity. */
+ * logits are -infinity, and d NaN. */
 ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
 {
-    const V zero = {0}, one = NAME(set)(1);
+    const V zero = {0}, one = NAME(set)(1), most = NAME(set)(LARGEST);
     const V p = e_s * c->student, q = e_t * c->teacher;
-    const V u = t - s,
-            error = v_min(NAME(sum_error)(t, zero - s, u), NAME(set)(LARGEST)); /* no NaN where u is infinite */
-    const V d = ((u - c->high) + error) - c->low;
+    const V u = t - s, back = u - t,
+            error = v_min((t - (u - back)) - (s + back), most); /* no NaN where u is infinite */
+    const V d = v_max(((u - c->high) + error) - c->low, zero - most);
     V beyond;
-    const V e = NAME(exp_minus_1)(zero - d, &beyond);
-    const VM near = m_ge(NAME(set)(REACH), v_abs(d)), nothing = m_eq(q, zero);
-    const V term = v_select(near, q * beyond, v_fma(q, d - one, p)), gap = v_select(near, q * e, p - q);
-    return (NAME(distilled)){.term = v_select(nothing, p, term), .gap = v_select(nothing, p, gap)};
+    const V e = NAME(exp_minus_1)(d, &beyond);
+    const VM near = m_ge(NAME(set)(REACH), v_abs(d)) & m_gt(q, zero);
+    return (NAME(distilled)){.term = v_select(near, q * beyond, v_fma(q, d - one, p)),
+                             .gap = v_select(near, q * e, p - q)};
 }
 
 /* Some positions of both, in scratch. */
