@@ -350,7 +350,8 @@ def assert_extra(limit, *arrays, threads=2, **options):
         for name in names:
             function = getattr(xent, name)
             extra = extra_bytes(lambda f=function: f(*arrays, **options))
-            assert extra <= limit + BUFFERS, f"{name}: {extra / MIB:.3f} of {limit / MIB:.3f} MiB on {threads} threads"
+            found = f"{name}: {extra / MIB:.3f} of {limit / MIB:.3f} MiB on {threads} threads"
+            assert extra <= limit + BUFFERS, found
 
 
 # Positions, features, classes: long and short rows, wide and narrow layers.
