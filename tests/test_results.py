@@ -454,6 +454,12 @@ def write(root, path, text):
     (root / path).write_text(text)
 
 
+# Where the two versions of control groups usually are.
+MOUNTS = """30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+31 23 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+"""
+
+
 def test_default_is_a_share_of_what_there_is(monkeypatch, tmp_path):
     monkeypatch.setattr(_results, "_has_limited_addresses", lambda: False)
     monkeypatch.setattr(_results, "_machine_bytes", lambda: [2**34])
@@ -480,6 +486,7 @@ def test_default_is_a_share_of_what_there_is(monkeypatch, tmp_path):
 def test_control_groups(tmp_path, cgroup, files, expected):
     if cgroup is not None:
         write(tmp_path, "proc/self/cgroup", cgroup)
+        write(tmp_path, "proc/self/mountinfo", MOUNTS)
     for name, text in files.items():
         write(tmp_path, "sys/fs/" + name, text)
     assert list(_results._group_limits(tmp_path)) == expected

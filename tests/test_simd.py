@@ -424,7 +424,7 @@ def test_16_bit_floats_are_rounded_to_nearest_even(simd, name):
     assert_16(out, expected, f"v_store_{name}")
 
 
-@covers("fetch_ahead")
+@covers("fetch", "fetch_ahead")
 @stored
 def test_what_is_fetched_need_not_be_there(simd, edge, name):
     """Beyond the end of memory nothing happens."""

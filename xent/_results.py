@@ -4,6 +4,7 @@ import os
 import sys
 
 from . import _check, _kernels
+from ._groups import folders_of, text_of
 
 # Of the memory that this process may use, and no more than this many bytes: results of up to 1 GiB, in a loop
 # that lets each go when it has the next, find their memory again.
@@ -92,36 +93,17 @@ def _has_limited_addresses():
 
 def _group_limits(root):
     """Yield the limits of the control groups that this process is in, the innermost first (Linux)."""
-    for line in _text(root, "proc/self/cgroup").splitlines():
-        number, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if number == "0" and not controllers:
-            mount, names = "sys/fs/cgroup", ("memory.max", "memory.high")
-        elif "memory" in controllers.split(","):
-            mount, names = "sys/fs/cgroup/memory", ("memory.limit_in_bytes",)
-        else:
-            continue
-        # In a container a path may be that of the host, of which only the root is seen.
-        groups = [part for part in path.split("/") if part and part != ".."]
-        for depth in range(len(groups), -1, -1):
-            for name in names:
-                limit = _text(root, mount, *groups[:depth], name).strip()
-                if limit.isdecimal():  # else "max"
-                    yield int(limit)
+    for folder in folders_of("memory", root):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
+            limit = text_of(root, folder, name).strip()
+            if limit.isdecimal():  # else "max"
+                yield int(limit)
 
 
 def _has_huge_pages(root="/"):
     """Whether the system gives huge pages to who asks for them, and NumPy is not told to do without."""
-    enabled = _text(root, "sys/kernel/mm/transparent_hugepage/enabled")
+    enabled = text_of(root, "/sys/kernel/mm/transparent_hugepage/enabled")
     return bool(enabled) and "[never]" not in enabled and os.environ.get("NUMPY_MADVISE_HUGEPAGE") != "0"
-
-
-def _text(*path):
-    """What a file says; nothing if it cannot be read."""
-    try:
-        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 set_result_cache(None)

@@ -98,8 +98,6 @@ int xent_thread_limit(void)
 #endif
 }
 
-int xent_forked(void) { return forked; }
-
 /* ---- the parallel loop ---- */
 
 /* A call on several threads. */

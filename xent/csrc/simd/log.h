@@ -131,15 +131,24 @@ ALWAYS_INLINE VM NAME(is_odd)(V x)
     return m_ge((V)(from_first >> 2), (V)(((VU)NAME(set)((T)INFINITY) - (VU)NAME(set)(TINY)) >> 2));
 }
 
+/* x 2^*shift: a normal number where x is subnormal; else x. */
+ALWAYS_INLINE V NAME(made_normal)(V x, V *shift)
+{
+    const V zero = {0};
+    const VM subnormal = m_gt(NAME(set)(TINY), x);
+    *shift = v_select(subnormal, NAME(set)(MANTISSA_BITS + 1), zero);
+    return v_select(subnormal, x * NAME(set)((T)((I)1 << (MANTISSA_BITS + 1))), x);
+}
+
 /* log(x + error) for any x; error is not looked at unless `rounded`. Subnormal numbers are made normal first. Most vectors
  * hold nothing but positive normal numbers. */
 ALWAYS_INLINE V NAME(log_of)(V x, V error, int rounded)
 {
-    const V zero = {0}, bits = NAME(set)(MANTISSA_BITS + 1);
+    const V zero = {0};
     if (!m_any(NAME(is_odd)(x))) return NAME(log_whole)(x, zero, error, rounded);
-    const VM subnormal = m_gt(NAME(set)(TINY), x);
-    const V u = v_select(subnormal, x * NAME(set)((T)((I)1 << (MANTISSA_BITS + 1))), x);
-    return NAME(log_ends)(x, NAME(log_whole)(u, v_select(subnormal, bits, zero), error, rounded));
+    V shift;
+    const V u = NAME(made_normal)(x, &shift);
+    return NAME(log_ends)(x, NAME(log_whole)(u, shift, error, rounded));
 }
 
 ALWAYS_INLINE V NAME(log)(V x) { return NAME(log_of)(x, x, 0); }

@@ -15,11 +15,9 @@
 /* x^y for 0 <= x <= 1 and y > 0; NaN stays. */
 ALWAYS_INLINE vf64 v_pow(vf64 x, vf64 y)
 {
-    const vf64 zero = {0}, bits = set_f64(MANTISSA_BITS + 1);
-    const vm64 subnormal = m_gt(set_f64(TINY), x); /* made normal first */
-    const vf64 u = v_select(subnormal, x * set_f64(0x1p53), x);
-    vf64 small;
-    const vf64 large = log_pair_f64(u, v_select(subnormal, bits, zero), zero, &small);
+    const vf64 zero = {0};
+    vf64 shift, small;
+    const vf64 u = made_normal_f64(x, &shift), large = log_pair_f64(u, shift, zero, &small);
     const vf64 high = large + small, low = small - (high - large);
     const vf64 product = y * high, rest = product_error_f64(y, high, product) + y * low;
     const vf64 power = exp_f64(product);

@@ -63,13 +63,18 @@ ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V cla
 }
 #endif
 
-/* Fetch the n numbers that lie FETCHED bytes behind p, which are read, or written, soon: the processor's own prefetching
- * stops at each page. What lies behind an array may be fetched, but is not read. */
+/* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. What
+ * lies behind an array may be fetched, but is not read. */
+ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += CACHE_LINE / (int)sizeof(S)) __builtin_prefetch(p + i);
+}
+
+/* Those that lie FETCHED bytes behind p. */
 #define FETCHED 4096
 ALWAYS_INLINE void KERNEL(fetch_ahead)(const S *p, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n * (ptrdiff_t)sizeof(S); i += CACHE_LINE)
-        __builtin_prefetch((const char *)((uintptr_t)p + FETCHED + (uintptr_t)i));
+    KERNEL(fetch)((const S *)((uintptr_t)p + FETCHED), n);
 }
 
 /* Numbers from p on to where a whole vector of them can be stored at a multiple of its size. */

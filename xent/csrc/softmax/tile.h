@@ -154,12 +154,6 @@ static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out
             KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
 }
 
-/* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. */
-ALWAYS_INLINE void KERNEL(fetch)(const S *p, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i += CACHE_LINE / (int)sizeof(S)) __builtin_prefetch(p + i);
-}
-
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
 static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses,
                                 NAME(tile_function) function)
