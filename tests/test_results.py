@@ -162,6 +162,27 @@ def test_many_blocks_are_not_all_kept(x):
     assert held() <= 64 * (BYTES + 2**16)
 
 
+def lazily_free():
+    """Bytes of this process that the system may take without asking."""
+    with open("/proc/self/smaps_rollup") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("LazyFree:"))
+
+
+@pytest.mark.skipif(
+    not (_results._has_huge_pages() and os.path.exists("/proc/self/smaps_rollup")), reason="no transparent huge pages"
+)
+def test_the_system_can_take_all_but_64_mib():
+    xent.set_result_cache(256 * MIB)
+    x, before = np.zeros((8, MIB), np.float32), lazily_free()
+    for count, marked in [(1, 0), (2, 0), (3, 32 * MIB), (4, 64 * MIB), (1, 64 * MIB)]:
+        results = [xent.softmax(x) for _ in range(count)]
+        del results
+        assert abs(lazily_free() - before - marked) < MIB, count
+    large = xent.softmax(np.zeros((17, MIB), np.float32))
+    del large
+    assert abs(lazily_free() - before - (64 + 68) * MIB) < MIB
+
+
 def test_the_bound_is_checked():
     for bad in (1.5, "1", True):
         with raises(TypeError, "max_bytes", "integer"):
