@@ -168,9 +168,10 @@ def lazily_free():
         return 1024 * next(int(line.split()[1]) for line in file if line.startswith("LazyFree:"))
 
 
-@pytest.mark.skipif(
-    not (_results._has_huge_pages() and os.path.exists("/proc/self/smaps_rollup")), reason="no transparent huge pages"
-)
+MARKS = _results._has_huge_pages() and os.path.exists("/proc/self/smaps_rollup")
+
+
+@pytest.mark.skipif(not MARKS, reason="no transparent huge pages")
 def test_the_system_can_take_all_but_64_mib():
     xent.set_result_cache(256 * MIB)
     x, before = np.zeros((8, MIB), np.float32), lazily_free()

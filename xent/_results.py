@@ -44,7 +44,8 @@ def set_result_cache(max_bytes):
     Such arrays are like any other: they own their data (``flags.owndata`` is True), can be resized, pickled
     and traced by `tracemalloc`. If another allocator of NumPy is in use, they take their memory from that one
     instead. With Linux's transparent huge pages, the system takes what is kept, but for 64 MiB, when it runs
-    short of memory. What is kept is given back before a `MemoryError` of this package, and in the child of a ``fork()``.
+    short of memory. What is kept is given back before a `MemoryError` of this package, and in the child of a
+    ``fork()``.
 
     Examples
     --------
