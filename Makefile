@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint headers bench bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint headers bench bench-avx2 bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,8 +56,16 @@ bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the
 	for file in bench/bench_*.py; do \
 	    $(BENCH) $$file --benchmark-json=$(RESULTS)/$$(basename $$file .py).json || exit 1; \
 	done
-	$(BIN)/python bench/report.py
-	$(BIN)/python bench/charts.py
+	$(BIN)/python bench/report.py $(RESULTS)
+	$(BIN)/python bench/charts.py $(RESULTS)
+
+# The peers held to AVX2 as well, where the processor could do more; python bench/report.py with both folders compares.
+bench-avx2: export XENT_ISA := avx2
+bench-avx2: export ATEN_CPU_CAPABILITY := avx2
+bench-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+bench-avx2: export XLA_FLAGS := --xla_cpu_max_isa=AVX2
+bench-avx2:  ## the same with AVX2, into bench/results-avx2
+	$(MAKE) bench RESULTS=bench/results-avx2
 
 bench-quick: $(VENV)/bench.stamp  ## the same on a few shapes, in two minutes
 	mkdir -p $(RESULTS)/quick

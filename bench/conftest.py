@@ -26,6 +26,7 @@ _reasons = {}  # (group, name) -> why it was not measured
 def pytest_addoption(parser):
     group = parser.getgroup("xent")
     group.addoption("--quick", action="store_true", help="fewer shapes, torch.compile for one of them only")
+    group.addoption("--without", action="append", default=[], help="an implementation to leave out")
     group.addoption("--seconds", type=float, default=0.5, help="time spent on each implementation of a group")
 
 
@@ -91,13 +92,16 @@ def compare(benchmark, request):
 @pytest.fixture
 def compare_case(compare, request):
     """Time `name` of all implementations of an operator on a case; the arrays live as long as the timing."""
-    quick, table = request.config.option.quick, request.module.PEERS
+    option, table = request.config.option, request.module.PEERS
 
     def run(operator, case, name, **extra):
         chosen = peers.names(table, operator)
-        if quick and "torch compiled" in chosen and case not in cases.QUICK_COMPILED:
-            chosen.remove("torch compiled")
-            _reasons[f"{operator} {case}", "torch compiled"] = "left out by --quick"
+        left_out = dict.fromkeys(option.without, "left out by --without")
+        if option.quick and case not in cases.QUICK_COMPILED:
+            left_out.setdefault("torch compiled", "left out by --quick")
+        for other in left_out.keys() & set(chosen):
+            chosen.remove(other)
+            _reasons[f"{operator} {case}", other] = left_out[other]
 
         def candidates():
             try:

@@ -1,6 +1,7 @@
 """Writes bench/results/ratios.md: xent's times, every peer's ratio to them, and what misses a goal.
 
-Run it as `python bench/report.py [folder]`.
+Run it as `python bench/report.py [folder]`. With several folders, of several instruction sets, it prints
+their best peers side by side: the tables of docs/performance.md.
 """
 
 import math
@@ -42,14 +43,14 @@ def pair(ratios):
     return " / ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
-def case_row(group, baseline, peers, goal):
+def case_row(group, baseline, peers):
     """The row of one shape or layer."""
     label = group.case
     if baseline not in group.times:
         return [label, f"not measured: {group.missing.get(baseline, 'no result')}"] + [""] * (len(peers) + 2)
     cells = [pair(group.ratios(p, baseline)) if p in group.times else "-" for p in peers]
     best = best_peer(group, baseline)
-    end = [f"{best[0]} {pair(best[1])}", verdict(best[1], goal)] if best else ["-", "-"]
+    end = [f"{best[0]} {pair(best[1])}", verdict(best[1], group.goal)] if best else ["-", "-"]
     return [label, " / ".join(map(seconds, group.times[baseline])), *cells, *end]
 
 
@@ -69,7 +70,8 @@ def beside_the_loss(group):
     if not {"xent", "xent cross_entropy"} <= group.times.keys():
         return ""
     ratios = group.ratios("xent", "xent cross_entropy")
-    return pair(ratios) + (f" {MISSED}" if max(ratios) > goals.EVALUATION else "")
+    judged = math.prod(group.about["shape"]) > goals.EVALUATED and max(ratios) > goals.EVALUATION
+    return pair(ratios) + (f" {MISSED}" if judged else "")
 
 
 def geometric_means(groups, baseline, kinds):
@@ -86,15 +88,25 @@ def geometric_means(groups, baseline, kinds):
     return means
 
 
+def kinds_of(groups):
+    return LOGIT_KINDS if any("axis" in g.about for g in groups) else IMAGE_KINDS
+
+
+def goal_line(groups):
+    """How many times xent's time the best peer should take, by kind of case."""
+    goal_of = {group.kind: group.goal for group in groups}
+    kinds = [f"{goal}" if kind == "usual" else f"{kind} {goal}" for kind, goal in goal_of.items()]
+    return f"Goal: {', '.join(kinds)} times the best peer."
+
+
 def operator_section(found, operator, baseline):
     """The table of one operator, and its geometric means against PyTorch eager."""
     groups = [g for g in found.of_operator(operator) if baseline in {*g.times, *g.missing}]
     if not groups:
         return []
-    each, mean_goal = goals.PEERS[operator]
+    mean_goal = goals.PEERS[operator][1]
     peers = [p for p in PEERS if any(p in g.times for g in groups)]
-    title = operator if baseline == "xent" else f"{operator}, {baseline.removeprefix('xent ')}"
-    rows = [case_row(g, baseline, peers, each) for g in groups]
+    rows = [case_row(g, baseline, peers) for g in groups]
     header = ["case", "xent", *peers, "best peer", "goal"]
     if operator.startswith("conv2d"):
         rows = [row + work_cells(found, group) for row, group in zip(rows, groups, strict=True)]
@@ -102,13 +114,61 @@ def operator_section(found, operator, baseline):
     if operator == "evaluate":
         rows = [row + [beside_the_loss(group)] for row, group in zip(rows, groups, strict=True)]
         header.append(f"times cross_entropy alone, goal {goals.EVALUATION}")
-    lines = [f"## {title}", "", f"Goal: {each} times the best peer.", ""]
+    lines = [f"## {title_of(operator, baseline)}", "", goal_line(groups), ""]
     lines += table(header, rows)
-    kinds = LOGIT_KINDS if any("axis" in g.about for g in groups) else IMAGE_KINDS
-    for kind, mean in geometric_means(groups, baseline, kinds).items():
+    for kind, mean in geometric_means(groups, baseline, kinds_of(groups)).items():
         judged = f"goal {mean_goal}: {verdict(mean, mean_goal)}"
         lines += [f"Geometric mean against torch, {kind}: {pair(mean)}; {judged}.", ""]
     return lines
+
+
+def title_of(operator, baseline):
+    return operator if baseline == "xent" else f"{operator}, {baseline.removeprefix('xent ')}"
+
+
+def side_cells(group, baseline):
+    """The time of one instruction set, its best peer, and PyTorch eager."""
+    if group is None or baseline not in group.times:
+        return ["not measured", "-", "-"]
+    best = best_peer(group, baseline)
+    missed = f" {MISSED}" if best and min(best[1]) < group.goal else ""
+    eager = [group.ratios(name, baseline) for name in EAGER & group.times.keys()]
+    return [
+        " / ".join(map(seconds, group.times[baseline])),
+        f"{best[0]} {pair(best[1])}{missed}" if best else "-",
+        pair(min(eager)) if eager else "-",
+    ]
+
+
+def sides_section(sides, operator, baseline):
+    """The table of one operator with instruction sets side by side."""
+    first, *_ = sides.values()
+    groups = [g for g in first.of_operator(operator) if baseline in g.times]
+    if not groups:
+        return []
+    header = ["case", *(f"{what}, {isa}" for isa in sides for what in ("xent", "best peer", "torch"))]
+    rows = [
+        [g.case, *(c for found in sides.values() for c in side_cells(found.groups.get(g.name), baseline))]
+        for g in groups
+    ]
+    lines = [f"## {title_of(operator, baseline)}", "", goal_line(groups), "", *table(header, rows)]
+    for isa, found in sides.items():
+        for kind, mean in geometric_means(found.of_operator(operator), baseline, kinds_of(groups)).items():
+            lines += [f"Geometric mean against torch, {kind}, {isa}: {pair(mean)}.", ""]
+    return lines
+
+
+def side_by_side(folders):
+    """Return the tables of several folders, each of another instruction set, as one text."""
+    sides = {found.machine["xent"]["isa"]: found for found in map(results.load, folders)}
+    lines = []
+    for operator in goals.PEERS:
+        for baseline in XENT:
+            lines += sides_section(sides, operator, baseline)
+    for isa, found in sides.items():
+        title, *rest = machine_section(found) or [""]
+        lines += [f"{title}, {isa}", *rest] if rest else []
+    return "\n".join(lines)
 
 
 def share_lines(found):
@@ -282,4 +342,5 @@ def write(folder):
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1]) if len(sys.argv) > 1 else results.FOLDER))
+    chosen = [Path(argument) for argument in sys.argv[1:]] or [results.FOLDER]
+    print(side_by_side(chosen) if len(chosen) > 1 else write(chosen[0]))

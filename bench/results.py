@@ -34,6 +34,21 @@ class Group:
         """The shape and dtype, or the layer: the name without the operator."""
         return self.name.removeprefix(f"{self.operator} ")
 
+    @property
+    def kind(self):
+        """What sets a case apart from the others of its operator, with a goal of its own."""
+        if self.operator == "cross_entropy_value_and_grad" and not self.case.startswith("("):
+            return "with an option"
+        sixteen = self.about.get("dtype") in ("float16", "bfloat16") and self.operator in goals.SIXTEEN_BITS
+        return "in 16 bits" if sixteen else "usual"
+
+    @property
+    def goal(self):
+        """How many times xent's time the best peer should take."""
+        if self.kind == "in 16 bits":
+            return goals.SIXTEEN_BITS[self.operator]
+        return goals.OPTION if self.kind == "with an option" else goals.PEERS[self.operator][0]
+
     def ratios(self, name, baseline):
         """Return how many times the baseline's time `name` took, by minimum and by median."""
         return tuple(t / b for t, b in zip(self.times[name], self.times[baseline], strict=True))
