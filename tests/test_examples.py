@@ -32,6 +32,12 @@ def test_comparison(example):
     assert re.search(r"^xent +\d+\.\d\d / \d+\.\d\d ms$", output(example, "--compare", "--rounds", "1"), re.M)
 
 
+def test_resnet():
+    """Two steps, the second on other images; where PyTorch is installed, --compare checks the losses."""
+    printed = output("resnet.py", "--steps", "2", "--batch", "4")
+    assert re.findall(r"^step (\d): training loss \d\.\d{4}$", printed, re.M) == ["1", "2"]
+
+
 def test_boosting():
     """The trees of xent's objective are those of the libraries' own; two rounds of each."""
     pytest.importorskip("lightgbm")
