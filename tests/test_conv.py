@@ -390,6 +390,76 @@ def test_conv2d_out(variant, dtype):
         assert_ulp(out, expected, 0, dtype=dtype, what=name)
 
 
+@pytest.mark.parametrize(
+    "variant", ["contiguous", "every second element", "Fortran order", "negative strides"]
+)
+def test_out_of_gradients(variant, dtype):
+    for name in ["3x3, padded", "1x1", "groups", "all together"]:
+        x_shape, w_shape, options = CASES[name]
+        x, weight, _ = arrays(x_shape, w_shape, dtype, whole=True)
+        grad = integers(reference("conv2d", x, weight, **options).shape, dtype, 20)
+        expected = reference("conv2d_backward", grad, x, weight, **options)
+        for wanted in itertools.product([False, True], repeat=3):
+            out = tuple(
+                of_zoo(variant, np.full(a.shape, np.nan, dtype)) if want else None
+                for a, want in zip(expected, wanted, strict=True)
+            )
+            results = xent.conv2d_backward(grad, x, weight, out=out, **options)
+            for result, o, value in zip(results, out, expected, strict=True):
+                assert o is None or result is o
+                assert_ulp(result, value, 0, dtype=dtype, what=name)
+
+
+@pytest.mark.parametrize("variant", ["contiguous", "every second element", "Fortran order"])
+def test_out_of_columns_and_images(variant, dtype):
+    x, _, _ = arrays((2, 3, 9, 8), (1, 1, 1, 1), dtype, whole=True)
+    columns = reference("im2col", x, 3, stride=2)
+    out = of_zoo(variant, np.full(columns.shape, np.nan, dtype))
+    assert xent.im2col(x, 3, stride=2, out=out) is out
+    assert_ulp(out, columns, 0, dtype=dtype)
+    image = reference("col2im", columns, (9, 8), 3, stride=2)
+    out = of_zoo(variant, np.full(image.shape, np.nan, dtype))
+    assert xent.col2im(columns.astype(dtype), (9, 8), 3, stride=2, out=out) is out
+    assert_ulp(out, image, 0, dtype=dtype)
+
+
+# (x shape, weight shape) of convolutions without images, channels or outputs
+NOTHING = [
+    ((0, 4, 5, 6), (6, 2, 3, 3)),
+    ((2, 0, 5, 6), (6, 0, 3, 3)),
+    ((2, 4, 5, 6), (0, 2, 3, 3)),
+    ((0, 0, 5, 6), (0, 0, 3, 3)),
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape", NOTHING)
+def test_nothing_to_add_up(x_shape, w_shape, dtype):
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    for b, activation in itertools.product([None, bias], [None, "relu"]):
+        result = xent.conv2d(x, weight, b, padding=1, groups=2, activation=activation)
+        expected = reference("conv2d", x, weight, b, padding=1, groups=2, activation=activation)
+        assert_ulp(result, expected, 0, dtype=dtype)
+    grad = integers(expected.shape, dtype, 21)
+    values = reference("conv2d_backward", grad, x, weight, padding=1, groups=2)
+    for out in [None, tuple(np.full(a.shape, np.nan, dtype) for a in values)]:
+        results = xent.conv2d_backward(grad, x, weight, padding=1, groups=2, out=out)
+        for result, value in zip(results, values, strict=True):
+            assert_ulp(result, value, 0, dtype=dtype)
+    columns = xent.im2col(x, 3)
+    assert_ulp(columns, reference("im2col", x, 3), 0, dtype=dtype)
+    assert_ulp(xent.col2im(columns, (5, 6), 3), reference("col2im", columns, (5, 6), 3), 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_a_bias_of_python_numbers_has_no_precision(function, dtype):
+    x, weight, _ = arrays((2, 3, 6, 6), (3, 3, 3, 3), dtype, whole=True)
+    for bias in [[0.5, -1, 2], (1, 2, 3), [True, False, True]]:
+        result = getattr(xent, function)(x, weight, bias)
+        assert_ulp(result, reference(function, x, weight, bias), 0, dtype=dtype)
+    wide = getattr(xent, function)(x, weight, np.array([0.5, -1, 2]))
+    assert wide.dtype == np.float64
+
+
 def test_precisions_are_promoted():
     x, weight, bias = arrays((2, 3, 6, 6), (4, 3, 3, 3), np.float64)
     for kinds in itertools.product(["f4", "f8"], repeat=2):

@@ -31,6 +31,7 @@ _Array: TypeAlias = NDArray[np.floating[Any]]
 _Result: TypeAlias = Any  # a NumPy scalar or an array, by the shape of the input and the reduction
 _Ints: TypeAlias = int | tuple[int, int]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
+_Gradients: TypeAlias = tuple[_Array | None, _Array | None, _Array | None]  # None where not needed
 _LayerGradients: TypeAlias = tuple[_Array, _Array, _Array | None]  # by x, weight and bias
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 
@@ -268,9 +269,7 @@ def distillation_loss_value_and_grad(
     reduction: _Reduction = "mean",
 ) -> tuple[_Result, _Array]: ...
 def entropy(probs: ArrayLike, *, axis: int = -1, base: float | None = None) -> _Result: ...
-def mse_loss(
-    pred: ArrayLike, target: ArrayLike, *, reduction: _Reduction = "mean"
-) -> _Result: ...
+def mse_loss(pred: ArrayLike, target: ArrayLike, *, reduction: _Reduction = "mean") -> _Result: ...
 def mse_loss_grad(
     pred: ArrayLike,
     target: ArrayLike,
@@ -351,20 +350,29 @@ def conv2d_backward(
     dilation: _Ints = 1,
     groups: int = 1,
     needs: tuple[bool, bool, bool] = (True, True, True),
-) -> tuple[_Array | None, _Array | None, _Array | None]: ...
+    out: _Gradients | None = None,
+) -> _Gradients: ...
 def conv_transpose2d(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
     *,
     stride: _Ints = 1,
-    padding: _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid"] = 0,
+    padding: _Padding = 0,
     output_padding: _Ints = 0,
+    output_size: _Ints | None = None,
     dilation: _Ints = 1,
     groups: int = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
 def im2col(
-    x: ArrayLike, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0, dilation: _Ints = 1
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
 def col2im(
     cols: ArrayLike,
@@ -374,6 +382,7 @@ def col2im(
     stride: _Ints = 1,
     padding: _Padding = 0,
     dilation: _Ints = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
 def max_pool2d(
     x: ArrayLike,

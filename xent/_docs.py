@@ -149,7 +149,7 @@ ENTRIES = {
     "target of samples": """target : array_like of int
     Labels, of the shape of the positions, in ``[0, C)``.""",
     "bias of a layer": """bias : array_like of float, shape (C,), optional
-    Added to ``x @ weight.T``.""",
+    Added to ``x @ weight.T``. A list takes the dtype of `x`.""",
     "class_weight": """class_weight : array_like of float, shape (C,), optional
     One factor per class, not negative: `weight` of `cross_entropy`.""",
     "options of a layer": """sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, \
@@ -186,7 +186,14 @@ sampled_log_prob : array_like of float, shape (C,)
     Gradient of a scalar with respect to the output.""",
     "kernels": """Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.""",
     "bias of channels": """bias : array_like of float, shape (O,), optional
-    Added to each output channel.""",
+    Added to each output channel. A list takes the dtype of the arrays.""",
+    "out of images": """out : ndarray, optional
+    Where to put the result: its shape and dtype, apart from the inputs in memory.""",
+    "needs": """needs : (bool, bool, bool), optional
+    Which of the three gradients to compute.""",
+    "out of gradients": """out : (ndarray or None, ndarray or None, ndarray or None), optional
+    Where to put the gradients: their shapes and dtype, apart from the inputs and each other in memory. None
+    for one that gets a new array, or that `needs` leaves out.""",
     "stride, dilation": """stride, dilation : int or (int, int), optional
     Steps between windows and between the elements of a window: one number, or (vertical, horizontal).""",
     "padding": """padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional

@@ -16,7 +16,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     """
     x, weight = as_float64(x), as_float64(weight)
     padded, _, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
-    if x.shape[1] == 0 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+    if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
     if activation not in (None, "relu"):
         raise ValueError(f"activation is {activation!r}, expected None or 'relu'")
@@ -42,7 +42,9 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 # and grad_x is grad_padded without its border.
 
 
-def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
+def conv2d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
     """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv2d); None where `needs` says False."""
     grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
     padded, border, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
@@ -60,7 +62,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
             grad_w[..., i, j] = np.einsum("ngohw,ngchw->goc", g, by_group[cells])
         grad_x = _crop(grad_padded.reshape(padded.shape), border)
         results = grad_x, grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
-    return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
+    return _deliver_each(results, needs, out)
 
 
 # With a weight of shape (C, O / groups, kh, kw) that same grad_x, for any x instead of a gradient, is the
@@ -69,34 +71,39 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
 # output_padding says how many such rows and columns there are at the end, before the padding is cut off.
 
 
-def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+def conv_transpose2d(
+    x,
+    weight,
+    bias=None,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    out=None,
+):
     """y[n,o,p,q] = bias[o] + sum of x[n,c,r,s] weight[c,o,i,j] where r*stride + i*dil = p + top, and so on.
 
     c runs over the channels of o's group. The adjoint of `conv2d` in its images.
     """
     x, weight = as_float64(x), as_float64(weight)
-    stride, dilation, extra = pair(stride), pair(dilation), pair(output_padding)
-    kernel, size = weight.shape[2:], x.shape[2:]
-    if x.shape[1] == 0 or x.shape[1] != len(weight) or x.shape[1] % groups:
+    stride, dilation, size = pair(stride), pair(dilation), x.shape[2:]
+    if x.shape[1] != len(weight) or x.shape[1] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
-    if isinstance(padding, str) and padding == "same":
-        raise ValueError("padding is 'same', from which the size of the output cannot be told")
-    if any(not 0 <= extra[k] < max(stride[k], dilation[k]) for k in (0, 1)):
-        raise ValueError(f"output_padding is {output_padding!r}, expected less than stride or dilation")
-    border = [_border(padding, k, size[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
-    full = [(size[k] - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1 + extra[k] for k in (0, 1)]
-    if any(full[k] <= sum(border[k]) for k in (0, 1)):
-        raise ValueError(f"padding is {padding!r}, which leaves nothing of an output of {full}")
+    kernel = weight.shape[2:]
+    border, full = _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation)
     by_group, w = _split_channels(x, groups), _split_outputs(weight, groups)
     result = np.zeros((len(x), groups, weight.shape[1], *full))
     with np.errstate(all="ignore"):
         for i, j, cells in window_offsets(kernel, stride, dilation, size):
             result[cells] += np.einsum("ngchw,gco->ngohw", by_group, w[..., i, j])
         result = _crop(result.reshape(len(x), groups * weight.shape[1], *full), border)
-        return result if bias is None else result + as_float64(bias)[:, None, None]
+        return deliver(result if bias is None else result + as_float64(bias)[:, None, None], out)
 
 
-def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
+def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """Columns (N, C*kh*kw, L): the window of each of the L output pixels, unrolled in the order c, i, j."""
     x = as_float64(x)
     kernel = pair(kernel_size)
@@ -104,10 +111,10 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     cols = np.zeros((*x.shape[:2], *kernel, *size))
     for i, j, cells in offsets:
         cols[:, :, i, j] = padded[cells]
-    return cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1])
+    return deliver(cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1]), out)
 
 
-def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
+def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C, *output_size)."""
     cols = as_float64(cols)
     kernel = pair(kernel_size)
@@ -120,7 +127,37 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     with np.errstate(all="ignore"):
         for i, j, cells in offsets:
             padded[cells] += cols[:, :, i, j]
-    return _crop(padded, border)
+    return deliver(_crop(padded, border), out)
+
+
+def _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation):
+    """Return the border that a transposed convolution cuts off, and the size with it."""
+    extra = pair(output_padding)
+    full = [(size[k] - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1 for k in (0, 1)]
+    if output_size is not None:  # as the convolution that has outputs of that `size` sees it
+        wanted = pair(output_size)
+        border = [_border(padding, k, wanted[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+        more = [wanted[k] + sum(border[k]) - full[k] for k in (0, 1)]
+        if any(extra) or any(not 0 <= more[k] < stride[k] for k in (0, 1)):
+            raise ValueError(f"output_size is {output_size!r}, which no output_padding gives")
+        return border, [full[k] + more[k] for k in (0, 1)]
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError("padding is 'same', from which the size of the output cannot be told")
+    if any(not 0 <= extra[k] < max(stride[k], dilation[k]) for k in (0, 1)):
+        raise ValueError(f"output_padding is {output_padding!r}, expected less than stride or dilation")
+    border = [_border(padding, k, size[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+    full = [full[k] + extra[k] for k in (0, 1)]
+    if any(full[k] <= sum(border[k]) for k in (0, 1)):
+        raise ValueError(f"padding is {padding!r}, which leaves nothing of an output of {full}")
+    return border, full
+
+
+def _deliver_each(results, needs, out):
+    """Return the results, where `needs` says so, written into the arrays of `out`."""
+    out = (None,) * len(results) if out is None else out
+    return tuple(
+        deliver(result, o) if needed else None for result, needed, o in zip(results, needs, out, strict=True)
+    )
 
 
 def _windows(x, kernel, stride, padding, dilation):
