@@ -692,6 +692,42 @@ def test_padding_of_four_sides(padding):
             call(name, *IMAGES[name][0], padding=padding)
 
 
+SIGNAL, TAPS, HEARD = np.zeros((2, 4, 9)), np.zeros((6, 2, 3)), np.zeros((2, 6, 7))
+
+
+def test_signals():
+    calls = {
+        "conv1d": lambda x, weight, **options: xent.conv1d(x, weight, groups=2, **options),
+        "conv1d_backward": lambda x, weight, **options: xent.conv1d_backward(
+            HEARD, x, weight, groups=2, **options
+        ),
+    }
+    for call in calls.values():
+        call(SIGNAL, TAPS)
+        for wrong in [SIGNAL[0], SIGNAL[None], 1.0]:
+            with raises(ValueError, "x", "(N, C, L)", np.shape(wrong)):
+                call(wrong, TAPS)
+        for wrong in [TAPS[0], TAPS[None], TAPS[:, :1], TAPS[:5], TAPS[..., :0]]:
+            with pytest.raises(ValueError, match="weight|groups"):
+                call(SIGNAL, wrong)
+        for option, value in [("stride", 0), ("dilation", -1), ("padding", -1), ("padding", (1, 2, 3))]:
+            with raises(ValueError, option):
+                call(SIGNAL, TAPS, **{option: value})
+        for option, value in [("stride", (1, 1)), ("dilation", 1.0), ("padding", ((0, 0), (1, 1)))]:
+            with raises(TypeError, option):
+                call(SIGNAL, TAPS, **{option: value})
+        with raises(ValueError, "padding", "'full'"):
+            call(SIGNAL, TAPS, padding="full")
+        with raises(ValueError, "kernel", "length 9"):
+            call(SIGNAL, TAPS, dilation=5)
+        with raises(TypeError, "x"):
+            call(None, TAPS)
+    with raises(ValueError, "grad", (2, 6, 8), (2, 6, 7)):
+        xent.conv1d_backward(np.zeros((2, 6, 8)), SIGNAL, TAPS, groups=2)
+    with raises(ValueError, "out", (2, 6, 7)):
+        xent.conv1d(SIGNAL, TAPS, groups=2, out=np.zeros((2, 6, 1, 7)))
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_nothing_in_place_of_images(name):
     args, names = IMAGES[name]

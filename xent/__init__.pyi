@@ -11,8 +11,9 @@ from ._evaluation import Evaluation as Evaluation
 
 __all__ = [
     "Evaluation", "__version__", "avg_pool2d", "avg_pool2d_backward", "binary_cross_entropy",
-    "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv2d",
-    "conv2d_backward", "conv_transpose2d", "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
+    "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv1d",
+    "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "cross_entropy", "cross_entropy_grad",
+    "cross_entropy_grad_hess",
     "cross_entropy_hvp", "cross_entropy_probs", "cross_entropy_probs_grad",
     "cross_entropy_probs_value_and_grad", "cross_entropy_value_and_grad", "distillation_loss",
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate", "get_num_threads",
@@ -348,6 +349,23 @@ def conv2d_backward(
     stride: _Ints = 1,
     padding: _Padding = 0,
     dilation: _Ints = 1,
+    groups: int = 1,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    out: _Gradients | None = None,
+) -> _Gradients: ...
+def conv1d(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0, dilation: int = 1, groups: int = 1,
+    activation: Literal["relu"] | None = None, out: _Array | None = None,
+) -> _Array: ...  # fmt: skip
+def conv1d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0,
+    dilation: int = 1,
     groups: int = 1,
     needs: tuple[bool, bool, bool] = (True, True, True),
     out: _Gradients | None = None,

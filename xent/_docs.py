@@ -182,6 +182,13 @@ sampled_log_prob : array_like of float, shape (C,)
     Images. Integers and bools become float64.""",
     "x of the forward pass": """x : array_like of float, shape (N, C, H, W)
     The images of the forward pass.""",
+    "x of signals": """x : array_like of float, shape (N, C, L)
+    Signals. Integers and bools become float64.""",
+    "options of signals": """stride, dilation : int, optional
+    Steps between windows and between the elements of a window.
+padding : int, (int, int), "valid" or "same", optional
+    Zeros around the signal: one number; (left, right). "valid" is 0. "same" makes the output
+    ``ceil(L / stride)`` long, with the odd zero at the right.""",
     "grad of images": """grad : array_like of float, shape (N, C, OH, OW)
     Gradient of a scalar with respect to the output.""",
     "kernels": """Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.""",

@@ -67,12 +67,12 @@ def _padding(padding, size, kernel, stride, dilation):
     return (vertical, vertical), (horizontal, horizontal)
 
 
-def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False):
+def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False, names=("height", "width")):
     """Return the Window over an image of `size` (height, width); raise if no output is left."""
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     padding = _padding(padding, size, kernel, stride, dilation)
     out = []
-    for axis, name in enumerate(("height", "width")):
+    for axis, name in enumerate(names):
         before, after = padding[axis]
         free = size[axis] + before + after - ((kernel[axis] - 1) * dilation[axis] + 1)
         n = (free + (stride[axis] - 1 if ceil_mode else 0)) // stride[axis] + 1
@@ -87,6 +87,15 @@ def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False):
         out.append(n)
     (top, bottom), (left, right) = padding
     return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right))
+
+
+def line_window(size, kernel, stride, padding, dilation):
+    """Return the Window over a signal of `size` (length,), which is an image of one row."""
+    stride, dilation = _check.integer(stride, "stride", 1), _check.integer(dilation, "dilation", 1)
+    if not isinstance(padding, str):
+        padding = (0, 0), pair(padding, "padding", 0)
+    names = "rows", "length"
+    return sliding_window((1, *size), (1, *kernel), (1, stride), padding, (1, dilation), names=names)
 
 
 def _bounded(window):

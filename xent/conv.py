@@ -1,15 +1,30 @@
-"""Two-dimensional convolution (NCHW) with its backward pass, and the im2col matrix by itself."""
+"""Convolution of images (NCHW) and signals (NCL), its gradients and transpose, and the im2col matrix."""
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._window import pair, phases, sliding_window, transposed_window
+from ._window import line_window, pair, phases, sliding_window, transposed_window
 
 GRADIENTS = "x", "weight", "bias"  # of a layer
+
+
+class _Axes(NamedTuple):
+    """What a convolution slides over."""
+
+    x: str
+    weight: str
+    window: Callable
+
+
+PLANE = _Axes("(N, C, H, W)", "(O, C / groups, kh, kw)", sliding_window)
+LINE = _Axes("(N, C, L)", "(O, C / groups, k)", line_window)
+TRANSPOSED = _Axes("(N, C, H, W)", "(C, O / groups, kh, kw)", transposed_window)
 
 
 @documented
@@ -75,19 +90,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     array([[10., 24.],
            [51., 90.]])
     """
-    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
-    groups = _check_shapes(x, weight, groups)
-    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    if activation not in (None, "relu"):
-        raise ValueError(f'activation must be None or "relu", got {activation!r}')
-    if bias is not None:
-        _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
-    shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
-    if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = _room(out, shape, x.dtype)
-    _convolve(x, weight, bias, result, window, groups, activation == "relu")
-    return _delivered(result, out)
+    return _forward(PLANE, x, weight, bias, stride, padding, dilation, groups, activation, out)
 
 
 @documented
@@ -145,26 +148,98 @@ def conv2d_backward(
     >>> gb
     array([4.])
     """
-    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
-    groups = _check_shapes(x, weight, groups)
-    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
-    _check.same_shape(grad, shape, "grad", "the output")
-    needs = _check.needs(needs, GRADIENTS)
-    shapes, inputs = (x.shape, weight.shape, weight.shape[:1]), [(x, "x"), (weight, "weight"), (grad, "grad")]
-    out = _check.outputs(out, needs, shapes, x.dtype, inputs)
-    x, weight, grad = (np.ascontiguousarray(a) for a in (x, weight, grad))
-    results = [
-        _room(o, shape, x.dtype) if needed else None
-        for o, shape, needed in zip(out, shapes, needs, strict=True)
-    ]
-    if needs[0]:
-        _transpose(grad, weight, None, results[0], window, groups)
-    if needs[1]:
-        _kernels.conv2d_grad_weight(grad, x, results[1], window, groups)
-    if needs[2]:
-        _kernels.conv2d_grad_bias(grad, results[2])
-    return tuple(_delivered(result, o) for result, o in zip(results, out, strict=True))
+    return _backward(PLANE, grad, x, weight, (stride, padding, dilation), groups, needs, out)
+
+
+@documented
+def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
+    """
+    One-dimensional cross-correlation, of signals: `conv2d` of images with one row.
+
+    .. math::
+        y_{n,o,l} = b_o + \\sum_{c,j} W_{o,c,j} \\, x_{n,c,\\; l s - p + j d}
+
+    with x = 0 outside the signal, and c running over the channels of o's group.
+
+    Parameters
+    ----------
+    <x of signals>
+    weight : array_like of float, shape (O, C / groups, k)
+        <kernels>
+    <bias of channels>
+    <options of signals>
+    <groups>
+    activation : {None, "relu"}, optional
+        Applied to the result on its way to memory. The ReLU of a NaN is NaN.
+    <out of images>
+
+    Returns
+    -------
+    ndarray, shape (N, O, OL)
+        With ``OL = (L + left + right - (k - 1) * dilation - 1) // stride + 1``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    See Also
+    --------
+    conv1d_backward, conv2d
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> xent.conv1d(np.arange(6.0).reshape(1, 1, 6), [[[1.0, 2.0, 1.0]]], padding=(2, 0))
+    array([[[ 0.,  1.,  4.,  8., 12., 16.]]])
+    """
+    return _forward(LINE, x, weight, bias, stride, padding, dilation, groups, activation, out)
+
+
+@documented
+def conv1d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
+    """
+    Gradients of `conv1d` with respect to the signals, the kernels and the bias.
+
+    Parameters
+    ----------
+    grad : array_like of float, shape (N, O, OL)
+        Gradient of a scalar with respect to the output. (After a ReLU: first set to 0 where the output is 0.)
+    x : array_like of float, shape (N, C, L)
+        The signals of the forward pass.
+    weight : array_like of float, shape (O, C / groups, k)
+        The kernels of the forward pass.
+    <options of signals>
+    <groups>
+    <needs>
+    <out of gradients>
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        Of the shapes of `x`, `weight` and the bias; None where `needs` says False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d_backward`.
+
+    See Also
+    --------
+    conv1d, conv2d_backward
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> gx, gw, gb = xent.conv1d_backward(np.ones((1, 1, 3)), np.arange(4.0).reshape(1, 1, 4), [[[1.0, 2.0]]])
+    >>> gx, gw, gb
+    (array([[[1., 3., 3., 2.]]]), array([[[3., 6.]]]), array([3.]))
+    """
+    return _backward(LINE, grad, x, weight, (stride, padding, dilation), groups, needs, out)
 
 
 @documented
@@ -363,19 +438,56 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
     return _delivered(result, out)
 
 
-def _check_ranks(x, weight, groups, axes):
-    """Return `groups` as an int; raise unless images and weights, of these `axes`, have 4 dimensions."""
-    _check.images(x, "x")
-    if weight.ndim != 4:
-        raise ValueError(f"weight must have 4 dimensions, {axes}, got shape {weight.shape}")
+def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
+    """`conv2d` and `conv1d`."""
+    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
+    groups = _check_shapes(axes, x, weight, groups)
+    window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation must be None or "relu", got {activation!r}')
+    if bias is not None:
+        _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
+    shape = (len(x), len(weight), *_outputs(x, window))
+    if out is not None:
+        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
+    result = _room(out, shape, x.dtype)
+    _convolve(*map(_as_images, (x, weight)), bias, _as_images(result), window, groups, activation == "relu")
+    return _delivered(result, out)
+
+
+def _backward(axes, grad, x, weight, steps, groups, needs, out):
+    """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    groups = _check_shapes(axes, x, weight, groups)
+    window = axes.window(x.shape[2:], weight.shape[2:], *steps)
+    _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
+    needs = _check.needs(needs, GRADIENTS)
+    shapes = x.shape, weight.shape, weight.shape[:1]
+    out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
+    results = _rooms(out, needs, shapes, x.dtype)
+    x, weight, grad = (np.ascontiguousarray(_as_images(a)) for a in (x, weight, grad))
+    if needs[0]:
+        _transpose(grad, weight, None, _as_images(results[0]), window, groups)
+    if needs[1]:
+        _kernels.conv2d_grad_weight(grad, x, _as_images(results[1]), window, groups)
+    if needs[2]:
+        _kernels.conv2d_grad_bias(grad, results[2])
+    return tuple(map(_delivered, results, out))
+
+
+def _check_ranks(axes, x, weight, groups):
+    """Return `groups` as an int; raise unless images and weights have these axes."""
+    _check.images(x, "x", axes.x)
+    if weight.ndim != x.ndim:
+        raise ValueError(f"weight must have {x.ndim} dimensions, {axes.weight}, got shape {weight.shape}")
     if 0 in weight.shape[2:]:
         raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
     return _check.integer(groups, "groups", 1)
 
 
-def _check_shapes(x, weight, groups):
+def _check_shapes(axes, x, weight, groups):
     """Return `groups` as an int; raise unless images, kernels and groups fit each other."""
-    groups = _check_ranks(x, weight, groups, "(O, C / groups, kh, kw)")
+    groups = _check_ranks(axes, x, weight, groups)
     if x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
             f"groups must divide the channels of x, {x.shape[1]}, and of the output, {weight.shape[0]}, "
@@ -390,7 +502,7 @@ def _check_shapes(x, weight, groups):
 
 def _check_transposed_shapes(x, weight, groups):
     """Return `groups` as an int; raise unless the shapes of a transposed convolution fit each other."""
-    groups = _check_ranks(x, weight, groups, "(C, O / groups, kh, kw)")
+    groups = _check_ranks(TRANSPOSED, x, weight, groups)
     if weight.shape[0] != x.shape[1]:
         raise ValueError(f"weight must have C = {x.shape[1]} input channels, got shape {weight.shape}")
     if x.shape[1] % groups:
@@ -405,11 +517,27 @@ def _room(out, shape, dtype):
     return _kernels.empty(shape, dtype)
 
 
+def _rooms(out, needs, shapes, dtype):
+    """Return arrays for several results, None where `needs` says so."""
+    each = zip(out, needs, shapes, strict=True)
+    return [_room(o, shape, dtype) if needed else None for o, needed, shape in each]
+
+
 def _delivered(result, out):
     """Return `out` with the result in it, or the result if there is no `out`."""
     if out is not None and result is not out:
         out[...] = result
     return result if out is None else out
+
+
+def _outputs(x, window):
+    """Return the size of the output, without batch and channels."""
+    return (window.out_h, window.out_w)[4 - x.ndim :]
+
+
+def _as_images(array):
+    """Return images as they are, and signals as images of one row."""
+    return array if array.ndim == 4 else array[:, :, np.newaxis]
 
 
 def _only_bias(bias, result, relu=False):

@@ -6,6 +6,8 @@ from xent import binary_cross_entropy as binary_cross_entropy
 from xent import binary_cross_entropy_grad as binary_cross_entropy_grad
 from xent import binary_cross_entropy_value_and_grad as binary_cross_entropy_value_and_grad
 from xent import col2im as col2im
+from xent import conv1d as conv1d
+from xent import conv1d_backward as conv1d_backward
 from xent import conv2d as conv2d
 from xent import conv2d_backward as conv2d_backward
 from xent import conv_transpose2d as conv_transpose2d
@@ -59,6 +61,8 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",

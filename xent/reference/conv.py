@@ -65,6 +65,27 @@ def conv2d_backward(
     return _deliver_each(results, needs, out)
 
 
+# A signal is an image of one row.
+
+
+def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
+    """y[n,o,r] = bias[o] + sum_{c,j} weight[o,c,j] padded[n, c, r*stride + j*dil]."""
+    options = _of_one_row(stride, padding, dilation)
+    rows = _one_row(x), _one_row(weight)
+    return deliver(conv2d(*rows, bias, groups=groups, activation=activation, **options)[:, :, 0], out)
+
+
+def conv1d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
+    """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv1d); None where `needs` says False."""
+    options = _of_one_row(stride, padding, dilation)
+    grad_x, grad_weight, grad_bias = conv2d_backward(
+        *map(_one_row, (grad, x, weight)), groups=groups, **options
+    )
+    return _deliver_each((grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias), needs, out)
+
+
 # With a weight of shape (C, O / groups, kh, kw) that same grad_x, for any x instead of a gradient, is the
 # transposed convolution: each pixel of x adds its multiple of the kernel to the image. An output that no
 # window of conv2d reaches (its windows leave a rest where the stride does not divide) stays at the bias;
@@ -158,6 +179,17 @@ def _deliver_each(results, needs, out):
     return tuple(
         deliver(result, o) if needed else None for result, needed, o in zip(results, needs, out, strict=True)
     )
+
+
+def _one_row(signals):
+    """Return (N, C, L) as (N, C, 1, L)."""
+    return as_float64(signals)[:, :, np.newaxis]
+
+
+def _of_one_row(stride, padding, dilation):
+    """Return the options of a signal as those of an image of one row."""
+    padding = padding if isinstance(padding, str) else ((0, 0), pair(padding))
+    return {"stride": (1, int(stride)), "padding": padding, "dilation": (1, int(dilation))}
 
 
 def _windows(x, kernel, stride, padding, dilation):
