@@ -1,10 +1,10 @@
-"""conv_transpose2d, against the reference, whole numbers and the convolution whose transpose it is."""
+"""conv_transpose2d and its gradients, against the reference, whole numbers and the convolution it is of."""
 
 import itertools
 
 import numpy as np
 import pytest
-from helpers import ZOO, assert_same_bits, assert_ulp, of_zoo, raises, reference
+from helpers import ZOO, assert_same_bits, assert_ulp, differences, of_zoo, raises, reference
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import convolution
@@ -131,6 +131,86 @@ def test_it_is_the_backward_pass_of_conv2d(name, dtype):
     assert_ulp(result, grad_x, 0, dtype=dtype)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_backward(name, dtype, threads):
+    x_shape, w_shape, options = CASES[name]
+    x, weight, bias = arrays(x_shape, w_shape, options, dtype, whole=True)
+    shape = reference("conv_transpose2d", x, weight, **options).shape
+    grad = np.random.default_rng(9).integers(-4, 5, shape).astype(dtype)
+    values = reference("conv_transpose2d_backward", grad, x, weight, **options)
+    for needs in [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]:
+        out = tuple(
+            np.full(a.shape, np.nan, dtype) if needed else None
+            for a, needed in zip(values, needs, strict=True)
+        )
+        for given_out in [None, out]:
+            results = xent.conv_transpose2d_backward(grad, x, weight, needs=needs, out=given_out, **options)
+            for needed, result, o, value in zip(needs, results, out, values, strict=True):
+                if not needed:
+                    assert result is None
+                    continue
+                assert given_out is None or result is o
+                assert_ulp(result, value, 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", [n for n, (x, w, _) in CASES.items() if 0 < np.prod(x) + np.prod(w) < 700])
+def test_backward_is_the_derivative(name):
+    # y is linear in each argument: <grad, y(x)> = <x, grad_x>, and differences of any step are exact
+    x_shape, w_shape, options = CASES[name]
+    x, weight, bias = arrays(x_shape, w_shape, options, np.float64, whole=True)
+    y = reference("conv_transpose2d", x, weight, **options)
+    grad = np.random.default_rng(10).integers(-4, 5, y.shape).astype(np.float64)
+
+    def loss(x, weight, bias):
+        return np.sum(grad * reference("conv_transpose2d", x, weight, bias, **options))
+
+    expected = [
+        differences(lambda v: loss(v, weight, bias), x, step=1.0),
+        differences(lambda v: loss(x, v, bias), weight, step=1.0),
+        differences(lambda v: loss(x, weight, v), bias, step=1.0),
+    ]
+    for function in [xent.conv_transpose2d_backward, xent.reference.conv_transpose2d_backward]:
+        for result, value in zip(function(grad, x, weight, **options), expected, strict=True):
+            assert np.array_equal(result, value)
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_backward_in_normal_numbers(name, dtype, threads):
+    x_shape, w_shape, options = CASES[name]
+    x, weight, _ = arrays(x_shape, w_shape, options, dtype)
+    shape = reference("conv_transpose2d", x, weight, **options).shape
+    grad = np.random.default_rng(11).standard_normal(shape).astype(dtype)
+    expected = reference("conv_transpose2d_backward", grad, x, weight, **options)
+    sizes = reference("conv_transpose2d_backward", *map(np.abs, (grad, x, weight)), **options)
+    terms = [weight[0].size, x[:, 0].size, grad[:, 0].size]
+    results = xent.conv_transpose2d_backward(grad, x, weight, **options)
+    for result, value, size, n in zip(results, expected, sizes, terms, strict=True):
+        assert_ulp(result, value, 0, dtype=dtype, slack=convolution(n, size, dtype))
+
+
+@pytest.mark.parametrize("variant", ZOO)
+def test_backward_in_every_memory_layout(variant, dtype):
+    x_shape, w_shape, options = CASES["all together"]
+    x, weight, _ = arrays(x_shape, w_shape, options, dtype, whole=True)
+    grad = xent.conv_transpose2d(x, weight, **options)
+    expected = reference("conv_transpose2d_backward", grad, x, weight, **options)
+    results = xent.conv_transpose2d_backward(*[of_zoo(variant, a) for a in (grad, x, weight)], **options)
+    for result, value in zip(results, expected, strict=True):
+        assert_ulp(result, value, 0, dtype=dtype)
+
+
+def test_backward_of_a_size(dtype):
+    x, weight, _ = arrays((2, 4, 5, 6), (4, 3, 3, 3), {}, dtype, whole=True)
+    for size in [(9, 11), (10, 12), (10, 11)]:
+        options = {"stride": 2, "padding": 1, "output_size": size}
+        grad = xent.conv_transpose2d(x, weight, **options)
+        expected = reference("conv_transpose2d_backward", grad, x, weight, **options)
+        for result, value in zip(
+            xent.conv_transpose2d_backward(grad, x, weight, **options), expected, strict=True
+        ):
+            assert_ulp(result, value, 0, dtype=dtype)
+
+
 def test_the_reference_by_hand():
     x = np.array([[[[1.0, 2], [3, 4]]]])
     weight = np.array([[[[1.0, 10], [100, 1000]]]])
@@ -224,6 +304,10 @@ def test_nothing_to_add_up(x_shape, w_shape, dtype):
     for b in [None, bias]:
         expected = reference("conv_transpose2d", x, weight, b, **options)
         assert_ulp(xent.conv_transpose2d(x, weight, b, **options), expected, 0, dtype=dtype)
+    grad = np.ones(expected.shape, dtype)
+    values = reference("conv_transpose2d_backward", grad, x, weight, **options)
+    for result, value in zip(xent.conv_transpose2d_backward(grad, x, weight, **options), values, strict=True):
+        assert_ulp(result, value, 0, dtype=dtype)
 
 
 @pytest.mark.parametrize("far", [2**10, 2**16 + 1, 2**29])

@@ -43,6 +43,7 @@ IMAGES = {
     "conv2d": ([IMAGE, KERNEL], ["x", "weight"]),
     "conv2d_backward": ([FORWARD, IMAGE, KERNEL], ["grad", "x", "weight"]),
     "conv_transpose2d": ([FORWARD, KERNEL], ["x", "weight"]),
+    "conv_transpose2d_backward": ([IMAGE, FORWARD, KERNEL], ["grad", "x", "weight"]),
     "im2col": ([IMAGE, 3], ["x"]),
     "col2im": ([COLUMNS, (6, 7), 3], ["cols"]),
     "max_pool2d": ([IMAGE, 2], ["x"]),
@@ -532,6 +533,7 @@ def test_images_have_four_axes(name):
         "conv2d",
         "conv2d_backward",
         "conv_transpose2d",
+        "conv_transpose2d_backward",
         "im2col",
         "col2im",
         "max_pool2d",
@@ -629,6 +631,9 @@ def test_shape_of_gradients():
     for grad in [FORWARD[:1], FORWARD[:, :7], FORWARD[..., :4]]:
         with raises(ValueError, "grad", grad.shape, FORWARD.shape):
             xent.conv2d_backward(grad, IMAGE, KERNEL)
+    for grad in [IMAGE[:1], IMAGE[:, :3], IMAGE[..., :6]]:
+        with raises(ValueError, "grad", grad.shape, IMAGE.shape):
+            xent.conv_transpose2d_backward(grad, FORWARD, KERNEL)
     for name in ["max_pool2d_backward", "avg_pool2d_backward"]:
         for grad in [POOLED[:1], POOLED[:, :3], POOLED[..., :2]]:
             with raises(ValueError, "grad", grad.shape, POOLED.shape):
@@ -637,8 +642,9 @@ def test_shape_of_gradients():
 
 @pytest.mark.parametrize("needs", [(True, True), (True,) * 4, (), [True]])
 def test_needs_are_three(needs):
-    with raises(ValueError, "needs", "x, weight, bias", len(needs)):
-        xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs)
+    for name in ["conv2d_backward", "conv_transpose2d_backward"]:
+        with raises(ValueError, "needs", "x, weight, bias", len(needs)):
+            call(name, *IMAGES[name][0], needs=needs)
 
 
 @pytest.mark.parametrize("needs", [
@@ -646,8 +652,9 @@ def test_needs_are_three(needs):
     (True, True, np.ones(1, bool)),
 ])  # fmt: skip
 def test_needs_are_bools(needs):
-    with raises(TypeError, "needs"):
-        xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs)
+    for name in ["conv2d_backward", "conv_transpose2d_backward"]:
+        with raises(TypeError, "needs"):
+            call(name, *IMAGES[name][0], needs=needs)
 
 
 def test_out_of_several_results():
@@ -677,6 +684,8 @@ def test_out_of_several_results():
         xent.conv2d_backward(FORWARD, image, KERNEL, out=(image, None, None))
     with raises(ValueError, "out[2]", "overlaps out[0]"):
         xent.conv2d_backward(FORWARD, IMAGE, KERNEL, out=(image, None, pixels[:8]))
+    with raises(ValueError, "out[2]", "overlaps grad"):
+        xent.conv_transpose2d_backward(image, FORWARD, KERNEL, out=(None, None, pixels[:4]))
 
 
 def test_one_image_without_a_batch():
@@ -836,7 +845,9 @@ def test_absurd_shapes_of_an_empty_batch(function):
 
 
 @pytest.mark.parametrize("option", ["stride", "dilation"])
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+@pytest.mark.parametrize(
+    "name", ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]
+)
 def test_steps_are_positive(name, option):
     for value in [0, -1, (1, 0), (0, 1), (-1, 1), (1, -(2**63)), -(2**100)]:
         with raises(ValueError, option):
@@ -859,7 +870,9 @@ def test_steps_beyond_the_image(value):
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (4, 3), (8, 4, 3), (8, 4, 3, 3, 1), (1, 8, 4, 3, 3)])
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+@pytest.mark.parametrize(
+    "name", ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]
+)
 def test_rank_of_the_weights(name, shape):
     *others, _ = IMAGES[name][0]
     with raises(ValueError, "weight", shape):
@@ -868,8 +881,8 @@ def test_rank_of_the_weights(name, shape):
 
 @pytest.mark.parametrize("groups", [3, 5, 8, 16, 2**31, 2**63, 2**100])
 def test_groups_that_do_not_divide(groups):
-    for name in ["conv2d", "conv2d_backward", "conv_transpose2d"]:
-        if name == "conv_transpose2d" and groups == 8:
+    for name in ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]:
+        if "transpose" in name and groups == 8:
             continue  # eight channels, eight groups
         with raises(ValueError, "groups", groups):
             call(name, *IMAGES[name][0], groups=groups)

@@ -12,8 +12,8 @@ from ._evaluation import Evaluation as Evaluation
 __all__ = [
     "Evaluation", "__version__", "avg_pool2d", "avg_pool2d_backward", "binary_cross_entropy",
     "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv1d",
-    "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "cross_entropy", "cross_entropy_grad",
-    "cross_entropy_grad_hess",
+    "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
+    "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
     "cross_entropy_hvp", "cross_entropy_probs", "cross_entropy_probs_grad",
     "cross_entropy_probs_value_and_grad", "cross_entropy_value_and_grad", "distillation_loss",
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate", "get_num_threads",
@@ -383,6 +383,20 @@ def conv_transpose2d(
     groups: int = 1,
     out: _Array | None = None,
 ) -> _Array: ...
+def conv_transpose2d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    output_padding: _Ints = 0,
+    output_size: _Ints | None = None,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    out: _Gradients | None = None,
+) -> _Gradients: ...
 def im2col(
     x: ArrayLike,
     kernel_size: _Ints,

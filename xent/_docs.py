@@ -206,6 +206,16 @@ padding : int, (int, int), "valid" or "same", optional
     "padding": """padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
     Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is 0.
     "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.""",
+    "options of a transpose": """stride, dilation, groups
+    Of the convolution whose transpose this is, as in `conv2d`.
+padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
+    Of that convolution: so many pixels are cut off the output. "same" needs an `output_size`.
+output_padding : int or (int, int), optional
+    Pixels that the output has more at the bottom and right: a convolution with a stride gives the same
+    size for several sizes of its input. Less than `stride` or `dilation`.
+output_size : int or (int, int), optional
+    Height and width of the output, in place of `output_padding`: one of the `stride` sizes from which the
+    convolution makes that of `x`.""",
     "groups": """groups : int, optional
     Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.""",
     "kernel_size": """kernel_size : int or (int, int)

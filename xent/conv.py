@@ -269,16 +269,7 @@ def conv_transpose2d(
     weight : array_like of float, shape (C, O / groups, kh, kw)
         <kernels>
     <bias of channels>
-    stride, dilation, groups
-        Of the convolution whose transpose this is, as in `conv2d`.
-    padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
-        Of that convolution: so many pixels are cut off the output. "same" needs an `output_size`.
-    output_padding : int or (int, int), optional
-        Pixels that the output has more at the bottom and right: a convolution with a stride gives the same
-        size for several sizes of its input. Less than `stride` or `dilation`.
-    output_size : int or (int, int), optional
-        Height and width of the output, in place of `output_padding`: one of the `stride` sizes from which the
-        convolution makes that of `x`.
+    <options of a transpose>
     <out of images>
 
     Returns
@@ -296,7 +287,7 @@ def conv_transpose2d(
 
     See Also
     --------
-    conv2d, conv2d_backward
+    conv_transpose2d_backward, conv2d
 
     Notes
     -----
@@ -332,6 +323,98 @@ def conv_transpose2d(
     result = _room(out, shape, x.dtype)
     _transpose(x, weight, bias, result, window, groups)
     return _delivered(result, out)
+
+
+@documented
+def conv_transpose2d_backward(
+    grad,
+    x,
+    weight,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    needs=(True, True, True),
+    out=None,
+):
+    """
+    Gradients of `conv_transpose2d` with respect to the images, the kernels and the bias.
+
+    .. math::
+        g^x_{n,c,h,w} = \\sum_{o,i,j} W_{c,o,i,j} \\, G_{n,o,p,q}, \\qquad
+        g^W_{c,o,i,j} = \\sum_{n,h,w} x_{n,c,h,w} \\, G_{n,o,p,q}, \\qquad
+        g^b_o = \\sum_{n,p,q} G_{n,o,p,q}
+
+    with p = h s_h - p_t + i d_h, q = w s_w - p_l + j d_w, and G = 0 outside the output.
+
+    Parameters
+    ----------
+    grad : array_like of float, shape (N, O, OH, OW)
+        Gradient of a scalar with respect to the output G.
+    <x of the forward pass>
+    weight : array_like of float, shape (C, O / groups, kh, kw)
+        The kernels of the forward pass.
+    <options of a transpose>
+    <needs>
+    <out of gradients>
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        Of the shapes of `x`, `weight` and the bias; None where `needs` says False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`; also if `grad` does not have the shape of the output, or `needs` is not three
+        bools.
+
+    See Also
+    --------
+    conv_transpose2d, conv2d_backward
+
+    Notes
+    -----
+    `conv2d` of G, and its gradient by the weights with the roles of images and gradient exchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> x, weight = np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 2, 2))
+    >>> grad = np.arange(16.0).reshape(1, 1, 4, 4)  # of xent.conv_transpose2d(x, weight, stride=2)
+    >>> gx, gw, gb = xent.conv_transpose2d_backward(grad, x, weight, stride=2)
+    >>> gx[0, 0]
+    array([[10., 18.],
+           [42., 50.]])
+    >>> gw[0, 0]
+    array([[48., 54.],
+           [72., 78.]])
+    >>> gb
+    array([120.])
+    """
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    groups = _check_transposed_shapes(x, weight, groups)
+    window = transposed_window(
+        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
+    )
+    shape = len(x), groups * weight.shape[1], window.height, window.width
+    _check.same_shape(grad, shape, "grad", "the output")
+    needs = _check.needs(needs, GRADIENTS)
+    shapes = x.shape, weight.shape, shape[1:2]
+    out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
+    results = _rooms(out, needs, shapes, x.dtype)
+    x, weight, grad = (np.ascontiguousarray(a) for a in (x, weight, grad))
+    if needs[0]:
+        _convolve(grad, weight, None, results[0], window, groups)
+    if needs[1]:
+        _kernels.conv2d_grad_weight(x, grad, results[1], window, groups)
+    if needs[2]:
+        _kernels.conv2d_grad_bias(grad, results[2])
+    return tuple(map(_delivered, results, out))
 
 
 @documented

@@ -11,6 +11,7 @@ from xent import conv1d_backward as conv1d_backward
 from xent import conv2d as conv2d
 from xent import conv2d_backward as conv2d_backward
 from xent import conv_transpose2d as conv_transpose2d
+from xent import conv_transpose2d_backward as conv_transpose2d_backward
 from xent import cross_entropy as cross_entropy
 from xent import cross_entropy_grad as cross_entropy_grad
 from xent import cross_entropy_grad_hess as cross_entropy_grad_hess
@@ -66,6 +67,7 @@ __all__ = [
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_grad_hess",

@@ -124,6 +124,49 @@ def conv_transpose2d(
         return deliver(result if bias is None else result + as_float64(bias)[:, None, None], out)
 
 
+# y is linear in x and in weight, with padded outputs P of which y is the inner part:
+#
+#     grad_x[n,c,r,s]      = sum_{o,i,j} weight[c,o,i,j] P[n, o, r*stride + i*dil, s*stride + j*dil]
+#     grad_weight[c,o,i,j] = sum_{n,r,s} x[n,c,r,s] P[n, o, r*stride + i*dil, s*stride + j*dil]
+#
+# where P is grad with a border of zeros, of the size that was cut off.
+
+
+def conv_transpose2d_backward(
+    grad,
+    x,
+    weight,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    needs=(True, True, True),
+    out=None,
+):
+    """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv_transpose2d); None where not needed."""
+    grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
+    stride, dilation, size, kernel = pair(stride), pair(dilation), x.shape[2:], weight.shape[2:]
+    border, full = _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation)
+    padded = np.pad(grad, [(0, 0), (0, 0), *border])
+    if padded.shape != (len(x), groups * weight.shape[1], *full):
+        raise ValueError(f"grad has shape {grad.shape}, which is not that of the output")
+    by_group, g, w = (
+        _split_channels(x, groups),
+        _split_channels(padded, groups),
+        _split_outputs(weight, groups),
+    )
+    grad_x, grad_w = np.zeros(by_group.shape), np.zeros(w.shape)
+    with np.errstate(all="ignore"):
+        for i, j, cells in window_offsets(kernel, stride, dilation, size):
+            grad_x += np.einsum("ngohw,gco->ngchw", g[cells], w[..., i, j])
+            grad_w[..., i, j] = np.einsum("ngchw,ngohw->gco", by_group, g[cells])
+        results = grad_x.reshape(x.shape), grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
+    return _deliver_each(results, needs, out)
+
+
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """Columns (N, C*kh*kw, L): the window of each of the L output pixels, unrolled in the order c, i, j."""
     x = as_float64(x)
