@@ -33,7 +33,8 @@ LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
     "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
-    "conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im",
+    "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
+    "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
     *(f"{loss}{part}" for loss in ["linear_cross_entropy", "nce_loss", "sampled_softmax_cross_entropy"]
       for part in ["", "_value_and_grad"]),
@@ -52,10 +53,17 @@ log_sigmoid(x, *, out=None)
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
 entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
-conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True))
-conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1)
-im2col(x, kernel_size, *, stride=1, padding=0, dilation=1)
-col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1)
+conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), \
+out=None)
+conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
+conv1d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), \
+out=None)
+conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, output_size=None, \
+dilation=1, groups=1, out=None)
+conv_transpose2d_backward(grad, x, weight, *, stride=1, padding=0, output_padding=0, output_size=None, \
+dilation=1, groups=1, needs=(True, True, True), out=None)
+im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None)
+col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None)
 max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
 max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
 avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)

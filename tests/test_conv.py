@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import ZOO, assert_same_bits, assert_ulp, differences, of_zoo, reference
+from helpers import ZOO, assert_same_bits, assert_ulp, differences, of_zoo, peak_bytes, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import DIFFERENCES, convolution
@@ -390,6 +390,76 @@ def test_conv2d_out(variant, dtype):
         assert_ulp(out, expected, 0, dtype=dtype, what=name)
 
 
+@pytest.mark.parametrize(
+    "variant", ["contiguous", "every second element", "Fortran order", "negative strides"]
+)
+def test_out_of_gradients(variant, dtype):
+    for name in ["3x3, padded", "1x1", "groups", "all together"]:
+        x_shape, w_shape, options = CASES[name]
+        x, weight, _ = arrays(x_shape, w_shape, dtype, whole=True)
+        grad = integers(reference("conv2d", x, weight, **options).shape, dtype, 20)
+        expected = reference("conv2d_backward", grad, x, weight, **options)
+        for wanted in itertools.product([False, True], repeat=3):
+            out = tuple(
+                of_zoo(variant, np.full(a.shape, np.nan, dtype)) if want else None
+                for a, want in zip(expected, wanted, strict=True)
+            )
+            results = xent.conv2d_backward(grad, x, weight, out=out, **options)
+            for result, o, value in zip(results, out, expected, strict=True):
+                assert o is None or result is o
+                assert_ulp(result, value, 0, dtype=dtype, what=name)
+
+
+@pytest.mark.parametrize("variant", ["contiguous", "every second element", "Fortran order"])
+def test_out_of_columns_and_images(variant, dtype):
+    x, _, _ = arrays((2, 3, 9, 8), (1, 1, 1, 1), dtype, whole=True)
+    columns = reference("im2col", x, 3, stride=2)
+    out = of_zoo(variant, np.full(columns.shape, np.nan, dtype))
+    assert xent.im2col(x, 3, stride=2, out=out) is out
+    assert_ulp(out, columns, 0, dtype=dtype)
+    image = reference("col2im", columns, (9, 8), 3, stride=2)
+    out = of_zoo(variant, np.full(image.shape, np.nan, dtype))
+    assert xent.col2im(columns.astype(dtype), (9, 8), 3, stride=2, out=out) is out
+    assert_ulp(out, image, 0, dtype=dtype)
+
+
+# (x shape, weight shape) of convolutions without images, channels or outputs
+NOTHING = [
+    ((0, 4, 5, 6), (6, 2, 3, 3)),
+    ((2, 0, 5, 6), (6, 0, 3, 3)),
+    ((2, 4, 5, 6), (0, 2, 3, 3)),
+    ((0, 0, 5, 6), (0, 0, 3, 3)),
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape", NOTHING)
+def test_nothing_to_add_up(x_shape, w_shape, dtype):
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    for b, activation in itertools.product([None, bias], [None, "relu"]):
+        result = xent.conv2d(x, weight, b, padding=1, groups=2, activation=activation)
+        expected = reference("conv2d", x, weight, b, padding=1, groups=2, activation=activation)
+        assert_ulp(result, expected, 0, dtype=dtype)
+    grad = integers(expected.shape, dtype, 21)
+    values = reference("conv2d_backward", grad, x, weight, padding=1, groups=2)
+    for out in [None, tuple(np.full(a.shape, np.nan, dtype) for a in values)]:
+        results = xent.conv2d_backward(grad, x, weight, padding=1, groups=2, out=out)
+        for result, value in zip(results, values, strict=True):
+            assert_ulp(result, value, 0, dtype=dtype)
+    columns = xent.im2col(x, 3)
+    assert_ulp(columns, reference("im2col", x, 3), 0, dtype=dtype)
+    assert_ulp(xent.col2im(columns, (5, 6), 3), reference("col2im", columns, (5, 6), 3), 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_a_bias_of_python_numbers_has_no_precision(function, dtype):
+    x, weight, _ = arrays((2, 3, 6, 6), (3, 3, 3, 3), dtype, whole=True)
+    for bias in [[0.5, -1, 2], (1, 2, 3), [True, False, True]]:
+        result = getattr(xent, function)(x, weight, bias)
+        assert_ulp(result, reference(function, x, weight, bias), 0, dtype=dtype)
+    wide = getattr(xent, function)(x, weight, np.array([0.5, -1, 2]))
+    assert wide.dtype == np.float64
+
+
 def test_precisions_are_promoted():
     x, weight, bias = arrays((2, 3, 6, 6), (4, 3, 3, 3), np.float64)
     for kinds in itertools.product(["f4", "f8"], repeat=2):
@@ -698,6 +768,78 @@ def test_im2col_and_its_adjoint(shape, kernel_size, options, dtype, threads):
     # <im2col(x), cols> = <x, col2im(cols)>
     sides = [np.vdot(columns.astype(np.float64), cols), np.vdot(x.astype(np.float64), image)]
     assert np.isclose(*sides, rtol=0, atol=1e-9 * (1 + columns.size))
+
+
+# Signals ----------------------------------------------------------------------------------------------------
+
+LINES = {
+    "one tap": ((2, 3, 7), (4, 3, 1), {}),
+    "padded": ((2, 5, 33), (6, 5, 3), {"padding": 1}),
+    "padding of each side": ((1, 2, 6), (3, 2, 4), {"padding": (3, 0), "stride": 2}),
+    "same": ((1, 2, 11), (3, 2, 4), {"padding": "same", "stride": 3}),
+    "valid": ((3, 2, 9), (3, 2, 3), {"padding": "valid"}),
+    "dilation": ((2, 3, 40), (4, 3, 5), {"dilation": 4, "padding": 8}),
+    "groups": ((2, 6, 50), (9, 2, 3), {"groups": 3, "padding": (1, 2)}),
+    "depthwise": ((2, 16, 101), (16, 1, 7), {"groups": 16, "padding": "same"}),
+    "long": ((2, 3, 5000), (17, 3, 25), {"stride": 5, "padding": 12}),
+    "no channels": ((2, 0, 9), (3, 0, 3), {}),
+    "empty batch": ((0, 2, 9), (3, 2, 3), {}),
+}
+
+
+def line_arrays(name, dtype):
+    """x, weight, bias and grad of a case, in whole numbers."""
+    x_shape, w_shape, options = LINES[name]
+    x, weight, bias = arrays(x_shape, w_shape, dtype, whole=True)
+    return x, weight, bias, integers(reference("conv1d", x, weight, **options).shape, dtype, 22)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_conv1d(name, dtype, threads):
+    options = LINES[name][2]
+    x, weight, bias, grad = line_arrays(name, dtype)
+    for b, activation in itertools.product([None, bias, bias.tolist()], [None, "relu"]):
+        expected = reference("conv1d", x, weight, b, activation=activation, **options)
+        result = xent.conv1d(x, weight, b, activation=activation, **options)
+        assert_ulp(result, expected, 0, dtype=dtype)
+        assert result.base is None
+    values = reference("conv1d_backward", grad, x, weight, **options)
+    for needs in itertools.product([False, True], repeat=3):
+        results = xent.conv1d_backward(grad, x, weight, needs=needs, **options)
+        for needed, result, value in zip(needs, results, values, strict=True):
+            if needed:
+                assert_ulp(result, value, 0, dtype=dtype)
+            else:
+                assert result is None
+
+
+@pytest.mark.parametrize("variant", ZOO)
+def test_signals_in_every_memory_layout(variant, dtype):
+    x, weight, bias, grad = line_arrays("groups", dtype)
+    options = LINES["groups"][2]
+    expected = reference("conv1d", x, weight, bias, **options)
+    values = reference("conv1d_backward", grad, x, weight, **options)
+    layouts = [of_zoo(variant, a) for a in (x, weight, bias)]
+    assert_ulp(xent.conv1d(*layouts, **options), expected, 0, dtype=dtype)
+    results = xent.conv1d_backward(of_zoo(variant, grad), *layouts[:2], **options)
+    for result, value in zip(results, values, strict=True):
+        assert_ulp(result, value, 0, dtype=dtype)
+    if variant in ("contiguous", "every second element", "Fortran order"):
+        out = of_zoo(variant, np.full(expected.shape, np.nan, dtype))
+        assert xent.conv1d(x, weight, bias, out=out, **options) is out
+        assert_ulp(out, expected, 0, dtype=dtype)
+        places = tuple(of_zoo(variant, np.full(a.shape, np.nan, dtype)) for a in values)
+        results = xent.conv1d_backward(grad, x, weight, out=places, **options)
+        for result, place, value in zip(results, places, values, strict=True):
+            assert result is place
+            assert_ulp(result, value, 0, dtype=dtype)
+
+
+def test_a_signal_is_read_and_written_where_it_lies():
+    x, weight = np.ones((1, 4, 100_000), np.float32), np.ones((4, 1, 3), np.float32)
+    out = np.empty((1, 4, 100_000), np.float32)
+    with xent.num_threads(1):
+        assert peak_bytes(lambda: xent.conv1d(x, weight, groups=4, padding=1, out=out)) < x.nbytes / 2
 
 
 def test_conv2d_is_im2col_times_weights(dtype):

@@ -43,6 +43,7 @@ IMAGES = {
     "conv2d": ([IMAGE, KERNEL], ["x", "weight"]),
     "conv2d_backward": ([FORWARD, IMAGE, KERNEL], ["grad", "x", "weight"]),
     "conv_transpose2d": ([FORWARD, KERNEL], ["x", "weight"]),
+    "conv_transpose2d_backward": ([IMAGE, FORWARD, KERNEL], ["grad", "x", "weight"]),
     "im2col": ([IMAGE, 3], ["x"]),
     "col2im": ([COLUMNS, (6, 7), 3], ["cols"]),
     "max_pool2d": ([IMAGE, 2], ["x"]),
@@ -65,12 +66,22 @@ WITH_OUT = [
     "nll_loss_value_and_grad",
     "logsumexp",
     "conv2d",
+    "conv_transpose2d",
+    "im2col",
+    "col2im",
 ]
+OUT_SHAPES = {
+    "logsumexp": (3,),
+    "conv2d": FORWARD.shape,
+    "conv_transpose2d": (2, 4, 6, 7),
+    "im2col": COLUMNS.shape,
+    "col2im": IMAGE.shape,
+}
 
 
 def expected_out(name):
     """Shape of the out of FUNCTIONS[name]."""
-    return {"conv2d": FORWARD.shape, "logsumexp": (3,)}.get(name, X.shape)
+    return OUT_SHAPES.get(name, X.shape)
 
 
 def spelled(dtype):
@@ -405,7 +416,7 @@ def overlapping(size):
     yield buffer[: 2 * size : 2], buffer[:size]
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_OUT if name not in ("logsumexp", "conv2d")])
+@pytest.mark.parametrize("name", [name for name in WITH_OUT if name not in OUT_SHAPES])
 def test_out_overlaps_an_input_in_part(name):
     right = FUNCTIONS[name][0]
     for which in range(len(right)):
@@ -446,6 +457,14 @@ def test_out_overlaps_other_inputs():
         )
     with raises(ValueError, "out", "overlap"):
         xent.conv2d(np.zeros((1, 4, 6, 7)), KERNEL, pixels[:8], out=pixels[:160].reshape(1, 8, 4, 5))
+    with raises(ValueError, "out", "overlap"):
+        xent.conv_transpose2d(
+            pixels[:160].reshape(1, 8, 4, 5), KERNEL, out=pixels[100:268].reshape(1, 4, 6, 7)
+        )
+    with raises(ValueError, "out", "overlap"):
+        xent.im2col(pixels[:16].reshape(1, 1, 4, 4), 2, out=pixels[10:46].reshape(1, 4, 9))
+    with raises(ValueError, "out", "overlap"):
+        xent.col2im(pixels[:36].reshape(1, 4, 9), 4, 2, out=pixels[30:46].reshape(1, 1, 4, 4))
 
 
 UNTOUCHED = {
@@ -469,6 +488,9 @@ UNTOUCHED = {
     "nll_loss_value_and_grad": [((X, [0, 1, -7]), {}), ((X, LABELS), {"weight": np.ones(4)})],
     "conv2d": [((IMAGE, KERNEL, np.ones(7)), {}), ((IMAGE, KERNEL), {"activation": "tanh"}),
                ((IMAGE, KERNEL), {"padding": -1})],
+    "conv_transpose2d": [((FORWARD, KERNEL, np.ones(7)), {}), ((FORWARD, KERNEL), {"output_size": (6, 8)})],
+    "im2col": [((IMAGE, 0), {}), ((IMAGE, 3), {"stride": 0})],
+    "col2im": [((COLUMNS, (6, 7), 3), {"padding": 1}), ((COLUMNS[:, :35], (6, 7), 3), {})],
 }  # fmt: skip
 
 
@@ -511,6 +533,7 @@ def test_images_have_four_axes(name):
         "conv2d",
         "conv2d_backward",
         "conv_transpose2d",
+        "conv_transpose2d_backward",
         "im2col",
         "col2im",
         "max_pool2d",
@@ -586,8 +609,8 @@ def test_channels_and_groups():
             xent.conv2d(IMAGE, KERNEL, groups=groups)
     with raises(TypeError, "groups"):
         xent.conv2d(IMAGE, KERNEL, groups=1.0)
-    with raises(ValueError, "channel"):
-        xent.conv2d(np.zeros((2, 0, 6, 7)), np.zeros((8, 0, 3, 3)))
+    with raises(ValueError, "weight", "tap"):
+        xent.conv2d(IMAGE, np.zeros((8, 4, 0, 3)))
 
 
 def test_bias():
@@ -608,16 +631,118 @@ def test_shape_of_gradients():
     for grad in [FORWARD[:1], FORWARD[:, :7], FORWARD[..., :4]]:
         with raises(ValueError, "grad", grad.shape, FORWARD.shape):
             xent.conv2d_backward(grad, IMAGE, KERNEL)
+    for grad in [IMAGE[:1], IMAGE[:, :3], IMAGE[..., :6]]:
+        with raises(ValueError, "grad", grad.shape, IMAGE.shape):
+            xent.conv_transpose2d_backward(grad, FORWARD, KERNEL)
     for name in ["max_pool2d_backward", "avg_pool2d_backward"]:
         for grad in [POOLED[:1], POOLED[:, :3], POOLED[..., :2]]:
             with raises(ValueError, "grad", grad.shape, POOLED.shape):
                 call(name, grad, IMAGE, 2)
 
 
-@pytest.mark.parametrize("needs", [(True, True), (True,) * 4, (), [True], {}, "", "all", None, True, 3])
-def test_needs(needs):
-    with pytest.raises((ValueError, TypeError), match="needs"):
-        xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs)
+@pytest.mark.parametrize("needs", [(True, True), (True,) * 4, (), [True]])
+def test_needs_are_three(needs):
+    for name in ["conv2d_backward", "conv_transpose2d_backward"]:
+        with raises(ValueError, "needs", "x, weight, bias", len(needs)):
+            call(name, *IMAGES[name][0], needs=needs)
+
+
+@pytest.mark.parametrize("needs", [
+    {}, "", "all", None, True, 3, (True, 0, True), (1, 1, 1), (None, True, True), ("no", True, True),
+    (True, True, np.ones(1, bool)),
+])  # fmt: skip
+def test_needs_are_bools(needs):
+    for name in ["conv2d_backward", "conv_transpose2d_backward"]:
+        with raises(TypeError, "needs"):
+            call(name, *IMAGES[name][0], needs=needs)
+
+
+def test_out_of_several_results():
+    right = [np.zeros(a.shape) for a in (IMAGE, KERNEL, KERNEL[:, 0, 0, 0])]
+    for out in [right[0], np.zeros(3), "out", {}]:
+        with raises(TypeError, "out", "tuple of 3"):
+            xent.conv2d_backward(FORWARD, IMAGE, KERNEL, out=out)
+    for out in [(), right[:2], [*right, None]]:
+        with raises(ValueError, "out", "tuple of 3", len(out)):
+            xent.conv2d_backward(FORWARD, IMAGE, KERNEL, out=out)
+    for which in range(3):
+        needs = tuple(k != which for k in range(3))
+        with raises(ValueError, f"out[{which}]", f"needs[{which}]"):
+            xent.conv2d_backward(FORWARD, IMAGE, KERNEL, needs=needs, out=right)
+        for wrong, error in [
+            (np.zeros(3), ValueError),
+            (right[which].astype(np.float32), ValueError),
+            ([0.0], TypeError),
+        ]:
+            out = [wrong if k == which else np.full(a.shape, 7.0) for k, a in enumerate(right)]
+            with raises(error, f"out[{which}]"):
+                xent.conv2d_backward(FORWARD, IMAGE, KERNEL, out=out)
+            assert all((a == 7).all() for k, a in enumerate(out) if k != which)
+    pixels = np.zeros(2 * 4 * 6 * 7)
+    image = pixels.reshape(IMAGE.shape)
+    with raises(ValueError, "out[0]", "overlaps x"):
+        xent.conv2d_backward(FORWARD, image, KERNEL, out=(image, None, None))
+    with raises(ValueError, "out[2]", "overlaps out[0]"):
+        xent.conv2d_backward(FORWARD, IMAGE, KERNEL, out=(image, None, pixels[:8]))
+    with raises(ValueError, "out[2]", "overlaps grad"):
+        xent.conv_transpose2d_backward(image, FORWARD, KERNEL, out=(None, None, pixels[:4]))
+
+
+def test_one_image_without_a_batch():
+    for call in [lambda: xent.conv2d(IMAGE[0], KERNEL), lambda: xent.im2col(IMAGE[0], 3)]:
+        with raises(ValueError, "x must have 4 dimensions", "x[np.newaxis]"):
+            call()
+
+
+@pytest.mark.parametrize("padding", [(1, 1, 2, 2), [0, 0, 0, 0], np.ones(4, int)])
+def test_padding_of_four_sides(padding):
+    for name in ["conv2d", "conv2d_backward", "conv_transpose2d", "im2col", "col2im"]:
+        with raises(ValueError, "padding", "((top, bottom), (left, right))"):
+            call(name, *IMAGES[name][0], padding=padding)
+
+
+SIGNAL, TAPS, HEARD = np.zeros((2, 4, 9)), np.zeros((6, 2, 3)), np.zeros((2, 6, 7))
+
+
+def test_signals():
+    calls = {
+        "conv1d": lambda x, weight, **options: xent.conv1d(x, weight, groups=2, **options),
+        "conv1d_backward": lambda x, weight, **options: xent.conv1d_backward(
+            HEARD, x, weight, groups=2, **options
+        ),
+    }
+    for call in calls.values():
+        call(SIGNAL, TAPS)
+        for wrong in [SIGNAL[0], SIGNAL[None], 1.0]:
+            with raises(ValueError, "x", "(N, C, L)", np.shape(wrong)):
+                call(wrong, TAPS)
+        for wrong in [TAPS[0], TAPS[None], TAPS[:, :1], TAPS[:5], TAPS[..., :0]]:
+            with pytest.raises(ValueError, match="weight|groups"):
+                call(SIGNAL, wrong)
+        for option, value in [("stride", 0), ("dilation", -1), ("padding", -1), ("padding", (1, 2, 3))]:
+            with raises(ValueError, option):
+                call(SIGNAL, TAPS, **{option: value})
+        for option, value in [("stride", (1, 1)), ("dilation", 1.0), ("padding", ((0, 0), (1, 1)))]:
+            with raises(TypeError, option):
+                call(SIGNAL, TAPS, **{option: value})
+        with raises(ValueError, "padding", "'full'"):
+            call(SIGNAL, TAPS, padding="full")
+        with raises(ValueError, "kernel", "length 9"):
+            call(SIGNAL, TAPS, dilation=5)
+        with raises(TypeError, "x"):
+            call(None, TAPS)
+    with raises(ValueError, "grad", (2, 6, 8), (2, 6, 7)):
+        xent.conv1d_backward(np.zeros((2, 6, 8)), SIGNAL, TAPS, groups=2)
+    with raises(ValueError, "out", (2, 6, 7)):
+        xent.conv1d(SIGNAL, TAPS, groups=2, out=np.zeros((2, 6, 1, 7)))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_nothing_in_place_of_images(name):
+    args, names = IMAGES[name]
+    for which, argument in enumerate(names):
+        with raises(TypeError, argument):
+            call(name, *args[:which], None, *args[which + 1 :])
 
 
 # Shapes that cannot exist -----------------------------------------------------------------------------------
@@ -720,7 +845,9 @@ def test_absurd_shapes_of_an_empty_batch(function):
 
 
 @pytest.mark.parametrize("option", ["stride", "dilation"])
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+@pytest.mark.parametrize(
+    "name", ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]
+)
 def test_steps_are_positive(name, option):
     for value in [0, -1, (1, 0), (0, 1), (-1, 1), (1, -(2**63)), -(2**100)]:
         with raises(ValueError, option):
@@ -743,7 +870,9 @@ def test_steps_beyond_the_image(value):
 
 
 @pytest.mark.parametrize("shape", [(), (8,), (4, 3), (8, 4, 3), (8, 4, 3, 3, 1), (1, 8, 4, 3, 3)])
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward", "conv_transpose2d"])
+@pytest.mark.parametrize(
+    "name", ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]
+)
 def test_rank_of_the_weights(name, shape):
     *others, _ = IMAGES[name][0]
     with raises(ValueError, "weight", shape):
@@ -752,8 +881,8 @@ def test_rank_of_the_weights(name, shape):
 
 @pytest.mark.parametrize("groups", [3, 5, 8, 16, 2**31, 2**63, 2**100])
 def test_groups_that_do_not_divide(groups):
-    for name in ["conv2d", "conv2d_backward", "conv_transpose2d"]:
-        if name == "conv_transpose2d" and groups == 8:
+    for name in ["conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward"]:
+        if "transpose" in name and groups == 8:
             continue  # eight channels, eight groups
         with raises(ValueError, "groups", groups):
             call(name, *IMAGES[name][0], groups=groups)

@@ -115,6 +115,13 @@ def test_integers_become_float64():
         assert np.allclose(grads[1], expected[1][1], rtol=1e-12, atol=1e-15)
 
 
+def test_a_bias_of_python_numbers_has_no_precision(dtype):
+    x, weight, target, bias = case((9,), 5, 3, dtype)
+    loss, grads = xent.linear_cross_entropy_value_and_grad(x, weight, target, bias.tolist())
+    expected = xent.linear_cross_entropy_value_and_grad(x, weight, target, bias)
+    assert_same_bits((loss, *grads), (expected[0], *expected[1]))
+
+
 def test_options_of_cross_entropy(dtype):
     x, weight, target, bias = case((4, 6), 5, 9, dtype)
     factors = random_weights(9, dtype)

@@ -133,6 +133,20 @@ def test_conv_transpose2d(name, dtype, threads):
     assert_extra(lambda: xent.conv_transpose2d(grad, weight, **options), allowed, "conv_transpose2d")
 
 
+@pytest.mark.parametrize("which", range(3), ids=["grad_x", "grad_weight", "grad_bias"])
+@pytest.mark.parametrize("name", SHORT)
+def test_conv_transpose2d_backward(name, which, dtype, threads):
+    x, grad, weight = arrays(name, dtype)  # the convolution the other way round
+    options, needs = CASES[name][2], tuple(k == which for k in range(3))
+    options = options | {"output_size": grad.shape[2:]}
+    partial_sums = threads * PER_THREAD if which == 1 else 0
+    assert_extra(
+        lambda: xent.conv_transpose2d_backward(grad, x, weight, needs=needs, **options),
+        threads * PER_THREAD + packed(name, weight) + partial_sums,
+        "conv_transpose2d_backward",
+    )
+
+
 RESIDENT = """
 import numpy, xent
 def resident():

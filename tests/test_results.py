@@ -316,7 +316,9 @@ CALLS = {
     "distillation": lambda: xent.distillation_loss_grad(BIG, BIG[::-1]),
     "mse_loss": lambda: xent.mse_loss_grad(BIG, BIG[::-1]),
     "conv2d": lambda: xent.conv2d(IMAGES, KERNELS, padding=1),
-    "conv2d_backward": lambda: xent.conv2d_backward(IMAGES, IMAGES, KERNELS, padding=1, needs=(1, 0, 0))[0],
+    "conv2d_backward": lambda: xent.conv2d_backward(
+        IMAGES, IMAGES, KERNELS, padding=1, needs=(True, False, False)
+    )[0],
     "conv_transpose2d": lambda: xent.conv_transpose2d(IMAGES[:, :, ::2, ::2], KERNELS[..., :2, :2], stride=3),
     "infinite": lambda: xent.conv_transpose2d(IMAGES[..., :60, :60], KERNELS[..., :1, :1] * np.inf, stride=3),
     "im2col": lambda: xent.im2col(IMAGES, 3, padding=2),

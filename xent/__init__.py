@@ -5,7 +5,16 @@ from ._config import __version__, show_config
 from ._evaluation import Evaluation
 from ._results import set_result_cache
 from ._threads import get_num_threads, num_threads, set_num_threads
-from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
+from .conv import (
+    col2im,
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    im2col,
+)
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
 from .divergence import (
     distillation_loss,
@@ -60,9 +69,12 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_grad_hess",

@@ -11,8 +11,9 @@ from ._evaluation import Evaluation as Evaluation
 
 __all__ = [
     "Evaluation", "__version__", "avg_pool2d", "avg_pool2d_backward", "binary_cross_entropy",
-    "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv2d",
-    "conv2d_backward", "conv_transpose2d", "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
+    "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv1d",
+    "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
+    "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
     "cross_entropy_hvp", "cross_entropy_probs", "cross_entropy_probs_grad",
     "cross_entropy_probs_value_and_grad", "cross_entropy_value_and_grad", "distillation_loss",
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate", "get_num_threads",
@@ -31,6 +32,7 @@ _Array: TypeAlias = NDArray[np.floating[Any]]
 _Result: TypeAlias = Any  # a NumPy scalar or an array, by the shape of the input and the reduction
 _Ints: TypeAlias = int | tuple[int, int]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
+_Gradients: TypeAlias = tuple[_Array | None, _Array | None, _Array | None]  # None where not needed
 _LayerGradients: TypeAlias = tuple[_Array, _Array, _Array | None]  # by x, weight and bias
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 
@@ -268,9 +270,7 @@ def distillation_loss_value_and_grad(
     reduction: _Reduction = "mean",
 ) -> tuple[_Result, _Array]: ...
 def entropy(probs: ArrayLike, *, axis: int = -1, base: float | None = None) -> _Result: ...
-def mse_loss(
-    pred: ArrayLike, target: ArrayLike, *, reduction: _Reduction = "mean"
-) -> _Result: ...
+def mse_loss(pred: ArrayLike, target: ArrayLike, *, reduction: _Reduction = "mean") -> _Result: ...
 def mse_loss_grad(
     pred: ArrayLike,
     target: ArrayLike,
@@ -351,20 +351,60 @@ def conv2d_backward(
     dilation: _Ints = 1,
     groups: int = 1,
     needs: tuple[bool, bool, bool] = (True, True, True),
-) -> tuple[_Array | None, _Array | None, _Array | None]: ...
+    out: _Gradients | None = None,
+) -> _Gradients: ...
+def conv1d(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0, dilation: int = 1, groups: int = 1,
+    activation: Literal["relu"] | None = None, out: _Array | None = None,
+) -> _Array: ...  # fmt: skip
+def conv1d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    out: _Gradients | None = None,
+) -> _Gradients: ...
 def conv_transpose2d(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
     *,
     stride: _Ints = 1,
-    padding: _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid"] = 0,
+    padding: _Padding = 0,
     output_padding: _Ints = 0,
+    output_size: _Ints | None = None,
     dilation: _Ints = 1,
     groups: int = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
+def conv_transpose2d_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    output_padding: _Ints = 0,
+    output_size: _Ints | None = None,
+    dilation: _Ints = 1,
+    groups: int = 1,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+    out: _Gradients | None = None,
+) -> _Gradients: ...
 def im2col(
-    x: ArrayLike, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0, dilation: _Ints = 1
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints = 1,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
 def col2im(
     cols: ArrayLike,
@@ -374,6 +414,7 @@ def col2im(
     stride: _Ints = 1,
     padding: _Padding = 0,
     dilation: _Ints = 1,
+    out: _Array | None = None,
 ) -> _Array: ...
 def max_pool2d(
     x: ArrayLike,

@@ -64,10 +64,32 @@ def narrowed(array, dtype):
 
 
 def common_floats(*arguments, half=True):
-    """Return the arrays of (value, name) pairs in their common floating dtype; a value may be None."""
-    arrays = [None if value is None else floats(value, name, half) for value, name in arguments]
-    common = np.result_type(*[a for a in arrays if a is not None])
-    return [None if a is None else a.astype(common, copy=False) for a in arrays]
+    """Return the arrays of (value, name) pairs in their common floating dtype."""
+    arrays = [floats(value, name, half) for value, name in arguments]
+    dtypes = {a.dtype for a in arrays}
+    if F16 in dtypes and len(dtypes) > 1:  # NumPy has no common dtype of both 16-bit floats
+        dtypes.add(F32)
+        dtypes.discard(F16)
+    common = np.result_type(*dtypes)
+    return [a.astype(common, copy=False) for a in arrays]
+
+
+def with_bias(x, weight, bias, half=True):
+    """Return images, kernels and a bias, or None, in their common floating dtype.
+
+    A bias of Python numbers has no dtype of its own, and takes that of the others.
+    """
+    x, weight = common_floats((x, "x"), (weight, "weight"), half=half)
+    if bias is None:
+        return x, weight, None
+    if has_no_dtype(bias):
+        return x, weight, narrowed(floats(bias, "bias"), x.dtype)
+    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=half)
+
+
+def has_no_dtype(value):
+    """Whether this is a Python number, or a list or tuple."""
+    return isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic)
 
 
 def layer(x, weight, bias):
@@ -87,10 +109,12 @@ def one_per_class(array, classes, name):
         raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
 
 
-def images(array, name):
-    """Raise unless an array is (N, C, H, W)."""
-    if array.ndim != 4:
-        raise ValueError(f"{name} must have 4 dimensions, (N, C, H, W), got shape {array.shape}")
+def images(array, name, axes="(N, C, H, W)"):
+    """Raise unless an array has these axes."""
+    ndim = axes.count(",") + 1
+    if array.ndim != ndim:
+        hint = f"; for a batch of one give {name}[np.newaxis]" if array.ndim == ndim - 1 else ""
+        raise ValueError(f"{name} must have {ndim} dimensions, {axes}, got shape {array.shape}{hint}")
     return array
 
 
@@ -100,30 +124,52 @@ def same_shape(array, shape, name, of):
         raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}")
 
 
-def output(out, shape, dtype, inputs, in_place=0):
+def output(out, shape, dtype, inputs, in_place=0, called="out"):
     """Raise unless `out` can take a result.
 
     `inputs` are (array or None, name) pairs, as the kernels will read them: whatever a user's object shares
     its memory with, the array made of it shows. `out` may be one of the first `in_place` of them.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        raise TypeError(f"{called} must be a NumPy array, got {type(out).__name__}")
     out = np.ndarray.view(out, np.ndarray)  # a subclass may say anything of its shape and dtype
     if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+        raise ValueError(f"{called} must have shape {shape}, got {out.shape}")
     if out.dtype != dtype:
-        raise ValueError(f"out must have dtype {dtype}, got {out.dtype}")
+        raise ValueError(f"{called} must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
-        raise ValueError("out must be writeable, got a read-only array")
+        raise ValueError(f"{called} must be writeable, got a read-only array")
     if out.size and any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
-        raise ValueError(f"out must not repeat its own elements, got strides {out.strides}")
+        raise ValueError(f"{called} must not repeat its own elements, got strides {out.strides}")
     for index, (array, name) in enumerate(inputs):
         allowed = index < in_place
         if array is None or (allowed and _is_same_memory(out, array)):
             continue
         if _share_memory(out, array):
             hint = f" or be {name} itself" if allowed else ""
-            raise ValueError(f"out overlaps {name} in memory: it must lie apart from it{hint}")
+            raise ValueError(f"{called} overlaps {name} in memory: it must lie apart from it{hint}")
+
+
+def outputs(out, needs, shapes, dtype, inputs):
+    """Return a tuple of arrays for results, None where there is none; raise unless each can take its result.
+
+    They are for the results that `needs` wants, and lie apart from each other.
+    """
+    if out is None:
+        return (None,) * len(needs)
+    if not isinstance(out, (tuple, list)):
+        raise TypeError(f"out must be a tuple of {len(needs)} arrays or None, got {type(out).__name__}")
+    if len(out) != len(needs):
+        raise ValueError(f"out must be a tuple of {len(needs)} arrays or None, got {len(out)}")
+    taken = list(inputs)
+    for k, (array, needed, shape) in enumerate(zip(out, needs, shapes, strict=True)):
+        if array is None:
+            continue
+        if not needed:
+            raise ValueError(f"out[{k}] must be None where needs[{k}] is False")
+        output(array, shape, dtype, taken, called=f"out[{k}]")
+        taken.append((array, f"out[{k}]"))
+    return tuple(out)
 
 
 def _is_same_memory(a, b):
@@ -287,6 +333,16 @@ def flag(value, name):
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
     return bool(value)
+
+
+def needs(value, results):
+    """Return a tuple of bools, one for each of some results."""
+    expected = f"needs must be {len(results)} bools, for {', '.join(results)}"
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{expected}, got {type(value).__name__}")
+    if len(value) != len(results):
+        raise ValueError(f"{expected}, got {len(value)}: {value!r}")
+    return tuple(flag(needed, f"needs[{k}]") for k, needed in enumerate(value))
 
 
 def broadcast(value, name, shape, dtype, of):

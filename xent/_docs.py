@@ -149,7 +149,7 @@ ENTRIES = {
     "target of samples": """target : array_like of int
     Labels, of the shape of the positions, in ``[0, C)``.""",
     "bias of a layer": """bias : array_like of float, shape (C,), optional
-    Added to ``x @ weight.T``.""",
+    Added to ``x @ weight.T``. A list takes the dtype of `x`.""",
     "class_weight": """class_weight : array_like of float, shape (C,), optional
     One factor per class, not negative: `weight` of `cross_entropy`.""",
     "options of a layer": """sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, \
@@ -182,16 +182,40 @@ sampled_log_prob : array_like of float, shape (C,)
     Images. Integers and bools become float64.""",
     "x of the forward pass": """x : array_like of float, shape (N, C, H, W)
     The images of the forward pass.""",
+    "x of signals": """x : array_like of float, shape (N, C, L)
+    Signals. Integers and bools become float64.""",
+    "options of signals": """stride, dilation : int, optional
+    Steps between windows and between the elements of a window.
+padding : int, (int, int), "valid" or "same", optional
+    Zeros around the signal: one number; (left, right). "valid" is 0. "same" makes the output
+    ``ceil(L / stride)`` long, with the odd zero at the right.""",
     "grad of images": """grad : array_like of float, shape (N, C, OH, OW)
     Gradient of a scalar with respect to the output.""",
     "kernels": """Kernels. Where floating dtypes differ, all arrays are promoted as in NumPy.""",
     "bias of channels": """bias : array_like of float, shape (O,), optional
-    Added to each output channel.""",
+    Added to each output channel. A list takes the dtype of the arrays.""",
+    "out of images": """out : ndarray, optional
+    Where to put the result: its shape and dtype, apart from the inputs in memory.""",
+    "needs": """needs : (bool, bool, bool), optional
+    Which of the three gradients to compute.""",
+    "out of gradients": """out : (ndarray or None, ndarray or None, ndarray or None), optional
+    Where to put the gradients: their shapes and dtype, apart from the inputs and each other in memory. None
+    for one that gets a new array, or that `needs` leaves out.""",
     "stride, dilation": """stride, dilation : int or (int, int), optional
     Steps between windows and between the elements of a window: one number, or (vertical, horizontal).""",
     "padding": """padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
     Zeros around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is 0.
     "same" makes the output ``ceil(size / stride)`` large, with the odd zero at the bottom or right.""",
+    "options of a transpose": """stride, dilation, groups
+    Of the convolution whose transpose this is, as in `conv2d`.
+padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
+    Of that convolution: so many pixels are cut off the output. "same" needs an `output_size`.
+output_padding : int or (int, int), optional
+    Pixels that the output has more at the bottom and right: a convolution with a stride gives the same
+    size for several sizes of its input. Less than `stride` or `dilation`.
+output_size : int or (int, int), optional
+    Height and width of the output, in place of `output_padding`: one of the `stride` sizes from which the
+    convolution makes that of `x`.""",
     "groups": """groups : int, optional
     Divides the channels into groups that do not see each other; ``groups=C`` is a depthwise convolution.""",
     "kernel_size": """kernel_size : int or (int, int)

@@ -105,7 +105,10 @@ class _Positions:
 def check_layer(x, weight, bias):
     """Return (x, weight, bias or None), as they came; the dtype computed in; the dtypes of the gradients."""
     (x, x_dtype), (weight, w_dtype) = _check.unconverted(x, "x"), _check.unconverted(weight, "weight")
-    bias, b_dtype = (None, x_dtype) if bias is None else _check.unconverted(bias, "bias")
+    given, b_dtype = bias, x_dtype
+    if given is not None:
+        bias, b_dtype = _check.unconverted(given, "bias")
+        b_dtype = x_dtype if _check.has_no_dtype(given) else b_dtype
     _check.layer(x, weight, bias)
     dtypes = x_dtype, w_dtype, b_dtype
     return x, weight, bias, _check.F64 if _check.F64 in dtypes else _check.F32, dtypes

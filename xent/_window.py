@@ -61,16 +61,18 @@ def _padding(padding, size, kernel, stride, dilation):
         if len(padding) != 2 or not all(isinstance(p, (tuple, list)) for p in padding):
             raise ValueError(f"padding must be ((top, bottom), (left, right)), got {padding}")
         return pair(padding[0], "padding", 0), pair(padding[1], "padding", 0)
+    if isinstance(padding, (tuple, list)) and len(padding) == 4:  # in an order that differs between libraries
+        raise ValueError(f"padding of four sides must be ((top, bottom), (left, right)), got {padding}")
     vertical, horizontal = pair(padding, "padding", 0)
     return (vertical, vertical), (horizontal, horizontal)
 
 
-def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False):
+def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False, names=("height", "width")):
     """Return the Window over an image of `size` (height, width); raise if no output is left."""
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     padding = _padding(padding, size, kernel, stride, dilation)
     out = []
-    for axis, name in enumerate(("height", "width")):
+    for axis, name in enumerate(names):
         before, after = padding[axis]
         free = size[axis] + before + after - ((kernel[axis] - 1) * dilation[axis] + 1)
         n = (free + (stride[axis] - 1 if ceil_mode else 0)) // stride[axis] + 1
@@ -87,6 +89,15 @@ def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False):
     return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *out, bottom, right))
 
 
+def line_window(size, kernel, stride, padding, dilation):
+    """Return the Window over a signal of `size` (length,), which is an image of one row."""
+    stride, dilation = _check.integer(stride, "stride", 1), _check.integer(dilation, "dilation", 1)
+    if not isinstance(padding, str):
+        padding = (0, 0), pair(padding, "padding", 0)
+    names = "rows", "length"
+    return sliding_window((1, *size), (1, *kernel), (1, stride), padding, (1, dilation), names=names)
+
+
 def _bounded(window):
     """Return a Window; raise if one of its numbers could overflow in the kernels."""
     for field, value in window._asdict().items():
@@ -95,13 +106,20 @@ def _bounded(window):
     return window
 
 
-def transposed_window(outputs, kernel, stride, padding, output_padding, dilation):
+def transposed_window(outputs, kernel, stride, padding, output_padding, output_size, dilation):
     """Return the Window of the convolution that has `outputs` (height, width) and is transposed."""
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     extra = pair(output_padding, "output_padding", 0)
-    if isinstance(padding, str) and padding == "same":
-        raise ValueError('padding must not be "same": the size of the output cannot be told from it')
-    padding = _padding(padding, outputs, kernel, stride, dilation)
+    if output_size is not None:
+        if extra != (0, 0):
+            raise ValueError(f"output_padding must be 0 with an output_size, got {output_padding}")
+        output_size = pair(output_size, "output_size", 1)
+        padding = _padding(padding, output_size, kernel, stride, dilation)
+        extra = _extra(output_size, outputs, kernel, stride, padding, dilation)
+    elif isinstance(padding, str) and padding == "same":
+        raise ValueError('padding must not be "same" without an output_size: several sizes are possible')
+    else:
+        padding = _padding(padding, outputs, kernel, stride, dilation)
     size = []
     for axis, name in enumerate(("height", "width")):
         before, after = padding[axis]
@@ -118,6 +136,21 @@ def transposed_window(outputs, kernel, stride, padding, output_padding, dilation
         size.append(whole - before - after)
     (top, bottom), (left, right) = padding
     return _bounded(Window(*size, *kernel, *stride, *dilation, top, left, *outputs, bottom, right))
+
+
+def _extra(output_size, outputs, kernel, stride, padding, dilation):
+    """Return the output_padding that gives the output of a transposed convolution a size."""
+    extra = []
+    for axis, name in enumerate(("height", "width")):
+        whole = (outputs[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1
+        least = whole - sum(padding[axis])
+        if not 0 <= output_size[axis] - least < stride[axis]:
+            raise ValueError(
+                f"output_size must be reachable: {name} {max(least, 1)} to {least + stride[axis] - 1}, "
+                f"got {output_size[axis]}"
+            )
+        extra.append(output_size[axis] - least)
+    return tuple(extra)
 
 
 # The transpose of a convolution. An input pixel y receives weight i from the output pixel o with

@@ -1,13 +1,30 @@
-"""Two-dimensional convolution (NCHW) with its backward pass, and the im2col matrix by itself."""
+"""Convolution of images (NCHW) and signals (NCL), its gradients and transpose, and the im2col matrix."""
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._window import pair, phases, sliding_window, transposed_window
+from ._window import line_window, pair, phases, sliding_window, transposed_window
+
+GRADIENTS = "x", "weight", "bias"  # of a layer
+
+
+class _Axes(NamedTuple):
+    """What a convolution slides over."""
+
+    x: str
+    weight: str
+    window: Callable
+
+
+PLANE = _Axes("(N, C, H, W)", "(O, C / groups, kh, kw)", sliding_window)
+LINE = _Axes("(N, C, L)", "(O, C / groups, k)", line_window)
+TRANSPOSED = _Axes("(N, C, H, W)", "(C, O / groups, kh, kw)", transposed_window)
 
 
 @documented
@@ -32,8 +49,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     <groups>
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
-    out : ndarray, optional
-        Where to put the result: its shape and dtype, apart from the inputs in memory.
+    <out of images>
 
     Returns
     -------
@@ -74,35 +90,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     array([[10., 24.],
            [51., 90.]])
     """
-    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
-    groups = _check_shapes(x, weight, groups)
-    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    if activation not in (None, "relu"):
-        raise ValueError(f'activation must be None or "relu", got {activation!r}')
-    if bias is not None:
-        _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
-    shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
-    if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = out if out is not None and out.flags.carray else _kernels.empty(shape, x.dtype)
-    _kernels.conv2d(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(weight),
-        None if bias is None else np.ascontiguousarray(bias),
-        result,
-        window,
-        groups,
-        activation == "relu",
-        (0, window.out_w, 1),
-        _order(weight, groups),
-    )
-    if out is not None and result is not out:
-        out[...] = result
-    return result if out is None else out
+    return _forward(PLANE, x, weight, bias, stride, padding, dilation, groups, activation, out)
 
 
 @documented
-def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
+def conv2d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
     """
     Gradients of `conv2d` with respect to the images, the kernels and the bias.
 
@@ -121,8 +115,8 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     <stride, dilation>
     <padding>
     <groups>
-    needs : (bool, bool, bool), optional
-        Which of the three gradients to compute.
+    <needs>
+    <out of gradients>
 
     Returns
     -------
@@ -132,7 +126,7 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     Raises
     ------
     TypeError, ValueError
-        As `conv2d`; also if `grad` does not have the shape of the output.
+        As `conv2d`; also if `grad` does not have the shape of the output, or `needs` is not three bools.
 
     See Also
     --------
@@ -154,27 +148,114 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
     >>> gb
     array([4.])
     """
-    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
-    groups = _check_shapes(x, weight, groups)
-    window = sliding_window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    shape = (x.shape[0], weight.shape[0], window.out_h, window.out_w)
-    _check.same_shape(grad, shape, "grad", "the output")
-    if not isinstance(needs, (tuple, list)) or len(needs) != 3:
-        raise ValueError(f"needs must be three bools, for x, weight and bias, got {needs!r}")
-    x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
-    grad = np.ascontiguousarray(grad)
-    grad_x = grad_weight = grad_bias = None
-    if needs[0]:
-        grad_x = _transposed(grad, weight, None, window, groups)
-    if needs[1]:
-        grad_weight = _kernels.conv2d_grad_weight(grad, x, weight, window, groups)
-    if needs[2]:
-        grad_bias = _kernels.conv2d_grad_bias(grad)
-    return grad_x, grad_weight, grad_bias
+    return _backward(PLANE, grad, x, weight, (stride, padding, dilation), groups, needs, out)
 
 
 @documented
-def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
+    """
+    One-dimensional cross-correlation, of signals: `conv2d` of images with one row.
+
+    .. math::
+        y_{n,o,l} = b_o + \\sum_{c,j} W_{o,c,j} \\, x_{n,c,\\; l s - p + j d}
+
+    with x = 0 outside the signal, and c running over the channels of o's group.
+
+    Parameters
+    ----------
+    <x of signals>
+    weight : array_like of float, shape (O, C / groups, k)
+        <kernels>
+    <bias of channels>
+    <options of signals>
+    <groups>
+    activation : {None, "relu"}, optional
+        Applied to the result on its way to memory. The ReLU of a NaN is NaN.
+    <out of images>
+
+    Returns
+    -------
+    ndarray, shape (N, O, OL)
+        With ``OL = (L + left + right - (k - 1) * dilation - 1) // stride + 1``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    See Also
+    --------
+    conv1d_backward, conv2d
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> xent.conv1d(np.arange(6.0).reshape(1, 1, 6), [[[1.0, 2.0, 1.0]]], padding=(2, 0))
+    array([[[ 0.,  1.,  4.,  8., 12., 16.]]])
+    """
+    return _forward(LINE, x, weight, bias, stride, padding, dilation, groups, activation, out)
+
+
+@documented
+def conv1d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
+    """
+    Gradients of `conv1d` with respect to the signals, the kernels and the bias.
+
+    Parameters
+    ----------
+    grad : array_like of float, shape (N, O, OL)
+        Gradient of a scalar with respect to the output. (After a ReLU: first set to 0 where the output is 0.)
+    x : array_like of float, shape (N, C, L)
+        The signals of the forward pass.
+    weight : array_like of float, shape (O, C / groups, k)
+        The kernels of the forward pass.
+    <options of signals>
+    <groups>
+    <needs>
+    <out of gradients>
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        Of the shapes of `x`, `weight` and the bias; None where `needs` says False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d_backward`.
+
+    See Also
+    --------
+    conv1d, conv2d_backward
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> gx, gw, gb = xent.conv1d_backward(np.ones((1, 1, 3)), np.arange(4.0).reshape(1, 1, 4), [[[1.0, 2.0]]])
+    >>> gx, gw, gb
+    (array([[[1., 3., 3., 2.]]]), array([[[3., 6.]]]), array([3.]))
+    """
+    return _backward(LINE, grad, x, weight, (stride, padding, dilation), groups, needs, out)
+
+
+@documented
+def conv_transpose2d(
+    x,
+    weight,
+    bias=None,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    out=None,
+):
     """
     Transposed convolution: what `conv2d_backward` gives for the images, as a layer of its own.
 
@@ -188,13 +269,8 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     weight : array_like of float, shape (C, O / groups, kh, kw)
         <kernels>
     <bias of channels>
-    stride, dilation, groups
-        Of the convolution whose transpose this is, as in `conv2d`.
-    padding : int, (int, int), ((int, int), (int, int)) or "valid", optional
-        Of that convolution: so many pixels are cut off the output.
-    output_padding : int or (int, int), optional
-        Pixels that the output has more at the bottom and right: a convolution with a stride gives the same
-        size for several sizes of its input. Less than `stride` or `dilation`.
+    <options of a transpose>
+    <out of images>
 
     Returns
     -------
@@ -206,12 +282,12 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     TypeError
         If an argument does not hold real numbers or a size is no integer.
     ValueError
-        If shapes do not fit, `groups` does not divide the channels, nothing of the output is left, or an
-        option is outside its range.
+        If shapes do not fit, `groups` does not divide the channels, nothing of the output is left, the
+        output cannot have that size, an option is outside its range, or `out` does not fit.
 
     See Also
     --------
-    conv2d, conv2d_backward
+    conv_transpose2d_backward, conv2d
 
     Notes
     -----
@@ -234,17 +310,115 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
            [2., 2., 3., 3.],
            [2., 2., 3., 3.]])
     """
-    x, weight, bias = _check.common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=False)
+    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
     groups = _check_transposed_shapes(x, weight, groups)
-    window = transposed_window(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
+    window = transposed_window(
+        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
+    )
+    shape = (len(x), groups * weight.shape[1], window.height, window.width)
     if bias is not None:
-        _check.same_shape(bias, (groups * weight.shape[1],), "bias", "the output channels")
-        bias = np.ascontiguousarray(bias)
-    return _transposed(np.ascontiguousarray(x), np.ascontiguousarray(weight), bias, window, groups)
+        _check.same_shape(bias, shape[1:2], "bias", "the output channels")
+    if out is not None:
+        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
+    result = _room(out, shape, x.dtype)
+    _transpose(x, weight, bias, result, window, groups)
+    return _delivered(result, out)
 
 
 @documented
-def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
+def conv_transpose2d_backward(
+    grad,
+    x,
+    weight,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    needs=(True, True, True),
+    out=None,
+):
+    """
+    Gradients of `conv_transpose2d` with respect to the images, the kernels and the bias.
+
+    .. math::
+        g^x_{n,c,h,w} = \\sum_{o,i,j} W_{c,o,i,j} \\, G_{n,o,p,q}, \\qquad
+        g^W_{c,o,i,j} = \\sum_{n,h,w} x_{n,c,h,w} \\, G_{n,o,p,q}, \\qquad
+        g^b_o = \\sum_{n,p,q} G_{n,o,p,q}
+
+    with p = h s_h - p_t + i d_h, q = w s_w - p_l + j d_w, and G = 0 outside the output.
+
+    Parameters
+    ----------
+    grad : array_like of float, shape (N, O, OH, OW)
+        Gradient of a scalar with respect to the output G.
+    <x of the forward pass>
+    weight : array_like of float, shape (C, O / groups, kh, kw)
+        The kernels of the forward pass.
+    <options of a transpose>
+    <needs>
+    <out of gradients>
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        Of the shapes of `x`, `weight` and the bias; None where `needs` says False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`; also if `grad` does not have the shape of the output, or `needs` is not three
+        bools.
+
+    See Also
+    --------
+    conv_transpose2d, conv2d_backward
+
+    Notes
+    -----
+    `conv2d` of G, and its gradient by the weights with the roles of images and gradient exchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> x, weight = np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 2, 2))
+    >>> grad = np.arange(16.0).reshape(1, 1, 4, 4)  # of xent.conv_transpose2d(x, weight, stride=2)
+    >>> gx, gw, gb = xent.conv_transpose2d_backward(grad, x, weight, stride=2)
+    >>> gx[0, 0]
+    array([[10., 18.],
+           [42., 50.]])
+    >>> gw[0, 0]
+    array([[48., 54.],
+           [72., 78.]])
+    >>> gb
+    array([120.])
+    """
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    groups = _check_transposed_shapes(x, weight, groups)
+    window = transposed_window(
+        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
+    )
+    shape = len(x), groups * weight.shape[1], window.height, window.width
+    _check.same_shape(grad, shape, "grad", "the output")
+    needs = _check.needs(needs, GRADIENTS)
+    shapes = x.shape, weight.shape, shape[1:2]
+    out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
+    results = _rooms(out, needs, shapes, x.dtype)
+    x, weight, grad = (np.ascontiguousarray(a) for a in (x, weight, grad))
+    if needs[0]:
+        _convolve(grad, weight, None, results[0], window, groups)
+    if needs[1]:
+        _kernels.conv2d_grad_weight(x, grad, results[1], window, groups)
+    if needs[2]:
+        _kernels.conv2d_grad_bias(grad, results[2])
+    return tuple(map(_delivered, results, out))
+
+
+@documented
+def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """
     Write every window of every image as a column of a matrix.
 
@@ -254,6 +428,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     <kernel_size>
     <stride, dilation>
     <padding>
+    <out of images>
 
     Returns
     -------
@@ -284,13 +459,16 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     kernel = pair(kernel_size, "kernel_size", 1)
     window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
-    out = _kernels.empty((n, c * kernel[0] * kernel[1], window.out_h * window.out_w), x.dtype)
-    _kernels.im2col(np.ascontiguousarray(x), out, n * c, window)
-    return out
+    shape = n, c * kernel[0] * kernel[1], window.out_h * window.out_w
+    if out is not None:
+        _check.output(out, shape, x.dtype, [(x, "x")])
+    result = _room(out, shape, x.dtype)
+    _kernels.im2col(np.ascontiguousarray(x), result, n * c, window)
+    return _delivered(result, out)
 
 
 @documented
-def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
+def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """
     Add every column of an im2col matrix back to the pixels that it came from: the transpose of `im2col`.
 
@@ -303,6 +481,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     <kernel_size>
     <stride, dilation>
     <padding>
+    <out of images>
 
     Returns
     -------
@@ -335,42 +514,78 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     if cols.ndim != 3 or cols.shape[1] % offsets or cols.shape[2] != pixels:
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
-    out = _kernels.empty((n, c, *size), cols.dtype)
-    _kernels.col2im(np.ascontiguousarray(cols), out, n * c, window)
-    return out
+    if out is not None:
+        _check.output(out, (n, c, *size), cols.dtype, [(cols, "cols")])
+    result = _room(out, (n, c, *size), cols.dtype)
+    _kernels.col2im(np.ascontiguousarray(cols), result, n * c, window)
+    return _delivered(result, out)
 
 
-def _check_ranks(x, weight, groups, axes):
-    """Return `groups` as an int; raise unless images and weights, of these `axes`, have 4 dimensions."""
-    _check.images(x, "x")
-    if weight.ndim != 4:
-        raise ValueError(f"weight must have 4 dimensions, {axes}, got shape {weight.shape}")
+def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
+    """`conv2d` and `conv1d`."""
+    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
+    groups = _check_shapes(axes, x, weight, groups)
+    window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation must be None or "relu", got {activation!r}')
+    if bias is not None:
+        _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
+    shape = (len(x), len(weight), *_outputs(x, window))
+    if out is not None:
+        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
+    result = _room(out, shape, x.dtype)
+    _convolve(*map(_as_images, (x, weight)), bias, _as_images(result), window, groups, activation == "relu")
+    return _delivered(result, out)
+
+
+def _backward(axes, grad, x, weight, steps, groups, needs, out):
+    """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    groups = _check_shapes(axes, x, weight, groups)
+    window = axes.window(x.shape[2:], weight.shape[2:], *steps)
+    _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
+    needs = _check.needs(needs, GRADIENTS)
+    shapes = x.shape, weight.shape, weight.shape[:1]
+    out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
+    results = _rooms(out, needs, shapes, x.dtype)
+    x, weight, grad = (np.ascontiguousarray(_as_images(a)) for a in (x, weight, grad))
+    if needs[0]:
+        _transpose(grad, weight, None, _as_images(results[0]), window, groups)
+    if needs[1]:
+        _kernels.conv2d_grad_weight(grad, x, _as_images(results[1]), window, groups)
+    if needs[2]:
+        _kernels.conv2d_grad_bias(grad, results[2])
+    return tuple(map(_delivered, results, out))
+
+
+def _check_ranks(axes, x, weight, groups):
+    """Return `groups` as an int; raise unless images and weights have these axes."""
+    _check.images(x, "x", axes.x)
+    if weight.ndim != x.ndim:
+        raise ValueError(f"weight must have {x.ndim} dimensions, {axes.weight}, got shape {weight.shape}")
+    if 0 in weight.shape[2:]:
+        raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
     return _check.integer(groups, "groups", 1)
 
 
-def _check_shapes(x, weight, groups):
+def _check_shapes(axes, x, weight, groups):
     """Return `groups` as an int; raise unless images, kernels and groups fit each other."""
-    groups = _check_ranks(x, weight, groups, "(O, C / groups, kh, kw)")
+    groups = _check_ranks(axes, x, weight, groups)
     if x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
             f"groups must divide the channels of x, {x.shape[1]}, and of the output, {weight.shape[0]}, "
             f"got {groups}"
         )
-    if weight.shape[1] != x.shape[1] // groups or weight.shape[1] == 0:
+    if weight.shape[1] != x.shape[1] // groups:
         raise ValueError(
-            f"weight must have C / groups = {x.shape[1]} / {groups} input channels, at least 1, "
-            f"got shape {weight.shape}"
+            f"weight must have C / groups = {x.shape[1]} / {groups} input channels, got shape {weight.shape}"
         )
-    if 0 in weight.shape:
-        raise ValueError(f"weight must not be empty, got shape {weight.shape}")
     return groups
 
 
 def _check_transposed_shapes(x, weight, groups):
     """Return `groups` as an int; raise unless the shapes of a transposed convolution fit each other."""
-    groups = _check_ranks(x, weight, groups, "(C, O / groups, kh, kw)")
-    if 0 in weight.shape:
-        raise ValueError(f"weight must not be empty, got shape {weight.shape}")
+    groups = _check_ranks(TRANSPOSED, x, weight, groups)
     if weight.shape[0] != x.shape[1]:
         raise ValueError(f"weight must have C = {x.shape[1]} input channels, got shape {weight.shape}")
     if x.shape[1] % groups:
@@ -378,33 +593,87 @@ def _check_transposed_shapes(x, weight, groups):
     return groups
 
 
-def _order(weight, groups):
-    """Return where the weights of a convolution lie: see xent_conv_args in table.h."""
+def _room(out, shape, dtype):
+    """Return an array for a result: `out` if the kernels can write it as it lies."""
+    if out is not None and np.ndarray.view(out, np.ndarray).flags.carray:
+        return out
+    return _kernels.empty(shape, dtype)
+
+
+def _rooms(out, needs, shapes, dtype):
+    """Return arrays for several results, None where `needs` says so."""
+    each = zip(out, needs, shapes, strict=True)
+    return [_room(o, shape, dtype) if needed else None for o, needed, shape in each]
+
+
+def _delivered(result, out):
+    """Return `out` with the result in it, or the result if there is no `out`."""
+    if out is not None and result is not out:
+        out[...] = result
+    return result if out is None else out
+
+
+def _outputs(x, window):
+    """Return the size of the output, without batch and channels."""
+    return (window.out_h, window.out_w)[4 - x.ndim :]
+
+
+def _as_images(array):
+    """Return images as they are, and signals as images of one row."""
+    return array if array.ndim == 4 else array[:, :, np.newaxis]
+
+
+def _only_bias(bias, result, relu=False):
+    """Fill a result to which nothing but the bias is added."""
+    bias = np.zeros(1, result.dtype) if bias is None else bias
+    result[...] = (np.maximum(bias, 0) if relu else bias)[:, None, None]
+
+
+def _convolve(x, weight, bias, result, window, groups, relu=False):
+    """Put the convolution of x into `result`."""
+    if x.size == 0 or weight.size == 0:
+        _only_bias(bias, result, relu)
+        return
     outputs, channels, height, width = weight.shape
     taps = height * width
-    return 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
+    order = 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
+    _kernels.conv2d(
+        np.ascontiguousarray(x),
+        np.ascontiguousarray(weight),
+        None if bias is None else np.ascontiguousarray(bias),
+        result,
+        window,
+        groups,
+        relu,
+        (0, window.out_w, 1),
+        order,
+    )
 
 
-def _transposed(y, weight, bias, window, groups):
-    """Return the transpose of a convolution, whose outputs are like y, applied to y."""
-    shape = (len(y), groups * weight.shape[1], window.height, window.width)
-    result = _kernels.empty(shape, y.dtype)
+def _transpose(y, weight, bias, result, window, groups):
+    """Put the transpose of a convolution, whose outputs are like y, applied to y, into `result`."""
+    if y.size == 0 or weight.size == 0:
+        _only_bias(bias, result)
+        return
+    y, weight = np.ascontiguousarray(y), np.ascontiguousarray(weight)
+    bias = None if bias is None else np.ascontiguousarray(bias)
     with np.errstate(all="ignore"):
         finite = math.isfinite(weight.sum())  # a sum may overflow though all terms are finite
     if not finite and not np.isfinite(weight).all():
-        return _transposed_by_columns(y, weight, bias, window, groups, result)
+        _transpose_by_columns(y, weight, bias, result, window, groups)
+        return
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
     rows = list(phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
     columns = list(phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
     if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
-        result[...] = 0 if bias is None else bias[:, None, None]  # no tap reaches some pixels
+        _only_bias(bias, result)  # no tap reaches some pixels
     for r, c in itertools.product(rows, columns):
         phase = (y.shape[2], y.shape[3], r.taps, c.taps, 1, 1, r.dilation, c.dilation, r.before, c.before)
         place = r.first * window.width + c.first, window.stride_h * window.width, window.stride_w
         last = r.start + (r.taps - 1) * r.period, c.start + (c.taps - 1) * c.period
         order = (
-            last[0] * kernel_w + last[1],
+            last[0] * kernel_w + last[1],  # where the weights lie: see xent_conv_args in table.h
             outputs * channels * taps,
             taps,
             channels * taps,
@@ -413,10 +682,9 @@ def _transposed(y, weight, bias, window, groups):
         )
         outs = r.pixels, c.pixels
         _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order)
-    return result
 
 
-def _transposed_by_columns(y, weight, bias, window, groups, result):
+def _transpose_by_columns(y, weight, bias, result, window, groups):
     """The same through the im2col matrix, a channel at a time: no zero of the padding meets an infinite
     weight there."""
     _, channels, kernel_h, kernel_w = weight.shape
@@ -430,4 +698,3 @@ def _transposed_by_columns(y, weight, bias, window, groups, result):
         if bias is not None:
             with np.errstate(all="ignore"):
                 target += bias[g * channels + c]
-    return result

@@ -53,34 +53,33 @@ def conv2d(
         PyMem_Free(memory)
 
 
-def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray weight, window, Py_ssize_t groups):
-    """Return the gradient of the shape of `weight`."""
+def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups):
+    """Put the gradient by the weights into `out`."""
     cdef xent_conv_args a
     cdef xent_merge_args m
     cdef xent_plan plan
-    cdef cnp.ndarray partials, result
+    cdef cnp.ndarray partials
+    if cnp.PyArray_SIZE(out) == 0:
+        return
     conv_args(&a, x, grad, window, groups)
     a.grad = data(grad)
     plan = xent_plan_grad_weight(&a, table, dtype_code(x))
     if plan.chunks == 0:
-        return np.zeros_like(weight)
-    partials = empty((plan.partials,) + (<object>weight).shape, x.dtype)
+        out[...] = 0
+        return
+    partials = out if plan.partials == 1 else empty((plan.partials,) + (<object>out).shape, x.dtype)
     a.out = data(partials)
     run(table.conv2d_grad_weight[dtype_code(x)], &a, &plan, work_of(&a))
-    if plan.partials == 1:
-        return (<object>partials)[0]
-    result = empty_in_c_order(weight)
-    m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(result), plan.partials, data(partials), data(result)
-    plan = xent_plan_merge(&m)
-    run(table.conv2d_merge[dtype_code(x)], &m, &plan, work_of(&a))
-    return result
+    if plan.partials > 1:
+        m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(out), plan.partials, data(partials), data(out)
+        plan = xent_plan_merge(&m)
+        run(table.conv2d_merge[dtype_code(x)], &m, &plan, work_of(&a))
 
 
-def conv2d_grad_bias(cnp.ndarray grad):
-    """Return the sums over the images and pixels of each channel."""
+def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out):
+    """Put the sums over the images and pixels of each channel into `out`."""
     cdef xent_conv_args a
     cdef xent_plan plan
-    cdef cnp.ndarray out = np.empty(cnp.PyArray_DIM(grad, 1), grad.dtype)
     memset(&a, 0, sizeof(a))
     memset(&plan, 0, sizeof(plan))
     a.images, a.groups, a.out_channels = cnp.PyArray_DIM(grad, 0), 1, cnp.PyArray_DIM(grad, 1)
@@ -88,7 +87,6 @@ def conv2d_grad_bias(cnp.ndarray grad):
     a.grad, a.out = data(grad), data(out)
     plan.chunks = a.out_channels
     run(table.conv2d_grad_bias[dtype_code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
-    return out
 
 
 cdef int move_columns(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window,

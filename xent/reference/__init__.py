@@ -5,7 +5,16 @@ Names, parameters and defaults are those of the compiled functions, which are te
 It is written to be read and trusted, not to be fast, and checks only what the formulas themselves need.
 """
 
-from .conv import col2im, conv2d, conv2d_backward, conv_transpose2d, im2col
+from .conv import (
+    col2im,
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    im2col,
+)
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
 from .divergence import (
     distillation_loss,
@@ -58,9 +67,12 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_grad_hess",

@@ -6,9 +6,12 @@ from xent import binary_cross_entropy as binary_cross_entropy
 from xent import binary_cross_entropy_grad as binary_cross_entropy_grad
 from xent import binary_cross_entropy_value_and_grad as binary_cross_entropy_value_and_grad
 from xent import col2im as col2im
+from xent import conv1d as conv1d
+from xent import conv1d_backward as conv1d_backward
 from xent import conv2d as conv2d
 from xent import conv2d_backward as conv2d_backward
 from xent import conv_transpose2d as conv_transpose2d
+from xent import conv_transpose2d_backward as conv_transpose2d_backward
 from xent import cross_entropy as cross_entropy
 from xent import cross_entropy_grad as cross_entropy_grad
 from xent import cross_entropy_grad_hess as cross_entropy_grad_hess
@@ -59,9 +62,12 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
+    "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_grad_hess",

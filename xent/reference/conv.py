@@ -16,7 +16,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     """
     x, weight = as_float64(x), as_float64(weight)
     padded, _, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
-    if x.shape[1] == 0 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+    if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
     if activation not in (None, "relu"):
         raise ValueError(f"activation is {activation!r}, expected None or 'relu'")
@@ -42,7 +42,9 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 # and grad_x is grad_padded without its border.
 
 
-def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True)):
+def conv2d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
     """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv2d); None where `needs` says False."""
     grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
     padded, border, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
@@ -60,7 +62,28 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
             grad_w[..., i, j] = np.einsum("ngohw,ngchw->goc", g, by_group[cells])
         grad_x = _crop(grad_padded.reshape(padded.shape), border)
         results = grad_x, grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
-    return tuple(result if needed else None for result, needed in zip(results, needs, strict=True))
+    return _deliver_each(results, needs, out)
+
+
+# A signal is an image of one row.
+
+
+def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
+    """y[n,o,r] = bias[o] + sum_{c,j} weight[o,c,j] padded[n, c, r*stride + j*dil]."""
+    options = _of_one_row(stride, padding, dilation)
+    rows = _one_row(x), _one_row(weight)
+    return deliver(conv2d(*rows, bias, groups=groups, activation=activation, **options)[:, :, 0], out)
+
+
+def conv1d_backward(
+    grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
+):
+    """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv1d); None where `needs` says False."""
+    options = _of_one_row(stride, padding, dilation)
+    grad_x, grad_weight, grad_bias = conv2d_backward(
+        *map(_one_row, (grad, x, weight)), groups=groups, **options
+    )
+    return _deliver_each((grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias), needs, out)
 
 
 # With a weight of shape (C, O / groups, kh, kw) that same grad_x, for any x instead of a gradient, is the
@@ -69,34 +92,82 @@ def conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=
 # output_padding says how many such rows and columns there are at the end, before the padding is cut off.
 
 
-def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+def conv_transpose2d(
+    x,
+    weight,
+    bias=None,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    out=None,
+):
     """y[n,o,p,q] = bias[o] + sum of x[n,c,r,s] weight[c,o,i,j] where r*stride + i*dil = p + top, and so on.
 
     c runs over the channels of o's group. The adjoint of `conv2d` in its images.
     """
     x, weight = as_float64(x), as_float64(weight)
-    stride, dilation, extra = pair(stride), pair(dilation), pair(output_padding)
-    kernel, size = weight.shape[2:], x.shape[2:]
-    if x.shape[1] == 0 or x.shape[1] != len(weight) or x.shape[1] % groups:
+    stride, dilation, size = pair(stride), pair(dilation), x.shape[2:]
+    if x.shape[1] != len(weight) or x.shape[1] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
-    if isinstance(padding, str) and padding == "same":
-        raise ValueError("padding is 'same', from which the size of the output cannot be told")
-    if any(not 0 <= extra[k] < max(stride[k], dilation[k]) for k in (0, 1)):
-        raise ValueError(f"output_padding is {output_padding!r}, expected less than stride or dilation")
-    border = [_border(padding, k, size[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
-    full = [(size[k] - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1 + extra[k] for k in (0, 1)]
-    if any(full[k] <= sum(border[k]) for k in (0, 1)):
-        raise ValueError(f"padding is {padding!r}, which leaves nothing of an output of {full}")
+    kernel = weight.shape[2:]
+    border, full = _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation)
     by_group, w = _split_channels(x, groups), _split_outputs(weight, groups)
     result = np.zeros((len(x), groups, weight.shape[1], *full))
     with np.errstate(all="ignore"):
         for i, j, cells in window_offsets(kernel, stride, dilation, size):
             result[cells] += np.einsum("ngchw,gco->ngohw", by_group, w[..., i, j])
         result = _crop(result.reshape(len(x), groups * weight.shape[1], *full), border)
-        return result if bias is None else result + as_float64(bias)[:, None, None]
+        return deliver(result if bias is None else result + as_float64(bias)[:, None, None], out)
 
 
-def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
+# y is linear in x and in weight, with padded outputs P of which y is the inner part:
+#
+#     grad_x[n,c,r,s]      = sum_{o,i,j} weight[c,o,i,j] P[n, o, r*stride + i*dil, s*stride + j*dil]
+#     grad_weight[c,o,i,j] = sum_{n,r,s} x[n,c,r,s] P[n, o, r*stride + i*dil, s*stride + j*dil]
+#
+# where P is grad with a border of zeros, of the size that was cut off.
+
+
+def conv_transpose2d_backward(
+    grad,
+    x,
+    weight,
+    *,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    output_size=None,
+    dilation=1,
+    groups=1,
+    needs=(True, True, True),
+    out=None,
+):
+    """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv_transpose2d); None where not needed."""
+    grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
+    stride, dilation, size, kernel = pair(stride), pair(dilation), x.shape[2:], weight.shape[2:]
+    border, full = _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation)
+    padded = np.pad(grad, [(0, 0), (0, 0), *border])
+    if padded.shape != (len(x), groups * weight.shape[1], *full):
+        raise ValueError(f"grad has shape {grad.shape}, which is not that of the output")
+    by_group, g, w = (
+        _split_channels(x, groups),
+        _split_channels(padded, groups),
+        _split_outputs(weight, groups),
+    )
+    grad_x, grad_w = np.zeros(by_group.shape), np.zeros(w.shape)
+    with np.errstate(all="ignore"):
+        for i, j, cells in window_offsets(kernel, stride, dilation, size):
+            grad_x += np.einsum("ngohw,gco->ngchw", g[cells], w[..., i, j])
+            grad_w[..., i, j] = np.einsum("ngchw,ngohw->gco", by_group, g[cells])
+        results = grad_x.reshape(x.shape), grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
+    return _deliver_each(results, needs, out)
+
+
+def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """Columns (N, C*kh*kw, L): the window of each of the L output pixels, unrolled in the order c, i, j."""
     x = as_float64(x)
     kernel = pair(kernel_size)
@@ -104,10 +175,10 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1):
     cols = np.zeros((*x.shape[:2], *kernel, *size))
     for i, j, cells in offsets:
         cols[:, :, i, j] = padded[cells]
-    return cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1])
+    return deliver(cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1]), out)
 
 
-def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
+def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C, *output_size)."""
     cols = as_float64(cols)
     kernel = pair(kernel_size)
@@ -120,7 +191,48 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1):
     with np.errstate(all="ignore"):
         for i, j, cells in offsets:
             padded[cells] += cols[:, :, i, j]
-    return _crop(padded, border)
+    return deliver(_crop(padded, border), out)
+
+
+def _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation):
+    """Return the border that a transposed convolution cuts off, and the size with it."""
+    extra = pair(output_padding)
+    full = [(size[k] - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1 for k in (0, 1)]
+    if output_size is not None:  # as the convolution that has outputs of that `size` sees it
+        wanted = pair(output_size)
+        border = [_border(padding, k, wanted[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+        more = [wanted[k] + sum(border[k]) - full[k] for k in (0, 1)]
+        if any(extra) or any(not 0 <= more[k] < stride[k] for k in (0, 1)):
+            raise ValueError(f"output_size is {output_size!r}, which no output_padding gives")
+        return border, [full[k] + more[k] for k in (0, 1)]
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError("padding is 'same', from which the size of the output cannot be told")
+    if any(not 0 <= extra[k] < max(stride[k], dilation[k]) for k in (0, 1)):
+        raise ValueError(f"output_padding is {output_padding!r}, expected less than stride or dilation")
+    border = [_border(padding, k, size[k], kernel[k], stride[k], dilation[k]) for k in (0, 1)]
+    full = [full[k] + extra[k] for k in (0, 1)]
+    if any(full[k] <= sum(border[k]) for k in (0, 1)):
+        raise ValueError(f"padding is {padding!r}, which leaves nothing of an output of {full}")
+    return border, full
+
+
+def _deliver_each(results, needs, out):
+    """Return the results, where `needs` says so, written into the arrays of `out`."""
+    out = (None,) * len(results) if out is None else out
+    return tuple(
+        deliver(result, o) if needed else None for result, needed, o in zip(results, needs, out, strict=True)
+    )
+
+
+def _one_row(signals):
+    """Return (N, C, L) as (N, C, 1, L)."""
+    return as_float64(signals)[:, :, np.newaxis]
+
+
+def _of_one_row(stride, padding, dilation):
+    """Return the options of a signal as those of an image of one row."""
+    padding = padding if isinstance(padding, str) else ((0, 0), pair(padding))
+    return {"stride": (1, int(stride)), "padding": padding, "dilation": (1, int(dilation))}
 
 
 def _windows(x, kernel, stride, padding, dilation):
