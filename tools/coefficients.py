@@ -37,6 +37,20 @@ def log_tail(z):
     return (2 * mp.atanh(s) - 2 * s) / (s * z)
 
 
+def tanh_tail(z):
+    """(tanh(x) / x - 1) / x^2 with z = x^2, by its series near 0."""
+    if z < mp.mpf("1e-16"):
+        return -mp.mpf(1) / 3 + 2 * z / 15
+    return (mp.tanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
+
+
+def tanh_squared_tail(z):
+    """(tanh(x)^2 / x^2 - 1) / x^2 with z = x^2, by its series near 0."""
+    if z < mp.mpf("1e-16"):
+        return -mp.mpf(2) / 3 + 17 * z / 45
+    return (mp.tanh(mp.sqrt(z)) ** 2 / z - 1) / z
+
+
 def fit(name, function, interval, degree, real):
     """Print the coefficients of one fit, constant term first."""
     coefficients, error = mp.chebyfit(function, interval, degree + 1, error=True)
@@ -81,6 +95,8 @@ if __name__ == "__main__":
     fit("log p of floats, from 3/4 to 3/2", log1p_tail, [-hair / 4, hair / 2], 8, np.float32)
     fit("log w of doubles", log_tail, [0, s_max**2], 7, np.float64)
     fit("log w of doubles, from 3/4 to 3/2", log_tail, [0, (hair / 5) ** 2], 7, np.float64)
+    fit("tanh q, to 1/2", tanh_tail, [0, (hair / 2) ** 2], 9, np.float64)
+    fit("tanh^2 s of floats, to 1/2", tanh_squared_tail, [0, (hair / 2) ** 2], 4, np.float32)
     print("float32 with a table of quarters of an octave: q, the roots 2^(k / 4), and what they lose")
     print("   " + ", ".join(float(np.float32(c)).hex() for c in fit_weighted(exp_tail, half / 4, 2)))
     roots = [2 ** (mp.mpf(k) / 4) for k in range(4)]

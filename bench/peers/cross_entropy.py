@@ -14,13 +14,24 @@ from .libraries import THREADS, functional, jax, sklearn_loss, special, torch
 
 TEMPERATURE, CAP, Z_LOSS, SMOOTHING = 2.5, 30.0, 1e-4, 0.1  # cap and z-loss of language models in use
 OPTIONS = ["temperature", "prior", "logit cap", "z-loss", "label smoothing", "focal"]
+OPTIONS += ["class weights", "sample weights"]
 
 
 class LabelledLogits(softmax.Logits):
-    """Logits and labels, and the frequencies of the classes for the option that takes them."""
+    """Logits and labels, and what the options take beside them: frequencies of the classes, or weights."""
 
     def arguments(self, operator):
-        return (self.x, self.y, self.prior()) if operator.endswith(" prior") else (self.x, self.y)
+        extra = {"prior": self.prior, "class weights": self.weights, "sample weights": self.sample_weights}
+        option = operator.partition(" ")[2]
+        return (self.x, self.y, extra[option]()) if option in extra else (self.x, self.y)
+
+    def weights(self):
+        """Return one weight for each class."""
+        return np.random.default_rng(2).uniform(0.5, 2, self.x.shape[self.axis]).astype(self.x.dtype)
+
+    def sample_weights(self):
+        """Return one weight for each position."""
+        return np.random.default_rng(3).uniform(0.5, 2, self.y.shape).astype(self.x.dtype)
 
     def prior(self):
         """Return frequencies of the classes as long tails have them."""
@@ -32,7 +43,9 @@ class AddedPrior(LabelledLogits):
     """The same where a prior is its logarithm, added to the logits."""
 
     def prior(self):
-        return np.log(super().prior()).astype(self.x.dtype)
+        along = [1] * self.x.ndim
+        along[self.axis] = -1
+        return np.log(super().prior()).astype(self.x.dtype).reshape(along)
 
 
 class LabelsOnAxis(LabelledLogits):
@@ -67,6 +80,12 @@ class Xent(LabelledLogits, adapters.Xent):
     def cross_entropy_value_and_grad_focal(self, x, y):
         return xent.cross_entropy_value_and_grad(x, y, axis=self.axis, gamma=2.0)
 
+    def cross_entropy_value_and_grad_class_weights(self, x, y, weight):
+        return xent.cross_entropy_value_and_grad(x, y, axis=self.axis, weight=weight)
+
+    def cross_entropy_value_and_grad_sample_weights(self, x, y, weight):
+        return xent.cross_entropy_value_and_grad(x, y, axis=self.axis, sample_weight=weight)
+
 
 class XentInPlace(LabelledLogits, adapters.XentInPlace):
     def cross_entropy_value_and_grad(self, x, y, out):
@@ -94,6 +113,12 @@ class Torch(AddedPrior, adapters.Torch):
     def cross_entropy_focal(self, x, y):
         loss = functional.cross_entropy(x, y, reduction="none")
         return ((1 - torch.exp(-loss)) ** 2 * loss).mean()
+
+    def cross_entropy_class_weights(self, x, y, weight):
+        return functional.cross_entropy(x, y, weight)
+
+    def cross_entropy_sample_weights(self, x, y, weight):
+        return (functional.cross_entropy(x, y, reduction="none") * weight).sum() / weight.sum()
 
 
 class TorchCompiled(adapters.TorchCompiled, Torch):
@@ -130,6 +155,13 @@ class Jax(AddedPrior, adapters.Jax):
     def cross_entropy_focal(self, x, y):
         loss = self._losses(x, y)
         return ((1 - jax.numpy.exp(-loss)) ** 2 * loss).mean()
+
+    def cross_entropy_class_weights(self, x, y, weight):
+        of_labels = weight[y]
+        return (self._losses(x, y) * of_labels).sum() / of_labels.sum()
+
+    def cross_entropy_sample_weights(self, x, y, weight):
+        return (self._losses(x, y) * weight).sum() / weight.sum()
 
 
 class SciPy(LabelsOnAxis, adapters.SciPy):

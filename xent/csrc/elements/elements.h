@@ -50,9 +50,15 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, 
     const V zero = {0}, one = NAME(set)(1);
     V log[AHEAD], share[AHEAD], cost[AHEAD];
     const int count = n >= AHEAD * LANES ? AHEAD : (int)((n + LANES - 1) / LANES);
-    for (int k = 0; k < count; k++)
-        log[k] = first(KERNEL(load)(r->x + i + k * LANES, n - k * LANES, one),
-                       KERNEL(load)(r->target + i + k * LANES, n - k * LANES, one));
+    for (int k = 0; k < count; k += LOGS) {
+        V x[LOGS], t[LOGS];
+        for (int j = 0; j < LOGS; j++) {
+            const ptrdiff_t at = (k + j) * LANES;
+            x[j] = KERNEL(load_part)(r->x + i + at, n - at, one);
+            t[j] = KERNEL(load_part)(r->target + i + at, n - at, one);
+        }
+        first(x, t, log + k);
+    }
     for (int k = 0; k < count; k++) {
         const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
         share[k] = l.share, cost[k] = l.cost;

@@ -62,9 +62,10 @@ typedef struct {
     V share, cost; /* loss = share * cost */
     V gradient;    /* `scale` times the derivative */
 } NAME(loss);
-/* A loss in two functions, constants at every call: what it has to know first, a logarithm or an exponential, and the
- * rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn would wait. */
-typedef V (*NAME(loss_log))(V x, V t);
+/* A loss in two functions, constants at every call: what it has to know first, a logarithm or an exponential, of LOGS
+ * vectors, and the rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn
+ * would wait. */
+typedef void (*NAME(loss_log))(const V *x, const V *t, V *log);
 typedef NAME(loss) (*NAME(loss_point))(V x, V t, V log, const NAME(bounds) *b, V scale);
 
 /* Products share * cost that are added up in one go: TERMS of each lane, of `sides` vectors side by side in memory. They
@@ -171,10 +172,14 @@ static void NAME(add_numbers)(NAME(row_sum) *sum, T *numbers, ptrdiff_t n)
     }
 }
 
-ALWAYS_INLINE V NAME(log_of_x)(V x, V t) { return (void)t, NAME(log)(x); }
-ALWAYS_INLINE V NAME(log_of_target)(V x, V t) { return (void)x, NAME(log)(t); }
-ALWAYS_INLINE V NAME(exp_of_target)(V x, V t) { return (void)x, NAME(exp)(t); }
-ALWAYS_INLINE V NAME(no_log)(V x, V t) { return (void)t, x; }
+ALWAYS_INLINE void NAME(log_of_x)(const V *x, const V *t, V *log) { (void)t, NAME(logs_of)(x, x, 0, log); }
+ALWAYS_INLINE void NAME(log_of_target)(const V *x, const V *t, V *log) { (void)x, NAME(logs_of)(t, t, 0, log); }
+ALWAYS_INLINE void NAME(exp_of_target)(const V *x, const V *t, V *exp)
+{
+    (void)x;
+    for (int i = 0; i < LOGS; i++) exp[i] = NAME(exp)(t[i]);
+}
+ALWAYS_INLINE void NAME(no_log)(const V *x, const V *t, V *log) { (void)x, (void)t, (void)log; }
 
 /* (x - t)^2                                                          d/dx = 2 (x - t) */
 ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
@@ -230,11 +235,16 @@ ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(boun
  *                                                                    -1 / p for t = 1, 1 / q for t = 0; 0 where p is
  *                                                                    clipped
  * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target. */
-ALWAYS_INLINE V NAME(log_of_own)(V p, V t)
+ALWAYS_INLINE void NAME(log_of_own)(const V *p, const V *t, V *log)
 {
-    const V one = NAME(set)(1), zero = {0}, q = one - p;
-    const VM yes = m_eq(t, one);
-    return NAME(log_of_sum)(v_select(yes, p, q), v_select(yes, zero, (one - q) - p));
+    const V one = NAME(set)(1), zero = {0};
+    V own[LOGS], error[LOGS];
+    for (int i = 0; i < LOGS; i++) {
+        const V q = one - p[i];
+        const VM yes = m_eq(t[i], one);
+        own[i] = v_select(yes, p[i], q), error[i] = v_select(yes, zero, (one - q) - p[i]);
+    }
+    NAME(logs_of)(own, error, 1, log);
 }
 
 ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, const NAME(bounds) *b, V scale)

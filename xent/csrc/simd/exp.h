@@ -161,21 +161,41 @@ ALWAYS_INLINE V NAME(exp)(V x)
 }
 
 #if XENT_REAL == 64
-/* tanh x = -E / (2 + E) for x >= 0, with E = e^(-2 x) - 1 = (2^n - 1) + 2^n (head + low): for n = 0, where x is small,
- * nothing cancels. Below -40, E is -1. */
-ALWAYS_INLINE vf64 tanh_exp_f64(vf64 x)
+/* tanh x = x + x r for |x| <= TANH_REACH, with r = x^2 q(x^2): no exponential, no division. Of n vectors side by side:
+ * one after the other, each would wait for its chain of products. */
+#define TANH_REACH 0.5
+static const double tanh_q[] = {-0x1.5555555555555p-2,  0x1.1111111110c1fp-3,  -0x1.ba1ba1b977fe5p-5,
+                                0x1.664f4840fe84ep-6,   -0x1.226e27e9395b7p-7, 0x1.d6d0a3c77f198p-9,
+                                -0x1.7d68a124c40ddp-10, 0x1.32b05ea1b7941p-11, -0x1.cf9c0c6fc1d33p-13,
+                                0x1.f2d1e33e619ddp-15};
+#define TANH_DEGREE 9
+ALWAYS_INLINE void tanh_rests_f64(const vf64 *x, vf64 *r, int n)
 {
-    const vf64 zero = {0}, one = set_f64(1), exponent = v_max(set_f64(-40), set_f64(-2) * v_abs(x));
-    vi64 shifted;
-    vf64 low;
-    const vf64 head = exp_parts_f64(exponent, zero, 0, set_f64(MAGIC + EXPONENT_BIAS), &shifted, &low);
-    const vf64 power = (vf64)(shifted << MANTISSA_BITS), base = power - one, term = power * head, sum = base + term;
-    return sum + ((term - (sum - base)) + power * low);
+    for (int i = 0; i < n; i++) r[i] = set_f64(tanh_q[TANH_DEGREE]);
+    for (int k = TANH_DEGREE - 1; k >= 0; k--)
+        for (int i = 0; i < n; i++) r[i] = v_fma(r[i], x[i] * x[i], set_f64(tanh_q[k]));
+    for (int i = 0; i < n; i++) r[i] = x[i] * x[i] * r[i];
 }
+
+/* tanh x for |x| > TANH_REACH, where nothing cancels, from e = e^(-2 |x|). */
 ALWAYS_INLINE vf64 tanh_of_exp_f64(vf64 e, vf64 x)
 {
-    const vf64 zero = {0}, size = -e / (set_f64(2) + e);
+    const vf64 zero = {0}, one = set_f64(1), size = (one - e) / (one + e);
     return v_select(m_gt(zero, x), -size, size);
+}
+#else
+/* sech^2 x = s + *low for |x + x_low| <= TANH_REACH: 1 - square - square^2 s(square). */
+static const float tanh_s[] = {-0x1.5555540000000p-1f, 0x1.82d6840000000p-2f, -0x1.92ad900000000p-3f,
+                               0x1.85ac260000000p-4f, -0x1.20ca4a0000000p-5f};
+ALWAYS_INLINE vf32 sech_squared_f32(vf32 x, vf32 x_low, vf32 *low)
+{
+    const int degree = sizeof tanh_s / sizeof *tanh_s - 1;
+    const vf32 one = set_f32(1), square = x * x;
+    const vf32 rest = v_fma(x + x, x_low, product_error_f32(x, x, square)), result = one - square;
+    vf32 s = set_f32(tanh_s[degree]);
+    for (int k = degree - 1; k >= 0; k--) s = v_fma(s, square, set_f32(tanh_s[k]));
+    *low = ((one - result) - square) - v_fma(square * square, s, rest);
+    return result;
 }
 #endif
 

@@ -156,6 +156,42 @@ ALWAYS_INLINE V NAME(log)(V x) { return NAME(log_of)(x, x, 0); }
 /* log(u + c) where c is the rounding error of u. */
 ALWAYS_INLINE V NAME(log_of_sum)(V u, V c) { return NAME(log_of)(u, c, 1); }
 
+/* log_of of LOGS vectors side by side, bit for bit: one after the other, each would wait for its chain of products. */
+#define LOGS 4
+ALWAYS_INLINE void NAME(logs_of)(const V *x, const V *error, int rounded, V *result)
+{
+    VM odd = NAME(is_odd)(x[0]);
+    for (int i = 1; i < LOGS; i++) odd = (VM)(odd | NAME(is_odd)(x[i]));
+    if (XENT_REAL == 64 || m_any(odd)) {
+        for (int i = 0; i < LOGS; i++) result[i] = NAME(log_of)(x[i], rounded ? error[i] : x[i], rounded);
+        return;
+    }
+#if XENT_REAL == 32
+    const vf32 one = set_f32(1), zero = {0};
+    const vi32 exponent = iset_f32(~(((int32_t)1 << MANTISSA_BITS) - 1));
+    vf32 f[LOGS], square[LOGS], high[LOGS], low[LOGS];
+    vi32 k[LOGS];
+    for (int i = 0; i < LOGS; i++) {
+        k[i] = ((vi32)x[i] - iset_f32(LOG_LOW_BITS)) & exponent;
+        f[i] = (vf32)((vi32)x[i] - k[i]) - one;
+        if (rounded) f[i] = v_fma(error[i], (vf32)((vi32)one - k[i]), f[i]);
+        square[i] = f[i] * f[i];
+        high[i] = set_f32(log_p[LOG_DEGREE]), low[i] = set_f32(log_p[LOG_DEGREE - 1]);
+    }
+    for (int c = LOG_DEGREE - 2; c > 0; c -= 2)
+        for (int i = 0; i < LOGS; i++) {
+            high[i] = v_fma(high[i], square[i], set_f32(log_p[c]));
+            low[i] = v_fma(low[i], square[i], set_f32(log_p[c - 1]));
+        }
+    for (int i = 0; i < LOGS; i++) {
+        const vf32 series = v_fma(low[i], f[i], v_fma(high[i], square[i], set_f32(log_p[0])));
+        const vf32 n = __builtin_convertvector(k[i], vf32), q = v_fma(series, f[i], set_f32(-0.5f));
+        const vf32 small = v_fma(square[i], q, v_fma(n, set_f32(LN2_TAIL * OCTAVE), zero));
+        result[i] = v_fma(n, set_f32(LN2_HEAD * OCTAVE), f[i] + small);
+    }
+#endif
+}
+
 /* log1p(e) for 0 <= e <= 1, within about an ulp: up to 1/2 by f = e, from there on by f = (e - 1) / 2, which is exact, and
  * ln 2. As above, without range reduction; the coefficients are those of -1/4 to 1/2. */
 #if XENT_REAL == 32

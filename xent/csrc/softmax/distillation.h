@@ -31,18 +31,19 @@
 /* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 8, at most ln 2 / 2: with h doubled,
  * F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
 #define REACH ((T)2.75)
-ALWAYS_INLINE V NAME(exp_minus_1)(V d, V *beyond)
+#define DISTILLED 4 /* vectors side by side: one after the other, each would wait for its chain of products */
+ALWAYS_INLINE void NAME(exp_minus_1)(const V *d, V *e, V *beyond)
 {
-    const V h = d * NAME(set)((T)-0.125);
-    V q = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
-    for (int k = EXP_DEGREE - 1; k >= 0; k--) q = v_fma(q, h, NAME(set)(NAME(exp_q)[k]));
-    V f = h * h * q, e = h + f;
-    for (int k = 2; k >= 0; k--) {
-        f = v_fma(e, e, f + f);
-        e = v_fma(d, NAME(set)((T)-1 / (1 << k)), f); /* the product is exact */
-    }
-    *beyond = f;
-    return e;
+    V h[DISTILLED], q[DISTILLED];
+    for (int i = 0; i < DISTILLED; i++) h[i] = d[i] * NAME(set)((T)-0.125), q[i] = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    for (int k = EXP_DEGREE - 1; k >= 0; k--)
+        for (int i = 0; i < DISTILLED; i++) q[i] = v_fma(q[i], h[i], NAME(set)(NAME(exp_q)[k]));
+    for (int i = 0; i < DISTILLED; i++) beyond[i] = h[i] * h[i] * q[i], e[i] = h[i] + beyond[i];
+    for (int k = 2; k >= 0; k--)
+        for (int i = 0; i < DISTILLED; i++) {
+            beyond[i] = v_fma(e[i], e[i], beyond[i] + beyond[i]);
+            e[i] = v_fma(d[i], NAME(set)((T)-1 / (1 << k)), beyond[i]); /* the product is exact */
+        }
 }
 
 /* What is known of a position, or a vector of them. */
@@ -51,24 +52,25 @@ typedef struct {
     V student, teacher; /* p_c = e_c * student */
 } NAME(pair);
 
-typedef struct {
-    V term, gap; /* q (d + e^-d - 1), p - q */
-} NAME(distilled);
-
-/* e_s and e_t are the exponentials. Where the teacher's probability is 0, so is q d, and p is left: also where both
- * logits are -infinity, and d NaN. */
-ALWAYS_INLINE NAME(distilled) NAME(distill)(V s, V t, V e_s, V e_t, const NAME(pair) *c)
+/* q (d + e^-d - 1) to `term`, p - q to `gap`. e_s and e_t are the exponentials. Where the teacher's probability is 0,
+ * so is q d, and p is left: also where both logits are -infinity, and d NaN. */
+ALWAYS_INLINE void NAME(distill)(const V *s, const V *t, const V *e_s, const V *e_t, const NAME(pair) *c, V *term,
+                                 V *gap)
 {
     const V zero = {0}, one = NAME(set)(1), most = NAME(set)(LARGEST);
-    const V p = e_s * c->student, q = e_t * c->teacher;
-    const V u = t - s, back = u - t,
-            error = v_min((t - (u - back)) - (s + back), most); /* no NaN where u is infinite */
-    const V d = v_max(((u - c->high) + error) - c->low, zero - most);
-    V beyond;
-    const V e = NAME(exp_minus_1)(d, &beyond);
-    const VM near = m_ge(NAME(set)(REACH), v_abs(d)) & m_gt(q, zero);
-    return (NAME(distilled)){.term = v_select(near, q * beyond, v_fma(q, d - one, p)),
-                             .gap = v_select(near, q * e, p - q)};
+    V d[DISTILLED], e[DISTILLED], beyond[DISTILLED];
+    for (int i = 0; i < DISTILLED; i++) {
+        const V u = t[i] - s[i], back = u - t[i],
+                error = v_min((t[i] - (u - back)) - (s[i] + back), most); /* no NaN where u is infinite */
+        d[i] = v_max(((u - c->high) + error) - c->low, zero - most);
+    }
+    NAME(exp_minus_1)(d, e, beyond);
+    for (int i = 0; i < DISTILLED; i++) {
+        const V p = e_s[i] * c->student, q = e_t[i] * c->teacher;
+        const VM near = m_ge(NAME(set)(REACH), v_abs(d[i])) & m_gt(q, zero);
+        term[i] = v_select(near, q * beyond[i], v_fma(q, d[i] - one, p));
+        gap[i] = v_select(near, q * e[i], p - q);
+    }
 }
 
 /* Some positions of both, in scratch. */
@@ -114,13 +116,18 @@ ALWAYS_INLINE void NAME(divergence_group)(const NAME(pairs) *d, ptrdiff_t i, ptr
 {
     const V zero = {0};
     V term[AHEAD], gap[AHEAD];
-    for (int k = 0; k < count; k++, i += stride) {
-        const NAME(distilled) l = NAME(distill)(v_load(d->student + i), v_load(d->teacher + i),
-                                                v_load(d->student_exps + i), v_load(d->teacher_exps + i), pair);
-        term[k] = l.term, gap[k] = l.gap;
-        if (d->keeps_gaps) v_store(d->student + i, l.gap);
+    for (int k = 0; k < TERMS * sides; k += DISTILLED, i += DISTILLED * stride) {
+        V s[DISTILLED], t[DISTILLED], e_s[DISTILLED], e_t[DISTILLED];
+        for (int j = 0; j < DISTILLED; j++) { /* where there is none, no probability */
+            const ptrdiff_t at = i + j * stride;
+            const int there = k + j < count;
+            s[j] = there ? v_load(d->student + at) : zero, e_s[j] = there ? v_load(d->student_exps + at) : zero;
+            t[j] = there ? v_load(d->teacher + at) : zero, e_t[j] = there ? v_load(d->teacher_exps + at) : zero;
+        }
+        NAME(distill)(s, t, e_s, e_t, pair, term + k, gap + k);
+        for (int j = 0; d->keeps_gaps && j < DISTILLED && k + j < count; j++)
+            v_store(d->student + i + j * stride, gap[k + j]);
     }
-    for (int k = count; k < TERMS * sides; k++) term[k] = gap[k] = zero;
     NAME(add_terms)(sum->way, term, sides);
     NAME(add_terms)(excess->way, gap, sides);
 }
@@ -193,27 +200,47 @@ static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *
                              .scale_exponent = scale_exponent};
     NAME(statistics)(&tile, d->classes, s);
 }
-/* Divide by the temperature; multiplying is exact for powers of two. */
-ALWAYS_INLINE void NAME(cool)(T *x, ptrdiff_t size, T temperature)
+/* Division by the temperature: multiplying is exact for powers of two. */
+typedef struct {
+    V number;
+    int multiplies;
+} NAME(cooling);
+
+static NAME(cooling) NAME(cooling_of)(T temperature)
 {
     int exponent;
-    if (temperature == 1) return;
-    if (frexp(temperature, &exponent) == 0.5) {
-        const V inverse = NAME(set)(1 / temperature);
-        for (ptrdiff_t i = 0; i < size; i += LANES) v_store(x + i, v_load(x + i) * inverse);
-    } else {
-        const V divisor = NAME(set)(temperature);
-        for (ptrdiff_t i = 0; i < size; i += LANES) v_store(x + i, v_load(x + i) / divisor);
-    }
+    const int multiplies = frexp(temperature, &exponent) == 0.5;
+    return (NAME(cooling)){.number = NAME(set)(multiplies ? 1 / temperature : temperature), .multiplies = multiplies};
 }
 #endif /* STORED_AS_16 */
 
-/* The logits of one of both, divided. */
-ALWAYS_INLINE void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to, T temperature)
+/* The logits of one of both, divided: `lines` of n numbers. */
+ALWAYS_INLINE void KERNEL(cool)(const S *x, ptrdiff_t x_step, T *to, ptrdiff_t step, ptrdiff_t lines, ptrdiff_t n,
+                                V number, int multiplies)
 {
-    KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, d->lanes_are_positions);
-    for (ptrdiff_t k = 0; k < (d->lanes_are_positions ? d->classes : d->n); k++)
-        NAME(cool)(to + k * d->step, d->lanes_are_positions ? d->step : d->classes, temperature);
+    const V zero = {0};
+    for (ptrdiff_t k = 0; k < lines; k++, x += x_step, to += step)
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const V v = KERNEL(load)(x + i, n - i, zero);
+            v_store(to + i, multiplies ? v * number : v / number);
+        }
+}
+
+static void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step, int rows, T *to,
+                                const NAME(cooling) *by)
+{
+    const ptrdiff_t lines = d->lanes_are_positions ? d->classes : d->n, n = d->lanes_are_positions ? d->n : d->classes;
+    if (rows && d->lanes_are_positions) {
+        KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, 1);
+        if (by->multiplies)
+            NAME(cool)(to, d->step, to, d->step, lines, d->step, by->number, 1);
+        else
+            NAME(cool)(to, d->step, to, d->step, lines, d->step, by->number, 0);
+    } else if (by->multiplies) {
+        KERNEL(cool)(x, step, to, d->step, lines, n, by->number, 1);
+    } else {
+        KERNEL(cool)(x, step, to, d->step, lines, n, by->number, 0);
+    }
 }
 
 /* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
@@ -233,6 +260,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .classes = classes,
                      .lanes_are_positions = !rows || classes <= SHORT_ROW,
                      .keeps_gaps = positions->out.data != NULL};
+    const NAME(cooling) cooling = NAME(cooling_of)((T)a->temperature);
     NAME(stats) student, teacher;
     row_sum_f64 losses;
     start_row_sum_f64(&losses);
@@ -246,9 +274,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
 #define STEP(operand) (rows ? positions->operand.middle_stride : positions->operand.stride)
         d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
         d.step = d.lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
-        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, (T)a->temperature);
-        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher,
-                            (T)a->temperature);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, &cooling);
+        KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher, &cooling);
         /* the next tile, while this one keeps the processor busy */
         for (ptrdiff_t k = m + d.n; rows && k < xent_min(m + 2 * d.n, positions->middle_count); k++) {
             KERNEL(fetch)(KERNEL(at)(&positions->x, o, k, i), classes);

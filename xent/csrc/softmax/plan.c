@@ -22,7 +22,7 @@ static ptrdiff_t positions_of_chunk(const xent_positions *p)
 /* The numbers of tiles of transformed logits: in each array a line at least. */
 static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
 {
-    const ptrdiff_t line = p->classes * (p->inner > 1 ? LINE_COLUMNS : 1) + ROW_PADDING;
+    const ptrdiff_t line = p->classes * (p->inner > 1 ? TRANSFORMED_COLUMNS : 1) + ROW_PADDING;
     return xent_transformed_arrays(p) * xent_max(line, TRANSFORMED_BYTES / size);
 }
 

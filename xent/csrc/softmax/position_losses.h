@@ -39,10 +39,14 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
     const V zero = {0}, one = NAME(set)(1);
     const int sides = rows ? WAYS : 1;
     V log[AHEAD], share[AHEAD], cost[AHEAD];
-    for (int k = 0; k < count; k++) {
-        const ptrdiff_t here = rows ? n - k * LANES : n;
-        log[k] = first(KERNEL(load)(t->x + at.x + k * step.x, here, one),
-                       t->target ? KERNEL(load)(t->target + at.target + k * step.target, here, one) : one);
+    for (int k = 0; k < count; k += LOGS) {
+        V x[LOGS], target[LOGS];
+        for (int j = 0; j < LOGS; j++) {
+            const ptrdiff_t i = k + j, here = i >= count ? 0 : rows ? n - i * LANES : n;
+            x[j] = KERNEL(load_part)(t->x + at.x + i * step.x, here, one);
+            target[j] = t->target ? KERNEL(load_part)(t->target + at.target + i * step.target, here, one) : one;
+        }
+        first(x, target, log + k);
     }
     for (int k = 0; k < count; k++, at.x += step.x, at.target += step.target, at.out += step.out) {
         const ptrdiff_t here = rows ? n - k * LANES : n;

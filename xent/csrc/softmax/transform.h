@@ -11,7 +11,7 @@
  * gradient by x is that by u times
  *
  *   du / dx  = sech^2(x / (temperature cap)) / temperature
- *   sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2
+ *   sech^2 z = 4 e / (1 + e)^2 with e = exp(-2 |z|): no 1 - tanh^2, but where z is small and nothing cancels
  *
  * of which the caller knows 1 / temperature.
  */
@@ -19,6 +19,8 @@
 #include "simd/exp.h"
 #include "softmax/stats.h"
 #include "softmax/tile.h"
+
+#include <float.h>
 
 #ifndef XENT_TRANSFORM_H
 #define XENT_TRANSFORM_H
@@ -52,7 +54,12 @@ ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
 typedef struct {
     V rate, rate_low, step;
     int steps;
+    V reach; /* logits up to it are so far from the cap that tanh_rest does */
     vf64 wide_rate, inverse_cap, cap;
+#if XENT_REAL == 32
+    vf32 ratio, ratio_low; /* 1 / (temperature cap), also in doubles */
+    vf64 wide_ratio;
+#endif
     NAME(scale) scale;
 } NAME(transform);
 
@@ -70,6 +77,12 @@ static NAME(transform) NAME(transform_of)(const xent_positions *positions)
     f.step = NAME(set)((T)ldexp(1.0, step)), f.steps = steps;
     f.wide_rate = set_f64(finite_inverse(positions->temperature));
     f.cap = set_f64(positions->cap), f.inverse_cap = set_f64(finite_inverse(positions->cap));
+    f.reach = NAME(set)((T)fmin(TANH_REACH * positions->temperature * positions->cap, LARGEST));
+#if XENT_REAL == 32
+    f.wide_ratio = f.wide_rate * f.inverse_cap, f.ratio = set_f32((float)f.wide_ratio[0]);
+    f.ratio_low = set_f32((float)(f.wide_ratio[0] - f.ratio[0]));
+    if (!(f.ratio[0] <= LARGEST)) f.reach = set_f32(-1), f.wide_ratio = set_f64(fmin(f.wide_ratio[0], DBL_MAX));
+#endif
     f.scale = NAME(scale_of)(NAME(set)(FIRST_SCALE_EXPONENT));
     return f;
 }
@@ -84,16 +97,189 @@ ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
     return d;
 }
 
-/* cap tanh z, z = x / (temperature cap), of doubles: a vector of floats is two. */
+/* x in doubles: a vector of floats is two. */
 #define PARTS BY_TYPE(2, 1)
 #if XENT_REAL == 32
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
 #else
 ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
 #endif
-ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, V x, int k)
+/* z = x / (temperature cap). One product may leave the range of doubles, but not where that of floats matters. */
+ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, vf64 x)
 {
-    return NAME(part)(x, k) * f->wide_rate * f->inverse_cap;
+#if XENT_REAL == 32
+    return x * f->wide_ratio;
+#else
+    return x * f->wide_rate * f->inverse_cap;
+#endif
+}
+
+/* Whether a logit is beyond the reach; NaN and infinities are. */
+ALWAYS_INLINE VM NAME(is_far)(const NAME(transform) *f, V x) { return (VM)~m_ge(f->reach, v_abs(x)); }
+
+/* cap tanh z of CAPPED vectors of logits. Where some are beyond the reach (`far`, a constant at every call) the
+ * exponentials of all come first: one after the other, each turn would wait for its division. A number comes out the
+ * same whatever its neighbours are. */
+#define CAPPED (8 / PARTS)
+ALWAYS_INLINE void NAME(cap_logits)(const NAME(transform) *f, const V *x, vf64 *u, int far)
+{
+    vf64 z[8], near[8], e[8];
+    for (int i = 0; i < 8; i++) z[i] = NAME(ratio)(f, NAME(part)(x[i / PARTS], i % PARTS));
+    tanh_rests_f64(z, near, 8);
+    for (int i = 0; far && i < 8; i++) e[i] = exp_scaled_f64(set_f64(-2) * v_abs(z[i]), scale_of_f64((vf64){0}));
+    for (int i = 0; i < 8; i++) {
+        const vf64 v = NAME(part)(x[i / PARTS], i % PARTS), steep = v * f->wide_rate;
+        u[i] = v_fma(steep, near[i], steep);
+        if (far) u[i] = v_select(m_ge(NAME(part)(f->reach, 0), v_abs(v)), u[i], f->cap * tanh_of_exp_f64(e[i], z[i]));
+    }
+}
+
+/* The same of one, within the reach or beyond it. */
+static void NAME(cap_one)(const NAME(transform) *f, V x, vf64 *u)
+{
+    vf64 all[8];
+    V many[CAPPED];
+    for (int j = 0; j < CAPPED; j++) many[j] = x;
+    NAME(cap_logits)(f, many, all, 1);
+    for (int k = 0; k < PARTS; k++) u[k] = all[k];
+}
+
+ALWAYS_INLINE int NAME(any_far)(const NAME(transform) *f, const V *x)
+{
+    V most = v_abs(x[0]);
+    for (int j = 1; j < CAPPED; j++) most = v_max(v_abs(x[j]), most);
+    return m_any(NAME(is_far)(f, most));
+}
+
+/* A row, or at most a vector of columns, of `lanes` positions: class c lies at c * x_unit of the logits and c * unit of
+ * the scratch. */
+typedef struct {
+    const T *x, *next, *result, *offset, *offset_low; /* next: what is read after this; result: what is written */
+    T *d, *exps;
+    ptrdiff_t x_unit, unit, lanes, classes;
+    V m, most;    /* the largest logit (0 if it is infinite), and the largest distance from it, with offsets */
+    vf64 peak[2]; /* the capped u of the largest logit */
+} NAME(line);
+
+/* What is constant at every call: whether lanes are positions, and which transformations there are. A cap has the
+ * temperature in it. */
+typedef struct {
+    int lanes_are_positions, tempered, capped, offset;
+} NAME(transformation);
+
+/* The logits of class c, or a vector from there on; past the end `fill`. */
+ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, V fill, NAME(transformation) variant)
+{
+    return variant.lanes_are_positions ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
+                                       : NAME(load)(l->x + c, l->classes - c, fill);
+}
+
+/* The offsets, and their low words. */
+ALWAYS_INLINE V NAME(offsets_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    return variant.lanes_are_positions ? NAME(set)(l->offset[c])
+                                       : NAME(load)(l->offset + c, l->classes - c, minus_infinity);
+}
+ALWAYS_INLINE V NAME(low_offsets_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant)
+{
+    const V zero = {0};
+    return variant.lanes_are_positions ? NAME(set)(l->offset_low[c])
+                                       : NAME(load)(l->offset_low + c, l->classes - c, zero);
+}
+
+/* What is left of a distance to exps, beside the distance itself in d. Returns the larger of it and `max_distance`. */
+ALWAYS_INLINE V NAME(store_distance)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t at, V d, V rounded, V low,
+                                     V max_distance)
+{
+    const V zero = {0};
+    const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
+    const V distance = v_select(counts, rounded, d);
+    v_store(l->d + at, distance), v_store(l->exps + at, v_select(counts, (d - rounded) + low, zero));
+    return v_max(distance, max_distance);
+}
+
+/* The distances of capped logits from the largest of them, of the classes from `first` to `end`; the vector at the end is
+ * filled up with `fill`. Returns the largest of them and `max_distance`. */
+ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, V fill,
+                                       NAME(transformation) variant, ptrdiff_t first, ptrdiff_t end, V max_distance)
+{
+    const ptrdiff_t per = variant.lanes_are_positions ? 1 : LANES, unit = variant.lanes_are_positions ? l->unit : 1;
+    for (ptrdiff_t c = first; c < end; c += CAPPED * per) {
+        V x[CAPPED];
+        vf64 u[8];
+        for (int j = 0; j < CAPPED; j++)
+            x[j] = c + j * per < end ? NAME(logits_at)(l, c + j * per, fill, variant) : fill;
+        if (NAME(any_far)(f, x))
+            NAME(cap_logits)(f, x, u, 1);
+        else
+            NAME(cap_logits)(f, x, u, 0);
+        for (int j = 0; j < CAPPED && c + j * per < end; j++) {
+#if XENT_REAL == 32
+            const vf64 a = u[2 * j] - l->peak[0], b = u[2 * j + 1] - l->peak[1];
+            const V d = v_narrow(a, b), low = v_narrow(a - v_widen_lo(d), b - v_widen_hi(d));
+#else
+            const V d = u[j] - l->peak[0], low = NAME(sum_error)(u[j], (V){0} - l->peak[0], d);
+#endif
+            max_distance = NAME(store_distance)(l, f, (c + j * per) * unit, d, d, low, max_distance);
+        }
+    }
+    return max_distance;
+}
+
+/* The distance of a logit, without offset, as a sum of two numbers: from the largest logit or, of logits that have an
+ * offset and nothing else, from 0. */
+ALWAYS_INLINE V NAME(distance_at)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c,
+                                  NAME(transformation) variant, V *low)
+{
+    const ptrdiff_t unit = variant.lanes_are_positions ? l->unit : 1;
+    const V zero = {0}, minus_infinity = NAME(set)((T)-INFINITY);
+    if (variant.capped || (variant.tempered && variant.offset)) { /* made before */
+        *low = v_load(l->exps + c * unit);
+        return v_load(l->d + c * unit);
+    }
+    const V x = NAME(logits_at)(l, c, minus_infinity, variant);
+    if (variant.tempered) return NAME(distance)(f, x, l->m, low);
+    *low = zero;
+    return x;
+}
+
+/* What the largest is searched in: logits, or distances with their offsets. */
+ALWAYS_INLINE V NAME(number_at)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, int with_offset,
+                                NAME(transformation) variant)
+{
+    V low;
+    if (with_offset) return NAME(distance_at)(l, f, c, variant, &low) + NAME(offsets_at)(l, c, variant);
+    return NAME(logits_at)(l, c, NAME(set)((T)-INFINITY), variant);
+}
+
+/* The largest of a row in all lanes; of columns, which have one each, as they are. */
+ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) variant)
+{
+    return variant.lanes_are_positions ? max : NAME(set)(v_reduce_max(max));
+}
+
+ALWAYS_INLINE V NAME(largest_number)(const NAME(line) *l, const NAME(transform) *f, int with_offset,
+                                     NAME(transformation) variant)
+{
+    const ptrdiff_t per = variant.lanes_are_positions ? 1 : LANES, classes = l->classes;
+    V max[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
+    ptrdiff_t c = 0;
+    for (; c + 2 * per <= classes; c += 2 * per) {
+        for (int k = 0; !variant.lanes_are_positions && k < 2 * LANES; k += CACHE_LINE / (int)sizeof(T)) {
+            __builtin_prefetch(l->next + c + k);
+            __builtin_prefetch(l->result + c + k);
+        }
+        for (int k = 0; k < 2; k++) max[k] = v_max(NAME(number_at)(l, f, c + k * per, with_offset, variant), max[k]);
+    }
+    for (; c < classes; c += per) max[0] = v_max(NAME(number_at)(l, f, c, with_offset, variant), max[0]);
+    return NAME(line_max)(v_max(max[0], max[1]), variant);
+}
+
+ALWAYS_INLINE V NAME(if_finite)(V v)
+{
+    const V zero = {0};
+    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(v)), v, zero);
 }
 
 /* Add v to d + *low. */
@@ -104,114 +290,19 @@ ALWAYS_INLINE V NAME(pair_add)(V d, V v, V *low)
     return sum;
 }
 
-/* A row, or at most a vector of columns, of `lanes` positions: class c lies at c * x_unit of the logits and c * unit of
- * the scratch. */
-typedef struct {
-    const T *x, *next, *offset, *offset_low; /* next: what is read after this */
-    T *d, *exps;
-    ptrdiff_t x_unit, unit, lanes, classes;
-    V m, most;    /* the largest logit (0 if it is infinite), and the largest distance from it, with offsets */
-    vf64 peak[2]; /* the capped u of the largest logit */
-} NAME(line);
-
-/* What is constant at every call: whether lanes are positions, and which transformations there are. */
-typedef struct {
-    int lanes_are_positions, capped, offset;
-} NAME(transformation);
-
-ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant)
-{
-    const V minus_infinity = NAME(set)((T)-INFINITY);
-    return variant.lanes_are_positions ? NAME(load)(l->x + c * l->x_unit, l->lanes, (V){0})
-                                       : NAME(load)(l->x + c, l->classes - c, minus_infinity);
-}
-
-/* The largest of a row in all lanes; of columns, which have one each, as they are. */
-ALWAYS_INLINE V NAME(line_max)(V max, NAME(transformation) variant)
-{
-    return variant.lanes_are_positions ? max : NAME(set)(v_reduce_max(max));
-}
-
-ALWAYS_INLINE V NAME(largest_logit)(const NAME(line) *l, NAME(transformation) variant)
-{
-    V max_logit[2] = {NAME(set)((T)-INFINITY), NAME(set)((T)-INFINITY)};
-    ptrdiff_t c = 0;
-    for (; !variant.lanes_are_positions && c + 2 * LANES <= l->classes; c += 2 * LANES) {
-        for (int k = 0; k < 2 * LANES; k += CACHE_LINE / (int)sizeof(T)) __builtin_prefetch(l->next + c + k);
-        for (int k = 0; k < 2; k++) max_logit[k] = v_max(v_load(l->x + c + k * LANES), max_logit[k]);
-    }
-    for (; c < l->classes; c += variant.lanes_are_positions ? 1 : LANES)
-        max_logit[0] = v_max(NAME(logits_at)(l, c, variant), max_logit[0]);
-    return NAME(line_max)(v_max(max_logit[0], max_logit[1]), variant);
-}
-
-ALWAYS_INLINE V NAME(if_finite)(V v)
+/* The distance from the largest, of class c or a vector from there on. Returns the larger of it and `max_distance`. */
+ALWAYS_INLINE V NAME(put_distance)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c,
+                                   NAME(transformation) variant, V max_distance)
 {
     const V zero = {0};
-    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(v)), v, zero);
-}
-
-/* Add the offset of class c, or of a vector from there on. */
-ALWAYS_INLINE V NAME(add_offset)(const NAME(line) *l, ptrdiff_t c, NAME(transformation) variant, V d, V *low)
-{
-    const V minus_infinity = NAME(set)((T)-INFINITY), zero = {0};
-    const ptrdiff_t n = l->classes - c;
-    d = NAME(pair_add)(
-        d, variant.lanes_are_positions ? NAME(set)(l->offset[c]) : NAME(load)(l->offset + c, n, minus_infinity), low);
-    *low = *low + (variant.lanes_are_positions ? NAME(set)(l->offset_low[c]) : NAME(load)(l->offset_low + c, n, zero));
-    return d;
-}
-
-/* The distances of `count` vectors from class c on, of capped logits from the largest of them; to d and, what is left,
- * to exps. The exponentials of all come first: one after the other, each turn would wait for its division. Returns the
- * larger of them and `max_distance`. */
-#define CAPPED 8 /* vectors at most: some hundred instructions each, of which a processor looks some hundreds ahead */
-ALWAYS_INLINE V NAME(capped_distances)(const NAME(line) *l, const NAME(transform) *f, ptrdiff_t c, ptrdiff_t count,
-                                       NAME(transformation) variant, V max_distance)
-{
-    const ptrdiff_t per = variant.lanes_are_positions ? 1 : LANES, unit = variant.lanes_are_positions ? l->unit : 1;
-    vf64 e[CAPPED][2], u[2];
-    for (ptrdiff_t j = 0; j < count; j++)
-        for (int k = 0; k < PARTS; k++)
-            e[j][k] = tanh_exp_f64(NAME(ratio)(f, NAME(logits_at)(l, c + j * per, variant), k));
-    for (ptrdiff_t j = 0; j < count; j++, c += per) {
-        const V x = NAME(logits_at)(l, c, variant);
-        for (int k = 0; k < PARTS; k++) u[k] = f->cap * tanh_of_exp_f64(e[j][k], NAME(ratio)(f, x, k));
-#if XENT_REAL == 32
-        u[0] = u[0] - l->peak[0], u[1] = u[1] - l->peak[1];
-        V d = v_narrow(u[0], u[1]), low = v_narrow(u[0] - v_widen_lo(d), u[1] - v_widen_hi(d));
-#else
-        V d = u[0] - l->peak[0], low = NAME(sum_error)(u[0], (V){0} - l->peak[0], d);
-#endif
-        if (variant.offset) d = NAME(add_offset)(l, c, variant, d, &low);
-        max_distance = v_max(d, max_distance);
-        v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
+    V low, d = NAME(distance_at)(l, f, c, variant, &low);
+    if (variant.offset) {
+        const V low_offset = NAME(low_offsets_at)(l, c, variant);
+        low = variant.capped || variant.tempered ? low + low_offset : low_offset;
+        d = NAME(pair_add)(d, NAME(offsets_at)(l, c, variant), &low);
+        d = NAME(pair_add)(d, zero - l->most, &low);
     }
-    return max_distance;
-}
-
-/* Where there are caps or offsets the distances from m, in two parts, come first: with offsets, the largest is taken
- * from them. */
-ALWAYS_INLINE void NAME(first_distances)(NAME(line) *l, const NAME(transform) *f, V largest,
-                                         NAME(transformation) variant)
-{
-    const ptrdiff_t classes = l->classes, per = variant.lanes_are_positions ? 1 : LANES,
-                    unit = variant.lanes_are_positions ? l->unit : 1;
-    V low, max_distance = NAME(set)((T)-INFINITY);
-    for (int k = 0; variant.capped && k < PARTS; k++) {
-        const vf64 z = NAME(ratio)(f, largest, k);
-        l->peak[k] = f->cap * tanh_of_exp_f64(tanh_exp_f64(z), z);
-    }
-    for (ptrdiff_t c = 0; variant.capped && c < classes; c += CAPPED * per)
-        max_distance =
-            NAME(capped_distances)(l, f, c, xent_min(CAPPED, (classes - c + per - 1) / per), variant, max_distance);
-    for (ptrdiff_t c = 0; !variant.capped && c < classes; c += per) {
-        V d = NAME(distance)(f, NAME(logits_at)(l, c, variant), l->m, &low);
-        d = NAME(add_offset)(l, c, variant, d, &low);
-        max_distance = v_max(d, max_distance);
-        v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
-    }
-    if (variant.offset) l->most = NAME(if_finite)(NAME(line_max)(max_distance, variant));
+    return NAME(store_distance)(l, f, variant.lanes_are_positions ? c * l->unit : c, d, d + low, low, max_distance);
 }
 
 /* The distances of a line and their exponentials; returns the largest distance. Two loops: of one, each turn would wait
@@ -220,24 +311,25 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 {
     const ptrdiff_t classes = l->classes, per = variant.lanes_are_positions ? 1 : LANES,
                     unit = variant.lanes_are_positions ? l->unit : 1;
-    const V zero = {0}, largest = NAME(largest_logit)(l, variant);
-    V low, max_distance = NAME(set)((T)-INFINITY);
-    l->m = NAME(if_finite)(largest), l->most = zero;
-    if (variant.capped || variant.offset) NAME(first_distances)(l, f, largest, variant);
+    const int plain = !variant.capped && !variant.tempered; /* an offset and nothing else */
+    V largest = (V){0}, max_distance = NAME(set)((T)-INFINITY);
+    if (!plain) largest = NAME(largest_number)(l, f, 0, variant);
+    l->m = NAME(if_finite)(largest), l->most = (V){0};
+    if (variant.capped) NAME(cap_one)(f, largest, l->peak);
+    if (variant.capped && variant.offset) NAME(capped_distances)(l, f, largest, variant, 0, classes, max_distance);
+    for (ptrdiff_t c = 0; variant.tempered && variant.offset && c < classes; c += per) {
+        V low;
+        const V d = NAME(distance)(f, NAME(logits_at)(l, c, max_distance, variant), l->m, &low);
+        v_store(l->d + c * unit, d), v_store(l->exps + c * unit, low);
+    }
+    if (variant.offset) l->most = NAME(if_finite)(NAME(largest_number)(l, f, 1, variant));
     for (ptrdiff_t first = 0; first < classes; first += BLOCK) {
         const ptrdiff_t end = xent_min(classes, first + BLOCK);
-        for (ptrdiff_t c = first; c < end; c += per) {
-            const int first_made = variant.capped || variant.offset;
-            low = first_made ? v_load(l->exps + c * unit) : zero;
-            V d = first_made ? v_load(l->d + c * unit) : NAME(distance)(f, NAME(logits_at)(l, c, variant), l->m, &low);
-            if (variant.offset) d = NAME(pair_add)(d, zero - l->most, &low);
-            const V rounded = d + low;
-            const VM counts = m_gt(rounded, f->scale.floor); /* infinities have made NaN of low */
-            const V distance = v_select(counts, rounded, d);
-            max_distance = v_max(distance, max_distance);
-            v_store(l->d + c * unit, distance);
-            v_store(l->exps + c * unit, v_select(counts, (d - rounded) + low, zero));
-        }
+        if (variant.capped && !variant.offset)
+            max_distance = NAME(capped_distances)(l, f, largest, variant, first, end, max_distance);
+        else
+            for (ptrdiff_t c = first; c < end; c += per)
+                max_distance = NAME(put_distance)(l, f, c, variant, max_distance);
         for (ptrdiff_t c = first; c < end; c += per)
             v_store(l->exps + c * unit,
                     NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
@@ -246,11 +338,14 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed
- * by zeros, up to a multiple of GROUP vectors). Of each position also the largest distance, and M. */
-static void NAME(transform_lines)(const xent_positions *positions, const T *x, ptrdiff_t x_step, T *d, T *exps,
-                                  ptrdiff_t step, ptrdiff_t n, int lanes_are_positions, T *max_logit, double *moved)
+ * by zeros, up to a multiple of GROUP vectors). Of each position also the largest distance, and M. `result`: rows that
+ * will be written, or NULL. */
+static void NAME(transform_lines)(const xent_positions *positions, const T *x, ptrdiff_t x_step, const T *result,
+                                  ptrdiff_t result_step, T *d, T *exps, ptrdiff_t step, ptrdiff_t n,
+                                  int lanes_are_positions, T *max_logit, double *moved)
 {
     const NAME(transform) f = NAME(transform_of)(positions);
+    const int capped = positions->cap != 0, tempered = !capped && positions->temperature != 1;
     const T *offset = (const T *)positions->offset, *offset_low = offset ? offset + positions->classes : NULL;
     const size_t rest = (size_t)(NAME(padded_row)(positions->classes) - positions->classes);
     for (ptrdiff_t p = 0; p < n; p += lanes_are_positions ? LANES : 1) {
@@ -258,6 +353,7 @@ static void NAME(transform_lines)(const xent_positions *positions, const T *x, p
         const T *from = x + (lanes_are_positions ? p : p * x_step);
         NAME(line) l = {.x = from,
                         .next = from + x_step,
+                        .result = result ? result + p * result_step : from + x_step,
                         .offset = offset,
                         .offset_low = offset_low,
                         .d = d + to,
@@ -268,51 +364,115 @@ static void NAME(transform_lines)(const xent_positions *positions, const T *x, p
                         .classes = positions->classes};
         double peak[2 * LANES_F64];
         V max_distance;
-#define VARIANT(lanes, cap, added)                                                                                     \
-    NAME(transform_line)(&l, &f, (NAME(transformation)){.lanes_are_positions = lanes, .capped = cap, .offset = added})
-        if (lanes_are_positions)
-            max_distance = positions->cap != 0 ? (offset ? VARIANT(1, 1, 1) : VARIANT(1, 1, 0))
-                           : offset            ? VARIANT(1, 0, 1)
-                                               : VARIANT(1, 0, 0);
+#define VARIANT(heat, cap, added) (lanes_are_positions ? LINE(1, heat, cap, added) : LINE(0, heat, cap, added))
+#define LINE(lanes, heat, cap, added)                                                                                  \
+    NAME(transform_line)(                                                                                              \
+        &l, &f,                                                                                                        \
+        (NAME(transformation)){.lanes_are_positions = lanes, .tempered = heat, .capped = cap, .offset = added})
+        if (capped)
+            max_distance = offset ? VARIANT(0, 1, 1) : VARIANT(0, 1, 0);
+        else if (offset)
+            max_distance = tempered ? VARIANT(1, 0, 1) : VARIANT(0, 0, 1);
         else
-            max_distance = positions->cap != 0 ? (offset ? VARIANT(0, 1, 1) : VARIANT(0, 1, 0))
-                           : offset            ? VARIANT(0, 0, 1)
-                                               : VARIANT(0, 0, 0);
+            max_distance = VARIANT(1, 0, 0);
 #undef VARIANT
+#undef LINE
         if (!lanes_are_positions) memset(l.exps + positions->classes, 0, rest * sizeof(T));
         v_store(peak, l.peak[0]), v_store(peak + LANES_F64, l.peak[1]);
         for (int k = 0; k < (lanes_are_positions ? LANES : 1); k++) {
             max_logit[p + k] = max_distance[k];
-            moved[p + k] = (positions->cap != 0 ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
+            moved[p + k] = (capped ? peak[k] : l.m[k] * f.wide_rate[0]) + l.most[k];
         }
     }
 }
 
-/* g sech^2(x / (temperature cap)) in the place of g, 0 where g is 0 (the position may be ignored, and x NaN); whole
- * vectors. In doubles: an exponential of floats would add its rounding to that of g. As in capped_distances, the
- * exponentials come first. */
-static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, T *g, ptrdiff_t n)
+/* g sech^2(x / (temperature cap)) of CAPPED vectors, 0 where g is 0 (the position may be ignored, and x NaN). Beyond
+ * the reach in doubles: an exponential of floats would add its rounding to that of g. */
+ALWAYS_INLINE void NAME(times_du_group)(const NAME(transform) *f, const V *x, V *g, int far)
+{
+    const V zero = {0};
+    vf64 e[8], product[8];
+    for (int i = 0; far && i < 8; i++) {
+        const vf64 exponent = set_f64(-2) * v_abs(NAME(ratio)(f, NAME(part)(x[i / PARTS], i % PARTS)));
+        /* floats do not feel where doubles underflow */
+        e[i] = XENT_REAL == 32 ? exp_scaled_f64(exponent, scale_of_f64((vf64){0})) : exp_f64(exponent);
+    }
+    for (int i = 0; far && i < 8; i++) product[i] = times_du(NAME(part)(g[i / PARTS], i % PARTS), e[i]);
+    for (int j = 0; j < CAPPED; j++) {
+#if XENT_REAL == 32
+        const V z = x[j] * f->ratio, z_low = v_fma(x[j], f->ratio_low, product_error_f32(x[j], f->ratio, z));
+        V low;
+        const V slope = sech_squared_f32(z, z_low, &low), near = v_fma(g[j], slope, g[j] * low);
+        const V result =
+            far ? v_select(NAME(is_far)(f, x[j]), v_narrow(product[2 * j], product[2 * j + 1]), near) : near;
+#else
+        const V result = product[j];
+#endif
+        g[j] = v_select(m_eq(g[j], zero), zero, result);
+    }
+}
+
+/* That of all numbers of `lines`, n in each, to `out`, which may be g. */
+static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, ptrdiff_t x_step, const T *g,
+                                 ptrdiff_t g_step, T *out, ptrdiff_t out_step, ptrdiff_t lines, ptrdiff_t n)
 {
     const NAME(transform) f = NAME(transform_of)(positions);
     const V zero = {0};
-    for (ptrdiff_t first = 0; first < n; first += CAPPED * LANES) {
-        const ptrdiff_t end = xent_min(n, first + CAPPED * LANES);
-        vf64 e[CAPPED][2], product[2] = {{0}, {0}};
-        for (ptrdiff_t i = first; i < end; i += LANES)
-            for (int k = 0; k < PARTS; k++)
-                e[(i - first) / LANES][k] = exp_f64(set_f64(-2) * v_abs(NAME(ratio)(&f, v_load(x + i), k)));
-        for (ptrdiff_t i = first; i < end; i += LANES) {
-            const V v = v_load(g + i);
-            for (int k = 0; k < PARTS; k++) product[k] = times_du(NAME(part)(v, k), e[(i - first) / LANES][k]);
-#if XENT_REAL == 32
-            v_store(g + i, v_select(m_eq(v, zero), zero, v_narrow(product[0], product[1])));
-#else
-            v_store(g + i, v_select(m_eq(v, zero), zero, product[0]));
-#endif
+    for (ptrdiff_t line = 0; line < lines; line++, x += x_step, g += g_step, out += out_step)
+        for (ptrdiff_t i = 0; i < n; i += CAPPED * LANES) {
+            const int whole = n - i >= CAPPED * LANES;
+            V logits[CAPPED], gradient[CAPPED];
+            for (int j = 0; j < CAPPED; j++) {
+                const ptrdiff_t at = i + j * LANES;
+                logits[j] = whole ? v_load(x + at) : NAME(load_part)(x + at, n - at, zero);
+                gradient[j] = whole ? v_load(g + at) : NAME(load_part)(g + at, n - at, zero);
+            }
+            if (XENT_REAL == 64 || NAME(any_far)(&f, logits))
+                NAME(times_du_group)(&f, logits, gradient, 1);
+            else
+                NAME(times_du_group)(&f, logits, gradient, 0);
+            for (int j = 0; j < CAPPED; j++) {
+                const ptrdiff_t at = i + j * LANES;
+                if (whole)
+                    v_store(out + at, gradient[j]);
+                else
+                    NAME(store_part)(out + at, gradient[j], n - at);
+            }
         }
-    }
 }
 #endif /* STORED_AS_16 */
+
+/* The logits of a tile: rows of the type computed with are read where they lie, all others come to `d`, whose place
+ * distances take. With a cap short rows, which take half of it, come to the other half, because the slope wants them
+ * again. */
+static const T *KERNEL(transformed_logits)(const xent_positions *positions, const KERNEL(tile) *t, ptrdiff_t step, T *d)
+{
+    T *to = d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
+    if (sizeof(S) == sizeof(T) && !t->lanes_are_positions) return (const T *)t->x;
+    KERNEL(gather)(t->x, t->x_step, t->rows, to, step, t->n, positions->classes, t->lanes_are_positions);
+    return to;
+}
+
+/* The gradient g by u of a tile becomes that by the logits, in `out`. Where x, the logits, was in the place of the
+ * distances, it is read once more, to `room`. */
+static void KERNEL(put_capped_gradient)(const xent_positions *positions, const KERNEL(tile) *t, const T *x, T *g,
+                                        ptrdiff_t step, T *room)
+{
+    const ptrdiff_t classes = positions->classes;
+    if (x == (const T *)t->x) {
+        NAME(multiply_by_du)(positions, x, t->x_step, g, step, (T *)t->out, t->out_step, t->n, classes);
+        return;
+    }
+    if (!(t->lanes_are_positions && t->rows)) {
+        KERNEL(gather)(t->x, t->x_step, t->rows, room, step, t->n, classes, t->lanes_are_positions);
+        x = room;
+    }
+    if (t->lanes_are_positions) /* columns that touch each other are as good as one */
+        NAME(multiply_by_du)(positions, x, 0, g, 0, g, 0, 1, classes * step);
+    else
+        NAME(multiply_by_du)(positions, x, step, g, step, g, step, t->n, classes);
+    KERNEL(scatter)(g, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
+}
 
 /* A tile on which `function` works as on one of the type computed with. */
 static void KERNEL(transformed_tile)(const xent_positions *positions, const KERNEL(tile) *t, T *room, row_sum_f64 *sums,
@@ -326,11 +486,16 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       max_logit[TILE];
     double moved[TILE];
-    if (!as_it_lies) KERNEL(gather)(t->x, t->x_step, t->rows, d, step, t->n, classes, t->lanes_are_positions);
+    const T *x = KERNEL(transformed_logits)(positions, t, step, d);
     if (!as_it_lies && t->target)
         KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->lanes_are_positions);
-    NAME(transform_lines)(positions, as_it_lies ? (const T *)t->x : d, as_it_lies ? t->x_step : step, d, exps, step,
-                          t->n, t->lanes_are_positions, max_logit, moved);
+    if (t->rows && t->lanes_are_positions) { /* the next tile, while this one keeps the processor busy */
+        KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
+        if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
+    }
+    NAME(transform_lines)(positions, x, x == (const T *)t->x ? t->x_step : step,
+                          as_it_lies && t->rows ? (const T *)t->out : NULL, t->out_step, d, exps, step, t->n,
+                          t->lanes_are_positions, max_logit, moved);
     const NAME(tile) transformed = {.x = d,
                                     .x_step = step,
                                     .exps = exps,
@@ -339,6 +504,7 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .n = t->n,
                                     .rows = !t->lanes_are_positions,
                                     .lanes_are_positions = t->lanes_are_positions,
+                                    .streams = direct && t->streams,
                                     .kept = 1,
                                     .logits = t->lanes_are_positions ? d : NULL,
                                     .max_logit = max_logit,
@@ -357,11 +523,10 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .hess_step = direct ? t->hess_step : step};
     function(positions, &transformed, sums);
     if (direct) return;
-    if (t->out && positions->cap != 0) {
-        KERNEL(gather)(t->x, t->x_step, t->rows, exps, step, t->n, classes, t->lanes_are_positions);
-        NAME(multiply_by_du)(positions, exps, d, (t->lanes_are_positions ? classes : t->n) * step);
-    }
-    if (t->out) KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
+    if (t->out && positions->cap != 0)
+        KERNEL(put_capped_gradient)(positions, t, x, d, step, exps);
+    else if (t->out)
+        KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
     if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
 }
 
