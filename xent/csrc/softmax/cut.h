@@ -44,7 +44,8 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
         cut.packed = positions->packs || sizeof(S) != sizeof(T);
-        cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
+        const ptrdiff_t share = SHARE_ELEMENTS / (keeps + (positions->out.data != NULL));
+        cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : share, classes);
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
