@@ -254,8 +254,8 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     KERNEL(labels) y;
     KERNEL(statistics)(t, classes, &s);
     KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
-    KERNEL(label_exps)(t, &s, &y);
-    NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
+    KERNEL(label_logits)(t, &s, &y, PROBABILITIES);
+    NAME(target_terms)(&terms, &s, y.x, y.e, t->n, PROBABILITIES);
     for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
         (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
     double loss[TILE], first[TILE], factor[TILE];
@@ -263,7 +263,7 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
-        loss[p] = (double)terms.loss[p] + terms.loss_low[p];
+        loss[p] = terms.loss[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
         first[p] = y.x[p] == s.max_logit[p];
