@@ -184,9 +184,7 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
         loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : factor * loss[p];
     }
     for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
-    row_sum_f64 sum = *losses; /* in registers */
-    row_sum_add_array(&sum, loss, t->n);
-    *losses = sum;
+    row_sum_add_array(losses, loss, t->n);
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
 
