@@ -77,7 +77,8 @@ static const xent_dense no_target = {.weight = NULL};
 #endif
 
 /* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were
- * kept, the coefficients are plain, and there are specials. Constants at every call: what is not needed costs nothing. */
+ * kept, the coefficients are plain, and there are specials. Constants at every call: what is not needed costs nothing.
+ */
 typedef struct {
     int dense, kept, plain, specials;
 } KERNEL(variant);
@@ -167,8 +168,8 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
     return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
 }
 
-/* Columns that lie far apart: on pages of their own, where the processor has not begun to fetch, and in the same sets of
- * the caches, so that they are gone from these by the time a tile is done. */
+/* Columns that lie far apart: on pages of their own, where the processor has not begun to fetch, and in the same sets
+ * of the caches, so that they are gone from these by the time a tile is done. */
 ALWAYS_INLINE int KERNEL(far_apart)(const KERNEL(tile) *t) { return !t->rows && t->out_step > TILE; }
 
 /* Classes ahead of which lines of such a result are fetched: 2 and 3 gain as much, 5 less. */

@@ -43,6 +43,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
         cut.packed = positions->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
+        /* in two ways, for the order of evaluate()'s sums: kept logits go to two of them in turn, columns to one */
         cut.packed = positions->packs || (sizeof(S) != sizeof(T) && positions->keeps_logits);
         cut.widened = !cut.packed && sizeof(S) != sizeof(T);
         const ptrdiff_t share = SHARE_ELEMENTS / (keeps + (positions->out.data != NULL));

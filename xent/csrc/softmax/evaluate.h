@@ -239,8 +239,8 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
     }
 }
 
-/* Take the labels' exponentials from those that were kept. All at once: what was just stored is slow to load as part of a
- * vector. */
+/* Take the labels' exponentials from those that were kept. All at once: what was just stored is slow to load as part of
+ * a vector. */
 static void KERNEL(take_labels)(const KERNEL(tile) *t, const KERNEL(labels) *y)
 {
     T *exps = t->exps;

@@ -5,9 +5,9 @@
  *   lanes are positions   over the classes, class by class: columns, and rows so short that they would waste most of
  *                         each vector, which are transposed in registers
  *
- * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack
- * first: there they are columns of the type computed with. Logits that are transformed go through one too
- * (transform.h). cut.h decides.
+ * Columns of kernels with more than one input, and their short rows, go through a scratch on the stack first: there
+ * they are columns of the type computed with (packed). Other short rows of 16-bit floats are rows of it there (widened).
+ * Logits that are transformed go through one too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
  * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they
