@@ -167,7 +167,10 @@ static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile)
     (void)sums;
     begin_record(t->first, t->n);
     record *r = probe.next;
-    const ptrdiff_t numbers = NAME(numbers_of)(positions->classes, t->n, t->x_step, t->lanes_are_positions);
+    /* rows that are transposed touch each other */
+    const ptrdiff_t numbers = t->rows && t->lanes_are_positions
+                                  ? xent_ceil_div(t->n * positions->classes, LANES) * LANES
+                                  : NAME(numbers_of)(positions->classes, t->n, t->x_step, t->lanes_are_positions);
     NAME(reach)(t->exps, NAME(numbers_of)(positions->classes, t->n, t->exps_step, t->lanes_are_positions), t->exps,
                 &r->exps);
     if (positions->inner == 1 && t->lanes_are_positions)

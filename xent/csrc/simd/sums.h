@@ -152,16 +152,18 @@ ALWAYS_INLINE double NAME(row_total)(const NAME(row_sum) *acc)
 }
 
 #if XENT_REAL == 64
-/* Add n numbers. */
+/* Add n numbers. The sum is copied, to stay in registers. */
 ALWAYS_INLINE void row_sum_add_array(row_sum_f64 *acc, const double *numbers, ptrdiff_t n)
 {
     const vf64 zero = {0};
+    row_sum_f64 sum = *acc;
     for (ptrdiff_t first = 0; first < n; first += ROW_LANES)
         for (int w = 0; w < WAYS; w++) {
             const ptrdiff_t left = n - first - w * LANES;
             const double *at = numbers + first + w * LANES;
-            if (left > 0) sum_add_f64(&acc->way[w], left >= LANES ? v_load(at) : v_load_n(at, left, zero));
+            if (left > 0) sum_add_f64(&sum.way[w], left >= LANES ? v_load(at) : v_load_n(at, left, zero));
         }
+    *acc = sum;
 }
 #endif
 

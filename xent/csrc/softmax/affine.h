@@ -19,6 +19,10 @@ typedef struct {
     T coefficient[TILE], lift[TILE];
     T dense[TILE]; /* b: factor of the dense target u_c = w_c (mix t_c + base) */
     int plain;     /* whether every lift is 1 and no coefficient 0, which makes a result 0 even of NaN */
+    /* One result of each position, of the class `special`, that is made otherwise; with `specials` the map of columns
+     * puts it in its place. */
+    T special[TILE], result[TILE];
+    int specials;
 } KERNEL(affine);
 
 static T KERNEL(split_faint)(double factor, double unit, T *lift)
@@ -46,7 +50,7 @@ static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const d
             f->coefficient[p] = KERNEL(split_faint)(factor, s->unit[p], &f->lift[p]);
     }
     for (ptrdiff_t p = n; p % LANES; p++) f->coefficient[p] = f->lift[p] = f->dense[p] = 0;
-    f->plain = !faint;
+    f->plain = !faint, f->specials = 0;
 }
 
 /* The dense target of one class, at one position or a vector of them. */
@@ -73,9 +77,10 @@ static const xent_dense no_target = {.weight = NULL};
 #endif
 
 /* What makes the result of a row or column of it: whether there is a dense target, UNIFORM or not, exponentials were
- * kept, and the coefficients are plain. Constants at every call: what is not needed costs nothing. */
+ * kept, the coefficients are plain, and there are specials. Constants at every call: what is not needed costs nothing.
+ */
 typedef struct {
-    int dense, kept, plain;
+    int dense, kept, plain, specials;
 } KERNEL(variant);
 #define UNIFORM 2
 
@@ -154,6 +159,8 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
                              NAME(scale_of)(v_load(m->s->scale_exponent + p)));
     const V v = variant.plain ? e * coefficient
                               : v_select(m_eq(coefficient, zero), zero, e * v_load(m->f->lift + p) * coefficient);
+    if (variant.specials)
+        return v_select(m_eq(v_load(m->f->special + p), NAME(set)((T)c)), v_load(m->f->result + p), v);
     if (!variant.dense) return v;
     if (variant.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
     const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
@@ -161,14 +168,23 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
     return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
 }
 
+/* Columns that lie far apart: on pages of their own, where the processor has not begun to fetch, and in the same sets
+ * of the caches, so that they are gone from these by the time a tile is done. */
+ALWAYS_INLINE int KERNEL(far_apart)(const KERNEL(tile) *t) { return !t->rows && t->out_step > TILE; }
+
+/* Classes ahead of which lines of such a result are fetched: 2 and 3 gain as much, 5 less. */
+#define CLASSES_AHEAD 2
+
 /* Into columns: class by class, which streams through memory. */
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
                                        const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
+    const uintptr_t ahead = (uintptr_t)(CLASSES_AHEAD * t->out_step) * sizeof(S);
     for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
+        if (KERNEL(far_apart)(t) && !t->streams) KERNEL(fetch)((const S *)((uintptr_t)out + ahead), t->n);
         for (; t->streams && KERNEL(until_aligned)(out) == 0 && p + LANES <= t->n; p += LANES)
             KERNEL(store_aligned)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), 1);
         for (; p + LANES <= t->n; p += LANES)
@@ -200,16 +216,26 @@ ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t class
     }
 }
 
+/* Whether the map puts specials in their places: where that gains, and the numbers of classes are exact. */
+ALWAYS_INLINE int KERNEL(takes_specials)(const KERNEL(tile) *t, ptrdiff_t classes)
+{
+    return KERNEL(far_apart)(t) && t->kept && classes <= (ptrdiff_t)1 << MANTISSA_BITS;
+}
+
 /* `given` is the dense target, or NULL. */
 static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positions, const xent_dense *given,
                             const KERNEL(affine) *f, const NAME(stats) *s)
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
-#define VARIANT(map, target, exps, factors)                                                                            \
-    KERNEL(map)(t, positions->classes, given, f, s, (KERNEL(variant)){.dense = target, .kept = exps, .plain = factors})
+#define VARIANT_WITH(specials_, map, target, exps, factors)                                                            \
+    KERNEL(map)(t, positions->classes, given, f, s,                                                                    \
+                (KERNEL(variant)){.dense = target, .kept = exps, .plain = factors, .specials = specials_})
+#define VARIANT(...) VARIANT_WITH(0, __VA_ARGS__)
     if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
         f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
+    else if (f->specials)
+        f->plain ? VARIANT_WITH(1, columns_map, 0, 1, 1) : VARIANT_WITH(1, columns_map, 0, 1, 0);
     else if (t->kept && dense && f->plain && uniform(given))
         t->lanes_are_positions ? VARIANT(columns_map, UNIFORM, 1, 1) : VARIANT(rows_map, UNIFORM, 1, 1);
     else if (t->lanes_are_positions && t->kept)
@@ -223,6 +249,7 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positio
     else
         dense ? VARIANT(rows_map, 1, 0, 0) : VARIANT(rows_map, 0, 0, 0);
 #undef VARIANT
+#undef VARIANT_WITH
 }
 
 #endif

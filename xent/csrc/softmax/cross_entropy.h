@@ -150,7 +150,7 @@ static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(ta
     for (ptrdiff_t p = n; p % LANES_F64; p++) q[p] = 1;
     for (ptrdiff_t p = 0; p < n; p += LANES_F64) v_store(power + p, v_pow(v_load(q + p), set_f64(gamma)));
     for (ptrdiff_t p = 0; p < n; p++) {
-        const double p_y = terms->p[p], l = (double)terms->loss[p] + terms->loss_low[p];
+        const double p_y = terms->p[p], l = terms->loss[p];
         y->mass[p] *= power[p];
         y->focal[p] = 1 + gamma * (q[p] == 0 ? 1 : p_y == 0 ? 0 : p_y * l / q[p]);
     }
@@ -170,7 +170,7 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
 {
     double loss[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        const double log_p = (double)terms->loss[p] + terms->loss_low[p], value = y->mass[p] * log_p;
+        const double log_p = terms->loss[p], value = y->mass[p] * log_p;
         /* without weight an infinite loss counts as 0, but NaN stays */
         loss[p] = y->mass[p] == 0 && log_p == INFINITY ? 0 : value;
     }
@@ -242,6 +242,18 @@ static void KERNEL(put_sizes)(ptrdiff_t classes, const KERNEL(tile) *t)
                           v_abs(KERNEL(load)(t->out + j * t->out_step + i, long_axis - i, zero)), long_axis - i);
 }
 
+/* The entries that are made apart, one of each position that has a label. What the tile says is copied: label_logits()
+ * says why. */
+static void KERNEL(put_entries)(const KERNEL(tile) *t, const KERNEL(labels) *y, const T *entry)
+{
+    S *out = t->out, stored[TILE];
+    const ptrdiff_t step = t->out_step, n = t->n;
+    const int rows = t->rows;
+    for (ptrdiff_t p = 0; p < n; p += LANES) KERNEL(store)(stored + p, v_load(entry + p), LANES);
+    for (ptrdiff_t p = 0; p < n; p++)
+        if (y->label[p] >= 0) out[KERNEL(element)(rows, step, p, y->label[p])] = stored[p];
+}
+
 /* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see
  * confident_class. From here on `out` may overwrite the logits. */
 static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
@@ -280,9 +292,11 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
         if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
+    for (ptrdiff_t p = 0; p < t->n; p++) f.result[p] = (T)entry[p];
+    f.specials = !dense_mass && KERNEL(takes_specials)(t, classes);
+    for (ptrdiff_t p = 0; f.specials && p < t->n; p++) f.special[p] = (T)y->label[p];
     KERNEL(exp_map)(t, &a->positions, dense_mass ? &a->dense : NULL, &f, s);
-    for (ptrdiff_t p = 0; p < t->n; p++)
-        if (y->label[p] >= 0) KERNEL(put)(t->out + KERNEL(element)(t->rows, t->out_step, p, y->label[p]), (T)entry[p]);
+    if (!f.specials) KERNEL(put_entries)(t, y, f.result);
     if (t->hess && a->curvature == 0) KERNEL(put_sizes)(classes, t);
 }
 
@@ -291,18 +305,19 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
     const xent_cross_entropy_args *a = (const xent_cross_entropy_args *)positions;
     const int dense = a->dense.mix != 0 || a->dense.base != 0;
     const ptrdiff_t classes = positions->classes;
+    const int wanted = t->out || a->gamma != 0 ? PROBABILITIES | LOGARITHMS : LOGARITHMS;
     NAME(stats) s;
     NAME(target) terms;
     KERNEL(labels) y;
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
-    KERNEL(statistics)(t, classes, &s);
+    KERNEL(statistics_wanted)(t, classes, &s, wanted);
     if (dense)
         (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss,
                                                                            dense_mass);
     if (a->labels.data) {
         KERNEL(read_labels)(a->labels, classes, a->peak, a->label_weight, t, &y);
-        KERNEL(label_exps)(t, &s, &y);
-        NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
+        KERNEL(label_logits)(t, &s, &y, wanted);
+        NAME(target_terms)(&terms, &s, y.x, y.e, t->n, wanted);
     } else {
         KERNEL(no_labels)(t->n, &y);
         memset(&terms, 0, sizeof terms);

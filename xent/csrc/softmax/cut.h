@@ -10,7 +10,7 @@
 typedef struct {
     ptrdiff_t most;      /* positions in a tile */
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
-    int columns, lanes_are_positions, packed, blocks;
+    int columns, lanes_are_positions, packed, widened, blocks;
 } KERNEL(cut);
 
 /* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
@@ -43,8 +43,11 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
         cut.packed = positions->packs && packable > 0;
         cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
-        cut.packed = positions->packs || sizeof(S) != sizeof(T);
-        cut.exps_step = KERNEL(positions_in)(cut.packed ? TRANSPOSED_ELEMENTS : SHARE_ELEMENTS / keeps, classes);
+        /* in two ways, for the order of evaluate()'s sums: kept logits go to two of them in turn, columns to one */
+        cut.packed = positions->packs || (sizeof(S) != sizeof(T) && positions->keeps_logits);
+        cut.widened = !cut.packed && sizeof(S) != sizeof(T);
+        const ptrdiff_t share = SHARE_ELEMENTS / (keeps + (positions->out.data != NULL));
+        cut.exps_step = KERNEL(positions_in)(cut.packed || cut.widened ? TRANSPOSED_ELEMENTS : share, classes);
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
@@ -102,6 +105,8 @@ static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin
             tile.logits = tile.exps + cut.exps_step * positions->classes;
         if (cut.packed)
             KERNEL(packed_tile)(positions, &tile, sums, to->packed);
+        else if (cut.widened)
+            KERNEL(widened_tile)(positions, &tile, sums, to->packed);
         else
             to->plain(positions, &tile, sums);
         p += tile.n;

@@ -88,7 +88,6 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     NAME(evaluated) r[WAYS];
     NAME(row_sum) square, entropy;
     for (int w = 0; w < WAYS; w++) NAME(start_evaluation)(r + w);
-    if (t->kept && label >= 0) exps[label] = 0;
     for (ptrdiff_t first = 0; first < classes; first += block) {
         const ptrdiff_t end = xent_min(classes, first + block);
         ptrdiff_t c = first;
@@ -125,14 +124,10 @@ static void KERNEL(evaluate_positions)(const KERNEL(tile) *t, ptrdiff_t classes,
     const V m = v_load(s->max_logit + p), shift = v_load(s->shift + p);
     const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
     const ptrdiff_t n = xent_min(LANES, t->n - p);
-    T coefficients[LANES];
+    const V coefficient = NAME(probabilities)(s, NAME(set)(1), p);
     V rival[2] = {{0}, {0}};
     NAME(evaluated) r;
     NAME(start_evaluation)(&r);
-    for (int k = 0; k < LANES; k++) coefficients[k] = (T)(s->inverse[p + k] * s->unit[p + k]);
-    for (int k = 0; t->kept && k < n; k++)
-        if (y->label[p + k] >= 0) t->exps[p + k + y->label[p + k] * t->exps_step] = 0;
-    const V coefficient = v_load(coefficients);
     for (ptrdiff_t first = 0; first < classes; first += STRETCH) {
         const ptrdiff_t end = xent_min(classes, first + STRETCH);
         ptrdiff_t c = first;
@@ -244,6 +239,17 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
     }
 }
 
+/* Take the labels' exponentials from those that were kept. All at once: what was just stored is slow to load as part of
+ * a vector. */
+static void KERNEL(take_labels)(const KERNEL(tile) *t, const KERNEL(labels) *y)
+{
+    T *exps = t->exps;
+    const ptrdiff_t step = t->exps_step, n = t->kept ? t->n : 0;
+    const int rows = !t->lanes_are_positions;
+    for (ptrdiff_t p = 0; p < n; p++)
+        if (y->label[p] >= 0) exps[KERNEL(element)(rows, step, p, y->label[p])] = 0;
+}
+
 static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *sums)
 {
     const xent_evaluate_args *a = (const xent_evaluate_args *)positions;
@@ -254,8 +260,9 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     KERNEL(labels) y;
     KERNEL(statistics)(t, classes, &s);
     KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
-    KERNEL(label_exps)(t, &s, &y);
-    NAME(target_terms)(&terms, &s, y.x, y.e, t->n);
+    KERNEL(label_logits)(t, &s, &y, PROBABILITIES);
+    NAME(target_terms)(&terms, &s, y.x, y.e, t->n, PROBABILITIES);
+    KERNEL(take_labels)(t, &y);
     for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
         (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
     double loss[TILE], first[TILE], factor[TILE];
@@ -263,7 +270,7 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
-        loss[p] = (double)terms.loss[p] + terms.loss_low[p];
+        loss[p] = terms.loss[p];
         known.square[p] += rest * rest;
         known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
         first[p] = y.x[p] == s.max_logit[p];

@@ -21,9 +21,9 @@ typedef struct {
     double mass[TILE];     /* peak * w_y, times the focal factor of what is made next, the loss or the gradient */
     double focal[TILE];    /* the focal factor of the gradient divided by that of the loss */
     double counted[TILE];  /* 0 where the position is ignored, else 1 */
-    int ignored;           /* whether any is */
     T x[TILE];             /* x_y */
     T e[TILE];             /* e_y */
+    int ignored;           /* whether any position is */
 } KERNEL(labels);
 
 /* Labels were checked, but they are the caller's memory, which another thread may write to: each is read once, and one
@@ -34,26 +34,19 @@ ALWAYS_INLINE ptrdiff_t KERNEL(label_at)(xent_labels labels, ptrdiff_t classes, 
     return given != labels.ignore_index && (uint64_t)given < (uint64_t)classes ? (ptrdiff_t)given : -1;
 }
 
-/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). What is read of the tile is
- * copied: no store to a result can be one to it, and it stays in registers. */
+/* The labels of a tile; the target of label y is `peak` times `weight` of it (NULL: 1). */
 static void KERNEL(read_labels)(xent_labels labels, ptrdiff_t classes, double peak, const double *weight,
                                 const KERNEL(tile) *t, KERNEL(labels) *y)
 {
-    const ptrdiff_t n = t->n, first = t->first, per_position = t->rows ? t->x_step : 1,
-                    per_class = t->rows ? 1 : t->x_step;
-    const S *x = t->x;
     int ignored = 0;
-    for (ptrdiff_t p = 0; p < n; p++, x += per_position) {
-        const ptrdiff_t label = KERNEL(label_at)(labels, classes, first + p);
-        y->label[p] = label;
-        if (label >= 0)
-            y->counted[p] = 1, y->mass[p] = peak, y->x[p] = KERNEL(get)(x + label * per_class);
-        else
-            y->counted[p] = 0, y->mass[p] = 0, y->x[p] = 0, ignored = 1;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const ptrdiff_t label = KERNEL(label_at)(labels, classes, t->first + p);
+        y->label[p] = label, ignored |= label < 0;
     }
-    for (ptrdiff_t p = 0; weight && p < n; p++)
+    for (ptrdiff_t p = 0; p < t->n; p++)
+        y->counted[p] = y->label[p] < 0 ? 0 : 1, y->mass[p] = y->label[p] < 0 ? 0 : peak;
+    for (ptrdiff_t p = 0; weight && p < t->n; p++)
         if (y->label[p] >= 0) y->mass[p] *= weight[y->label[p]];
-    for (ptrdiff_t p = n; p % LANES; p++) y->x[p] = 0;
     y->ignored = ignored;
 }
 
@@ -63,13 +56,32 @@ static void KERNEL(no_labels)(ptrdiff_t n, KERNEL(labels) *y)
     for (ptrdiff_t p = 0; p < n; p++) y->label[p] = -1, y->counted[p] = 1, y->mass[p] = 0;
 }
 
-/* e_y: where the tile kept its exponentials, one of them. */
-static void KERNEL(label_exps)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y)
+/* The logits of the labels, and if PROBABILITIES are wanted their exponentials. What is read of the tile is copied: no
+ * store to a result can be one to it, and it stays in registers. */
+static void KERNEL(label_logits)(const KERNEL(tile) *t, const NAME(stats) *s, KERNEL(labels) *y, int wanted)
 {
-    for (ptrdiff_t p = 0; t->kept && p < t->n; p++)
-        y->e[p] = y->label[p] < 0 ? 0 : t->exps[KERNEL(element)(!t->lanes_are_positions, t->exps_step, p, y->label[p])];
-    for (ptrdiff_t p = t->n; p % LANES; p++) y->e[p] = 0;
-    for (ptrdiff_t p = 0; !t->kept && p < t->n; p += LANES) {
+    const S *x = t->x;
+    const T *e = t->exps;
+    const ptrdiff_t x_step = t->x_step, e_step = t->exps_step, n = t->n;
+    const int rows = t->rows, exps_in_rows = !t->lanes_are_positions, exps = wanted & PROBABILITIES,
+              kept = exps && t->kept, guarded = y->ignored;
+#ifdef STORED_AS_16
+    S found[TILE]; /* to be converted by vectors */
+    const V zero = {0};
+#else
+    S *found = y->x;
+#endif
+    for (ptrdiff_t p = 0; p < n; p++) {
+        const ptrdiff_t label = y->label[p];
+        const int none = guarded && label < 0;
+        found[p] = none ? 0 : x[KERNEL(element)(rows, x_step, p, label)];
+        if (kept) y->e[p] = none ? 0 : e[KERNEL(element)(exps_in_rows, e_step, p, label)];
+    }
+    for (ptrdiff_t p = n; p % LANES; p++) found[p] = 0, y->e[p] = 0;
+#ifdef STORED_AS_16
+    for (ptrdiff_t p = 0; p < n; p += LANES) v_store(y->x + p, KERNEL(load)(found + p, LANES, zero));
+#endif
+    for (ptrdiff_t p = 0; exps && !t->kept && p < t->n; p += LANES) {
         const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
         v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
     }

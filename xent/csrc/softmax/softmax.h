@@ -22,7 +22,7 @@ static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(t
     NAME(stats) s;
     KERNEL(affine) f;
     (void)losses;
-    KERNEL(statistics)(t, positions->classes, &s);
+    KERNEL(statistics_wanted)(t, positions->classes, &s, PROBABILITIES);
     KERNEL(make_affine)(&f, &s, NULL, NULL, t->n);
     KERNEL(exp_map)(t, positions, NULL, &f, &s);
 }
@@ -32,7 +32,7 @@ static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL
     NAME(stats) s;
     T *result = (T *)((const xent_softmax_args *)positions)->result + t->first;
     (void)losses;
-    KERNEL(statistics)(t, positions->classes, &s);
+    KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
 }
 
@@ -123,7 +123,7 @@ static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERN
 {
     NAME(stats) s;
     (void)losses;
-    KERNEL(statistics)(t, positions->classes, &s);
+    KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
     if (t->lanes_are_positions && t->rows)
         KERNEL(log_softmax_transposed)(t, positions->classes, &s);
     else

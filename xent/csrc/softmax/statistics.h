@@ -170,39 +170,50 @@ ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t clas
     }
 }
 
-/* Rows: transposed in registers on the way. */
+/* Rows: transposed in registers on the way. PIECE classes of a vector of positions from p on, of which the first `done`
+ * are there already. */
+ALWAYS_INLINE V KERNEL(exps_of_piece)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t done,
+                                      NAME(scale) scale, V max_logits, int keeps)
+{
+    V v[PIECE];
+    KERNEL(load_transposed)(t->x + p * t->x_step + c, t->x_step, v);
+    for (ptrdiff_t k = done; k < PIECE; k++) {
+        max_logits = v_max(v[k], max_logits);
+        if (keeps) v_store(t->logits + p + (c + k) * t->exps_step, v[k]);
+        v_store(t->exps + p + (c + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
+    }
+    return max_logits;
+}
+
+/* Cache lines of the next tile, and for the result, while a piece of classes from c on is worked on. */
+ALWAYS_INLINE void KERNEL(fetch_piece)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t classes)
+{
+    const ptrdiff_t from = p * classes + c * LANES;
+    for (int line = 0; line < PIECE * LANES; line += CACHE_LINE / (int)sizeof(S)) {
+        __builtin_prefetch(t->x + t->n * t->x_step + from + line);
+        if (t->out) __builtin_prefetch(t->out + from + line);
+    }
+}
+
 ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit,
                                               int keeps)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
+    const ptrdiff_t whole = classes / PIECE * PIECE;
     for (ptrdiff_t p = 0; p < t->n; p += LANES) {
         V max_logits = minus_infinity;
-        T *exps = t->exps + p, *logits = keeps ? t->logits + p : NULL;
-        if (t->n - p >= LANES && classes >= PIECE) {
-            const S *x = t->x + p * t->x_step;
-            for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-                const ptrdiff_t first = xent_min(c, classes - PIECE), done = p * classes + c * LANES;
-                V v[PIECE];
-                /* Cache lines of the next tile; and for the result. */
-                for (int line = 0; line < PIECE * LANES; line += CACHE_LINE / (int)sizeof(S)) {
-                    __builtin_prefetch(t->x + t->n * t->x_step + done + line);
-                    if (t->out) __builtin_prefetch(t->out + done + line);
-                }
-                KERNEL(load_transposed)(x + first, t->x_step, v);
-                for (int k = 0; k < PIECE; k++) {
-                    max_logits = v_max(v[k], max_logits);
-                    if (keeps) v_store(logits + (first + k) * t->exps_step, v[k]);
-                    v_store(exps + (first + k) * t->exps_step, NAME(exp_scaled)(v[k], scale));
-                }
-            }
-            v_store(max_logit + p, max_logits);
-            continue;
+        const ptrdiff_t in_pieces = t->n - p >= LANES ? whole : 0, last = classes - PIECE;
+        for (ptrdiff_t c = 0; c < in_pieces; c += PIECE) {
+            KERNEL(fetch_piece)(t, p, c, classes);
+            max_logits = KERNEL(exps_of_piece)(t, p, c, 0, scale, max_logits, keeps);
         }
-        for (ptrdiff_t c = 0; c < classes; c++) {
+        if (in_pieces > 0 && in_pieces < classes)
+            max_logits = KERNEL(exps_of_piece)(t, p, last, whole - last, scale, max_logits, keeps);
+        for (ptrdiff_t c = 0; in_pieces == 0 && c < classes; c++) {
             const V v = KERNEL(load_positions)(t, p, c, t->n - p, minus_infinity);
             max_logits = v_max(v, max_logits);
-            if (keeps) v_store(logits + c * t->exps_step, v);
-            v_store(exps + c * t->exps_step, NAME(exp_scaled)(v, scale));
+            if (keeps) v_store(t->logits + p + c * t->exps_step, v);
+            v_store(t->exps + p + c * t->exps_step, NAME(exp_scaled)(v, scale));
         }
         v_store(max_logit + p, max_logits);
     }
@@ -249,24 +260,49 @@ static void KERNEL(mixed_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_
                                       s->max_logit[k], s, k);
 }
 
-/* The exponentials and largest logits, with the tile's scale exponent, or with a better one, which is returned. */
-static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit)
+/* A scale exponent that is good for all positions of a tile; `given` if there is none. */
+static T KERNEL(common_scale_exponent)(const T *max_logit, ptrdiff_t n, T given)
 {
-    const T scale_exponent = *t->scale_exponent;
     const V infinity = NAME(set)((T)INFINITY);
-    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(scale_exponent)), max_logit);
     V most = -infinity, fewest = infinity;
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        const V v = NAME(load)(max_logit + p, t->n - p, v_load(max_logit));
+    for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const V v = NAME(load)(max_logit + p, n - p, v_load(max_logit));
         most = v_max(v, most), fewest = v_min(v, fewest);
     }
     const T largest = v_reduce_max(most), least = -v_reduce_max(-fewest);
-    if (isinf(largest) || isinf(least) ||
-        (KERNEL(is_good)(scale_exponent, largest, 0) && KERNEL(is_good)(scale_exponent, least, 0)))
-        return scale_exponent;
+    if (isinf(largest) || isinf(least)) return given;
     const T better = KERNEL(scale_exponent_for)(largest - (largest - least) / 2);
-    if (!KERNEL(is_good)(better, largest, 0) || !KERNEL(is_good)(better, least, 0)) return scale_exponent;
+    return KERNEL(is_good)(better, largest, 0) && KERNEL(is_good)(better, least, 0) ? better : given;
+}
+
+/* mixed[i]: whether the scale exponent is no good for one of ROW_LANES positions, which come together however wide
+ * vectors are. Returns whether any is. */
+static int KERNEL(find_mixed)(T scale_exponent, T *max_logit, ptrdiff_t n, int *mixed)
+{
+    const V least = NAME(set)((scale_exponent + HEADROOM) * LN2), most = NAME(set)((scale_exponent + RAISE) * LN2);
+    int any = 0;
+    for (ptrdiff_t k = n; k % ROW_LANES; k++) max_logit[k] = least[0]; /* the lanes after the end are fine */
+    for (ptrdiff_t p = 0; p < n; p += ROW_LANES) {
+        int found = 0;
+        for (int w = 0; w < WAYS; w++) {
+            const V m = v_load(max_logit + p + w * LANES);
+            found |= m_any(m_gt(least, m)) | m_any(m_gt(m, most));
+        }
+        mixed[p / ROW_LANES] = found, any |= found;
+    }
+    return any;
+}
+
+/* The exponentials and largest logits of a tile that keeps them, with its scale exponent, or with a better one. */
+static T KERNEL(well_scaled_exps)(const KERNEL(tile) *t, ptrdiff_t classes, T *max_logit, int *mixed)
+{
+    const T given = *t->scale_exponent;
+    KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(given)), max_logit);
+    if (!KERNEL(find_mixed)(given, max_logit, t->n, mixed)) return given;
+    const T better = KERNEL(common_scale_exponent)(max_logit, t->n, given);
+    if (better == given) return given;
     KERNEL(tile_exps)(t, classes, NAME(scale_of)(NAME(set)(better)), max_logit);
+    KERNEL(find_mixed)(better, max_logit, t->n, mixed);
     return *t->scale_exponent = better;
 }
 
@@ -286,18 +322,12 @@ ALWAYS_INLINE int KERNEL(add_scaled)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff
 
 static void KERNEL(positions_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
-    const T scale_exponent = t->kept ? KERNEL(well_scaled_exps)(t, classes, s->max_logit) : 0;
-    const V least = NAME(set)((scale_exponent + HEADROOM) * LN2), most = NAME(set)((scale_exponent + RAISE) * LN2);
-    int mixed[TILE / ROW_LANES]; /* ROW_LANES positions together, however wide vectors are */
-    for (ptrdiff_t p = 0; p < t->n; p += ROW_LANES) {
-        mixed[p / ROW_LANES] = !t->kept;
-        for (ptrdiff_t k = t->n; k < p + ROW_LANES; k++)
-            s->max_logit[k] = least[0]; /* the lanes after the end are fine */
-        for (int w = 0; w < WAYS; w++) {
-            const V m = v_load(s->max_logit + p + w * LANES);
-            mixed[p / ROW_LANES] |= m_any(m_gt(least, m)) | m_any(m_gt(m, most));
-        }
-    }
+    int mixed[TILE / ROW_LANES];
+    T scale_exponent = 0;
+    if (t->kept)
+        scale_exponent = KERNEL(well_scaled_exps)(t, classes, s->max_logit, mixed);
+    else
+        for (int i = 0; i < TILE / ROW_LANES; i++) mixed[i] = 1;
     for (ptrdiff_t p = 0; p < t->n;) {
         const int two = p + LANES < t->n && !mixed[(p + LANES) / ROW_LANES];
         if (mixed[p / ROW_LANES])
@@ -329,7 +359,7 @@ static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
                                       s->max_logit[p], s, p);
 }
 
-static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+static void KERNEL(statistics_wanted)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s, int wanted)
 {
     if (t->max_logit)
         KERNEL(made_statistics)(t, classes, s);
@@ -337,7 +367,12 @@ static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(st
         KERNEL(positions_statistics)(t, classes, s);
     else
         KERNEL(rows_statistics)(t, classes, s);
-    NAME(finish)(s, t->n);
+    NAME(finish)(s, t->n, wanted);
+}
+
+static void KERNEL(statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
+{
+    KERNEL(statistics_wanted)(t, classes, s, PROBABILITIES | LOGARITHMS);
 }
 
 #endif

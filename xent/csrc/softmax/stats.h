@@ -24,6 +24,11 @@
 #if !defined(XENT_STATS_H) && !defined(STORED_AS_16)
 #define XENT_STATS_H
 
+/* What is made of the sums of exponentials. */
+#if XENT_REAL == 64
+enum { PROBABILITIES = 1, LOGARITHMS = 2 };
+#endif
+
 typedef struct {
     T max_logit[TILE]; /* m */
     T shift[TILE];
@@ -31,12 +36,13 @@ typedef struct {
     T peak[TILE];          /* e_m; 1 where m is infinite */
     double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
     double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
-    /* From here on made by finish(): */
+    /* From here on made by finish(). If PROBABILITIES are wanted: */
     double unit[TILE];    /* 2^-k with the exponent k of e_m */
     double inverse[TILE]; /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
     T complement[TILE];   /* R / (1 + R) = 1 - p_m */
-    T others[TILE];       /* R */
-    T log_total[TILE];    /* log1p(R) as a sum of two numbers */
+    /* If LOGARITHMS are: */
+    T others[TILE];    /* R */
+    T log_total[TILE]; /* log1p(R) as a sum of two numbers */
     T log_low[TILE];
 } NAME(stats);
 
@@ -145,11 +151,10 @@ ALWAYS_INLINE void NAME(put_losers)(const NAME(losers) *r, int sides, NAME(stats
 
 /* Complete LANES_F64 positions from i on: R, its low word, 1 - p_m. Both types get here with doubles. */
 ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf64 peak, vf64 *others, vf64 *low,
-                                        vf64 *complement)
+                                        vf64 *complement, int wanted)
 {
     const vf64 one = set_f64(1), spoiled = m - m; /* NaN where m is infinite, else 0 */
-    const vi64 exponent = ((vi64)peak >> 52) - iset_f64(1023);
-    const vf64 unit = (vf64)((iset_f64(1023) - exponent) << 52);
+    const vf64 unit = (vf64)(iset_f64(2046LL << 52) - ((vi64)peak & iset_f64(2047LL << 52)));
     const vf64 mantissa = peak * unit, rest = v_load(s->rest + i) * unit, sum = mantissa + rest;
     vf64 inverse;
 #if XENT_REAL == 32 /* doubles are wide enough as they are: one division for both quotients */
@@ -166,37 +171,48 @@ ALWAYS_INLINE void NAME(finish_doubles)(NAME(stats) *s, ptrdiff_t i, vf64 m, vf6
     const vf64 product = sum * inverse;
     inverse += inverse * ((one - product) - product_error_f64(sum, inverse, product) - sum_low * inverse);
 #endif
-    v_store(s->unit + i, unit);
-    v_store(s->inverse + i, inverse + spoiled);
     *complement = rest * inverse + spoiled;
+    if (wanted & PROBABILITIES) v_store(s->unit + i, unit), v_store(s->inverse + i, inverse + spoiled);
 }
 
-static void NAME(finish)(NAME(stats) *s, ptrdiff_t n)
+/* `wanted` is a constant at every call. */
+ALWAYS_INLINE void NAME(finish_wanted)(NAME(stats) *s, ptrdiff_t n, int wanted)
 {
-    for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
-        s->max_logit[p] = s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
-        s->rest[p] = s->rest_low[p] = 0;
-    }
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         const V m = v_load(s->max_logit + i), peak = v_load(s->peak + i);
 #if XENT_REAL == 32
         const ptrdiff_t half = LANES / 2;
         vf64 a, a_low, a_complement, b, b_low, b_complement;
-        NAME(finish_doubles)(s, i, v_widen_lo(m), v_widen_lo(peak), &a, &a_low, &a_complement);
-        NAME(finish_doubles)(s, i + half, v_widen_hi(m), v_widen_hi(peak), &b, &b_low, &b_complement);
+        NAME(finish_doubles)(s, i, v_widen_lo(m), v_widen_lo(peak), &a, &a_low, &a_complement, wanted);
+        NAME(finish_doubles)(s, i + half, v_widen_hi(m), v_widen_hi(peak), &b, &b_low, &b_complement, wanted);
         const V others = v_narrow(a, b), low = v_narrow(a - v_widen_lo(others), b - v_widen_hi(others));
         const V complement = v_narrow(a_complement, b_complement);
 #else
         V others, low, complement;
-        NAME(finish_doubles)(s, i, m, peak, &others, &low, &complement);
+        NAME(finish_doubles)(s, i, m, peak, &others, &low, &complement, wanted);
 #endif
+        if (wanted & PROBABILITIES) v_store(s->complement + i, complement);
+        if (!(wanted & LOGARITHMS)) continue;
         V log_low;
         const V log_high = NAME(log1p_pair)(others, low, &log_low), log_total = log_high + log_low;
-        v_store(s->complement + i, complement);
         v_store(s->others + i, others);
         v_store(s->log_total + i, log_total);
         v_store(s->log_low + i, log_low - (log_total - log_high));
     }
+}
+
+static void NAME(finish)(NAME(stats) *s, ptrdiff_t n, int wanted)
+{
+    for (ptrdiff_t p = n; p % LANES; p++) { /* whole vectors */
+        s->max_logit[p] = s->shift[p] = s->scale_exponent[p] = 0, s->peak[p] = 1;
+        s->rest[p] = s->rest_low[p] = 0;
+    }
+    if (wanted == PROBABILITIES)
+        NAME(finish_wanted)(s, n, PROBABILITIES);
+    else if (wanted == LOGARITHMS)
+        NAME(finish_wanted)(s, n, LOGARITHMS);
+    else
+        NAME(finish_wanted)(s, n, PROBABILITIES | LOGARITHMS);
 }
 
 /* m + log1p(R), rounded once. */
@@ -207,13 +223,37 @@ ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
     return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(sum)), sum + low, sum);
 }
 
-/* From the target logits x_y and their exponentials e_y: -log p_y, p_y, and p_y - 1. */
+/* From the target logits x_y and their exponentials e_y: -log p_y, and if PROBABILITIES are wanted p_y, and p_y - 1. */
 typedef struct {
-    T loss[TILE], loss_low[TILE]; /* a sum of two numbers */
+    double loss[TILE];
     T p[TILE], p_minus_1[TILE];
 } NAME(target);
 
-static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x_y, const T *e_y, ptrdiff_t n)
+/* high + low, in doubles. */
+ALWAYS_INLINE void NAME(store_sum)(double *to, V high, V low)
+{
+#if XENT_REAL == 32
+    v_store(to, v_widen_lo(high) + v_widen_lo(low));
+    v_store(to + LANES / 2, v_widen_hi(high) + v_widen_hi(low));
+#else
+    v_store(to, high + low);
+#endif
+}
+
+/* The probabilities that belong to exponentials of the positions from i on. */
+ALWAYS_INLINE V NAME(probabilities)(const NAME(stats) *s, V e, ptrdiff_t i)
+{
+#if XENT_REAL == 32
+    const ptrdiff_t j = i + LANES / 2;
+    return v_narrow(v_widen_lo(e) * v_load(s->unit + i) * v_load(s->inverse + i),
+                    v_widen_hi(e) * v_load(s->unit + j) * v_load(s->inverse + j));
+#else
+    return e * v_load(s->unit + i) * v_load(s->inverse + i);
+#endif
+}
+
+static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x_y, const T *e_y, ptrdiff_t n,
+                               int wanted)
 {
     const V zero = {0}, infinity = NAME(set)((T)INFINITY);
     for (ptrdiff_t i = 0; i < n; i += LANES) {
@@ -221,15 +261,13 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         const V gap = m - x, loss = gap + log_total;
         const V low =
             NAME(sum_error)(gap, log_total, loss) + (NAME(sum_error)(m, zero - x, gap) + v_load(s->log_low + i));
-        T p[LANES];
-        for (int k = 0; k < LANES; k++) p[k] = (T)(e_y[i + k] * s->unit[i + k] * s->inverse[i + k]);
         const VM finite = m_gt(infinity, v_abs(loss));
         const V rounded = v_select(finite, loss + low, loss);
-        v_store(t->loss + i, rounded);
-        v_store(t->loss_low + i, v_select(finite, low - (rounded - loss), zero));
-        v_store(t->p + i, v_load(p));
-        v_store(t->p_minus_1 + i,
-                v_select(m_eq(gap, zero), zero - v_load(s->complement + i), v_load(p) - NAME(set)(1)));
+        NAME(store_sum)(t->loss + i, rounded, v_select(finite, low - (rounded - loss), zero));
+        if (!(wanted & PROBABILITIES)) continue;
+        const V p = NAME(probabilities)(s, v_load(e_y + i), i);
+        v_store(t->p + i, p);
+        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), p - NAME(set)(1)));
     }
 }
 

@@ -5,9 +5,9 @@
  *   lanes are positions   over the classes, class by class: columns, and rows so short that they would waste most of
  *                         each vector, which are transposed in registers
  *
- * Columns of kernels with more than one input, and their and all 16-bit short rows, go through a scratch on the stack
- * first: there they are columns of the type computed with. Logits that are transformed go through one too
- * (transform.h). cut.h decides.
+ * Columns of kernels with more than one input, and their short rows, go through a scratch on the stack first: there
+ * they are columns of the type computed with (packed). Other short rows of 16-bit floats are rows of it there (widened).
+ * Logits that are transformed go through one too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
  * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they
@@ -77,17 +77,32 @@ ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t 
     return operand->data ? (S *)operand->data + o * operand->outer_stride + m * operand->middle_stride + i : NULL;
 }
 
-/* Rows into the scratch as columns, and back. 16-bit floats are converted on the way, in rows that touch each other. */
-static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
-                              ptrdiff_t classes)
+/* Rows of a few classes as rows of the type computed with, which touch each other; what follows the last is written to,
+ * up to a vector. And back. */
+static void KERNEL(widen_rows)(const S *rows, ptrdiff_t row_step, T *wide, ptrdiff_t positions, ptrdiff_t classes)
 {
-#ifdef STORED_AS_16
-    T wide[TRANSPOSED_ELEMENTS + LANES];
     const V zero = {0};
     const int gapless = row_step == classes; /* then all rows are as good as one */
     for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
         for (ptrdiff_t c = 0, n = gapless ? positions * classes : classes; c < n; c += LANES)
             v_store(wide + p * classes + c, KERNEL(load)(rows + p * row_step + c, n - c, zero));
+}
+
+static void KERNEL(narrow_rows)(const T *wide, S *rows, ptrdiff_t row_step, ptrdiff_t positions, ptrdiff_t classes)
+{
+    const int gapless = row_step == classes;
+    for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
+        for (ptrdiff_t c = 0, n = gapless ? positions * classes : classes; c < n; c += LANES)
+            KERNEL(store)(rows + p * row_step + c, v_load(wide + p * classes + c), n - c);
+}
+
+/* Rows into the scratch as columns, and back. 16-bit floats are converted on the way. */
+static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
+                              ptrdiff_t classes)
+{
+#ifdef STORED_AS_16
+    T wide[TRANSPOSED_ELEMENTS + LANES];
+    KERNEL(widen_rows)(rows, row_step, wide, positions, classes);
     NAME(rows_to_columns)(wide, classes, columns, step, positions, classes);
 #else
     NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes);
@@ -99,11 +114,8 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
 {
 #ifdef STORED_AS_16
     T wide[TRANSPOSED_ELEMENTS + LANES];
-    const int gapless = row_step == classes;
     NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
-    for (ptrdiff_t p = 0; p < (gapless ? 1 : positions); p++)
-        for (ptrdiff_t c = 0, n = gapless ? positions * classes : classes; c < n; c += LANES)
-            KERNEL(store)(rows + p * row_step + c, v_load(wide + p * classes + c), n - c);
+    KERNEL(narrow_rows)(wide, rows, row_step, positions, classes);
 #else
     NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
 #endif
@@ -186,6 +198,31 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
     function(positions, &packed, losses);
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
+}
+
+/* Short rows of 16-bit floats: as rows of the type computed with, to be transposed in registers. */
+static void KERNEL(widened_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses,
+                                 NAME(tile_function) function)
+{
+    _Alignas(CACHE_LINE) T x[TRANSPOSED_ELEMENTS + LANES];
+    const ptrdiff_t classes = positions->classes;
+    const NAME(tile) wide = {.x = x,
+                             .out = t->out ? x : NULL,
+                             .exps = t->exps,
+                             .x_step = classes,
+                             .out_step = classes,
+                             .exps_step = t->exps_step,
+                             .first = t->first,
+                             .n = t->n,
+                             .rows = 1,
+                             .lanes_are_positions = 1,
+                             .kept = 1,
+                             .scale_exponent = t->scale_exponent};
+    KERNEL(widen_rows)(t->x, t->x_step, x, t->n, classes);
+    KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
+    if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
+    function(positions, &wide, losses);
+    if (t->out) KERNEL(narrow_rows)(x, t->out, t->out_step, t->n, classes);
 }
 
 #endif

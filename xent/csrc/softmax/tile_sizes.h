@@ -20,7 +20,9 @@ enum {
     PACK_BYTES = 32768,      /* scratch of the operands of a packed tile */
     TRANSPOSED_BYTES = 8192, /* of it, what rows that are transposed take */
     EXPS_BYTES = 32768,      /* exponentials of the longest row, or of several, on the stack */
-    SHARE_BYTES = 16384,     /* exponentials of several rows that are transposed, or beside which logits are kept */
+    /* Exponentials of several rows that are transposed, logits that are kept beside them, and the result: with the rows
+     * themselves, and those that are fetched, within an L1 cache. */
+    SHARE_BYTES = 16384,
 
     /* Exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 %. */
     MOST_EXPS_BYTES = 1 << 20,
