@@ -74,17 +74,17 @@ def common_floats(*arguments, half=True):
     return [a.astype(common, copy=False) for a in arrays]
 
 
-def with_bias(x, weight, bias, half=True):
+def with_bias(x, weight, bias):
     """Return images, kernels and a bias, or None, in their common floating dtype.
 
     A bias of Python numbers has no dtype of its own, and takes that of the others.
     """
-    x, weight = common_floats((x, "x"), (weight, "weight"), half=half)
+    x, weight = common_floats((x, "x"), (weight, "weight"))
     if bias is None:
         return x, weight, None
     if has_no_dtype(bias):
         return x, weight, narrowed(floats(bias, "bias"), x.dtype)
-    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=half)
+    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
 
 
 def has_no_dtype(value):
