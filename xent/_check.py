@@ -66,6 +66,9 @@ def narrowed(array, dtype):
 def common_floats(*arguments, half=True):
     """Return the arrays of (value, name) pairs in their common floating dtype."""
     arrays = [floats(value, name, half) for value, name in arguments]
+    first = arrays[0].dtype
+    if all(a.dtype is first for a in arrays):  # the quick yes
+        return arrays
     dtypes = {a.dtype for a in arrays}
     if F16 in dtypes and len(dtypes) > 1:  # NumPy has no common dtype of both 16-bit floats
         dtypes.add(F32)
