@@ -131,14 +131,14 @@ def test_long_double_would_lose_bits(name, which):
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name, which", floating(IMAGES))
+@pytest.mark.parametrize("name, which", [case for case in floating(IMAGES) if "pool" in case[0]])
 def test_16_bits_in_images(name, which, kind):
     assert_refused(name, which, kind)
 
 
 def test_16_bits_in_images_are_announced():
     with raises(TypeError, "x", "not supported yet"):
-        xent.conv2d(IMAGE.astype(np.float16), KERNEL)
+        xent.max_pool2d(IMAGE.astype(np.float16), 2)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

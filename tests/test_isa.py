@@ -12,7 +12,7 @@ OTHERS = [isa for isa in CONFIG["isa_usable"] if isa != CONFIG["isa"]]
 NUMERIC = [
     "conv pool same_bits",
     "vmath softmax cross_entropy nll evaluate",
-    "accuracy sigmoid sixteen_bits special_values",
+    "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
     pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),
     pytest.param("sigmoid_cross_entropy probabilities linear", marks=pytest.mark.slow),
 ]

@@ -150,7 +150,8 @@ def convolution(terms, magnitude, dtype):
     of additions and no larger partial sums, and a product that is not fused rounds once more, at its own
     magnitude: so no order of the sum needs a bound of its own. Twelve standard deviations, for both sides
     (the reference adds up in float64 too), are below what one missing product makes up to some 20,000 terms
-    of float32; for more of them only whole numbers tell.
+    of float32; for more of them only whole numbers tell. Images of 16 bits are computed in float32, whose
+    bound is a slack beside `ROUNDED` then.
     """
     return 2 * float(np.finfo(dtype).eps) * np.sqrt(terms + 1) * magnitude
 

@@ -66,6 +66,9 @@ def narrowed(array, dtype):
 def common_floats(*arguments, half=True):
     """Return the arrays of (value, name) pairs in their common floating dtype."""
     arrays = [floats(value, name, half) for value, name in arguments]
+    first = arrays[0].dtype
+    if all(a.dtype is first for a in arrays):  # the quick yes
+        return arrays
     dtypes = {a.dtype for a in arrays}
     if F16 in dtypes and len(dtypes) > 1:  # NumPy has no common dtype of both 16-bit floats
         dtypes.add(F32)
@@ -74,17 +77,17 @@ def common_floats(*arguments, half=True):
     return [a.astype(common, copy=False) for a in arrays]
 
 
-def with_bias(x, weight, bias, half=True):
+def with_bias(x, weight, bias):
     """Return images, kernels and a bias, or None, in their common floating dtype.
 
     A bias of Python numbers has no dtype of its own, and takes that of the others.
     """
-    x, weight = common_floats((x, "x"), (weight, "weight"), half=half)
+    x, weight = common_floats((x, "x"), (weight, "weight"))
     if bias is None:
         return x, weight, None
     if has_no_dtype(bias):
         return x, weight, narrowed(floats(bias, "bias"), x.dtype)
-    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"), half=half)
+    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
 
 
 def has_no_dtype(value):

@@ -264,8 +264,12 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_im2col_args:
         xent_window window
+        Py_ssize_t planes
         const void *x
         void *out
+
+    xent_plan xent_plan_im2col(xent_im2col_args *a)
+    xent_plan xent_plan_col2im(xent_im2col_args *a, int dtype)
 
     ctypedef struct xent_conv_args:
         xent_window window

@@ -310,7 +310,7 @@ def conv_transpose2d(
            [2., 2., 3., 3.],
            [2., 2., 3., 3.]])
     """
-    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
+    x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_transposed_shapes(x, weight, groups)
     window = transposed_window(
         x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
@@ -396,7 +396,7 @@ def conv_transpose2d_backward(
     >>> gb
     array([120.])
     """
-    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_transposed_shapes(x, weight, groups)
     window = transposed_window(
         x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
@@ -455,7 +455,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    x = _check.images(_check.floats(x, "x", half=False), "x")
+    x = _check.images(_check.floats(x, "x"), "x")
     kernel = pair(kernel_size, "kernel_size", 1)
     window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
@@ -506,7 +506,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    cols = _check.floats(cols, "cols", half=False)
+    cols = _check.floats(cols, "cols")
     size = pair(output_size, "output_size", 1)
     kernel = pair(kernel_size, "kernel_size", 1)
     window = sliding_window(size, kernel, stride, padding, dilation)
@@ -523,7 +523,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
 
 def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
     """`conv2d` and `conv1d`."""
-    x, weight, bias = _check.with_bias(x, weight, bias, half=False)
+    x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
     window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
@@ -540,7 +540,7 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
 
 def _backward(axes, grad, x, weight, steps, groups, needs, out):
     """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
-    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"), half=False)
+    x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_shapes(axes, x, weight, groups)
     window = axes.window(x.shape[2:], weight.shape[2:], *steps)
     _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
@@ -623,6 +623,21 @@ def _as_images(array):
     return array if array.ndim == 4 else array[:, :, np.newaxis]
 
 
+def _all_finite(array):
+    """Whether all numbers are finite; in one pass, without another array, for nearly all arrays that are."""
+    if array.dtype.itemsize == 2:  # exponents of ones are those of infinities and NaNs
+        infinity = np.array(np.inf, array.dtype).view(np.uint16)
+        return int((array.view(np.uint16) & np.uint16(0x7FFF)).max()) < int(infinity)
+    with np.errstate(all="ignore"):
+        finite = math.isfinite(array.sum())  # a sum may overflow though all terms are finite
+    return finite or bool(np.isfinite(array).all())
+
+
+def _in_precision(bias):
+    """Return a bias in C order and in the dtype that is computed with, or None."""
+    return None if bias is None else np.ascontiguousarray(bias, _check.loss_dtype(bias.dtype))
+
+
 def _only_bias(bias, result, relu=False):
     """Fill a result to which nothing but the bias is added."""
     bias = np.zeros(1, result.dtype) if bias is None else bias
@@ -640,7 +655,7 @@ def _convolve(x, weight, bias, result, window, groups, relu=False):
     _kernels.conv2d(
         np.ascontiguousarray(x),
         np.ascontiguousarray(weight),
-        None if bias is None else np.ascontiguousarray(bias),
+        _in_precision(bias),
         result,
         window,
         groups,
@@ -656,10 +671,8 @@ def _transpose(y, weight, bias, result, window, groups):
         _only_bias(bias, result)
         return
     y, weight = np.ascontiguousarray(y), np.ascontiguousarray(weight)
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    with np.errstate(all="ignore"):
-        finite = math.isfinite(weight.sum())  # a sum may overflow though all terms are finite
-    if not finite and not np.isfinite(weight).all():
+    bias = _in_precision(bias)
+    if not _all_finite(weight):
         _transpose_by_columns(y, weight, bias, result, window, groups)
         return
     _, channels, kernel_h, kernel_w = weight.shape
@@ -688,13 +701,12 @@ def _transpose_by_columns(y, weight, bias, result, window, groups):
     """The same through the im2col matrix, a channel at a time: no zero of the padding meets an infinite
     weight there."""
     _, channels, kernel_h, kernel_w = weight.shape
-    taps, pixels = kernel_h * kernel_w, window.out_h * window.out_w
+    taps, pixels, dtype = kernel_h * kernel_w, window.out_h * window.out_w, _check.loss_dtype(y.dtype)
+    plane = np.empty(result.shape[2:], dtype)
     by_group = y.reshape(len(y), groups, y.shape[1] // groups, window.out_h, window.out_w)
     by_tap = weight.reshape(groups, -1, channels, taps)
     for n, g, c in itertools.product(range(len(y)), range(groups), range(channels)):
-        columns = conv2d(by_group[n : n + 1, g], by_tap[g, :, c].T[:, :, None, None]).reshape(taps, pixels)
-        target = result[n, g * channels + c]
-        _kernels.col2im(columns, target, 1, window)
-        if bias is not None:
-            with np.errstate(all="ignore"):
-                target += bias[g * channels + c]
+        x, w = by_group[n : n + 1, g].astype(dtype), by_tap[g, :, c].T[:, :, None, None].astype(dtype)
+        _kernels.col2im(conv2d(x, w).reshape(taps, pixels), plane, 1, window)
+        with np.errstate(all="ignore"):
+            result[n, g * channels + c] = plane if bias is None else plane + bias[g * channels + c]

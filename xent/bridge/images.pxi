@@ -16,6 +16,13 @@ cdef int conv_args(xent_conv_args *a, cnp.ndarray x, cnp.ndarray out, window, Py
     return 0
 
 
+cdef int known_code(cnp.ndarray a) except -1:
+    """The element type of an array that `_check.floats` let through."""
+    if dtype_code(a) < 0:
+        know_bfloat16(a.dtype)
+    return dtype_code(a)
+
+
 cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
     """The products of a convolution, in the unit of `threads_for`."""
     cdef double taps = <double>a.window.kernel_h * a.window.kernel_w * a.in_channels
@@ -26,16 +33,18 @@ cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
 def conv2d(
     cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order
 ):
-    """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...)."""
+    """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...). The
+    bias is of the type computed with."""
     cdef xent_conv_args a
     cdef xent_plan plan, pack
     cdef void *memory
+    cdef int code = known_code(x)
     conv_args(&a, x, out, window, groups)
     a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
     a.out_size = cnp.PyArray_DIM(out, 2) * cnp.PyArray_DIM(out, 3)
     a.out_first, a.out_row, a.out_step = place
     a.weight_first, a.weight_group, a.weight_out, a.weight_in, a.weight_i, a.weight_j = order
-    plan = xent_plan_conv2d(&a, table, dtype_code(x))
+    plan = xent_plan_conv2d(&a, table, code)
     if plan.chunks == 0:
         return
     if plan.packed < 0:
@@ -47,8 +56,8 @@ def conv2d(
     memset(&pack, 0, sizeof(pack))
     pack.chunks = plan.pack_chunks
     try:
-        run(table.conv2d_pack[dtype_code(x)], &a, &pack, cnp.PyArray_SIZE(weight))
-        run(table.conv2d[dtype_code(x)], &a, &plan, work_of(&a))
+        run(table.conv2d_pack[code], &a, &pack, cnp.PyArray_SIZE(weight))
+        run(table.conv2d[code], &a, &plan, work_of(&a))
     finally:
         PyMem_Free(memory)
 
@@ -59,21 +68,24 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window,
     cdef xent_merge_args m
     cdef xent_plan plan
     cdef cnp.ndarray partials
+    cdef int code = known_code(x)
     if cnp.PyArray_SIZE(out) == 0:
         return
     conv_args(&a, x, grad, window, groups)
     a.grad = data(grad)
-    plan = xent_plan_grad_weight(&a, table, dtype_code(x))
+    plan = xent_plan_grad_weight(&a, table, code)
     if plan.chunks == 0:
         out[...] = 0
         return
-    partials = out if plan.partials == 1 else empty((plan.partials,) + (<object>out).shape, x.dtype)
+    partials = out
+    if plan.partials > 1:  # of the type computed with
+        partials = empty((plan.partials,) + (<object>out).shape, F64 if code == XENT_F64 else F32)
     a.out = data(partials)
-    run(table.conv2d_grad_weight[dtype_code(x)], &a, &plan, work_of(&a))
+    run(table.conv2d_grad_weight[code], &a, &plan, work_of(&a))
     if plan.partials > 1:
         m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(out), plan.partials, data(partials), data(out)
         plan = xent_plan_merge(&m)
-        run(table.conv2d_merge[dtype_code(x)], &m, &plan, work_of(&a))
+        run(table.conv2d_merge[code], &m, &plan, work_of(&a))
 
 
 def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out):
@@ -86,26 +98,27 @@ def conv2d_grad_bias(cnp.ndarray grad, cnp.ndarray out):
     a.window.out_h, a.window.out_w = cnp.PyArray_DIM(grad, 2), cnp.PyArray_DIM(grad, 3)
     a.grad, a.out = data(grad), data(out)
     plan.chunks = a.out_channels
-    run(table.conv2d_grad_bias[dtype_code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
+    run(table.conv2d_grad_bias[known_code(grad)], &a, &plan, cnp.PyArray_SIZE(grad))
 
 
-cdef int move_columns(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window,
-                      Py_ssize_t work) except -1:
-    """`channels` counts those of all images."""
+def im2col(cnp.ndarray x, cnp.ndarray out, Py_ssize_t planes, window):
+    """`planes` counts the channels of all images, here and below."""
     cdef xent_im2col_args a
     cdef xent_plan plan
-    memset(&plan, 0, sizeof(plan))
     fill_window(&a.window, window)
-    a.x, a.out, plan.chunks = data(x), data(out), channels
-    return run(kernels[dtype_code(x)], &a, &plan, work)
+    a.x, a.out, a.planes = data(x), data(out), planes
+    plan = xent_plan_im2col(&a)
+    run(table.im2col[known_code(x)], &a, &plan, cnp.PyArray_SIZE(out))
 
 
-def im2col(cnp.ndarray x, cnp.ndarray out, Py_ssize_t channels, window):
-    move_columns(table.im2col, x, out, channels, window, cnp.PyArray_SIZE(out))
-
-
-def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t channels, window):
-    move_columns(table.col2im, cols, out, channels, window, cnp.PyArray_SIZE(cols))
+def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t planes, window):
+    cdef xent_im2col_args a
+    cdef xent_plan plan
+    cdef int code = known_code(cols)
+    fill_window(&a.window, window)
+    a.x, a.out, a.planes = data(cols), data(out), planes
+    plan = xent_plan_col2im(&a, code)
+    run(table.col2im[code], &a, &plan, cnp.PyArray_SIZE(cols))
 
 
 cdef cnp.ndarray pool(

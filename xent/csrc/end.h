@@ -22,6 +22,7 @@
 #undef XENT_CUT_H
 #undef XENT_DISTILLATION_H
 #undef XENT_ELEMENTS_H
+#undef XENT_ENDS_H
 #undef XENT_EVALUATE_H
 #undef XENT_EXP_H
 #undef XENT_IM2COL_H

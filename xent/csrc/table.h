@@ -321,9 +321,13 @@ typedef struct {
 /* im2col and col2im; a chunk is one channel of one image. */
 typedef struct {
     xent_window window;
+    ptrdiff_t planes; /* N * C */
     const void *x;
     void *out;
+    ptrdiff_t box_rows, box_columns; /* of an image, that col2im adds up at a time in scratch */
 } xent_im2col_args;
+xent_plan xent_plan_im2col(xent_im2col_args *a);
+xent_plan xent_plan_col2im(xent_im2col_args *a, int dtype);
 
 /* The convolution kernels. A product has at most ROWS rows and WIDEST vectors of sums in registers (product.h). */
 enum { ROWS = 6, WIDEST = 8 };
@@ -331,8 +335,8 @@ enum { ROWS = 6, WIDEST = 8 };
 typedef struct {
     xent_window window;
     ptrdiff_t images, groups;
-    ptrdiff_t in_channels, out_channels; /* per group */
-    const void *x, *weight, *bias, *grad;
+    ptrdiff_t in_channels, out_channels;  /* per group */
+    const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
     void *packed; /* the weights in the order of the products: (group, strip of output channels, step, channel) */
     void *out;
     int relu;
@@ -350,7 +354,7 @@ typedef struct {
     ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room; /* scratch, in numbers */
 } xent_conv_args;
 
-/* Sums in index order of `partials` arrays of `size` numbers that follow each other. */
+/* Sums in index order of `partials` arrays of `size` numbers, of the type computed with, that follow each other. */
 typedef struct {
     ptrdiff_t size, partials, chunk;
     const void *x;

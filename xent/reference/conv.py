@@ -6,7 +6,7 @@ the padded image.
 
 import numpy as np
 
-from ._common import as_float64, deliver, pair, window_offsets
+from ._common import as_float64, deliver, pair, result_dtype, window_offsets
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
@@ -14,7 +14,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
 
     c runs over the channels of o's group. activation "relu" takes the maximum with 0 at the end.
     """
-    x, weight = as_float64(x), as_float64(weight)
+    dtype, x, weight = result_dtype(x, weight), as_float64(x), as_float64(weight)
     padded, _, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
     if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
@@ -30,7 +30,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
             result = result + as_float64(bias)[:, None, None]
         if activation == "relu":
             result = np.maximum(result, 0.0)
-    return deliver(result, out)
+    return deliver(result, out, dtype)
 
 
 # y is linear in x and in weight. Collecting in the sum above all terms with one x, or with one weight:
@@ -46,6 +46,7 @@ def conv2d_backward(
     grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), out=None
 ):
     """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv2d); None where `needs` says False."""
+    dtype = result_dtype(grad, x, weight)
     grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
     padded, border, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
     if grad.shape != (len(x), len(weight), *size):
@@ -62,7 +63,7 @@ def conv2d_backward(
             grad_w[..., i, j] = np.einsum("ngohw,ngchw->goc", g, by_group[cells])
         grad_x = _crop(grad_padded.reshape(padded.shape), border)
         results = grad_x, grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
-    return _deliver_each(results, needs, out)
+    return _deliver_each(results, needs, out, dtype)
 
 
 # A signal is an image of one row.
@@ -71,8 +72,8 @@ def conv2d_backward(
 def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """y[n,o,r] = bias[o] + sum_{c,j} weight[o,c,j] padded[n, c, r*stride + j*dil]."""
     options = _of_one_row(stride, padding, dilation)
-    rows = _one_row(x), _one_row(weight)
-    return deliver(conv2d(*rows, bias, groups=groups, activation=activation, **options)[:, :, 0], out)
+    result = conv2d(_one_row(x), _one_row(weight), bias, groups=groups, activation=activation, **options)
+    return deliver(result[:, :, 0], out, result_dtype(x, weight))
 
 
 def conv1d_backward(
@@ -83,7 +84,9 @@ def conv1d_backward(
     grad_x, grad_weight, grad_bias = conv2d_backward(
         *map(_one_row, (grad, x, weight)), groups=groups, **options
     )
-    return _deliver_each((grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias), needs, out)
+    return _deliver_each(
+        (grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias), needs, out, result_dtype(grad, x, weight)
+    )
 
 
 # With a weight of shape (C, O / groups, kh, kw) that same grad_x, for any x instead of a gradient, is the
@@ -109,7 +112,7 @@ def conv_transpose2d(
 
     c runs over the channels of o's group. The adjoint of `conv2d` in its images.
     """
-    x, weight = as_float64(x), as_float64(weight)
+    dtype, x, weight = result_dtype(x, weight), as_float64(x), as_float64(weight)
     stride, dilation, size = pair(stride), pair(dilation), x.shape[2:]
     if x.shape[1] != len(weight) or x.shape[1] % groups:
         raise ValueError(f"x {x.shape} and weight {weight.shape} do not fit with groups={groups}")
@@ -121,7 +124,7 @@ def conv_transpose2d(
         for i, j, cells in window_offsets(kernel, stride, dilation, size):
             result[cells] += np.einsum("ngchw,gco->ngohw", by_group, w[..., i, j])
         result = _crop(result.reshape(len(x), groups * weight.shape[1], *full), border)
-        return deliver(result if bias is None else result + as_float64(bias)[:, None, None], out)
+        return deliver(result if bias is None else result + as_float64(bias)[:, None, None], out, dtype)
 
 
 # y is linear in x and in weight, with padded outputs P of which y is the inner part:
@@ -147,6 +150,7 @@ def conv_transpose2d_backward(
     out=None,
 ):
     """Gradients (grad_x, grad_weight, grad_bias) of sum(grad * conv_transpose2d); None where not needed."""
+    dtype = result_dtype(grad, x, weight)
     grad, x, weight = as_float64(grad), as_float64(x), as_float64(weight)
     stride, dilation, size, kernel = pair(stride), pair(dilation), x.shape[2:], weight.shape[2:]
     border, full = _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation)
@@ -164,23 +168,23 @@ def conv_transpose2d_backward(
             grad_x += np.einsum("ngohw,gco->ngchw", g[cells], w[..., i, j])
             grad_w[..., i, j] = np.einsum("ngchw,ngohw->gco", by_group, g[cells])
         results = grad_x.reshape(x.shape), grad_w.reshape(weight.shape), grad.sum(axis=(0, 2, 3))
-    return _deliver_each(results, needs, out)
+    return _deliver_each(results, needs, out, dtype)
 
 
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """Columns (N, C*kh*kw, L): the window of each of the L output pixels, unrolled in the order c, i, j."""
-    x = as_float64(x)
+    dtype, x = result_dtype(x), as_float64(x)
     kernel = pair(kernel_size)
     padded, _, size, offsets = _windows(x, kernel, stride, padding, dilation)
     cols = np.zeros((*x.shape[:2], *kernel, *size))
     for i, j, cells in offsets:
         cols[:, :, i, j] = padded[cells]
-    return deliver(cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1]), out)
+    return deliver(cols.reshape(len(x), x.shape[1] * kernel[0] * kernel[1], size[0] * size[1]), out, dtype)
 
 
 def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C, *output_size)."""
-    cols = as_float64(cols)
+    dtype, cols = result_dtype(cols), as_float64(cols)
     kernel = pair(kernel_size)
     channels, left_over = divmod(cols.shape[1], kernel[0] * kernel[1])
     image = np.zeros((len(cols), channels, *pair(output_size)))
@@ -191,7 +195,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
     with np.errstate(all="ignore"):
         for i, j, cells in offsets:
             padded[cells] += cols[:, :, i, j]
-    return deliver(_crop(padded, border), out)
+    return deliver(_crop(padded, border), out, dtype)
 
 
 def _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation):
@@ -216,11 +220,12 @@ def _transposed_size(size, kernel, stride, padding, output_padding, output_size,
     return border, full
 
 
-def _deliver_each(results, needs, out):
+def _deliver_each(results, needs, out, dtype):
     """Return the results, where `needs` says so, written into the arrays of `out`."""
     out = (None,) * len(results) if out is None else out
     return tuple(
-        deliver(result, o) if needed else None for result, needed, o in zip(results, needs, out, strict=True)
+        deliver(result, o, dtype) if needed else None
+        for result, needed, o in zip(results, needs, out, strict=True)
     )
 
 

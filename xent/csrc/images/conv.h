@@ -15,14 +15,17 @@
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
 #include "begin.h"
+#include "images/ends.h"
 #include "images/layout.h"
 #include "images/patch.h"
 #include "images/product.h"
 #include "simd/stored.h"
 #include "table.h"
 
-#if !defined(XENT_CONV_H) && !defined(STORED_AS_16)
+#ifndef XENT_CONV_H
 #define XENT_CONV_H
+
+#ifndef STORED_AS_16
 
 /* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step,
  * takes 24 KiB with AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came
@@ -45,44 +48,50 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
         .patch = patch, .packed = packed, .sums = sums, .places = places, .rows = rows, .steps = rows + a->row_room};
 }
 
+ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
+{
+    return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
+}
+#endif
+
 /* ---- weights to their packed form: a chunk is a strip of output channels of a group ---- */
 
-static void NAME(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
+static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), group = chunk / strips;
     const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
     const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = a->in_channels * taps;
-    const T *weight = (const T *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
+    const S *weight = (const S *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
     T *packed = (T *)a->packed + chunk * steps * a->width;
     /* Weights that lie evenly are packed at once: a row of taps, all of a channel, or all channels. */
     const int rows = a->weight_i == w->kernel_w * a->weight_j, all = rows && a->weight_in == taps * a->weight_j;
     const ptrdiff_t run = all ? steps : rows ? taps : w->kernel_w;
     (void)scratch;
     for (ptrdiff_t k = 0; k < steps; k += run) {
-        const T *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
+        const S *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
         T *target = packed + k * a->width;
         if (a->weight_j == -1) /* the same numbers, in the order in which they lie */
-            NAME(pack)(source - (run - 1), a->weight_out, 1, run, strip.n, a->width, target + (run - 1) * a->width,
-                       -a->width);
+            KERNEL(pack)(source - (run - 1), a->weight_out, 1, run, strip.n, a->width, target + (run - 1) * a->width,
+                         -a->width);
         else
-            NAME(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
+            KERNEL(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
     }
 }
 
 /* ---- forward ---- */
 
 /* Where output pixel 0 of a tile goes, for a channel of a group. */
-ALWAYS_INLINE T *NAME(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
+ALWAYS_INLINE S *KERNEL(place_of)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel)
 {
-    return (T *)a->out + (t->images.begin * a->groups * a->out_channels + channel) * a->out_size + a->out_first +
+    return (S *)a->out + (t->images.begin * a->groups * a->out_channels + channel) * a->out_size + a->out_first +
            t->rows.begin * a->out_row + t->columns.begin * a->out_step;
 }
 
 /* The finished sums of channels [channel, channel + n) of a group to memory, run by run of neighbouring pixels. */
-static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
-                          ptrdiff_t sums_step)
+static void KERNEL(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, const T *sums,
+                            ptrdiff_t sums_step)
 {
     const ptrdiff_t all = a->groups * a->out_channels;
     const T *bias = a->bias ? (const T *)a->bias + channel : NULL;
@@ -90,42 +99,44 @@ static void NAME(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t
     const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
         for (ptrdiff_t r = 0; r < runs; r++, sums += pixels * sums_step) {
-            T *out = NAME(place_of)(a, t, channel) + (m * all) * a->out_size + r * a->out_row;
-            NAME(unpack)(sums, sums_step, pixels, n, out, a->out_size, a->out_step, bias, a->relu);
+            S *out = KERNEL(place_of)(a, t, channel) + (m * all) * a->out_size + r * a->out_row;
+            KERNEL(unpack)(sums, sums_step, pixels, n, out, a->out_size, a->out_step, bias, a->relu);
         }
     }
 }
 
-/* The finished sums to memory where lanes are pixels: sums are (channel, vector). */
-static void NAME(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
-                                 const T *sums, ptrdiff_t sums_step)
+/* The finished sums to memory where lanes are pixels: sums are (channel, vector), and those of a row follow each
+ * other. */
+static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
+                                   const T *sums, ptrdiff_t sums_step)
 {
+    const ptrdiff_t columns = t->columns.n, row = xent_ceil_div(columns, LANES) * LANES;
+    const ptrdiff_t last =
+        a->out_step == 1 && columns >= LANES ? columns - LANES : columns; /* of a vector, which may overlap */
     for (ptrdiff_t c = 0; c < n; c++) {
         const T *from = sums + c * sums_step, *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
-        T *plane = NAME(place_of)(a, t, channel + c);
+        S *plane = KERNEL(place_of)(a, t, channel + c);
         for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
-            for (ptrdiff_t r = 0; r < t->rows.n; r++)
-                for (ptrdiff_t q = 0; q < t->columns.n; q += LANES, from += LANES)
-                    NAME(put_pixels)(plane + r * a->out_row + q * a->out_step,
-                                     NAME(finished)(v_load(from), bias, a->relu), t->columns.n - q, a->out_step);
+            for (ptrdiff_t r = 0; r < t->rows.n; r++, from += row)
+                for (ptrdiff_t q = 0; q < columns; q += LANES) {
+                    const ptrdiff_t first = xent_min(q, last);
+                    KERNEL(put_pixels)(plane + r * a->out_row + first * a->out_step,
+                                       NAME(finished)(v_load(from + first), bias, a->relu), columns - first,
+                                       a->out_step);
+                }
     }
 }
 
-/* Whether sums are complete when they leave the registers, and whole vectors of them can go to the output. */
-ALWAYS_INLINE int NAME(is_direct)(const xent_conv_args *a, const xent_tile *t)
+/* Whether sums are complete when they leave the registers, and whole vectors of them can go to the output as they are. */
+ALWAYS_INLINE int KERNEL(is_direct)(const xent_conv_args *a, const xent_tile *t)
 {
-    return a->out_step == 1 && t->columns.n >= LANES && xent_blocks(a) == 1;
-}
-
-ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
-{
-    return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
+    return sizeof(S) == sizeof(T) && a->out_step == 1 && t->columns.n >= LANES && xent_blocks(a) == 1;
 }
 
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
  * last. */
-static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                  ptrdiff_t n, int last, NAME(product) *p)
+static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
+                                    ptrdiff_t n, int last, NAME(product) *p)
 {
     const ptrdiff_t pieces = xent_ceil_div(b->depth, STEPS_AT_ONCE), piece = xent_ceil_div(b->depth, pieces);
     const T *packed = p->packed;
@@ -138,29 +149,29 @@ static void NAME(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, c
         p->accumulate = b->first + k > 0;
         NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
     }
-    if (last) NAME(deliver)(a, t, channel, n, p->sums, a->width);
+    if (last) KERNEL(deliver)(a, t, channel, n, p->sums, a->width);
 }
 
-static void NAME(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                ptrdiff_t n, int last, NAME(product) *p)
+static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
+                                  ptrdiff_t n, int last, NAME(product) *p)
 {
     const ptrdiff_t vectors = NAME(vectors_of)(t);
-    const int direct = NAME(is_direct)(a, t);
+    const int direct = KERNEL(is_direct)(a, t);
     p->depth = b->depth;
     p->accumulate = b->first > 0;
     p->sums_step = direct ? a->out_size : vectors * LANES;
     if (direct) {
-        p->sums = NAME(place_of)(a, t, channel);
+        p->sums = (T *)KERNEL(place_of)(a, t, channel);
         p->bias = a->bias ? (const T *)a->bias + channel : NULL;
         p->relu = a->relu;
     }
     NAME(multiply_pixels)(p, n, vectors);
-    if (last && !direct) NAME(deliver_pixels)(a, t, channel, n, p->sums, p->sums_step);
+    if (last && !direct) KERNEL(deliver_pixels)(a, t, channel, n, p->sums, p->sums_step);
 }
 
 /* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
-static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
-                               xent_span strips, int last, const NAME(room) *room)
+static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
+                                 xent_span strips, int last, const NAME(room) *room)
 {
     const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width),
                     steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
@@ -176,25 +187,25 @@ static void NAME(conv2d_block)(const xent_conv_args *a, const xent_tile *t, cons
                            .packed =
                                (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
         if (a->lanes_are_pixels)
-            NAME(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+            KERNEL(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
         else
-            NAME(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
     }
 }
 
 /* The tables of a tile and a block. */
-static void NAME(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                              const NAME(room) *room)
+static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                                const NAME(room) *room)
 {
     if (a->lanes_are_pixels)
-        xent_vector_offsets(a, t, g, LANES, NAME(is_direct)(a, t), room->rows, room->places);
+        xent_vector_offsets(a, t, g, LANES, KERNEL(is_direct)(a, t), room->rows, room->places);
     else
         xent_pixel_offsets(t, g, room->rows);
     xent_tap_offsets(b, g, room->steps);
 }
 
 /* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
-static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
+static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const NAME(room) room = NAME(room_in)(a, scratch);
@@ -207,9 +218,9 @@ static void NAME(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
-            if (blocks > 1 || group == groups.begin) NAME(fill_tables)(a, &t, &b, &g, &room);
-            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
-            NAME(conv2d_block)(a, &t, &b, group, some, k == blocks - 1, &room);
+            if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &room);
+            KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
+            KERNEL(conv2d_block)(a, &t, &b, group, some, k == blocks - 1, &room);
         }
     }
 }

@@ -2,6 +2,7 @@
  * convolution). */
 #include "begin.h"
 #include "images/conv.h"
+#include "images/ends.h"
 #include "images/layout.h"
 #include "images/patch.h"
 #include "images/product.h"
@@ -9,33 +10,33 @@
 #include "simd/sums.h"
 #include "table.h"
 
-#if !defined(XENT_CONV_BACKWARD_H) && !defined(STORED_AS_16)
+#ifndef XENT_CONV_BACKWARD_H
 #define XENT_CONV_BACKWARD_H
 
 /* The gradient of channel `channel` at the tile's first pixel of image `m`. */
-ALWAYS_INLINE const T *NAME(grad_at)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t m,
-                                     ptrdiff_t row)
+ALWAYS_INLINE const S *KERNEL(grad_at)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t m,
+                                       ptrdiff_t row)
 {
     const xent_window *w = &a->window;
-    return (const T *)a->grad +
+    return (const S *)a->grad +
            (((t->images.begin + m) * a->groups * a->out_channels + channel) * w->out_h + t->rows.begin + row) *
                w->out_w +
            t->columns.begin;
 }
 
 /* The gradient of a tile, channels [channel, channel + n): (pixel, channel). */
-static void NAME(pack_grad)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, T *packed)
+static void KERNEL(pack_grad)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, T *packed)
 {
     const ptrdiff_t size = a->window.out_h * a->window.out_w;
     const int whole = t->columns.n == a->window.out_w; /* rows follow each other: one run */
     const ptrdiff_t runs = whole ? 1 : t->rows.n, pixels = whole ? t->rows.n * t->columns.n : t->columns.n;
     for (ptrdiff_t m = 0; m < t->images.n; m++)
         for (ptrdiff_t r = 0; r < runs; r++, packed += pixels * a->width)
-            NAME(pack)(NAME(grad_at)(a, t, channel, m, r), size, 1, pixels, n, a->width, packed, a->width);
+            KERNEL(pack)(KERNEL(grad_at)(a, t, channel, m, r), size, 1, pixels, n, a->width, packed, a->width);
 }
 
-static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
-                                     xent_span strips, int accumulate, const NAME(room) *room)
+static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                       ptrdiff_t group, xent_span strips, int accumulate, const NAME(room) *room)
 {
     NAME(product) p = {.patch = room->patch,
                        .packed = room->packed,
@@ -48,7 +49,7 @@ static void NAME(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_min(a->width, a->out_channels - channel);
         p.sums = room->sums + s * b->depth * a->width;
-        NAME(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
+        KERNEL(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
         NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
     }
 }
@@ -64,18 +65,19 @@ typedef struct {
     const xent_tile *t;
     const xent_patch *g;
     const T *patch;
+    const S *end; /* of the gradient */
     ptrdiff_t sums_step;
     int accumulate;
-} NAME(dots);
+} KERNEL(dots);
 
 /* n pixels of one vector. */
-ALWAYS_INLINE void NAME(dot_vector)(const T *grad, ptrdiff_t size, const T *x, const int32_t *at, ptrdiff_t n,
-                                    V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
+ALWAYS_INLINE void KERNEL(dot_vector)(const S *grad, const S *end, ptrdiff_t size, const T *x, const int32_t *at,
+                                      ptrdiff_t n, V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
 {
     const V zero = {0};
     V factor[DOT_CHANNELS];
     UNROLL
-    for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * size, n, zero);
+    for (int o = 0; o < channels; o++) factor[o] = KERNEL(load_before)(grad + o * size, n, end);
     UNROLL
     for (int k = 0; k < taps; k++) {
         const V v = NAME(load)(x + at[k], n, zero); /* what lies behind may be no number */
@@ -84,19 +86,21 @@ ALWAYS_INLINE void NAME(dot_vector)(const T *grad, ptrdiff_t size, const T *x, c
     }
 }
 
-ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps,
-                                   int channels)
+ALWAYS_INLINE void KERNEL(dot_block)(const KERNEL(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps,
+                                     int channels)
 {
     const xent_tile *t = d->t;
     const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
     V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
         for (ptrdiff_t r = 0; r < t->rows.n; r++) {
-            const T *grad = NAME(grad_at)(d->a, t, channel, m, r), *x = d->patch + xent_pixel_offset(d->g, m, r);
+            const S *grad = KERNEL(grad_at)(d->a, t, channel, m, r);
+            const T *x = d->patch + xent_pixel_offset(d->g, m, r);
             ptrdiff_t q = 0;
             for (; q + LANES <= t->columns.n; q += LANES)
-                NAME(dot_vector)(grad + q, size, x + q, at, LANES, sum, taps, channels);
-            if (q < t->columns.n) NAME(dot_vector)(grad + q, size, x + q, at, t->columns.n - q, sum, taps, channels);
+                KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, LANES, sum, taps, channels);
+            if (q < t->columns.n)
+                KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, t->columns.n - q, sum, taps, channels);
         }
     }
     for (int k = 0; k < taps; k++)
@@ -104,11 +108,17 @@ ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, ptrdiff_t channel, const
             sums[o * d->sums_step + k] = v_reduce_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
 }
 
-static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
-                                   const xent_patch *g, ptrdiff_t group, int accumulate, const NAME(room) *room)
+static void KERNEL(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                     const xent_patch *g, ptrdiff_t group, int accumulate, const NAME(room) *room)
 {
-    const NAME(dots) d = {
-        .a = a, .t = t, .g = g, .patch = room->patch, .sums_step = b->depth, .accumulate = accumulate};
+    const KERNEL(dots) d = {.a = a,
+                            .t = t,
+                            .g = g,
+                            .patch = room->patch,
+                            .end = (const S *)a->grad +
+                                   a->images * a->groups * a->out_channels * a->window.out_h * a->window.out_w,
+                            .sums_step = b->depth,
+                            .accumulate = accumulate};
     for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
         for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
             const ptrdiff_t channel = group * a->out_channels + o;
@@ -118,7 +128,7 @@ static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, 
             switch (taps * DOT_CHANNELS + channels - 1) {
                 /* clang-format off */
 #define CASE(t, c) \
-    case (t) * DOT_CHANNELS + (c) - 1: NAME(dot_block)(&d, channel, room->steps + k, sums, t, c); break;
+    case (t) * DOT_CHANNELS + (c) - 1: KERNEL(dot_block)(&d, channel, room->steps + k, sums, t, c); break;
                 CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
                 CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
 #undef CASE
@@ -129,26 +139,25 @@ static void NAME(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, 
 }
 
 /* The finished sums of a block to `out`, (partial, O, K). */
-static void NAME(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptrdiff_t partial, ptrdiff_t group,
-                               xent_span strips, const T *sums)
+static void KERNEL(deliver_grad)(const xent_conv_args *a, const xent_block *b, ptrdiff_t partial, ptrdiff_t group,
+                                 xent_span strips, const T *sums)
 {
     const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    T *out = (T *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
+    S *out = (S *)a->out + (partial * a->groups + group) * a->out_channels * steps + b->first;
     if (a->lanes_are_pixels) {
-        for (ptrdiff_t o = 0; o < a->out_channels; o++)
-            memcpy(out + o * steps, sums + o * b->depth, (size_t)b->depth * sizeof(T));
+        for (ptrdiff_t o = 0; o < a->out_channels; o++) KERNEL(put_run)(out + o * steps, sums + o * b->depth, b->depth);
         return;
     }
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const ptrdiff_t channel = (strips.begin + s) * a->width;
-        NAME(unpack)(sums + s * b->depth * a->width, a->width, b->depth, xent_min(a->width, a->out_channels - channel),
-                     out + channel * steps, steps, 1, NULL, 0);
+        KERNEL(unpack)(sums + s * b->depth * a->width, a->width, b->depth,
+                       xent_min(a->width, a->out_channels - channel), out + channel * steps, steps, 1, NULL, 0);
     }
 }
 
 /* A chunk is (partial: some tiles; some groups; block of the kernel; some strips of output channels), the last
  * fastest. */
-static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
+static void KERNEL(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const NAME(room) room = NAME(room_in)(a, scratch);
@@ -167,34 +176,44 @@ static void NAME(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *sc
                 if (!a->lanes_are_pixels) xent_pixel_offsets(&t, &g, room.rows);
                 xent_tap_offsets(&b, &g, room.steps);
             }
-            NAME(fill_patch)(a, &t, &b, &g, group, room.patch);
+            KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
             if (a->lanes_are_pixels)
-                NAME(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
+                KERNEL(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else
-                NAME(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
+                KERNEL(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
         }
-        NAME(deliver_grad)(a, &b, partial, group, some, room.sums);
+        /* What is to be merged stays of the type computed with. */
+        (xent_tiles(a) > a->tile_chunk ? NAME(deliver_grad) : KERNEL(deliver_grad))(a, &b, partial, group, some,
+                                                                                    room.sums);
     }
 }
 
+/* Sums between two stores, on the stack. */
+#define MERGED 64
+
 /* out[i] = sum of x[partial][i] over the partial sums of grad_weight, in double; a chunk is a range of i. */
-static void NAME(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
+static void KERNEL(conv2d_merge)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_merge_args *a = (const xent_merge_args *)args;
     const xent_span some = xent_cut(a->size, a->chunk, chunk);
     const T *x = (const T *)a->x + some.begin;
-    T *out = (T *)a->out + some.begin;
+    S *out = (S *)a->out + some.begin;
+    T sums[MERGED];
     (void)scratch;
-    for (ptrdiff_t i = 0; i < some.n; i++) {
-        double sum = 0;
-        for (ptrdiff_t k = 0; k < a->partials; k++) sum += (double)x[k * a->size + i];
-        out[i] = (T)sum;
+    for (ptrdiff_t i = 0; i < some.n; i += MERGED) {
+        const ptrdiff_t n = xent_min(MERGED, some.n - i);
+        for (ptrdiff_t m = 0; m < n; m++) {
+            double sum = 0;
+            for (ptrdiff_t k = 0; k < a->partials; k++) sum += (double)x[k * a->size + i + m];
+            sums[m] = (T)sum;
+        }
+        KERNEL(put_run)(out + i, sums, n);
     }
 }
 
 /* ---- grad_bias: a chunk is one output channel ---- */
 
-static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
+static void KERNEL(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     const ptrdiff_t pixels = a->window.out_h * a->window.out_w, channels = a->groups * a->out_channels;
@@ -203,9 +222,9 @@ static void NAME(conv2d_grad_bias)(const void *args, ptrdiff_t chunk, void *scra
     (void)scratch;
     for (ptrdiff_t image = 0; image < a->images; image++) {
         const S *grad = (const S *)a->grad + (image * channels + chunk) * pixels;
-        for (ptrdiff_t p = 0; p < pixels; p += LANES) NAME(sum_add)(&sum, NAME(load)(grad + p, pixels - p, zero));
+        for (ptrdiff_t p = 0; p < pixels; p += LANES) NAME(sum_add)(&sum, KERNEL(load)(grad + p, pixels - p, zero));
     }
-    ((T *)a->out)[chunk] = (T)NAME(sum_total)(&sum);
+    KERNEL(put)((S *)a->out + chunk, (T)NAME(sum_total)(&sum));
 }
 
 #endif

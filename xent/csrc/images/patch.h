@@ -4,7 +4,7 @@
 #include "images/layout.h"
 #include "images/window.h"
 
-#if !defined(XENT_PATCH_H) && !defined(STORED_AS_16)
+#ifndef XENT_PATCH_H
 #define XENT_PATCH_H
 
 /* Channels of an image that are fetched ahead: their rows are too short and too far apart for the processor to see a
@@ -13,8 +13,8 @@
 
 /* to[k] = row[k * step] for low <= k < high, else 0, for k < n. Vectors may be written behind the end of `to`, and read
  * up to `end`. `plane` numbers further lies the next channel. */
-ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t step, ptrdiff_t low, ptrdiff_t high,
-                                  ptrdiff_t n, ptrdiff_t plane)
+ALWAYS_INLINE void KERNEL(copy_run)(T *to, const S *row, const S *end, ptrdiff_t step, ptrdiff_t low, ptrdiff_t high,
+                                    ptrdiff_t n, ptrdiff_t plane)
 {
     const V zero = {0};
     ptrdiff_t k = 0;
@@ -23,25 +23,26 @@ ALWAYS_INLINE void NAME(copy_run)(T *to, const T *row, const T *end, ptrdiff_t s
         const ptrdiff_t whole = xent_min(high, end - row - LANES + 1);
         for (k = low; k < whole; k += LANES) {
             __builtin_prefetch(row + k + CHANNELS_AHEAD * plane);
-            v_store(to + k, v_load(row + k));
+            v_store(to + k, KERNEL(load)(row + k, LANES, zero));
         }
-        for (; k < high; k += LANES) v_store(to + k, v_load_n(row + k, end - row - k, zero)); /* the array's last row */
+        for (; k < high; k += LANES)
+            v_store(to + k, KERNEL(load)(row + k, end - row - k, zero)); /* the array's last row */
     } else {
-        NAME(take)(to + low, row + low * step, high - low, step);
+        KERNEL(take)(to + low, row + low * step, high - low, step);
     }
     for (k = high; k < n; k += LANES) v_store(to + k, zero);
 }
 
 /* One image and channel of a patch. */
-ALWAYS_INLINE void NAME(fill_plane)(const xent_window *w, const xent_tile *t, const xent_patch *g, const T *plane,
-                                    const T *end, T *to)
+ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *plane,
+                                      const S *end, T *to)
 {
     const ptrdiff_t y0 = t->rows.begin * w->stride_h - w->top, x0 = t->columns.begin * w->stride_w - w->left;
     const ptrdiff_t n = g->columns.length, size = w->height * w->width;
     if (w->stride_h == 1 && w->stride_w == 1 && x0 == 0 && n == w->width && y0 >= 0 &&
         y0 + g->rows.length <= w->height) {
         /* whole rows */
-        NAME(copy_run)(to, plane + y0 * w->width, end, 1, 0, g->rows.length * n, g->rows.length * n, size);
+        KERNEL(copy_run)(to, plane + y0 * w->width, end, 1, 0, g->rows.length * n, g->rows.length * n, size);
         return;
     }
     for (ptrdiff_t f = 0; f < g->rows.phases; f++) {
@@ -52,26 +53,26 @@ ALWAYS_INLINE void NAME(fill_plane)(const xent_window *w, const xent_tile *t, co
             for (ptrdiff_t r = 0; r < g->rows.length; r++, to += n) {
                 const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
                 if (y >= 0 && y < w->height)
-                    NAME(copy_run)(to, plane + y * w->width + x, end, w->stride_w, low, high, n, size);
+                    KERNEL(copy_run)(to, plane + y * w->width + x, end, w->stride_w, low, high, n, size);
                 else
-                    NAME(copy_run)(to, plane, end, 1, n, n, n, size);
+                    KERNEL(copy_run)(to, plane, end, 1, n, n, n, size);
             }
         }
     }
 }
 
 /* What a tile sees through a block of group `group`. */
-static void NAME(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                             ptrdiff_t group, T *patch)
+static void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                               ptrdiff_t group, T *patch)
 {
     const xent_window *w = &b->window;
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
-    const T *x = (const T *)a->x, *end = x + a->images * all * size;
+    const S *x = (const S *)a->x, *end = x + a->images * all * size;
     for (ptrdiff_t c = 0; c < b->channels.n; c++)
         for (ptrdiff_t m = 0; m < t->images.n; m++)
-            NAME(fill_plane)(w, t, g,
-                             x + ((t->images.begin + m) * all + group * a->in_channels + b->channels.begin + c) * size,
-                             end, patch + c * g->channel_step + m * g->image_step);
+            KERNEL(fill_plane)(
+                w, t, g, x + ((t->images.begin + m) * all + group * a->in_channels + b->channels.begin + c) * size, end,
+                patch + c * g->channel_step + m * g->image_step);
 }
 
 #endif

@@ -25,7 +25,8 @@ enum {
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
-    SLACK = 64                       /* numbers read or written behind the last: a few vectors of 16 */
+    BOX_BYTES = 64 * 1024, /* of an image that col2im adds up at a time: the rows of the matrix need a cache, too */
+    SLACK = 64             /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
@@ -203,4 +204,14 @@ xent_plan xent_plan_merge(xent_merge_args *a)
     a->chunk = XENT_CHUNK;
     return (xent_plan){.chunks = xent_ceil_div(a->size, a->chunk),
                        .threads = xent_max(1, product(a->size, a->partials, HUGE_NUMBER) / THREAD_ADDITIONS)};
+}
+
+xent_plan xent_plan_im2col(xent_im2col_args *a) { return (xent_plan){.chunks = a->planes}; }
+
+xent_plan xent_plan_col2im(xent_im2col_args *a, int dtype)
+{
+    const ptrdiff_t size = xent_real_size(dtype), numbers = BOX_BYTES / size;
+    a->box_columns = even(a->window.width, numbers);
+    a->box_rows = even(a->window.height, numbers / a->box_columns);
+    return (xent_plan){.chunks = a->planes, .scratch_size = a->box_rows * a->box_columns * size};
 }

@@ -15,7 +15,6 @@
  */
 #include "begin.h"
 #include "simd/stored.h"
-#include "simd/transpose.h"
 #include "table.h"
 
 #if !defined(XENT_PRODUCT_H) && !defined(STORED_AS_16)
@@ -143,78 +142,5 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
     }
 }
 #undef PIXEL_BLOCK
-
-/* ---- into and out of packed form ---- */
-
-/* packed[k * packed_step + lane] = source[lane * lane_step + k * step] for lane < lanes and 0 up to `width`, for n
- * steps. */
-static void NAME(pack)(const T *source, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lanes,
-                       ptrdiff_t width, T *packed, ptrdiff_t packed_step)
-{
-    ptrdiff_t lane = 0;
-    if (lane_step == 1 && lanes >= LANES) {
-        for (ptrdiff_t k = 0; k < n; k++)
-            for (lane = 0; lane + LANES <= lanes; lane += LANES)
-                v_store(packed + k * packed_step + lane, v_load(source + k * step + lane));
-    } else if (step == 1 && n >= PIECE) {
-        for (; lane + LANES <= lanes; lane += LANES) {
-            for (ptrdiff_t k = 0; k < n; k += PIECE) {
-                const ptrdiff_t first = xent_min(k, n - PIECE); /* the last piece may overlap */
-                V v[PIECE];
-                NAME(load_classes)(source + lane * lane_step + first, lane_step, v);
-                for (int i = 0; i < PIECE; i++) v_store(packed + (first + i) * packed_step + lane, v[i]);
-            }
-        }
-    }
-    for (ptrdiff_t k = 0; lane < width && k < n; k++) {
-        T *row = packed + k * packed_step;
-        for (ptrdiff_t l = lane; l < lanes; l++) row[l] = source[l * lane_step + k * step];
-        for (ptrdiff_t l = xent_max(lane, lanes); l < width; l++) row[l] = 0;
-    }
-}
-
-/* out[pixel * step] = v for n pixels: all lanes if n >= LANES. */
-ALWAYS_INLINE void NAME(put_pixels)(T *out, V v, ptrdiff_t n, ptrdiff_t step)
-{
-    if (step == 1)
-        NAME(store)(out, v, n);
-    else
-        for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) out[k * step] = v[k];
-}
-
-/* PIECE channels of sums (pixel, lane) to out (channel, pixel), or `some` of them. */
-ALWAYS_INLINE void NAME(unpack_piece)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdiff_t some, T *out,
-                                      ptrdiff_t channel_step, ptrdiff_t step, const T *bias, int relu)
-{
-    ptrdiff_t p = 0;
-    for (; step == 1 && some == PIECE && p + LANES <= n; p += LANES) { /* nearly all of them */
-        V v[PIECE];
-        NAME(load_classes)(sums + p * sums_step, sums_step, v);
-        for (int i = 0; i < PIECE; i++)
-            v_store(out + i * channel_step + p, NAME(finished)(v[i], bias ? bias + i : NULL, relu));
-    }
-    for (; p < n; p += LANES) {
-        V v[PIECE];
-        NAME(load_classes)(sums + p * sums_step, sums_step, v);
-        for (int i = 0; i < some; i++)
-            NAME(put_pixels)(out + i * channel_step + p * step, NAME(finished)(v[i], bias ? bias + i : NULL, relu),
-                             n - p, step);
-    }
-}
-
-/* Sums that stay in an L1 cache while all channels are taken from them. */
-#define UNPACKED_BYTES 16384
-
-/* sums (pixel, lane) to out (channel, pixel): n pixels and `channels` lanes. Reads whole vectors of rows. */
-static void NAME(unpack)(const T *sums, ptrdiff_t sums_step, ptrdiff_t n, ptrdiff_t channels, T *out,
-                         ptrdiff_t channel_step, ptrdiff_t step, const T *bias, int relu)
-{
-    const ptrdiff_t some = xent_max(1, UNPACKED_BYTES / (sums_step * (ptrdiff_t)sizeof(T)) / LANES) * LANES;
-    for (ptrdiff_t p = 0; p < n; p += some)
-        for (ptrdiff_t c = 0; c < channels; c += PIECE)
-            NAME(unpack_piece)(sums + p * sums_step + c, sums_step, xent_min(some, n - p),
-                               xent_min(PIECE, channels - c), out + c * channel_step + p * step, channel_step, step,
-                               bias ? bias + c : NULL, relu);
-}
 
 #endif
