@@ -4,7 +4,8 @@ import layers
 from peers import conv
 
 CASES, PEERS = layers.POOLING, conv.PEERS
-OPERATORS = ["max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward"]
+OPERATORS = ["max_pool2d", "max_pool2d_backward", "max_pool2d forward+backward", "avg_pool2d"]
+OPERATORS += ["avg_pool2d_backward"]
 
 
 def test_pool(compare_case, operator, case, name):

@@ -259,15 +259,19 @@ EXPORT ptrdiff_t NAME(of_pool)(const xent_window *w, const ptrdiff_t *planes_bot
 {
     xent_pool_args a = {.window = *w,
                         .planes = planes_bottom_right[0],
+                        .average = average,
                         .bottom = planes_bottom_right[1],
                         .right = planes_bottom_right[2],
                         .count_include_pad = 1,
                         .x = x,
                         .out = pooled};
-    const xent_plan plan = xent_plan_pool(&a, CODE);
+    xent_plan plan = xent_plan_pool(&a, CODE);
     char *scratch = place_scratch(end, plan.scratch_size);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) (average ? NAME(avg_pool2d) : NAME(max_pool2d))(&a, k, scratch);
+    if (!is_intact(scratch, plan.scratch_size, end)) return 0;
     a.grad = pooled, a.out = grad;
+    plan = xent_plan_pool(&a, CODE);
+    scratch = place_scratch(end, plan.scratch_size);
     for (ptrdiff_t k = 0; k < plan.chunks; k++)
         (average ? NAME(avg_pool2d_backward) : NAME(max_pool2d_backward))(&a, k, scratch);
     return is_intact(scratch, plan.scratch_size, end);

@@ -64,10 +64,14 @@ conv_transpose2d_backward(grad, x, weight, *, stride=1, padding=0, output_paddin
 dilation=1, groups=1, needs=(True, True, True), out=None)
 im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None)
 col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None)
-max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
-max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False)
-avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
-avg_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
+max_pool2d(x, kernel_size, *,\
+ stride=None, padding=0, dilation=1, ceil_mode=False, return_places=False, out=None)
+max_pool2d_backward(grad, x, kernel_size, *,\
+ stride=None, padding=0, dilation=1, ceil_mode=False, places=None, out=None)
+avg_pool2d(x, kernel_size, *,\
+ stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, out=None)
+avg_pool2d_backward(grad, x, kernel_size, *,\
+ stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, out=None)
 """
 SOFTMAX_LOSS = ", ".join(map(str, keywords(Terms).values()))
 LOSS_OPTIONS = {

@@ -1,8 +1,12 @@
 """max_pool2d, avg_pool2d and their backward passes, against the reference and examples by hand."""
 
+import math
+from fractions import Fraction
+
+import ml_dtypes
 import numpy as np
 import pytest
-from helpers import ZOO, assert_ulp, differences, of_zoo, reference
+from helpers import ZOO, assert_ulp, differences, of_zoo, peak_bytes, reference
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import DIFFERENCES, EPS64, bound
@@ -28,10 +32,28 @@ CASES = [
     ((2, 17, 33, 35), 3, {"stride": 2, "padding": 1}),
     ((1, 2, 20, 20), 7, {"stride": 1, "padding": 3}),
 ]
+PADDED = [
+    ((2, 2, 8, 9), 3, {"stride": 1, "padding": "same"}),
+    ((2, 2, 8, 9), (2, 4), {"stride": (3, 2), "padding": "same", "ceil_mode": True}),
+    ((1, 2, 9, 8), 2, {"padding": "valid"}),
+    ((1, 2, 7, 35), (3, 2), {"stride": (1, 2), "padding": ((1, 0), (0, 1))}),
+    ((1, 2, 7, 35), 3, {"stride": 2, "padding": ((0, 1), (0, 1))}),
+    ((1, 2, 9, 8), 3, {"stride": 2, "padding": [[2, 0], [1, 2]], "ceil_mode": True}),
+    ((2, 2, 6, 20), (3, 5), {"stride": (2, 1), "padding": (2, 4)}),
+    ((1, 1, 3, 3), 5, {"stride": 3, "padding": ((4, 4), (4, 0))}),
+    ((1, 2, 16, 16), 16, {}),
+    ((2, 3, 3, 5), (6, 9), {"padding": ((1, 2), (4, 0))}),
+    ((1, 2, 20, 21), 9, {"stride": 3, "padding": 4}),
+    ((1, 2, 30, 31), (12, 10), {"stride": 1}),
+    ((1, 2, 30, 31), (11, 10), {"stride": (2, 1), "padding": (5, 0), "ceil_mode": True}),
+]
 DILATED = [
     ((1, 2, 9, 11), 2, {"dilation": 2}),
     ((2, 2, 12, 11), (2, 3), {"dilation": (3, 2), "padding": 1, "stride": 2}),
     ((1, 2, 10, 12), 3, {"dilation": 2, "stride": 2, "ceil_mode": True}),
+    ((1, 2, 12, 12), 3, {"dilation": 2, "stride": 1, "padding": "same"}),
+    ((1, 2, 12, 30), 3, {"dilation": (1, 2), "stride": (1, 4), "padding": ((2, 0), (3, 4))}),
+    ((1, 2, 12, 30), (3, 4), {"dilation": (6, 6), "stride": (4, 4), "padding": 8}),
 ]
 
 
@@ -51,7 +73,7 @@ def assert_average(name, result, *arrays, **options):
 
 
 @pytest.mark.parametrize("kind", ["random", "ties"])
-@pytest.mark.parametrize("shape, kernel_size, options", CASES + DILATED)
+@pytest.mark.parametrize("shape, kernel_size, options", CASES + PADDED + DILATED)
 def test_max_pool2d(shape, kernel_size, options, kind, dtype, threads):
     x = image(shape, dtype, kind)
     y = reference("max_pool2d", x, kernel_size, **options)
@@ -59,13 +81,20 @@ def test_max_pool2d(shape, kernel_size, options, kind, dtype, threads):
     grad = image(y.shape, dtype, "whole", seed=1)
     expected = reference("max_pool2d_backward", grad, x, kernel_size, **options)
     assert_ulp(xent.max_pool2d_backward(grad, x, kernel_size, **options), expected, 0, dtype=dtype)
+    again, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+    assert_ulp(again, y, 0, dtype=dtype)
+    right = xent.reference.max_pool2d(x, kernel_size, return_places=True, **options)[1]
+    assert places.dtype == right.dtype == np.uint8
+    np.testing.assert_array_equal(places, right)
+    result = xent.max_pool2d_backward(grad, x, kernel_size, places=places, **options)
+    assert_ulp(result, expected, 0, dtype=dtype)
 
 
-@pytest.mark.parametrize("count_include_pad", [True, False])
-@pytest.mark.parametrize("shape, kernel_size, options", CASES)
-def test_avg_pool2d(shape, kernel_size, options, count_include_pad, dtype, threads):
+@pytest.mark.parametrize("divisor", [{}, {"count_include_pad": False}, {"divisor_override": 3}])
+@pytest.mark.parametrize("shape, kernel_size, options", CASES + PADDED)
+def test_avg_pool2d(shape, kernel_size, options, divisor, dtype, threads):
     x = image(shape, dtype)
-    options = options | {"count_include_pad": count_include_pad}
+    options = options | divisor
     y = xent.avg_pool2d(x, kernel_size, **options)
     assert_average("avg_pool2d", y, x, kernel_size, **options)
     grad = image(y.shape, dtype, seed=1)
@@ -130,14 +159,311 @@ def test_kernels_far_larger_than_the_image(dtype):
     assert (y == x.max((2, 3), keepdims=True)).all()
     grad = xent.max_pool2d_backward(np.ones_like(y), x, (2000, 100001), **options)
     assert_ulp(grad, np.where(x == x.max((2, 3), keepdims=True), y[0, 0].size, 0), 0, dtype=dtype)
-    # of windows that step over the image, those without a cell of it
-    x = -np.ones((1, 1, 1, 3), dtype)
-    dilated = {"stride": 1, "padding": (0, 1), "dilation": (1, 4)}
-    expected = reference("max_pool2d", x, (1, 2), **dilated)
-    assert_ulp(xent.max_pool2d(x, (1, 2), **dilated), expected, 0, dtype=dtype)
-    grad = np.ones_like(expected, dtype)
-    expected = reference("max_pool2d_backward", grad, x, (1, 2), **dilated)
-    assert_ulp(xent.max_pool2d_backward(grad, x, (1, 2), **dilated), expected, 0, dtype=dtype)
+
+
+# Sums -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape, kernel_size", [
+    ((1, 2, 16, 16), 16), ((1, 1, 64, 64), 64), ((1, 1, 65, 80), 64), ((1, 1, 300, 20), (300, 3)),
+    ((1, 1, 3, 5000), (2, 4999)), ((1, 1, 9, 70), (4, 65)), ((1, 1, 8, 8), (5, 3)), ((1, 1, 90, 90), (8, 80)),
+])  # fmt: skip
+def test_means_of_equal_numbers(shape, kernel_size, dtype):
+    # all roundings go one way where each sum is a little too small or too large
+    for value in [0.1, 0.9, 1 / 3]:
+        value = dtype.type(value)
+        x = np.full(shape, value)
+        for stride in [1, 2, 3]:
+            y = xent.avg_pool2d(x, kernel_size, stride=stride)
+            assert_ulp(y, np.full(y.shape, value, np.float64), 4, dtype=dtype)
+            y = xent.avg_pool2d(x, kernel_size, stride=stride, divisor_override=7)
+            cells = np.prod(np.broadcast_to(kernel_size, 2))
+            expected = float(Fraction(float(value)) * int(cells) / 7)
+            assert_ulp(y, np.full(y.shape, expected), 4, dtype=dtype)
+
+
+def test_a_mean_of_more_numbers_than_floats_count():
+    assert xent.avg_pool2d(np.ones((1, 1, 1, 2**25), np.float32), (1, 2**25)) == 1
+
+
+@pytest.mark.parametrize("kernel_size, stride", [
+    (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), ((3, 4), 1), (4, 1), (5, 1), ((2, 30), 1), (7, 2), (8, 3),
+    (16, 16), ((9, 3), 2),
+])  # fmt: skip
+def test_the_bound_of_means_holds_where_roundings_add_up(kernel_size, stride, dtype):
+    rows, columns = np.broadcast_to(kernel_size, 2)
+    rng = np.random.default_rng(11)
+    half = np.finfo(dtype).eps / 2  # what a sum from 1 on loses
+    choice = np.array([1, half, half * 1.5, half / 2, half * 0.999, 0.0625 + half / 16, 0.5 + half / 2])
+    for weights in [[1, 9, 3, 1, 1, 0, 0], [1, 3, 1, 1, 1, 3, 3], [1] * 7]:
+        p = np.divide(weights, np.sum(weights))
+        x = rng.choice(choice, (1, 1, rows + 3 * stride, columns + 16 * stride), p=p).astype(dtype)
+        y = xent.avg_pool2d(x, kernel_size, stride=stride)
+        grad = rng.choice(choice, y.shape, p=p).astype(dtype)
+        back = xent.avg_pool2d_backward(grad, x, kernel_size, stride=stride)
+        through = max_gradient(grad, x.shape, kernel_size, stride)
+        exact, shares = np.zeros(y.shape), np.zeros(x.shape)
+        for r, c in np.ndindex(y.shape[2:]):
+            seen = (0, 0, slice(r * stride, r * stride + rows), slice(c * stride, c * stride + columns))
+            exact[0, 0, r, c] = Fraction(math.fsum(x[seen].ravel())) / int(rows * columns)
+        for r, c in np.ndindex(x.shape[2:]):
+            low = [max(0, -(-(at - k + 1) // stride)) for at, k in ((r, rows), (c, columns))]
+            seen = (0, 0, slice(low[0], r // stride + 1), slice(low[1], c // stride + 1))
+            shares[0, 0, r, c] = Fraction(math.fsum(grad[seen].ravel())) / int(rows * columns)
+        assert_ulp(y, exact, 4, dtype=dtype, slack=EPS64 * exact)
+        assert_ulp(back, shares, 4, dtype=dtype, slack=EPS64 * shares)
+        assert_ulp(through[0], through[1], 4, dtype=dtype)
+
+
+def max_gradient(grad, shape, kernel_size, stride):
+    """What a pixel gets that is the largest of all, and what is right."""
+    _, _, height, width = shape
+    y, x = height // 2, width // 2
+    pixels = np.zeros(shape, grad.dtype)
+    pixels[0, 0, y, x] = 1
+    result = xent.max_pool2d_backward(grad, pixels, kernel_size, stride=stride)[0, 0, y, x]
+    seen = xent.reference.max_pool2d(pixels, kernel_size, stride=stride) == 1
+    return result, np.float64(math.fsum(grad[seen]))
+
+
+def test_infinite_sums(dtype):
+    large = np.finfo(dtype).max
+    for size in [2, 3, 6]:
+        x = np.full((1, 1, size, size + 20), 1, dtype)
+        x[0, 0, 0, 5], x[0, 0, 1, 11] = np.inf, -np.inf
+        for stride in [1, 2]:
+            y = xent.avg_pool2d(x, size, stride=stride)
+            np.testing.assert_allclose(y, reference("avg_pool2d", x, size, stride=stride), rtol=1e-6)
+            grad = xent.avg_pool2d_backward(y, x, size, stride=stride)
+            expected = reference("avg_pool2d_backward", y, x, size, stride=stride)
+            np.testing.assert_allclose(grad, expected, rtol=1e-6)
+        x[:] = large
+        assert not np.isnan(xent.avg_pool2d(x, size)).any()
+
+
+# Padding ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 2, "padding": 2}, {"kernel_size": 1, "padding": 1}, {"kernel_size": 3, "padding": (0, 3)},
+    {"kernel_size": 2, "padding": ((0, 2), (0, 0))}, {"kernel_size": (4, 2), "padding": (0, 2)},
+    {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 7},  # a window that steps over the image
+    {"kernel_size": (2, 1), "stride": 3, "padding": (8, 0), "dilation": (8, 1)},
+])  # fmt: skip
+def test_every_window_holds_a_pixel(options):
+    x = np.ones((1, 1, 6, 7))
+    for name in ["max_pool2d", "avg_pool2d"][: 1 if "dilation" in options else 2]:
+        for module in [xent, xent.reference]:
+            with pytest.raises(ValueError):
+                getattr(module, name)(x, **options)
+    with pytest.raises(ValueError, match="padding must leave a pixel in every window|larger than the padded"):
+        xent.max_pool2d(x, **options)
+
+
+def test_a_dilated_window_larger_than_the_padded_image():
+    options = {"stride": 6, "padding": 1, "dilation": 2, "ceil_mode": True}
+    with pytest.raises(ValueError, match="height 1"):
+        xent.max_pool2d(np.ones((1, 1, 1, 224)), 3, **options)
+
+
+def test_padding_as_wide_as_a_dilated_window(dtype):
+    x = image((1, 1, 4, 5), dtype)
+    options = {"stride": (1, 7), "padding": ((70, 0), (63, 3)), "dilation": (70, 7)}
+    y = reference("max_pool2d", x, (2, 10), **options)
+    assert_ulp(xent.max_pool2d(x, (2, 10), **options), y, 0, dtype=dtype)
+
+
+def test_a_dilation_that_nobody_sees(dtype):
+    x = image((1, 2, 64, 64), dtype)
+    for dilation in [10**7, 2**31 - 1]:
+        assert peak_bytes(lambda d=dilation: xent.max_pool2d(x, 1, dilation=d)) < 2**20
+        np.testing.assert_array_equal(xent.max_pool2d(x, 1, dilation=dilation), x)
+        np.testing.assert_array_equal(xent.max_pool2d_backward(x, x, 1, dilation=dilation), x)
+    options = {"padding": (0, 5 * 10**4), "dilation": (1, 5 * 10**4), "stride": (1, 5 * 10**4)}
+    np.testing.assert_array_equal(
+        xent.max_pool2d(x[..., :1], (1, 2), **options), np.concatenate([x[..., :1]] * 2, -1)
+    )
+
+
+# Places -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel_size, kind", [
+    (16, np.uint8), ((1, 257), np.uint16), ((256, 256), np.uint16), ((1, 65537), np.int32),
+])  # fmt: skip
+def test_places_of_large_windows(kernel_size, kind, dtype):
+    rows, columns = np.broadcast_to(kernel_size, 2)
+    x = image((1, 2, rows + 2, columns + 3), dtype)
+    y, places = xent.max_pool2d(x, kernel_size, stride=1, return_places=True)
+    assert places.dtype == kind
+    windows = np.lib.stride_tricks.sliding_window_view(x, (rows, columns), (2, 3)).reshape(*y.shape, -1)
+    np.testing.assert_array_equal(places, windows.argmax(-1))
+    grad = image(y.shape, dtype, "whole", seed=1)
+    result = xent.max_pool2d_backward(grad, x, kernel_size, stride=1, places=places)
+    np.testing.assert_array_equal(result, xent.max_pool2d_backward(grad, x, kernel_size, stride=1))
+    with pytest.raises(TypeError, match=f"places must have dtype {places.dtype}"):
+        xent.max_pool2d_backward(grad, x, kernel_size, stride=1, places=places.astype(np.int64))
+
+
+def test_places_of_nans(dtype):
+    x = image((1, 2, 9, 40), dtype, "ties")
+    x[0, :, ::4, ::3] = np.nan
+    x[0, 1, 5:] = -np.inf
+    for kernel_size, options in KERNELS:
+        y, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+        expected = xent.reference.max_pool2d(x, kernel_size, return_places=True, **options)
+        np.testing.assert_array_equal(y, expected[0])
+        np.testing.assert_array_equal(places, expected[1])
+
+
+def test_any_places_are_safe(dtype):
+    rng = np.random.default_rng(12)
+    for shape, kernel_size, options in CASES + PADDED + DILATED:
+        x = image(shape, dtype)
+        y, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+        places = rng.integers(0, 256, places.shape, np.uint8)
+        grad = image(y.shape, dtype, "whole", seed=2)
+        result = xent.max_pool2d_backward(grad, x, kernel_size, places=places, **options)
+        expected = reference("max_pool2d_backward", grad, x, kernel_size, places=places, **options)
+        assert_ulp(result, expected, 0, dtype=dtype)
+    x = np.ones((1, 1, 2, 70_000), dtype)
+    for place in [-1, -(2**31), 2**31 - 1, 69_000]:
+        places = np.full((1, 1, 2, 1), place, np.int32)
+        result = xent.max_pool2d_backward(np.ones(places.shape), x, (1, 70_000), places=places)
+        assert result.sum() == (2 if place == 69_000 else 0)
+
+
+def test_shape_of_places():
+    x = np.ones((1, 1, 4, 4))
+    y, places = xent.max_pool2d(x, 2, return_places=True)
+    for bad in [places[..., :1], places[0], np.zeros((0,), np.uint8)]:
+        with pytest.raises(ValueError, match="places must have the shape of the output"):
+            xent.max_pool2d_backward(y, x, 2, places=bad)
+    for bad in ["first", places.astype(bool), places.astype(float)]:
+        with pytest.raises(TypeError, match="places must have dtype uint8"):
+            xent.max_pool2d_backward(y, x, 2, places=bad)
+
+
+# Results and options ----------------------------------------------------------------------------------------
+
+CALLS = {
+    "max_pool2d": lambda x, grad, **options: xent.max_pool2d(x, 2, **options),
+    "avg_pool2d": lambda x, grad, **options: xent.avg_pool2d(x, 2, **options),
+    "max_pool2d_backward": lambda x, grad, **options: xent.max_pool2d_backward(grad, x, 2, **options),
+    "avg_pool2d_backward": lambda x, grad, **options: xent.avg_pool2d_backward(grad, x, 2, **options),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_out(name, dtype, threads):
+    x, grad = image((2, 3, 8, 10), dtype), image((2, 3, 4, 5), dtype)
+    call = CALLS[name]
+    expected = call(x, grad)
+    out = np.full_like(expected, np.nan)
+    assert call(x, grad, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    spread = np.full((*out.shape[:3], 2 * out.shape[3]), np.nan, dtype)[..., ::2]
+    assert call(x, grad, out=spread) is spread
+    np.testing.assert_array_equal(spread, expected)
+    read_only = np.zeros_like(expected)
+    read_only.flags.writeable = False
+    for bad, error, words in [
+        (out.tolist(), TypeError, "out must be a NumPy array"),
+        (out[:1], ValueError, "out must have shape"),
+        (out.astype("f2"), ValueError, "out must have dtype"),
+        (read_only, ValueError, "writeable"),
+        (np.broadcast_to(out[:1], out.shape), ValueError, "writeable|repeat"),
+    ]:
+        with pytest.raises(error, match=words):
+            call(x, grad, out=bad)
+    memory = np.zeros(x.size + grad.size, dtype)
+    x, other = memory[: x.size].reshape(x.shape), memory[x.size :].reshape(grad.shape)
+    inside = memory[-expected.size - 1 : -1].reshape(expected.shape) if "back" in name else memory[7:127]
+    with pytest.raises(ValueError, match="out overlaps"):
+        call(x, other, out=inside.reshape(expected.shape))
+
+
+def test_out_of_places():
+    x, grad = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    out = np.zeros_like(grad)
+    y, places = xent.max_pool2d(x, 2, return_places=True, out=out)
+    assert y is out and (y == 1).all() and (places == 0).all()
+    memory = np.zeros(16)
+    places = memory.view(np.uint8)[:4].reshape(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="out overlaps places"):
+        xent.max_pool2d_backward(grad, x, 2, places=places, out=memory.reshape(x.shape))
+
+
+@pytest.mark.parametrize("value", ["no", "floor", 1, 0.0, None, np.ones(1, bool)])
+def test_flags_are_bools(value):
+    x = np.ones((1, 1, 4, 4))
+    for name, call in CALLS.items():
+        with pytest.raises(TypeError, match="ceil_mode must be True or False"):
+            call(x, x[..., :2, :2], ceil_mode=value)
+        if "avg" in name:
+            with pytest.raises(TypeError, match="count_include_pad must be True or False"):
+                call(x, x[..., :2, :2], count_include_pad=value)
+    with pytest.raises(TypeError, match="return_places must be True or False"):
+        xent.max_pool2d(x, 2, return_places=value)
+    assert xent.max_pool2d(x, 2, ceil_mode=np.True_, return_places=np.False_).shape == (1, 1, 2, 2)
+
+
+def test_divisor_override():
+    x = np.ones((1, 1, 4, 4))
+    for value, error in [
+        (0, ValueError),
+        (-4, ValueError),
+        (2**31, ValueError),
+        (2.0, TypeError),
+        (True, TypeError),
+    ]:
+        for call in [CALLS["avg_pool2d"], CALLS["avg_pool2d_backward"]]:
+            with pytest.raises(error, match="divisor_override"):
+                call(x, x[..., :2, :2], divisor_override=value)
+    for divisor in [2**24 + 1, 2**31 - 1]:  # the first is no float
+        y = xent.avg_pool2d(x.astype("f4"), 2, divisor_override=divisor)
+        assert_ulp(y, np.full(y.shape, 4 / divisor), 1, dtype=np.dtype("f4"))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 6, 6), (2, 0, 6, 6), (0, 0, 1, 2**40)])
+def test_nothing_to_pool(shape):
+    for name, call in CALLS.items():
+        pooled = (*shape[:2], *(n // 2 for n in shape[2:])) if shape[2] > 1 else None
+        if pooled is None:
+            continue
+        expected = shape if "backward" in name else pooled
+        assert call(np.zeros(shape, "f4"), np.zeros(pooled, "f4")).shape == expected
+    y, places = xent.max_pool2d(np.zeros(shape, "f4"), 1, return_places=True) if shape[2] > 1 else (0, 0)
+    assert np.shape(y) == np.shape(places)
+
+
+# 16-bit floats ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16])
+def test_sixteen_bits_are_floats_rounded_once(half, threads):
+    half = np.dtype(half)
+    for shape, kernel_size, options in CASES + PADDED + DILATED:
+        x = image(shape, half)
+        single = x.astype("f4")
+        y, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+        right, single_places = xent.max_pool2d(single, kernel_size, return_places=True, **options)
+        assert y.dtype == half
+        np.testing.assert_array_equal(y, right.astype(half))
+        np.testing.assert_array_equal(xent.max_pool2d(x, kernel_size, **options), y)
+        np.testing.assert_array_equal(places, single_places)
+        grad = image(y.shape, half, seed=3)
+        calls = [("max_pool2d_backward", options), ("max_pool2d_backward", options | {"places": places})]
+        if "dilation" not in options:
+            mean = xent.avg_pool2d(x, kernel_size, **options)
+            assert mean.dtype == half
+            np.testing.assert_array_equal(mean, xent.avg_pool2d(single, kernel_size, **options).astype(half))
+            calls.append(("avg_pool2d_backward", options))
+        for name, chosen in calls:
+            result = getattr(xent, name)(grad, x, kernel_size, **chosen)
+            assert result.dtype == half
+            right = getattr(xent, name)(grad.astype("f4"), single, kernel_size, **chosen)
+            np.testing.assert_array_equal(result, right.astype(half))
 
 
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
@@ -251,25 +577,29 @@ def test_integer_data_becomes_float64(name):
 @given(data=st.data())
 def test_any_shape_and_options(data):
     dtype = np.dtype(data.draw(st.sampled_from(["f4", "f8"])))
-    kernel = tuple(data.draw(st.integers(1, 4)) for _ in range(2))
+    kernel = tuple(data.draw(st.integers(1, 6)) for _ in range(2))
     stride = data.draw(st.none() | st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
-    options = {"stride": stride, "padding": padding, "ceil_mode": data.draw(st.booleans())}
     dilation = tuple(data.draw(st.integers(1, 3)) for _ in range(2))
-    size = [
-        data.draw(st.integers(max(1, (k - 1) * d + 1 - 2 * p), 20))
-        for k, d, p in zip(kernel, dilation, padding, strict=True)
-    ]
+    sides = [data.draw(st.integers(0, k - 1)) for k in kernel for _ in range(2)]
+    padding = data.draw(
+        st.sampled_from([((sides[0], sides[1]), (sides[2], sides[3])), (sides[0], sides[2]), "same"])
+    )
+    options = {"stride": stride, "padding": padding, "ceil_mode": data.draw(st.booleans())}
+    size = [data.draw(st.integers((k - 1) * d + 1, 24)) for k, d in zip(kernel, dilation, strict=True)]
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), *size)
     x = image(shape, dtype, "ties")
-    y = reference("max_pool2d", x, kernel, dilation=dilation, **options)
+    y, right = xent.reference.max_pool2d(x, kernel, dilation=dilation, return_places=True, **options)
     assert_ulp(xent.max_pool2d(x, kernel, dilation=dilation, **options), y, 0, dtype=dtype)
+    again, places = xent.max_pool2d(x, kernel, dilation=dilation, return_places=True, **options)
+    assert_ulp(again, y, 0, dtype=dtype)
+    np.testing.assert_array_equal(places, right)
     grad = image(y.shape, dtype, "whole", seed=6)
     expected = reference("max_pool2d_backward", grad, x, kernel, dilation=dilation, **options)
-    assert_ulp(
-        xent.max_pool2d_backward(grad, x, kernel, dilation=dilation, **options), expected, 0, dtype=dtype
-    )
+    for given_places in [None, places]:
+        result = xent.max_pool2d_backward(grad, x, kernel, dilation=dilation, places=given_places, **options)
+        assert_ulp(result, expected, 0, dtype=dtype)
     options["count_include_pad"] = data.draw(st.booleans())
+    options["divisor_override"] = data.draw(st.none() | st.integers(1, 9))
     y = xent.avg_pool2d(x, kernel, **options)
     assert_average("avg_pool2d", y, x, kernel, **options)
     grad = image(y.shape, dtype, seed=7)

@@ -1,7 +1,7 @@
 """Types of the public functions; their docstrings are in the modules."""
 
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -416,33 +416,52 @@ def col2im(
     dilation: _Ints = 1,
     out: _Array | None = None,
 ) -> _Array: ...
+@overload
 def max_pool2d(
     x: ArrayLike,
     kernel_size: _Ints,
     *,
     stride: _Ints | None = None,
-    padding: _Ints = 0,
+    padding: _Padding = 0,
     dilation: _Ints = 1,
     ceil_mode: bool = False,
+    return_places: Literal[False] = False,
+    out: _Array | None = None,
 ) -> _Array: ...
+@overload
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: _Ints,
+    *,
+    stride: _Ints | None = None,
+    padding: _Padding = 0,
+    dilation: _Ints = 1,
+    ceil_mode: bool = False,
+    return_places: Literal[True],
+    out: _Array | None = None,
+) -> tuple[_Array, NDArray[np.integer[Any]]]: ...
 def max_pool2d_backward(
     grad: ArrayLike,
     x: ArrayLike,
     kernel_size: _Ints,
     *,
     stride: _Ints | None = None,
-    padding: _Ints = 0,
+    padding: _Padding = 0,
     dilation: _Ints = 1,
     ceil_mode: bool = False,
+    places: ArrayLike | None = None,
+    out: _Array | None = None,
 ) -> _Array: ...
 def avg_pool2d(
     x: ArrayLike,
     kernel_size: _Ints,
     *,
     stride: _Ints | None = None,
-    padding: _Ints = 0,
+    padding: _Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    out: _Array | None = None,
 ) -> _Array: ...
 def avg_pool2d_backward(
     grad: ArrayLike,
@@ -450,9 +469,11 @@ def avg_pool2d_backward(
     kernel_size: _Ints,
     *,
     stride: _Ints | None = None,
-    padding: _Ints = 0,
+    padding: _Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    out: _Array | None = None,
 ) -> _Array: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...

@@ -16,17 +16,12 @@ F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 # ---- data ----
 
 
-def floats(value, name, half=True):
-    """Return an aligned array of native floats that the kernels know; integers and bools become float64.
-
-    Without `half`, 16-bit floats are refused: the operators on images have no kernels for them.
-    """
+def floats(value, name):
+    """Return an aligned array of native floats that the kernels know; integers and bools become float64."""
     array = np.asarray(value)
     dtype = _compute_dtype(array.dtype, name)
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.aligned:
         array = array.astype(dtype)
-    if not half and array.dtype.itemsize == 2:
-        raise TypeError(f"{name} has dtype {array.dtype}, which is not supported yet; convert it to float32")
     return array
 
 
@@ -63,9 +58,9 @@ def narrowed(array, dtype):
         return array.astype(dtype)
 
 
-def common_floats(*arguments, half=True):
+def common_floats(*arguments):
     """Return the arrays of (value, name) pairs in their common floating dtype."""
-    arrays = [floats(value, name, half) for value, name in arguments]
+    arrays = [floats(value, name) for value, name in arguments]
     first = arrays[0].dtype
     if all(a.dtype is first for a in arrays):  # the quick yes
         return arrays

@@ -222,14 +222,18 @@ output_size : int or (int, int), optional
     Size of the window.""",
     "stride of pooling": """stride : int or (int, int), optional
     Steps between windows; None means `kernel_size`.""",
-    "padding of pooling": """padding : int or (int, int), optional
-    Cells around the image on both sides, at most half of the kernel's size.""",
+    "padding of pooling": """padding : int, (int, int), ((int, int), (int, int)), "valid" or "same", optional
+    Cells around the image: one number; (vertical, horizontal); ((top, bottom), (left, right)). "valid" is 0.
+    "same" makes the output ``ceil(size / stride)`` large, with the odd cell at the bottom or right. Of any
+    size that leaves a pixel in every window.""",
     "dilation of pooling": """dilation : int or (int, int), optional
     Steps between the elements of a window.""",
     "ceil_mode": """ceil_mode : bool, optional
     Keep a last window that hangs over the edge, if it starts inside the image or the padding before it.""",
     "count_include_pad": """count_include_pad : bool, optional
     Whether the divisor counts the padding. Cells beyond it, under a window of `ceil_mode`, never count.""",
+    "divisor_override": """divisor_override : int, optional
+    What the sum of each window is divided by instead of its number of cells; 1 gives the sums.""",
 }
 ENTRIES["options of cross_entropy"] = "\n".join(
     ENTRIES[name]

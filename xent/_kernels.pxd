@@ -296,10 +296,13 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_pool_args:
         xent_window window
         Py_ssize_t planes
+        int average
         const void *x
         const void *grad
         void *out
+        void *places
+        int place_size
         int count_include_pad
-        Py_ssize_t bottom, right
+        Py_ssize_t bottom, right, divisor
 
     xent_plan xent_plan_pool(xent_pool_args *a, int dtype)

@@ -8,7 +8,7 @@ import numpy as np
 from . import _check
 
 # Largest number that describes an image or a window: the product of two of them fits into 64 bits.
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
 
 
 class Window(NamedTuple):
@@ -67,6 +67,32 @@ def _padding(padding, size, kernel, stride, dilation):
     return (vertical, vertical), (horizontal, horizontal)
 
 
+def pooling_window(size, kernel, stride, padding, dilation, ceil_mode):
+    """Return the Window of a pool, whose windows all hold a pixel; raise if there is none or one does not."""
+    window = sliding_window(size, kernel, stride, padding, dilation, ceil_mode)
+    for axis, name in enumerate(("height", "width")):
+        size, kernel, stride, dilation, before, outputs = window[axis:12:2]
+        if not _all_hold_a_pixel(size, kernel, stride, dilation, before, outputs):
+            raise ValueError(
+                f"padding must leave a pixel in every window: {name} {size}, kernel_size {kernel}, stride "
+                f"{stride}, dilation {dilation}, padding {before} + {(window.bottom, window.right)[axis]}"
+            )
+    return window
+
+
+def _all_hold_a_pixel(size, kernel, stride, dilation, before, outputs):
+    """Whether each window of an axis has an element in [0, size)."""
+    if before > (kernel - 1) * dilation or (outputs - 1) * stride - before >= size:
+        return False
+    if dilation <= size:
+        return True
+    # A window that begins in the padding may step over the image. Its first element behind the padding is at
+    # (o stride - before) mod dilation, which repeats.
+    period = dilation // math.gcd(stride, dilation)
+    starts = range(-before, 0, stride)[: min(outputs, period)]
+    return all(start % dilation < size for start in starts)
+
+
 def sliding_window(size, kernel, stride, padding, dilation, ceil_mode=False, names=("height", "width")):
     """Return the Window over an image of `size` (height, width); raise if no output is left."""
     stride, dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
@@ -101,8 +127,8 @@ def line_window(size, kernel, stride, padding, dilation):
 def _bounded(window):
     """Return a Window; raise if one of its numbers could overflow in the kernels."""
     for field, value in window._asdict().items():
-        if value > _LARGEST:
-            raise ValueError(f"{field} is {value}, more than the largest that is supported, {_LARGEST}")
+        if value > LARGEST:
+            raise ValueError(f"{field} is {value}, more than the largest that is supported, {LARGEST}")
     return window
 
 

@@ -4,15 +4,17 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._window import pair, sliding_window
+from ._window import LARGEST, pair, pooling_window
 
 
 @documented
-def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool2d(
+    x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, return_places=False, out=None
+):
     """
     Largest element of every window.
 
-    .. math:: y_{n,c,h,w} = \\max_{i,j} x_{n,c,\\; h s_h - p_h + i d_h,\\; w s_w - p_w + j d_w}
+    .. math:: y_{n,c,h,w} = \\max_{i,j} x_{n,c,\\; h s_h - p_t + i d_h,\\; w s_w - p_l + j d_w}
 
     Parameters
     ----------
@@ -23,19 +25,25 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
     <padding of pooling>
     <dilation of pooling>
     <ceil_mode>
+    return_places : bool, optional
+        Whether to return also where the maxima are, for `max_pool2d_backward`.
+    <out of images>
 
     Returns
     -------
-    ndarray, shape (N, C, OH, OW)
+    y : ndarray, shape (N, C, OH, OW)
         Of the dtype of `x`.
+    places : ndarray of uint8, uint16 or int32, shape (N, C, OH, OW)
+        Only with `return_places`: the number ``i * kw + j`` of the first largest element of each window, or
+        of its first NaN. A byte where a window has at most 256 elements, two where it has at most 65536.
 
     Raises
     ------
     TypeError
-        If `x` does not hold real numbers or a size is no integer.
+        If `x` does not hold real numbers, a size is no integer or a flag no bool.
     ValueError
-        If `x` is not 4-dimensional, the window is larger than the padded image, or an option is outside its
-        range.
+        If `x` is not 4-dimensional, no window fits into the padded image, a window would see nothing but
+        padding, an option is outside its range, or `out` does not fit.
 
     See Also
     --------
@@ -45,16 +53,31 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=
     --------
     >>> import numpy as np
     >>> import xent
-    >>> xent.max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> xent.max_pool2d(x, 2)[0, 0]
     array([[ 5.,  7.],
            [13., 15.]])
+    >>> y, places = xent.max_pool2d(-x, 3, stride=1, padding="same", return_places=True)
+    >>> places[0, 0]
+    array([[4, 3, 3, 3],
+           [1, 0, 0, 0],
+           [1, 0, 0, 0],
+           [1, 0, 0, 0]], dtype=uint8)
     """
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
-    return _kernels.max_pool2d(x, window)
+    return_places = _check.flag(return_places, "return_places")
+    shape = _shape(x, window)
+    places = _kernels.empty(shape, _place_dtype(window)) if return_places else None
+    result = _result(out, shape, x.dtype, (x, "x"))
+    _kernels.max_pool2d(np.ascontiguousarray(x), result, places, window)
+    y = _delivered(result, out)
+    return (y, places) if return_places else y
 
 
 @documented
-def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool2d_backward(
+    grad, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, places=None, out=None
+):
     """
     Gradient of `max_pool2d`: each output's gradient goes to the first maximum of its window.
 
@@ -62,12 +85,16 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
     ----------
     <grad of images>
     <x of the forward pass>
-        In a window with NaNs the first NaN is the maximum.
+        In a window with NaNs the first NaN is the maximum. Only their shape and dtype matter with `places`.
     <kernel_size>
     <stride of pooling>
     <padding of pooling>
     <dilation of pooling>
     <ceil_mode>
+    places : ndarray of uint8, uint16 or int32, shape (N, C, OH, OW), optional
+        What `max_pool2d` with the same options returned; without it, the maxima are looked for again. A
+        gradient whose place is no pixel of its window goes nowhere.
+    <out of images>
 
     Returns
     -------
@@ -77,7 +104,8 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
     Raises
     ------
     TypeError, ValueError
-        As `max_pool2d`; also if `grad` does not have the shape of the output.
+        As `max_pool2d`; also if `grad` or `places` does not have the shape of the output, or `places` another
+        dtype than `max_pool2d` gives it.
 
     See Also
     --------
@@ -91,14 +119,34 @@ def max_pool2d_backward(grad, x, kernel_size, *, stride=None, padding=0, dilatio
     >>> xent.max_pool2d_backward([[[[10.0]]]], x, 2)[0, 0]
     array([[ 0., 10.],
            [ 0.,  0.]])
+    >>> y, places = xent.max_pool2d(x, 2, return_places=True)
+    >>> xent.max_pool2d_backward([[[[10.0]]]], x, 2, places=places)[0, 0]
+    array([[ 0., 10.],
+           [ 0.,  0.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
     x, grad = _gradient(grad, x, window)
-    return _kernels.max_pool2d_backward(grad, x, window)
+    if places is None:
+        x = np.ascontiguousarray(x)
+    else:
+        places = _places(places, x, window)
+    result = _result(out, x.shape, x.dtype, (x, "x"), (grad, "grad"), (places, "places"))
+    _kernels.max_pool2d_backward(np.ascontiguousarray(grad), x, result, places, window)
+    return _delivered(result, out)
 
 
 @documented
-def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+def avg_pool2d(
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+    out=None,
+):
     """
     Mean of every window.
 
@@ -111,6 +159,8 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count
     <padding of pooling>
     <ceil_mode>
     <count_include_pad>
+    <divisor_override>
+    <out of images>
 
     Returns
     -------
@@ -126,21 +176,42 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count
     --------
     avg_pool2d_backward, max_pool2d
 
+    Notes
+    -----
+    Within 4 units in the last place of the mean of magnitudes, for windows of any size whose sum of
+    magnitudes is finite: where a sum in the type computed with could lose more, it is made in more bits.
+
     Examples
     --------
     >>> import numpy as np
     >>> import xent
-    >>> xent.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> xent.avg_pool2d(x, 2)[0, 0]
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
+    >>> xent.avg_pool2d(x, 2, divisor_override=1, padding=((0, 0), (1, 1)))[0, 0]
+    array([[ 4., 14., 10.],
+           [20., 46., 26.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
-    return _kernels.avg_pool2d(x, window, bool(count_include_pad))
+    include, divisor = _divisor(count_include_pad, divisor_override)
+    result = _result(out, _shape(x, window), x.dtype, (x, "x"))
+    _kernels.avg_pool2d(np.ascontiguousarray(x), result, window, include, divisor)
+    return _delivered(result, out)
 
 
 @documented
 def avg_pool2d_backward(
-    grad, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True
+    grad,
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+    out=None,
 ):
     """
     Gradient of `avg_pool2d`: each output's gradient is spread evenly over its window.
@@ -155,6 +226,8 @@ def avg_pool2d_backward(
     <padding of pooling>
     <ceil_mode>
     <count_include_pad>
+    <divisor_override>
+    <out of images>
 
     Returns
     -------
@@ -179,19 +252,34 @@ def avg_pool2d_backward(
            [1., 1.]])
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
+    include, divisor = _divisor(count_include_pad, divisor_override)
     x, grad = _gradient(grad, x, window)
-    return _kernels.avg_pool2d_backward(grad, x, window, bool(count_include_pad))
+    result = _result(out, x.shape, x.dtype, (x, "x"), (grad, "grad"))
+    _kernels.avg_pool2d_backward(np.ascontiguousarray(grad), x, result, window, include, divisor)
+    return _delivered(result, out)
+
+
+# ---- arguments ----
 
 
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """Return the images in C order and the window."""
-    x = np.ascontiguousarray(_check.images(_check.floats(x, "x", half=False), "x"))
+    """Return the images and the window."""
+    x = _check.images(_check.floats(x, "x"), "x")
     kernel = pair(kernel_size, "kernel_size", 1)
-    padding = pair(padding, "padding", 0)
-    if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
-        raise ValueError(f"padding must be at most half of kernel_size {kernel}, got {padding}")
     stride = kernel if stride is None else stride
-    return x, sliding_window(x.shape[2:], kernel, stride, padding, dilation, bool(ceil_mode))
+    ceil_mode = _check.flag(ceil_mode, "ceil_mode")
+    return x, pooling_window(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+
+
+def _divisor(count_include_pad, divisor_override):
+    """Return whether padding counts, and the divisor, 0 for the number of cells."""
+    include = _check.flag(count_include_pad, "count_include_pad")
+    if divisor_override is None:
+        return include, 0
+    divisor = _check.integer(divisor_override, "divisor_override", 1)
+    if divisor > LARGEST:
+        raise ValueError(f"divisor_override must be at most {LARGEST}, got {divisor}")
+    return include, divisor
 
 
 def _shape(x, window):
@@ -199,7 +287,50 @@ def _shape(x, window):
 
 
 def _gradient(grad, x, window):
-    """Return the images and the incoming gradient in their common dtype, in C order."""
-    x, grad = _check.common_floats((x, "x"), (grad, "grad"), half=False)
+    """Return the images and the incoming gradient in their common dtype."""
+    x, grad = _check.common_floats((x, "x"), (grad, "grad"))
     _check.same_shape(grad, _shape(x, window), "grad", "the output")
-    return x, np.ascontiguousarray(grad)
+    return x, grad
+
+
+# ---- places ----
+
+
+def _place_dtype(window):
+    """Return the smallest dtype that kernels know for numbers of the cells of a window."""
+    cells = window.kernel_h * window.kernel_w
+    if cells > 2**31:
+        raise ValueError(f"kernel_size must be of at most 2**31 elements for places, got {cells}")
+    return np.dtype(np.uint8 if cells <= 2**8 else np.uint16 if cells <= 2**16 else np.int32)
+
+
+def _places(places, x, window):
+    """Return places in C order. The kernels compare them with those that there are: any number is safe."""
+    places, dtype = np.asarray(places), _place_dtype(window)
+    if places.dtype != dtype:
+        raise TypeError(
+            f"places must have dtype {dtype}, as max_pool2d returns them for a window of {window.kernel_h} x "
+            f"{window.kernel_w}, got {places.dtype}"
+        )
+    _check.same_shape(places, _shape(x, window), "places", "the output")
+    return np.require(places, requirements="CA")
+
+
+# ---- results ----
+
+
+def _result(out, shape, dtype, *inputs):
+    """Return an array in C order for a result: `out`, if it is one, and fits."""
+    if out is not None:
+        _check.output(out, shape, dtype, inputs)
+        if out.flags.carray:
+            return out
+    return _kernels.empty(shape, dtype)
+
+
+def _delivered(result, out):
+    """Return the result where it was asked for."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out

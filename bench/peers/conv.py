@@ -6,7 +6,7 @@ except ONNX Runtime's.
 - PyTorch's forward and backward convolution is measured through autograd, and as "torch aten" without it: the
   function that autograd calls, by itself. channels_last, another order of inputs and outputs, would be
   another problem.
-- Max pooling's backward pass gets the indices that PyTorch saved in the forward pass; xent finds them again.
+- Max pooling's backward pass gets what the forward pass saved: PyTorch's indices, xent's places.
 - ONNX Runtime's weights are constants of the model, which it may rearrange before the first call.
 - NumPy is the idiom of its users: a view of all windows, one copy of it, one matrix product.
 """
@@ -39,6 +39,8 @@ class Images:
             return self.x, self.weight, self.bias
         if operator == "conv2d forward+backward":
             return self.x, self.weight, self.bias, self.upstream(len(self.weight))
+        if operator == "max_pool2d forward+backward":
+            return self.x, self.upstream(self.case.shape[1])
         if operator.endswith("_backward"):
             return self.upstream(self.case.shape[1]), self.x
         return (self.x,)
@@ -74,8 +76,17 @@ class Xent(Images, adapters.Xent):
     def max_pool2d(self, x):
         return xent.max_pool2d(x, self.kernel, **self.options)
 
+    @cached_property
+    def places(self):
+        """What the forward pass of max pooling saves."""
+        return xent.max_pool2d(self.x, self.kernel, return_places=True, **self.options)[1]
+
     def max_pool2d_backward(self, grad, x):
-        return xent.max_pool2d_backward(grad, x, self.kernel, **self.options)
+        return xent.max_pool2d_backward(grad, x, self.kernel, places=self.places, **self.options)
+
+    def max_pool2d_forward_backward(self, x, grad):
+        y, places = xent.max_pool2d(x, self.kernel, return_places=True, **self.options)
+        return y, xent.max_pool2d_backward(grad, x, self.kernel, places=places, **self.options)
 
     def avg_pool2d(self, x):
         return xent.avg_pool2d(x, self.kernel, **self.options)
@@ -108,8 +119,15 @@ class Torch(Images, adapters.Torch):
         return functional.max_pool2d(x, self.kernel, **self.options, return_indices=True)[1]
 
     def max_pool2d_backward(self, grad, x):
+        return self.scattered(grad, x, self.indices)
+
+    def max_pool2d_forward_backward(self, x, grad):
+        y, indices = functional.max_pool2d(x, self.kernel, **self.options, return_indices=True)
+        return y, self.scattered(grad, x, indices)
+
+    def scattered(self, grad, x, indices):
         function = torch.ops.aten.max_pool2d_with_indices_backward
-        return function(grad, x, *self.pairs(1), False, self.indices)
+        return function(grad, x, *self.pairs(1), False, indices)
 
     def avg_pool2d(self, x):
         return functional.avg_pool2d(x, self.kernel, **self.options)

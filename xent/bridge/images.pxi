@@ -121,39 +121,51 @@ def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t planes, window):
     run(table.col2im[code], &a, &plan, cnp.PyArray_SIZE(cols))
 
 
-cdef cnp.ndarray pool(
-    xent_kernel *kernels, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad
-):
-    """`x` gives the planes (N, C, H, W), of which avg_pool2d_backward needs only the shape."""
-    cdef xent_pool_args a
+cdef int run_pool(xent_kernel *kernels, xent_pool_args *a, cnp.ndarray x, cnp.ndarray out, window) except -1:
+    """`x` gives the planes (N, C, H, W), of which some backward passes need only the shape."""
     cdef xent_plan plan
-    memset(&a, 0, sizeof(a))
+    if dtype_code(out) < 0:  # the first bfloat16 that comes here
+        know_bfloat16(out.dtype)
     fill_window(&a.window, window)
     a.bottom, a.right = window.bottom, window.right
     a.planes = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1)
-    a.x, a.grad, a.out = data(x), data(grad), data(out)
-    a.count_include_pad = count_include_pad
-    plan = xent_plan_pool(&a, dtype_code(out))
-    run(kernels[dtype_code(out)], &a, &plan, cnp.PyArray_SIZE(x))
-    return out
+    a.x, a.out = data(x), data(out)
+    plan = xent_plan_pool(a, dtype_code(out))
+    return run(kernels[dtype_code(out)], a, &plan, cnp.PyArray_SIZE(x))
 
 
-cdef cnp.ndarray outputs_of(cnp.ndarray x, window):
-    """Room for an output of each window of the images."""
-    return empty((cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), window.out_h, window.out_w), x.dtype)
+def max_pool2d(cnp.ndarray x, cnp.ndarray out, cnp.ndarray places, window):
+    """`places` (or None) gets the number of the cell of each window where its maximum is."""
+    cdef xent_pool_args a
+    memset(&a, 0, sizeof(a))
+    if places is not None:
+        a.places, a.place_size = data(places), <int>cnp.PyArray_ITEMSIZE(places)
+    run_pool(table.max_pool2d, &a, x, out, window)
 
 
-def max_pool2d(cnp.ndarray x, window):
-    return pool(table.max_pool2d, None, x, outputs_of(x, window), window, False)
+def max_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, cnp.ndarray places, window):
+    """With `places`, `x` is not read."""
+    cdef xent_pool_args a
+    memset(&a, 0, sizeof(a))
+    a.grad = data(grad)
+    if places is not None:
+        a.places, a.place_size = data(places), <int>cnp.PyArray_ITEMSIZE(places)
+    run_pool(table.max_pool2d_backward, &a, x, out, window)
 
 
-def max_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, window):
-    return pool(table.max_pool2d_backward, grad, x, empty_in_c_order(x), window, False)
+def avg_pool2d(cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad, Py_ssize_t divisor):
+    """A `divisor` of 0 is the number of cells."""
+    cdef xent_pool_args a
+    memset(&a, 0, sizeof(a))
+    a.average, a.count_include_pad, a.divisor = True, count_include_pad, divisor
+    run_pool(table.avg_pool2d, &a, x, out, window)
 
 
-def avg_pool2d(cnp.ndarray x, window, bint count_include_pad):
-    return pool(table.avg_pool2d, None, x, outputs_of(x, window), window, count_include_pad)
-
-
-def avg_pool2d_backward(cnp.ndarray grad, cnp.ndarray x, window, bint count_include_pad):
-    return pool(table.avg_pool2d_backward, grad, x, empty_in_c_order(x), window, count_include_pad)
+def avg_pool2d_backward(
+    cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, bint count_include_pad, Py_ssize_t divisor
+):
+    """`x` is not read."""
+    cdef xent_pool_args a
+    memset(&a, 0, sizeof(a))
+    a.average, a.count_include_pad, a.divisor, a.grad = True, count_include_pad, divisor, data(grad)
+    run_pool(table.avg_pool2d_backward, &a, x, out, window)

@@ -372,20 +372,37 @@ enum { HELD = 4 }; /* rows of the image that are held in phases (pool.h) */
 /* A column of the pooling windows: that of output ow is column (ow + shift) * stride_w + residue of the image. */
 typedef struct {
     ptrdiff_t shift, residue;
-    ptrdiff_t offset; /* from the first column of the window */
+    ptrdiff_t pixels; /* of the image with this residue */
+    ptrdiff_t number; /* of the cell in the first row of the window */
     ptrdiff_t at;     /* where output 0 finds it among the phases (pool.h) */
 } xent_tap;
+
+/* An output row that reaches an input row: where it is kept, and the number of the first cell of its windows' row
+ * there. */
+typedef struct {
+    ptrdiff_t at, start;
+} xent_pair;
 
 typedef struct {
     xent_window window;
     ptrdiff_t planes; /* N * C */
+    int average;
     const void *x, *grad;
     void *out;
+    void *places; /* max: which cell of its window is each output's maximum, in C order; NULL: of no interest, or to be
+                       found again */
+    int place_size; /* bytes of one */
     int count_include_pad;
     ptrdiff_t bottom, right; /* padding there, for the divisor of avg_pool2d */
+    ptrdiff_t divisor;       /* or this; 0: none */
     ptrdiff_t chunk;         /* planes per chunk */
     /* How a row of an image lies in scratch; pool.h says what these are. */
     ptrdiff_t first_tap, taps, phases, before, after, span, line;
+    ptrdiff_t period;              /* taps from one of a residue to the next */
+    ptrdiff_t ring;                /* backward: output rows to keep */
+    ptrdiff_t first_number, pitch; /* max: numbers of the first tap and from a row of the window to the next */
+    int whole;                     /* whether there is one window, which is the image */
+    int few;                       /* whether sums have so few terms that the type itself can hold them */
 } xent_pool_args;
 xent_plan xent_plan_pool(xent_pool_args *a, int dtype); /* images/pool_plan.c */
 

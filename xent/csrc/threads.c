@@ -4,8 +4,8 @@
  * are done here, none of which can change a result:
  *
  * Size.   GNU's OpenMP ends the threads that a smaller region does not need, and creates them again for the next larger
- *         one, which takes longer than most calls. So a region is as large as the one before, however few threads a
- *         call needs (the others leave at once), or there is none; until many calls in a row have a smaller share.
+ *         one, which takes longer than most calls. So a region is as large as the call may use, however few threads it
+ *         needs (the others leave at once), or there is none.
  * Room.   Where the system refuses to create a thread, OpenMP ends the process. So as many threads as a region would
  *         create are created before it, for a trial.
  * Share.  Calls at once, from several threads of Python, have a team each. Each works with its share of the threads
@@ -43,9 +43,8 @@ enum {
     /* Calls on one thread, each this close to the one before, after which threads are woken for the next one: to wake
      * them takes as long as one or two such calls. */
     CALLS_BEFORE_WAKING = 16,
-    CALLS_BEFORE_SHRINKING = 16, /* each with a smaller share than its team has threads, which all are woken */
-    REFUSED_NS = 1000000000,     /* for a second, no more threads are tried than could be created */
-    TRIAL_TURNS = 1000,          /* most turns of waiting for a thread of a trial to be gone; one or two are usual */
+    REFUSED_NS = 1000000000, /* for a second, no more threads are tried than could be created */
+    TRIAL_TURNS = 1000,      /* most turns of waiting for a thread of a trial to be gone; one or two are usual */
 };
 
 static int forked = 0;
@@ -60,7 +59,6 @@ static _Thread_local struct {
     int64_t last_end;      /* of the last region, or of a call that asked whether the team is awake, */
     int was_region, asked; /* which of the two it was; whether the call that runs now has asked */
     int close_calls;       /* since the last region: calls that asked and followed closely on the one before */
-    int small_shares;      /* calls in a row whose share was smaller than the team */
 } team = {.size = 1};
 
 /* ---- how many there can be ---- */
@@ -119,16 +117,6 @@ static int share(int threads)
 {
     const int calls = __atomic_load_n(&running, __ATOMIC_RELAXED);
     return calls <= 1 ? threads : threads <= calls ? 1 : threads / calls;
-}
-
-/* The threads of the region for a call that may use so many: its share, or the whole team, which shrinks late. */
-static int wanted_threads(int threads)
-{
-    const int mine = share(threads);
-    if (mine == 1) return 1;
-    team.small_shares = mine < team.size && team.size <= threads ? team.small_shares + 1 : 0;
-    if (team.small_shares == 0 || team.small_shares > CALLS_BEFORE_SHRINKING) return mine;
-    return team.size;
 }
 
 /* What thread number `me` does of it: the first one goes on until no chunk is left. */
@@ -221,8 +209,7 @@ static void work_with_others(job *j)
 {
     int size = 1, locked = 0;
     __atomic_fetch_add(&running, 1, __ATOMIC_RELAXED);
-    const int wanted = wanted_threads(j->threads);
-    if (wanted > 1) size = region_size(wanted, &locked);
+    if (share(j->threads) > 1) size = region_size(j->threads, &locked);
     if (size == 1) let_others_create(&locked);
     if (size > 1) {
 #pragma omp parallel num_threads(size)

@@ -6,39 +6,46 @@
  *
  * so that neighbouring windows find what they see in their column j (a "tap") at neighbouring places of one phase: a
  * plain load, and no edges to care for. Columns of the kernel that see no part of the image from any window are left
- * out. The backward passes go the other way: what each phase of an input row receives is added up in registers, and the
- * phases are interleaved.
+ * out. The backward passes (pool_backward.h) go the other way, from the outputs to the phases of an input row.
  *
  *   forward        combine the input rows of an output row, split the result, combine its taps
- *   max backward   split the input rows, HELD at a time, remember for each output its first maximum so far and where
- *                  that is; then each input row takes the gradients of the outputs whose maximum it holds
- *   avg backward   spread gradient / count over the columns once, and add that to each input row of the output row
+ *   with places    split the input rows, HELD at a time, and remember for each output its first maximum so far and
+ *                  where that is
  *
- * An input row is written when the first output row reaches it, and added to by later ones.
+ * Averages are within 4 ulp of the mean of magnitudes, whatever the window. Where it is small (a->few), a pixel goes
+ * through two additions of rows at most; the taps of a row are added up together with what rounding takes from them, so
+ * that one rounding and a half count at most; and there is half an ulp of the division. Otherwise some rows are added in
+ * the type, and such sums in more bits than they have (sums.h); a sum of many rows is kept as two numbers, rounded and
+ * what is left of it, in a row of each. A window that is the whole image is one sum along memory.
  */
 #include "begin.h"
 #include "images/window.h"
 #include "simd/stored.h"
+#include "simd/sums.h"
 #include "table.h"
 
-#if !defined(XENT_POOL_H) && !defined(STORED_AS_16)
+#ifndef XENT_POOL_H
 #define XENT_POOL_H
 
+#ifndef STORED_AS_16 /* what knows T alone */
 typedef struct {
     const xent_pool_args *a;
     const xent_tap *taps;
     const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
     ptrdiff_t even;
+    xent_pair *pairs;     /* max backward: the output rows that reach an input row */
     T identity;           /* of padding */
-    T *line;              /* an input row */
+    T *line;              /* an input row; room for two of doubles */
     T *phases;            /* of up to HELD rows */
     ptrdiff_t held[HELD]; /* which rows these are */
     int nan[HELD];        /* and whether there may be a NaN in them */
-    T *counts;            /* avg: cells in the divisor, along the width */
-    I *first; /* max: where the first cell of a window inside the image is, from the window's first column; or none */
-    T *best;  /* max backward: the largest so far of every output's window */
-    I *place; /* and where: (rows from the window's first) * width + columns from its first */
-    T *grad;  /* gradients of the output row (avg: shares), 0 before and behind */
+    T *counts;            /* avg: cells in the divisor, along the width, and 1 behind them */
+    double *wide_counts;  /* the same, where windows are not small; for floats, the reciprocals */
+    I *first;             /* max: number of the first cell of a window's row that is inside the image; or none */
+    T *best;              /* max: the largest so far of every output's window */
+    I *place;             /* and the number of its cell */
+    T *sum;               /* avg backward: a sum of rows of shares, 0 before and behind */
+    T *ring;              /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
 } NAME(pool);
 #define NOWHERE (-1)
 
@@ -46,63 +53,126 @@ ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p);
 
 /* The larger of both; NaN if one is: the comparison is false for a NaN in b, and a NaN in a is asked for. */
 ALWAYS_INLINE V NAME(max_point)(V a, V b) { return v_select(m_eq(a, a), v_max(a, b), a); }
-ALWAYS_INLINE V NAME(add_point)(V a, V b) { return a + b; }
+
+/* What rounding left of a number; 0 of one that is not finite. */
+ALWAYS_INLINE V NAME(finite_rest)(V rounded, V rest)
+{
+    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(rounded)), rest, (V){0});
+}
+
+/* A sum of more bits (sums.h) as a rounded number and the rest. */
+ALWAYS_INLINE void NAME(part_sum)(const NAME(sum) *acc, V *rounded, V *rest)
+{
+#if XENT_REAL == 32
+    *rounded = v_narrow(acc->a, acc->b);
+    *rest = v_narrow(acc->a - v_widen_lo(*rounded), acc->b - v_widen_hi(*rounded));
+#else
+    *rounded = acc->a, *rest = acc->b;
+#endif
+    *rest = NAME(finite_rest)(*rounded, *rest);
+}
+
+ALWAYS_INLINE V NAME(round_sum)(const NAME(sum) *acc)
+{
+#if XENT_REAL == 32
+    return v_narrow(acc->a, acc->b);
+#else
+    return acc->a + NAME(finite_rest)(acc->a, acc->b);
+#endif
+}
+
+/* Divided by `rows` and the `counts` of LANES outputs. Floats are multiplied by doubles, whose rounding is nothing to
+ * them; `counts` are reciprocals then. */
+ALWAYS_INLINE V NAME(divide_sum)(const NAME(sum) *acc, double rows, const double *counts)
+{
+#if XENT_REAL == 32
+    const vf64 share = set_f64(1 / rows);
+    return v_narrow(acc->a * (share * v_load(counts)), acc->b * (share * v_load(counts + LANES / 2)));
+#else
+    return NAME(round_sum)(acc) / (set_f64(rows) * v_load(counts));
+#endif
+}
 
 static void NAME(set_taps)(const xent_pool_args *a, xent_tap *taps)
 {
     const xent_window *w = &a->window;
     for (ptrdiff_t k = 0; k < a->taps; k++) {
         xent_tap *tap = taps + k;
-        tap->offset = (a->first_tap + k) * w->dilation_w;
-        tap->shift = xent_floor_div(tap->offset - w->left, w->stride_w);
-        tap->residue = tap->offset - w->left - tap->shift * w->stride_w;
+        const ptrdiff_t x = (a->first_tap + k) * w->dilation_w - w->left;
+        tap->number = a->first_number + k;
+        tap->shift = xent_floor_div(x, w->stride_w);
+        tap->residue = x - tap->shift * w->stride_w;
+        tap->pixels = xent_count_below(tap->residue, w->stride_w, w->width);
         tap->at = (a->phases == w->stride_w ? tap->residue : k) * a->span + tap->shift;
     }
 }
 
 /* Lay out the scratch. The padding around the phases stays as it is set here. */
-static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch, T identity)
+static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch)
 {
     xent_tap *taps = scratch, *sorted = taps + a->taps;
-    T *rest = (T *)(sorted + a->taps), *rows = rest + a->line + HELD * a->phases * a->span;
+    xent_pair *pairs = (xent_pair *)(sorted + a->taps);
+    T *line = (T *)(pairs + a->ring), *phases = line + 4 * a->line, *rows = phases + HELD * a->phases * a->span;
     NAME(pool) p = {.a = a,
                     .taps = taps,
                     .by_residue = sorted,
-                    .identity = identity,
-                    .line = rest,
-                    .phases = rest + a->line + a->before,
+                    .pairs = pairs,
+                    .identity = a->average ? 0 : (T)-INFINITY,
+                    .line = line,
+                    .phases = phases + a->before,
                     .counts = rows,
+                    .wide_counts = (double *)rows,
                     .first = (I *)rows,
-                    .best = rows + a->span,
-                    .place = (I *)rows + 2 * a->span,
-                    .grad = rows + 3 * a->span + a->after};
+                    .best = rows + 2 * a->span,
+                    .place = (I *)rows + 3 * a->span,
+                    .sum = rows + 2 * a->span + a->after,
+                    .ring = rows + 4 * a->span + a->after};
     NAME(set_taps)(a, taps);
     for (const xent_tap *tap = taps; tap < taps + a->taps; tap++)
         if (!tap->residue) sorted[p.even++] = *tap;
     ptrdiff_t k = p.even;
     for (const xent_tap *tap = taps; tap < taps + a->taps; tap++)
         if (tap->residue) sorted[k++] = *tap;
-    for (T *t = rest; t < rows; t++) *t = identity;
-    memset(rows, 0, (size_t)(4 * a->span) * sizeof(T));
+    for (T *t = line; t < rows; t++) *t = p.identity;
+    memset(rows, 0, (size_t)((4 + 2 * a->ring) * a->span) * sizeof(T));
+    for (k = 0; k < HELD; k++) p.held[k] = -1;
     return p;
+}
+
+/* Cells in the divisor of output (oh, ow), along the height and the width; of a divisor that was given, 1 and that. */
+ALWAYS_INLINE ptrdiff_t NAME(count_rows)(const xent_pool_args *a, ptrdiff_t oh)
+{
+    const xent_window *w = &a->window;
+    if (a->divisor) return 1;
+    return xent_pool_extent(oh * w->stride_h - w->top, w->kernel_h, w->height, a->bottom, a->count_include_pad);
+}
+ALWAYS_INLINE ptrdiff_t NAME(count_columns)(const xent_pool_args *a, ptrdiff_t ow)
+{
+    const xent_window *w = &a->window;
+    if (a->divisor) return a->divisor;
+    return xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, a->right, a->count_include_pad);
 }
 
 static void NAME(set_counts)(const NAME(pool) *p)
 {
     const xent_pool_args *a = p->a;
-    const xent_window *w = &a->window;
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++)
-        p->counts[ow] =
-            (T)xent_pool_extent(ow * w->stride_w - w->left, w->kernel_w, w->width, a->right, a->count_include_pad);
+    for (ptrdiff_t ow = 0; ow < a->span; ow++) {
+        const ptrdiff_t count = ow < a->window.out_w ? NAME(count_columns)(a, ow) : 1;
+        if (a->few)
+            p->counts[ow] = (T)count;
+        else
+            p->wide_counts[ow] = XENT_REAL == 32 ? 1 / (double)count : (double)count;
+    }
 }
 
 static void NAME(set_first)(const NAME(pool) *p)
 {
-    const xent_window *w = &p->a->window;
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
         const ptrdiff_t x = ow * w->stride_w - w->left, low = xent_first_inside(x, w->dilation_w);
         const int some = low < xent_end_inside(x, w->dilation_w, w->width, w->kernel_w);
-        p->first[ow] = some ? (I)(low * w->dilation_w) : NOWHERE;
+        p->first[ow] = some ? (I)(low - a->first_tap + a->first_number) : NOWHERE;
     }
 }
 
@@ -117,12 +187,6 @@ ALWAYS_INLINE NAME(rows) NAME(rows_of)(const xent_window *w, ptrdiff_t oh)
     return (NAME(rows)){.low = low,
                         .high = xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
                         .y = start + low * w->dilation_h};
-}
-
-ALWAYS_INLINE T NAME(count_rows)(const xent_pool_args *a, ptrdiff_t oh)
-{
-    const xent_window *w = &a->window;
-    return (T)xent_pool_extent(oh * w->stride_h - w->top, w->kernel_h, w->height, a->bottom, a->count_include_pad);
 }
 
 /* Split a row into `phases`; return whether there may be a NaN in it. */
@@ -157,10 +221,174 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
     return m_any(nan);
 }
 
-/* ---- forward ---- */
+/* Each step-th of n taps, added up with the errors of the additions (sums.h): what outputs see from `row` on, or (back)
+ * what pixels get from there. An error of a sum that is not finite is a NaN, and left out. Of three numbers that outputs
+ * see the second error counts: where the first is added to the last of them, no more than it can be lost, nor more than
+ * a rounding of that, which together is half a rounding of the sum. */
+ALWAYS_INLINE V NAME(add_taps)(const T *row, const xent_tap *tap, ptrdiff_t n, ptrdiff_t step, int back)
+{
+    V sum = {0}, rest = {0};
+    for (ptrdiff_t j = 0; j < n; j += step) {
+        V v = v_load(row + (back ? -tap[j].shift : tap[j].at));
+        if (n == 3 && j == 2 && !back) v = v + v_select(m_eq(rest, rest), rest, (V){0}), rest = (V){0};
+        const V total = j ? sum + v : v;
+        if (j && n > 2 && (n > 3 || j < 2 || back)) rest += NAME(sum_error)(sum, v, total);
+        sum = total;
+    }
+    return n > 2 && (n > 3 || back) ? sum + v_select(m_eq(rest, rest), rest, (V){0}) : sum;
+}
 
-/* Combine input rows into one, or into nothing but the identity. */
-ALWAYS_INLINE void NAME(combine_rows)(const NAME(pool) *p, const S *plane, NAME(rows) rows, T *row, V (*point)(V, V))
+/* The same in more bits; of sums in two rows if there are `rests`. */
+ALWAYS_INLINE NAME(sum)
+    NAME(add_many_taps)(const T *row, const T *rests, const xent_tap *tap, ptrdiff_t n, ptrdiff_t step, int back)
+{
+    NAME(sum) acc = {{0}, {0}};
+    for (ptrdiff_t j = 0; j < n; j += step) {
+        const ptrdiff_t at = back ? -tap[j].shift : tap[j].at;
+        NAME(sum_add)(&acc, v_load(row + at));
+        if (rests) NAME(sum_add)(&acc, v_load(rests + at));
+    }
+    return acc;
+}
+
+/* Rows that are added up in the type before the sum of more bits. Forward, three roundings of floats, whose only other
+ * one is that of the result; doubles are rounded two or three times more. Backward, two of floats. */
+#define ROWS_FIRST BY_TYPE(8, 2)
+#define SHARES_FIRST BY_TYPE(4, 1)
+#endif
+
+/* ---- averages ---- */
+
+/* The sum of n rows, at most 4, in two additions each; of at most 8 in three. */
+ALWAYS_INLINE V KERNEL(add_4)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+{
+    const V zero = {0};
+    V v = KERNEL(load)(in, left, zero);
+    if (n > 1) v = v + KERNEL(load)(in + step, left, zero);
+    if (n == 3) v = v + KERNEL(load)(in + 2 * step, left, zero);
+    if (n > 3) v = v + (KERNEL(load)(in + 2 * step, left, zero) + KERNEL(load)(in + 3 * step, left, zero));
+    return v;
+}
+ALWAYS_INLINE V KERNEL(add_8)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+{
+    const V v = KERNEL(add_4)(in, step, n, left);
+    return n > 4 ? v + KERNEL(add_4)(in + 4 * step, step, n - 4, left) : v;
+}
+
+/* `n` is a constant at most calls. */
+ALWAYS_INLINE void KERNEL(add_few_rows)(const S *in, ptrdiff_t width, T *row, ptrdiff_t n)
+{
+    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(row + x, KERNEL(add_8)(in + x, width, n, width - x));
+}
+
+/* The sum of n rows, `first` at a time in the type itself. */
+ALWAYS_INLINE NAME(sum) KERNEL(add_all)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, ptrdiff_t first)
+{
+    NAME(sum) acc = {{0}, {0}};
+    for (; n > 0; n -= first, in += first * step)
+        NAME(sum_add)(&acc, KERNEL(add_8)(in, step, xent_min(n, first), left));
+    return acc;
+}
+
+static void KERNEL(add_many_rows)(const S *in, ptrdiff_t width, ptrdiff_t n, T *row, T *rests)
+{
+    V rounded, rest;
+    for (ptrdiff_t x = 0; x < width; x += LANES) {
+        const NAME(sum) acc = KERNEL(add_all)(in + x, width, n, width - x, ROWS_FIRST);
+        NAME(part_sum)(&acc, &rounded, &rest);
+        v_store(row + x, rounded);
+        v_store(rests + x, rest);
+    }
+}
+
+/* `taps` is a constant at most calls. */
+ALWAYS_INLINE void KERNEL(mean_few_taps)(const NAME(pool) *p, T rows, S *out, ptrdiff_t taps)
+{
+    const ptrdiff_t out_w = p->a->window.out_w;
+    const V count = NAME(set)(rows);
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        const V sum = NAME(add_taps)(p->phases + ow, p->taps, taps, 1, 0);
+        KERNEL(store)(out + ow, sum / (count * v_load(p->counts + ow)), out_w - ow);
+    }
+}
+
+static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *rests, S *out)
+{
+    const xent_pool_args *a = p->a;
+    for (ptrdiff_t ow = 0; ow < a->window.out_w; ow += LANES) {
+        const NAME(sum) acc = NAME(add_many_taps)(p->phases + ow, rests ? rests + ow : NULL, p->taps, a->taps, 1, 0);
+        KERNEL(store)(out + ow, NAME(divide_sum)(&acc, rows, p->wide_counts + ow), a->window.out_w - ow);
+    }
+}
+
+/* The means of a row of windows that see n rows from `in` on. */
+static void KERNEL(mean_row)(const NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t width = a->window.width, room = a->phases * a->span;
+    const int whole = a->window.stride_w == 1; /* one phase */
+    const int many = !a->few && n > ROWS_FIRST;
+    T *row = whole ? p->phases : p->line, *rests = whole ? p->phases + room : p->line + a->line;
+    if (many) {
+        KERNEL(add_many_rows)(in, width, n, row, rests);
+        if (!whole) NAME(split_row)(p, rests, p->phases + room);
+    } else {
+        switch (n) {
+        case 1: KERNEL(add_few_rows)(in, width, row, 1); break;
+        case 2: KERNEL(add_few_rows)(in, width, row, 2); break;
+        case 3: KERNEL(add_few_rows)(in, width, row, 3); break;
+        default: KERNEL(add_few_rows)(in, width, row, n);
+        }
+    }
+    if (!whole) NAME(split_row)(p, row, p->phases);
+    if (!a->few)
+        KERNEL(mean_many_taps)(p, (double)count, many ? p->phases + room : NULL, out);
+    else if (a->taps == 2)
+        KERNEL(mean_few_taps)(p, (T)count, out, 2);
+    else if (a->taps == 3)
+        KERNEL(mean_few_taps)(p, (T)count, out, 3);
+    else
+        KERNEL(mean_few_taps)(p, (T)count, out, a->taps);
+}
+
+/* The mean of a whole plane, along memory. */
+static void KERNEL(mean_plane)(const NAME(pool) *p, const S *in, S *out)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t size = a->window.height * a->window.width;
+    const double rows = (double)NAME(count_rows)(a, 0), columns = (double)NAME(count_columns)(a, 0);
+    NAME(row_sum) sum;
+    NAME(start_row_sum)(&sum);
+    for (ptrdiff_t k = 0, way = 0; k < size; k += LANES, way = (way + 1) % WAYS)
+        NAME(sum_add)(&sum.way[way], KERNEL(load)(in + k, size - k, (V){0}));
+    KERNEL(put)(out, (T)(NAME(row_total)(&sum) / (rows * columns)));
+}
+
+static void KERNEL(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_pool_args *a = args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
+    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(set_counts)(&p);
+    for (ptrdiff_t plane = begin; plane < end; plane++) {
+        const S *x = (const S *)a->x + plane * w->height * w->width;
+        S *out = (S *)a->out + plane * w->out_h * w->out_w;
+        if (a->whole) {
+            KERNEL(mean_plane)(&p, x, out);
+            continue;
+        }
+        for (ptrdiff_t oh = 0; oh < w->out_h; oh++, out += w->out_w) {
+            const NAME(rows) rows = NAME(rows_of)(w, oh);
+            KERNEL(mean_row)(&p, x + rows.y * w->width, rows.high - rows.low, NAME(count_rows)(a, oh), out);
+        }
+    }
+}
+
+/* ---- maxima ---- */
+
+/* The largest of each column of input rows, or nothing but the identity. */
+static void KERNEL(max_rows)(const NAME(pool) *p, const S *plane, NAME(rows) rows, T *row)
 {
     const xent_window *w = &p->a->window;
     const ptrdiff_t step = w->dilation_h * w->width, n = rows.high - rows.low;
@@ -168,55 +396,158 @@ ALWAYS_INLINE void NAME(combine_rows)(const NAME(pool) *p, const S *plane, NAME(
     for (ptrdiff_t x = 0; x < w->width; x += LANES) {
         const S *in = plane + rows.y * w->width + x;
         V v = start;
-        for (ptrdiff_t i = 0; i < n; i++) v = point(v, NAME(load)(in + i * step, w->width - x, start));
+        for (ptrdiff_t i = 0; i < n; i++) v = NAME(max_point)(v, KERNEL(load)(in + i * step, w->width - x, start));
         v_store(row + x, v);
     }
 }
 
-/* `taps` and `average` are constants at most calls. */
-ALWAYS_INLINE void NAME(combine_taps)(const NAME(pool) *p, ptrdiff_t oh, S *out, ptrdiff_t taps, int average)
+/* `taps` is a constant at most calls. */
+ALWAYS_INLINE void KERNEL(max_taps)(const NAME(pool) *p, S *out, ptrdiff_t taps)
+{
+    const ptrdiff_t out_w = p->a->window.out_w;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        V v = NAME(set)(p->identity);
+        for (ptrdiff_t j = 0; j < taps; j++) v = NAME(max_point)(v, v_load(p->phases + p->taps[j].at + ow));
+        KERNEL(store)(out + ow, v, out_w - ow);
+    }
+}
+
+static void KERNEL(max_row)(const NAME(pool) *p, const S *plane, ptrdiff_t oh, S *out)
 {
     const xent_pool_args *a = p->a;
-    const V start = NAME(set)(p->identity), rows = average ? NAME(set)(NAME(count_rows)(a, oh)) : start;
-    for (ptrdiff_t ow = 0; ow < a->window.out_w; ow += LANES) {
-        V v = start;
-        for (ptrdiff_t j = 0; j < taps; j++) {
-            const V seen = v_load(p->phases + p->taps[j].at + ow);
-            v = average ? v + seen : NAME(max_point)(v, seen);
-        }
-        NAME(store)(out + ow, average ? v / (rows * v_load(p->counts + ow)) : v, a->window.out_w - ow);
+    T *row = a->window.stride_w == 1 ? p->phases : p->line;
+    KERNEL(max_rows)(p, plane, NAME(rows_of)(&a->window, oh), row);
+    if (row == p->line) NAME(split_row)(p, row, p->phases);
+    switch (a->taps) {
+    case 2: KERNEL(max_taps)(p, out, 2); break;
+    case 3: KERNEL(max_taps)(p, out, 3); break;
+    default: KERNEL(max_taps)(p, out, a->taps);
     }
 }
 
-ALWAYS_INLINE void NAME(pool_forward)(const xent_pool_args *a, ptrdiff_t chunk, void *scratch, int average)
+#ifndef STORED_AS_16
+/* Look for a larger element in `n` rows, of which the first begins with cell `start` and is split in `phases[0]`. What
+ * is not larger than the best so far, or comes after a NaN, stays behind it: the first maximum in scan order wins.
+ * Padding, -inf, never replaces the first cell inside the image, where the search begins. `n`, `taps` and `nan` are
+ * constants at most calls. */
+ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I *places, I start,
+                                   int begin, ptrdiff_t n, ptrdiff_t taps, int nan)
 {
-    const xent_window *w = &a->window;
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    const NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
-    T *row = w->stride_w == 1 ? p.phases : p.line;
-    if (average) NAME(set_counts)(&p);
-    for (ptrdiff_t plane = begin; plane < end; plane++) {
-        const S *x = (const S *)a->x + plane * w->height * w->width;
-        S *out = (S *)a->out + plane * w->out_h * w->out_w;
-        for (ptrdiff_t oh = 0; oh < w->out_h; oh++, out += w->out_w) {
-            NAME(combine_rows)(&p, x, NAME(rows_of)(w, oh), row, average ? NAME(add_point) : NAME(max_point));
-            if (row == p.line) NAME(split_row)(&p, row, p.phases);
-            switch (a->taps) {
-            case 2: NAME(combine_taps)(&p, oh, out, 2, average); break;
-            case 3: NAME(combine_taps)(&p, oh, out, 3, average); break;
-            default: NAME(combine_taps)(&p, oh, out, a->taps, average);
+    const ptrdiff_t out_w = p->a->window.out_w, pitch = p->a->pitch;
+    const I *first = p->first;
+    T *bests = p->best;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        V best = begin ? NAME(set)((T)-INFINITY) : v_load(bests + ow);
+        VI place = begin ? NAME(iset)(start) + NAME(load_index)(first + ow) : NAME(load_index)(places + ow);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            for (ptrdiff_t j = 0; j < taps; j++) {
+                const V x = v_load(phases[i] + tap[j].at + ow);
+                const V here = (V)NAME(iset)(start + (I)(i * pitch + tap[j].number));
+                const VM larger = nan ? (VM) ~(m_ge(best, x) | ~m_eq(best, best)) : m_gt(x, best);
+                place = (VI)v_select(larger, here, (V)place);
+                best = nan ? v_select(larger, x, best) : v_max(x, best);
             }
         }
+        v_store(bests + ow, best);
+        v_store((T *)(places + ow), (V)place);
     }
 }
 
-static void NAME(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I *places, I start, int begin, ptrdiff_t n,
+                               int nan)
 {
-    NAME(pool_forward)(args, chunk, scratch, 0);
+#define CASE(rows, columns)                                                                                            \
+    if (n == rows && p->a->taps == columns && begin && !nan) {                                                         \
+        const xent_tap few[] = {p->taps[0], p->taps[1], p->taps[columns - 1]};                                         \
+        T *const some[] = {phases[0], phases[1], phases[rows - 1]};                                                    \
+        NAME(find_best)(p, few, some, places, start, 1, rows, columns, 0);                                             \
+        return;                                                                                                        \
+    }
+    CASE(2, 2)
+    CASE(3, 3)
+#undef CASE
+    NAME(find_best)(p, p->taps, phases, places, start, begin, n, p->a->taps, 1);
 }
-static void NAME(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+#endif
+
+/* An input row in T: where it lies, or in p->line. */
+ALWAYS_INLINE const T *KERNEL(converted)(const NAME(pool) *p, const S *row)
 {
-    NAME(pool_forward)(args, chunk, scratch, 1);
+#ifdef STORED_AS_16
+    const ptrdiff_t width = p->a->window.width;
+    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(p->line + x, KERNEL(load)(row + x, width - x, (V){0}));
+    return p->line;
+#else
+    (void)p;
+    return row;
+#endif
+}
+
+/* Find the first maximum of every window of an output row: p->best, and the numbers of the cells. Rows that the output
+ * row before has split already are still there. */
+static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *places)
+{
+    const xent_window *w = &p->a->window;
+    const NAME(rows) rows = NAME(rows_of)(w, oh);
+    for (ptrdiff_t i = rows.low; i < rows.high; i += HELD) {
+        const ptrdiff_t n = xent_min(HELD, rows.high - i);
+        T *phases[HELD];
+        int nan = 0;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            const ptrdiff_t y = rows.y + (i - rows.low + k) * w->dilation_h, slot = w->dilation_h == 1 ? y % HELD : k;
+            phases[k] = p->phases + slot * p->a->phases * p->a->span;
+            if (p->held[slot] != y)
+                p->nan[slot] = NAME(split_row)(p, KERNEL(converted)(p, x + y * w->width), phases[k]);
+            p->held[slot] = y;
+            nan |= p->nan[slot];
+        }
+        NAME(find_in_rows)(p, phases, places, (I)(i * p->a->pitch), i == rows.low, n, nan);
+    }
+    if (rows.low < rows.high) return; /* a window of padding only has no maximum */
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) p->best[ow] = p->identity, places[ow] = NOWHERE;
+}
+
+#ifndef STORED_AS_16
+/* The places of an output row, in memory from number `at` on. */
+static void NAME(store_places)(const xent_pool_args *a, ptrdiff_t at, const I *places)
+{
+    const ptrdiff_t out_w = a->window.out_w;
+    switch (a->place_size) {
+    case 1:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint8_t *)a->places)[at + ow] = (uint8_t)places[ow];
+        break;
+    case 2:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint16_t *)a->places)[at + ow] = (uint16_t)places[ow];
+        break;
+    default:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((int32_t *)a->places)[at + ow] = (int32_t)places[ow];
+    }
+}
+#endif
+
+static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_pool_args *a = args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
+    if (a->places) NAME(set_first)(&p);
+    for (ptrdiff_t plane = begin; plane < end; plane++) {
+        const S *x = (const S *)a->x + plane * w->height * w->width;
+        ptrdiff_t at = plane * w->out_h * w->out_w;
+        for (int k = 0; k < HELD; k++) p.held[k] = -1;
+        for (ptrdiff_t oh = 0; oh < w->out_h; oh++, at += w->out_w) {
+            S *out = (S *)a->out + at;
+            if (!a->places) {
+                KERNEL(max_row)(&p, x, oh, out);
+                continue;
+            }
+            KERNEL(find_places)(&p, x, oh, p.place);
+            NAME(store_places)(a, at, p.place);
+            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES)
+                KERNEL(store)(out + ow, v_load(p.best + ow), w->out_w - ow);
+        }
+    }
 }
 
 #endif

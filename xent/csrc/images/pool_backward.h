@@ -1,242 +1,341 @@
-/* pool_backward.h: the gradients of max and average pooling, on the phases of pool.h. */
+/* pool_backward.h: the gradients of max and average pooling, on the phases of pool.h.
+ *
+ * Design: an input row is written once. The output rows that reach it are kept in a ring in scratch, with zeros before
+ * and behind, so that pixel q of a phase receives what lies `shift` before it, for each tap:
+ *
+ *   max   the gradients of outputs whose maximum is in this row and column: whose place is the tap's number
+ *   avg   the shares gradient / count of all outputs, of which the rows are added up first
+ *
+ * Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it is small (a->few), a term goes
+ * through four roundings at most; otherwise sums are in more bits than their terms, as in pool.h.
+ */
 #include "begin.h"
 #include "images/pool.h"
 
-#if !defined(XENT_POOL_BACKWARD_H) && !defined(STORED_AS_16)
+#ifndef XENT_POOL_BACKWARD_H
 #define XENT_POOL_BACKWARD_H
 
-/* Return whether input row y was reached before; if not, rows before it that were not are set to 0. */
-ALWAYS_INLINE int NAME(reached)(const xent_window *w, S *out, ptrdiff_t *done, ptrdiff_t y)
-{
-    if (y < *done) return 1;
-    for (T *t = out + *done * w->width; t < out + y * w->width; t++) *t = 0;
-    *done = y + 1;
-    return 0;
-}
+#ifndef STORED_AS_16
+/* What pixels of an input row receive, and from where. */
+typedef struct {
+    const NAME(pool) *p;
+    const xent_pair *pairs; /* max: of n output rows */
+    ptrdiff_t n;
+    const T *sum; /* avg: the rows of shares, added up */
+    int few;
+} NAME(source);
 
-/* What LANES pixels from element q of a phase on receive through `n` taps: from the outputs whose place is `start` and
- * the tap, or (avg) from all. */
-ALWAYS_INLINE V NAME(merge_at)(const T *grad, const I *places, ptrdiff_t q, I start, const xent_tap *tap, ptrdiff_t n,
-                               int average)
+/* What LANES pixels from element q of a phase on receive through each step-th of some taps. */
+typedef V (*NAME(receive))(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps, ptrdiff_t step);
+
+/* How many numbers are added up in the type itself, where they are many: 3 roundings, before the sum of more bits. */
+#define ADDED_FIRST 4
+
+ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
+                                  ptrdiff_t step)
 {
     V sum = {0};
-    for (ptrdiff_t j = 0; j < n; j++) {
-        const VI place = NAME(iset)(start + (I)tap[j].offset);
-        const V g = v_load(grad + q - tap[j].shift);
-        sum = sum + (average ? g : (V)((VI)g & (NAME(load_index)(places + q - tap[j].shift) == place)));
+    NAME(sum) total = {{0}, {0}};
+    int added = 0;
+    for (ptrdiff_t k = 0; k < from->n; k++) {
+        const T *grad = from->p->ring + from->pairs[k].at + q;
+        const I *places = (const I *)(grad + from->p->a->span);
+        V part = {0};
+        for (ptrdiff_t j = 0; j < taps; j += step) {
+            const VI place = NAME(iset)((I)(from->pairs[k].start + tap[j].number));
+            const V g = v_load(grad - tap[j].shift);
+            part = part + (V)((VI)g & (NAME(load_index)(places - tap[j].shift) == place));
+            if (from->few || ++added % ADDED_FIRST) continue;
+            NAME(sum_add)(&total, part);
+            part = (V){0};
+        }
+        if (!from->few) NAME(sum_add)(&total, part);
+        sum = k ? part + sum : part;
     }
-    return sum;
+    return from->few ? sum : NAME(round_sum)(&total);
 }
 
-/* Send the gradients of an output row to an input row, whose place is `start`; `add` says whether it was reached
- * before. For strides 1 and 2. `stride`, `taps`, `even`, `add` and `average` are constants at most calls, and the taps
- * in registers. */
-ALWAYS_INLINE void NAME(merge_taps)(const NAME(pool) *p, const xent_tap *tap, T *row, I start, ptrdiff_t stride,
-                                    ptrdiff_t taps, ptrdiff_t even, int add, int average)
+ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
+                                   ptrdiff_t step)
 {
-    const ptrdiff_t width = p->a->window.width;
-    const T *grad = p->grad;
-    const I *places = p->place;
-    const V zero = {0};
-    for (ptrdiff_t q = 0, here = width; here > 0; q += LANES, row += stride * LANES, here -= stride * LANES) {
-        const ptrdiff_t there = here - LANES;
-        V low = NAME(merge_at)(grad, places, q, start, tap, even, average), high = low;
-        if (stride == 2) {
-            const V odds = NAME(merge_at)(grad, places, q, start, tap + even, taps - even, average);
-            high = v_zip_hi(low, odds);
-            low = v_zip_lo(low, odds);
-        }
-        if (here >= stride * LANES) {
-            v_store(row, add ? low + v_load(row) : low);
-            if (stride == 2) v_store(row + LANES, add ? high + v_load(row + LANES) : high);
+    if (from->few) return NAME(add_taps)(from->sum + q, tap, taps, step, 1);
+    const NAME(sum) acc = NAME(add_many_taps)(from->sum + q, NULL, tap, taps, step, 1);
+    return NAME(round_sum)(&acc);
+}
+
+static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, I *places)
+{
+    const ptrdiff_t out_w = a->window.out_w;
+    switch (a->place_size) {
+    case 1:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const uint8_t *)a->places)[at + ow];
+        break;
+    case 2:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const uint16_t *)a->places)[at + ow];
+        break;
+    default:
+        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const int32_t *)a->places)[at + ow];
+    }
+}
+#endif
+
+/* Write a row from phases of strides 1 and 2; the `even` taps of the first phase come first. `taps` and `even` are
+ * constants at most calls. */
+ALWAYS_INLINE void KERNEL(fill_phases)(const NAME(source) *from, NAME(receive) receive, const xent_tap *tap, S *row,
+                                       ptrdiff_t stride, ptrdiff_t taps, ptrdiff_t even)
+{
+    for (ptrdiff_t q = 0, left = from->p->a->window.width; left > 0; q += LANES) {
+        const V evens = receive(from, q, tap, even, 1);
+        if (stride == 1) {
+            KERNEL(store)(row, evens, left);
         } else {
-            NAME(store)(row, add ? low + NAME(load)(row, here, zero) : low, here);
-            if (stride == 2)
-                NAME(store_part)(row + LANES, add ? high + NAME(load_part)(row + LANES, there, zero) : high, there);
+            const V odds = receive(from, q, tap + even, taps - even, 1);
+            KERNEL(store)(row, v_zip_lo(evens, odds), left);
+            if (left > LANES) KERNEL(store)(row + LANES, v_zip_hi(evens, odds), left - LANES);
+        }
+        row += stride * LANES, left -= stride * LANES;
+    }
+}
+
+/* The same for longer strides. */
+ALWAYS_INLINE void KERNEL(fill_apart)(const NAME(source) *from, NAME(receive) receive, S *row)
+{
+    const xent_pool_args *a = from->p->a;
+    const ptrdiff_t stride = a->window.stride_w;
+    S some[LANES];
+    if (xent_min(a->taps, a->period) < stride) memset(row, 0, (size_t)a->window.width * sizeof(S));
+    for (ptrdiff_t k = 0; k < xent_min(a->period, a->taps); k++) {
+        const xent_tap *tap = from->p->taps + k;
+        for (ptrdiff_t q = 0; q < tap->pixels; q += LANES) {
+            const ptrdiff_t n = xent_min(LANES, tap->pixels - q);
+            S *to = row + q * stride + tap->residue;
+            KERNEL(store)(some, receive(from, q, tap, a->taps - k, a->period), LANES);
+            for (ptrdiff_t lane = 0; lane < n; lane++) to[lane * stride] = some[lane];
         }
     }
 }
 
-static void NAME(merge_row)(const NAME(pool) *p, T *row, I start, int add)
+ALWAYS_INLINE void KERNEL(fill_row)(const NAME(source) *from, NAME(receive) receive, S *row)
 {
-    const ptrdiff_t stride = p->a->window.stride_w;
-#define CASE(step, columns, even_columns)                                                                              \
-    if (stride == step && p->a->taps == columns && p->even == even_columns) {                                          \
+    const xent_pool_args *a = from->p->a;
+    const xent_tap *tap = from->p->by_residue;
+    const ptrdiff_t stride = a->window.stride_w;
+    if (stride > 2)
+        KERNEL(fill_apart)(from, receive, row);
+    else if (stride == 2)
+        KERNEL(fill_phases)(from, receive, tap, row, 2, a->taps, from->p->even);
+    else
+        KERNEL(fill_phases)(from, receive, tap, row, 1, a->taps, a->taps);
+}
+
+/* The usual windows: the taps of a row, and those of the first phase. */
+#define USUAL_WINDOW(step, columns, even_columns, receive)                                                             \
+    if (a->window.stride_w == step && a->taps == columns && p->even == even_columns) {                                 \
         const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                       \
-        if (add)                                                                                                       \
-            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 1, 0);                                   \
-        else                                                                                                           \
-            NAME(merge_taps)(p, few, row, start, step, columns, even_columns, 0, 0);                                   \
+        KERNEL(fill_phases)(&from, receive, few, row, step, columns, even_columns);                                    \
         return;                                                                                                        \
     }
-    CASE(2, 2, 1)
-    CASE(2, 3, 1)
-    CASE(2, 3, 2)
-    CASE(1, 3, 3)
-#undef CASE
-    NAME(merge_taps)(p, p->by_residue, row, start, stride, p->a->taps, p->even, add, 0);
-}
+#define USUAL_WINDOWS(receive)                                                                                         \
+    USUAL_WINDOW(2, 2, 1, receive)                                                                                     \
+    USUAL_WINDOW(2, 3, 1, receive)                                                                                     \
+    USUAL_WINDOW(2, 3, 2, receive)                                                                                     \
+    USUAL_WINDOW(1, 3, 3, receive)
 
-/* Look for a larger element in `n` rows, of which the first is at `start` and in `phases[0]`. What is not larger
- * than the best so far, or comes after a NaN, stays behind it: the first maximum in scan order wins. Padding, -inf,
- * never replaces the first cell inside the image, where the search begins. `n`, `taps` and `nan` are constants at
- * most calls. */
-ALWAYS_INLINE void NAME(find_best)(const NAME(pool) *p, const xent_tap *tap, T *const *phases, I start, int begin,
-                                   ptrdiff_t n, ptrdiff_t taps, int nan)
-{
-    const ptrdiff_t out_w = p->a->window.out_w, step = p->a->window.dilation_h * p->a->window.width;
-    const I *first = p->first;
-    T *bests = p->best;
-    I *places = p->place;
-    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
-        V best = begin ? NAME(set)((T)-INFINITY) : v_load(bests + ow);
-        VI place = begin ? NAME(iset)(start) + NAME(load_index)(first + ow) : NAME(load_index)(places + ow);
-        for (ptrdiff_t i = 0; i < n; i++) {
-            for (ptrdiff_t j = 0; j < taps; j++) {
-                const V x = v_load(phases[i] + tap[j].at + ow);
-                const V here = (V)NAME(iset)(start + (I)(i * step + tap[j].offset));
-                const VM larger = nan ? (VM) ~(m_ge(best, x) | ~m_eq(best, best)) : m_gt(x, best);
-                place = (VI)v_select(larger, here, (V)place);
-                best = nan ? v_select(larger, x, best) : v_max(x, best);
-            }
-        }
-        v_store(bests + ow, best);
-        v_store((T *)(places + ow), (V)place);
-    }
-}
+/* ---- maxima ---- */
 
-static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I start, int begin, ptrdiff_t n, int nan)
-{
-#define CASE(rows, columns)                                                                                            \
-    if (n == rows && p->a->taps == columns && !nan) {                                                                  \
-        const xent_tap few[] = {p->taps[0], p->taps[1], p->taps[columns - 1]};                                         \
-        T *const some[] = {phases[0], phases[1], phases[rows - 1]};                                                    \
-        NAME(find_best)(p, few, some, start, begin, rows, columns, 0);                                                 \
-        return;                                                                                                        \
-    }
-    CASE(2, 2)
-    CASE(3, 3)
-#undef CASE
-    NAME(find_best)(p, p->taps, phases, start, begin, n, p->a->taps, 1);
-}
-
-/* Find the first maximum of every window of an output row. Rows that the output row before has split already are still
- * there. */
-static void NAME(find_places)(NAME(pool) *p, const S *x, NAME(rows) rows)
-{
-    const xent_window *w = &p->a->window;
-    for (ptrdiff_t i = rows.low; i < rows.high; i += HELD) {
-        const ptrdiff_t n = xent_min(HELD, rows.high - i);
-        const I start = (I)(i * w->dilation_h * w->width);
-        T *phases[HELD];
-        int nan = 0;
-        for (ptrdiff_t k = 0; k < n; k++) {
-            const ptrdiff_t y = rows.y + (i - rows.low + k) * w->dilation_h, slot = w->dilation_h == 1 ? y % HELD : k;
-            phases[k] = p->phases + slot * p->a->phases * p->a->span;
-            if (p->held[slot] != y) p->nan[slot] = NAME(split_row)(p, x + y * w->width, phases[k]);
-            p->held[slot] = y;
-            nan |= p->nan[slot];
-        }
-        NAME(find_in_rows)(p, phases, start, i == rows.low, n, nan);
-    }
-}
-
-static void NAME(route_max)(NAME(pool) *p, const S *x, const S *grad, S *out, ptrdiff_t oh, ptrdiff_t *done)
-{
-    const xent_window *w = &p->a->window;
-    const NAME(rows) rows = NAME(rows_of)(w, oh);
-    const V zero = {0};
-    if (rows.low >= rows.high) return; /* a window of padding only has no maximum */
-    NAME(find_places)(p, x, rows);
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES)
-        v_store(p->grad + ow, NAME(load)(grad + ow, w->out_w - ow, zero));
-    for (ptrdiff_t i = rows.low, y = rows.y; i < rows.high; i++, y += w->dilation_h) {
-        const int add = NAME(reached)(w, out, done, y);
-        if (w->stride_w <= 2)
-            NAME(merge_row)(p, out + y * w->width, (I)(i * w->dilation_h * w->width), add);
-        else if (!add)
-            memset(out + y * w->width, 0, (size_t)w->width * sizeof(S));
-    }
-    if (w->stride_w <= 2) return;
-    S *origin = out + (oh * w->stride_h - w->top) * w->width - w->left;
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
-        /* never negative: a plane may have more than 2^31 floats */
-        const size_t place = (size_t)p->place[ow] & (size_t)(sizeof(I) == 4 ? UINT32_MAX : UINT64_MAX);
-        if (p->first[ow] != NOWHERE) origin[ow * w->stride_w + (ptrdiff_t)place] += grad[ow];
-    }
-}
-
-/* The shares of an output row, added up in the columns of the image. */
-static void NAME(spread_columns)(const NAME(pool) *p)
+/* `n` is a constant, and the output rows in registers. */
+ALWAYS_INLINE void KERNEL(merge_few)(const NAME(pool) *p, ptrdiff_t n, S *row)
 {
     const xent_pool_args *a = p->a;
-    const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
-    if (stride <= 2) {
-        NAME(merge_taps)(p, p->by_residue, p->line, 0, stride, a->taps, p->even, 0, 1);
-        return;
-    }
-    memset(p->line, 0, (size_t)width * sizeof(T));
-    for (const xent_tap *tap = p->taps; tap < p->taps + a->taps; tap++) {
-        const ptrdiff_t end = xent_min(xent_count_below(tap->residue, stride, width), a->window.out_w + tap->shift);
-        for (ptrdiff_t q = xent_max(0, tap->shift); q < end; q++)
-            p->line[q * stride + tap->residue] += p->grad[q - tap->shift];
+    const xent_pair pairs[] = {p->pairs[0], p->pairs[n / 2], p->pairs[n - 1]};
+    const NAME(source) from = {.p = p, .pairs = pairs, .n = n, .few = 1};
+    USUAL_WINDOWS(NAME(receive_max))
+    KERNEL(fill_row)(&from, NAME(receive_max), row);
+}
+
+/* Where windows lie apart and strides are long, so that few pixels receive anything: each from its output. */
+static void KERNEL(scatter_row)(const NAME(pool) *p, S *row)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const T *grad = p->ring + p->pairs[0].at;
+    const I *places = (const I *)(grad + a->span);
+    const ptrdiff_t start = p->pairs[0].start + a->first_number;
+    memset(row, 0, (size_t)w->width * sizeof(S));
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
+        const ptrdiff_t j = places[ow] - start, x = ow * w->stride_w - w->left + (a->first_tap + j) * w->dilation_w;
+        if (j >= 0 && j < a->taps && x >= 0 && x < w->width) KERNEL(put)(row + x, grad[ow]);
     }
 }
 
-static void NAME(spread_mean)(const NAME(pool) *p, const S *grad, S *out, ptrdiff_t oh, ptrdiff_t *done)
+static void KERNEL(merge_row)(const NAME(pool) *p, ptrdiff_t n, S *row)
 {
-    const xent_window *w = &p->a->window;
-    const NAME(rows) rows = NAME(rows_of)(w, oh);
-    const V zero = {0}, count = NAME(set)(NAME(count_rows)(p->a, oh));
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) {
-        const ptrdiff_t n = w->out_w - ow;
-        const V one = zero + 1, counts = n >= LANES ? v_load(p->counts + ow) : v_load_n(p->counts + ow, n, one);
-        v_store(p->grad + ow, NAME(load)(grad + ow, n, zero) / (count * counts));
-    }
-    NAME(spread_columns)(p);
-    for (ptrdiff_t i = rows.low, y = rows.y; i < rows.high; i++, y++) {
-        S *row = out + y * w->width;
-        const int add = NAME(reached)(w, out, done, y);
-        for (ptrdiff_t x = 0; x < w->width; x += LANES) {
-            const V v = v_load(p->line + x);
-            NAME(store)(row + x, add ? v + NAME(load)(row + x, w->width - x, zero) : v, w->width - x);
-        }
+    const NAME(source) from = {.p = p, .pairs = p->pairs, .n = n};
+    if (n == 0)
+        memset(row, 0, (size_t)p->a->window.width * sizeof(S));
+    else if (!p->a->few)
+        KERNEL(fill_row)(&from, NAME(receive_max), row);
+    else if (n == 1 && p->a->window.stride_w > 2 && p->a->taps <= p->a->period)
+        KERNEL(scatter_row)(p, row);
+    else if (n == 1)
+        KERNEL(merge_few)(p, 1, row);
+    else if (n == 2)
+        KERNEL(merge_few)(p, 2, row);
+    else if (n == 3)
+        KERNEL(merge_few)(p, 3, row);
+    else {
+        const NAME(source) some = {.p = p, .pairs = p->pairs, .n = n, .few = 1};
+        KERNEL(fill_row)(&some, NAME(receive_max), row);
     }
 }
 
-ALWAYS_INLINE void NAME(pool_backward)(const xent_pool_args *a, ptrdiff_t chunk, void *scratch, int average)
+/* Keep the gradients of an output row, and where its maxima are. */
+static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, const S *grad, ptrdiff_t first, ptrdiff_t oh)
 {
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t out_w = a->window.out_w, at = first + oh * out_w;
+    T *kept = p->ring + xent_kept_at(a, oh);
+    I *places = (I *)(kept + a->span);
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES)
+        v_store(kept + ow, KERNEL(load)(grad + at + ow, out_w - ow, (V){0}));
+    if (a->places)
+        NAME(load_places)(a, at, places);
+    else
+        KERNEL(find_places)(p, x, oh, places);
+}
+
+static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_pool_args *a = args;
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    NAME(pool) p = NAME(pool_open)(a, scratch, average ? 0 : (T)-INFINITY);
-    if (average)
-        NAME(set_counts)(&p);
-    else
-        NAME(set_first)(&p);
+    const xent_reach above = xent_reach_above(w);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(set_first)(&p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
-        const S *grad = (const S *)a->grad + plane * pixels;
-        S *out = (S *)a->out + plane * size;
-        ptrdiff_t done = 0;
+        S *row = (S *)a->out + plane * size;
+        xent_reach reach = above;
+        ptrdiff_t next = 0; /* output row to keep */
         for (int k = 0; k < HELD; k++) p.held[k] = -1;
-        for (ptrdiff_t oh = 0; oh < w->out_h; oh++, grad += w->out_w) {
-            if (average)
-                NAME(spread_mean)(&p, grad, out, oh, &done);
-            else
-                NAME(route_max)(&p, (const S *)a->x + plane * size, grad, out, oh, &done);
+        for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
+            xent_reach_next(&reach, w);
+            for (; next <= reach.last; next++)
+                KERNEL(keep_maxima)(&p, (const S *)a->x + plane * size, a->grad, plane * pixels, next);
+            for (ptrdiff_t k = 0; k < reach.n; k++)
+                p.pairs[k] = (xent_pair){.at = xent_kept_at(a, reach.oh + k * reach.step),
+                                         .start = (reach.i - k * reach.fall) * a->pitch};
+            KERNEL(merge_row)(&p, reach.n, row);
         }
-        NAME(reached)(w, out, &done, w->height);
     }
 }
 
-static void NAME(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+/* ---- averages ---- */
+
+/* Keep gradient / count of an output row. */
+static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh)
 {
-    NAME(pool_backward)((const xent_pool_args *)args, chunk, scratch, 0);
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t out_w = a->window.out_w;
+    const V count = NAME(set)((T)NAME(count_rows)(a, oh));
+    T *kept = p->ring + xent_kept_at(a, oh);
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        const V g = KERNEL(load)(grad + oh * out_w + ow, out_w - ow, (V){0});
+        v_store(kept + ow, g / (count * v_load(p->counts + ow)));
+    }
 }
 
-static void NAME(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+#ifndef STORED_AS_16
+/* The sum of n rows of shares, at most 4, in two additions each: p->sum, or the row that is alone. */
+static const T *NAME(add_kept)(const NAME(pool) *p, ptrdiff_t oh, ptrdiff_t n)
 {
-    NAME(pool_backward)((const xent_pool_args *)args, chunk, scratch, 1);
+    const T *kept[4];
+    for (int k = 0; k < 4; k++) kept[k] = p->ring + xent_kept_at(p->a, oh + (k < n ? k : 0));
+    if (n == 1) return kept[0];
+    for (ptrdiff_t ow = 0; ow < p->a->window.out_w; ow += LANES) {
+        V v = v_load(kept[0] + ow) + v_load(kept[1] + ow);
+        if (n == 3) v = v + v_load(kept[2] + ow);
+        if (n == 4) v = v + (v_load(kept[2] + ow) + v_load(kept[3] + ow));
+        v_store(p->sum + ow, v);
+    }
+    return p->sum;
 }
+
+ALWAYS_INLINE void NAME(sum_add_share)(NAME(sum) *acc, V grad, ptrdiff_t count)
+{
+#if XENT_REAL == 32
+    const vf64 share = set_f64(1 / (double)count);
+    acc->a += v_widen_lo(grad) * share;
+    acc->b += v_widen_hi(grad) * share;
+#else
+    NAME(sum_add)(acc, grad / set_f64((double)count));
+#endif
+}
+#endif
+
+/* The sum of any number of rows of shares: p->sum. The rows of most are divided by the same number. */
+static void KERNEL(add_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t first, ptrdiff_t n)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t out_w = a->window.out_w, count = NAME(count_rows)(a, first);
+    const int same = a->divisor || xent_min(count, NAME(count_rows)(a, first + n - 1)) == a->window.kernel_h;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        const S *in = grad + first * out_w + ow;
+        NAME(sum) acc = {{0}, {0}};
+        if (same) acc = KERNEL(add_all)(in, out_w, n, out_w - ow, SHARES_FIRST);
+        for (ptrdiff_t k = 0; k < n && !same; k++)
+            NAME(sum_add_share)(&acc, KERNEL(load)(in + k * out_w, out_w - ow, (V){0}), NAME(count_rows)(a, first + k));
+        v_store(p->sum + ow, NAME(divide_sum)(&acc, same ? (double)count : 1, p->wide_counts + ow));
+    }
+}
+
+/* Spread what the windows of a row have to give over the columns. */
+static void KERNEL(spread_few)(const NAME(pool) *p, const T *sum, S *row)
+{
+    const xent_pool_args *a = p->a;
+    const NAME(source) from = {.p = p, .sum = sum, .few = 1};
+    USUAL_WINDOWS(NAME(receive_mean))
+    KERNEL(fill_row)(&from, NAME(receive_mean), row);
+}
+static void KERNEL(spread_many)(const NAME(pool) *p, S *row)
+{
+    const NAME(source) from = {.p = p, .sum = p->sum};
+    KERNEL(fill_row)(&from, NAME(receive_mean), row);
+}
+
+static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_pool_args *a = args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
+    const size_t bytes = (size_t)w->width * sizeof(S);
+    const xent_reach above = xent_reach_above(w);
+    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(set_counts)(&p);
+    for (ptrdiff_t plane = begin; plane < end; plane++) {
+        const S *grad = (const S *)a->grad + plane * w->out_h * w->out_w;
+        S *row = (S *)a->out + plane * w->height * w->width;
+        xent_reach reach = above;
+        ptrdiff_t next = 0; /* output row to keep */
+        for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
+            const xent_reach before = reach;
+            xent_reach_next(&reach, w);
+            if (reach.n == before.n && reach.oh == before.oh) { /* the same windows */
+                memcpy(row, row - w->width, bytes);
+            } else if (reach.n == 0) {
+                memset(row, 0, bytes);
+            } else if (a->few) {
+                for (; next <= reach.last; next++) KERNEL(keep_shares)(&p, grad, next);
+                KERNEL(spread_few)(&p, NAME(add_kept)(&p, reach.oh, reach.n), row);
+            } else {
+                KERNEL(add_shares)(&p, grad, reach.oh, reach.n);
+                KERNEL(spread_many)(&p, row);
+            }
+        }
+    }
+}
+
+#undef USUAL_WINDOW
+#undef USUAL_WINDOWS
 
 #endif

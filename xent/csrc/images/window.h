@@ -67,4 +67,49 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
 /* Floor of a / b, for b > 0. */
 ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
+ALWAYS_INLINE ptrdiff_t xent_common_divisor(ptrdiff_t a, ptrdiff_t b)
+{
+    while (b) {
+        const ptrdiff_t rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+/* The n output rows oh, oh + step, ... that see an input row: the first through row i of the kernel, the next ones
+ * `fall` rows higher each. As input rows follow each other, this moves on without a division. */
+typedef struct {
+    ptrdiff_t oh, n, step, i, fall;
+    ptrdiff_t bottom;    /* the input row, counted from the top of the padding: oh stride + i dilation */
+    ptrdiff_t low, last; /* all output rows that begin above it, or there, and do not end above */
+} xent_reach;
+
+/* Before the first input row. */
+ALWAYS_INLINE xent_reach xent_reach_above(const xent_window *w)
+{
+    const ptrdiff_t step = w->dilation_h / xent_common_divisor(w->stride_h, w->dilation_h);
+    return (xent_reach){
+        .step = step, .fall = step * w->stride_h / w->dilation_h, .bottom = w->top - 1, .last = -1, .n = -1};
+}
+
+ALWAYS_INLINE void xent_reach_next(xent_reach *r, const xent_window *w)
+{
+    const ptrdiff_t stride = w->stride_h, dilation = w->dilation_h;
+    r->bottom++;
+    while (r->last + 1 < w->out_h && (r->last + 1) * stride <= r->bottom) r->last++;
+    while (r->low * stride + (w->kernel_h - 1) * dilation < r->bottom) r->low++;
+    r->oh = r->low;
+    if (dilation > 1)
+        while (r->oh <= r->last && (r->bottom - r->oh * stride) % dilation) r->oh++;
+    r->i = r->bottom - r->oh * stride, r->n = xent_max(0, r->last - r->oh + 1);
+    if (dilation > 1) r->i /= dilation, r->n = xent_ceil_div(r->n, r->step);
+}
+
+/* Where an output row is kept (pool_backward.h): gradients, followed by places. */
+ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
+{
+    const ptrdiff_t slot = a->ring == 1 ? 0 : a->ring == 2 ? oh & 1 : oh % a->ring; /* a division takes its time */
+    return slot * 2 * a->span;
+}
+
 #endif
