@@ -140,20 +140,31 @@ def side_cells(group, baseline):
     ]
 
 
-def sides_section(sides, operator, baseline):
-    """The table of one operator with instruction sets side by side."""
-    first, *_ = sides.values()
-    groups = [g for g in first.of_operator(operator) if baseline in g.times]
+def sides_section(sides, operator, baseline, with_option=False):
+    """The table of one operator, or of its options, with instruction sets side by side."""
+
+    def chosen(found):
+        groups = [g for g in found.of_operator(operator) if baseline in g.times]
+        return [g for g in groups if (g.kind == "with an option") == with_option]
+
+    groups = chosen(next(iter(sides.values())))
     if not groups:
         return []
+    title = title_of(operator, baseline) + (", with one option" if with_option else "")
     header = ["case", *(f"{what}, {isa}" for isa in sides for what in ("xent", "best peer", "torch"))]
     rows = [
         [g.case, *(c for found in sides.values() for c in side_cells(found.groups.get(g.name), baseline))]
         for g in groups
     ]
-    lines = [f"## {title_of(operator, baseline)}", "", goal_line(groups), "", *table(header, rows)]
+    if operator == "evaluate":
+        header += [f"times cross_entropy, {isa}" for isa in sides]
+        rows = [
+            row + [beside_the_loss(found.groups[group.name]) for found in sides.values()]
+            for row, group in zip(rows, groups, strict=True)
+        ]
+    lines = [f"## {title}", "", goal_line(groups), "", *table(header, rows)]
     for isa, found in sides.items():
-        for kind, mean in geometric_means(found.of_operator(operator), baseline, kinds_of(groups)).items():
+        for kind, mean in geometric_means(chosen(found), baseline, kinds_of(groups)).items():
             lines += [f"Geometric mean against torch, {kind}, {isa}: {pair(mean)}.", ""]
     return lines
 
@@ -165,6 +176,7 @@ def side_by_side(folders):
     for operator in goals.PEERS:
         for baseline in XENT:
             lines += sides_section(sides, operator, baseline)
+        lines += sides_section(sides, operator, "xent", with_option=True)
     for isa, found in sides.items():
         title, *rest = machine_section(found) or [""]
         lines += [f"{title}, {isa}", *rest] if rest else []
