@@ -182,6 +182,7 @@ def test_means_of_equal_numbers(shape, kernel_size, dtype):
             assert_ulp(y, np.full(y.shape, expected), 4, dtype=dtype)
 
 
+@pytest.mark.slow
 def test_a_mean_of_more_numbers_than_floats_count():
     assert xent.avg_pool2d(np.ones((1, 1, 1, 2**25), np.float32), (1, 2**25)) == 1
 
@@ -289,7 +290,8 @@ def test_a_dilation_that_nobody_sees(dtype):
 
 
 @pytest.mark.parametrize("kernel_size, kind", [
-    (16, np.uint8), ((1, 257), np.uint16), ((256, 256), np.uint16), ((1, 65537), np.int32),
+    (16, np.uint8), ((1, 257), np.uint16), ((256, 256), np.uint16),
+    pytest.param((1, 65537), np.int32, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_places_of_large_windows(kernel_size, kind, dtype):
     rows, columns = np.broadcast_to(kernel_size, 2)
