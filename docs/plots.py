@@ -308,7 +308,7 @@ def performance():
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_yticks(-np.arange(len(MEASURED)), MEASURED)
-    dots = {dot.get_label(): dot for dot in axes.lines}
+    dots = {dot.get_label(): dot for dot in sorted(axes.lines, key=lambda dot: dot.get_fillstyle() == "full")}
     names = [name for name in dict(PEERS.values()) if name in dots]
     figure.legend([dots[name] for name in names], names, loc="outside right center", title="the fastest")
     return figure
