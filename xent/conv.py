@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
+from ._out import checked_room, delivered, room
 from ._window import line_window, pair, phases, sliding_window, transposed_window
 
 GRADIENTS = "x", "weight", "bias"  # of a layer
@@ -318,11 +319,9 @@ def conv_transpose2d(
     shape = (len(x), groups * weight.shape[1], window.height, window.width)
     if bias is not None:
         _check.same_shape(bias, shape[1:2], "bias", "the output channels")
-    if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = _room(out, shape, x.dtype)
+    result = checked_room(out, shape, x.dtype, (x, "x"), (weight, "weight"), (bias, "bias"))
     _transpose(x, weight, bias, result, window, groups)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 @documented
@@ -414,7 +413,7 @@ def conv_transpose2d_backward(
         _kernels.conv2d_grad_weight(x, grad, results[1], window, groups)
     if needs[2]:
         _kernels.conv2d_grad_bias(grad, results[2])
-    return tuple(map(_delivered, results, out))
+    return tuple(map(delivered, results, out))
 
 
 @documented
@@ -460,11 +459,9 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     window = sliding_window(x.shape[2:], kernel, stride, padding, dilation)
     n, c = x.shape[:2]
     shape = n, c * kernel[0] * kernel[1], window.out_h * window.out_w
-    if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x")])
-    result = _room(out, shape, x.dtype)
+    result = checked_room(out, shape, x.dtype, (x, "x"))
     _kernels.im2col(np.ascontiguousarray(x), result, n * c, window)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 @documented
@@ -514,11 +511,9 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
     if cols.ndim != 3 or cols.shape[1] % offsets or cols.shape[2] != pixels:
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
-    if out is not None:
-        _check.output(out, (n, c, *size), cols.dtype, [(cols, "cols")])
-    result = _room(out, (n, c, *size), cols.dtype)
+    result = checked_room(out, (n, c, *size), cols.dtype, (cols, "cols"))
     _kernels.col2im(np.ascontiguousarray(cols), result, n * c, window)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
@@ -531,11 +526,9 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
     if bias is not None:
         _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
     shape = (len(x), len(weight), *_outputs(x, window))
-    if out is not None:
-        _check.output(out, shape, x.dtype, [(x, "x"), (weight, "weight"), (bias, "bias")])
-    result = _room(out, shape, x.dtype)
+    result = checked_room(out, shape, x.dtype, (x, "x"), (weight, "weight"), (bias, "bias"))
     _convolve(*map(_as_images, (x, weight)), bias, _as_images(result), window, groups, activation == "relu")
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 def _backward(axes, grad, x, weight, steps, groups, needs, out):
@@ -555,7 +548,7 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
         _kernels.conv2d_grad_weight(grad, x, _as_images(results[1]), window, groups)
     if needs[2]:
         _kernels.conv2d_grad_bias(grad, results[2])
-    return tuple(map(_delivered, results, out))
+    return tuple(map(delivered, results, out))
 
 
 def _check_ranks(axes, x, weight, groups):
@@ -593,24 +586,10 @@ def _check_transposed_shapes(x, weight, groups):
     return groups
 
 
-def _room(out, shape, dtype):
-    """Return an array for a result: `out` if the kernels can write it as it lies."""
-    if out is not None and np.ndarray.view(out, np.ndarray).flags.carray:
-        return out
-    return _kernels.empty(shape, dtype)
-
-
 def _rooms(out, needs, shapes, dtype):
     """Return arrays for several results, None where `needs` says so."""
     each = zip(out, needs, shapes, strict=True)
-    return [_room(o, shape, dtype) if needed else None for o, needed, shape in each]
-
-
-def _delivered(result, out):
-    """Return `out` with the result in it, or the result if there is no `out`."""
-    if out is not None and result is not out:
-        out[...] = result
-    return result if out is None else out
+    return [room(o, shape, dtype) if needed else None for o, needed, shape in each]
 
 
 def _outputs(x, window):

@@ -4,6 +4,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
+from ._out import checked_room, delivered
 from ._window import LARGEST, pair, pooling_window
 
 
@@ -68,9 +69,9 @@ def max_pool2d(
     return_places = _check.flag(return_places, "return_places")
     shape = _shape(x, window)
     places = _kernels.empty(shape, _place_dtype(window)) if return_places else None
-    result = _result(out, shape, x.dtype, (x, "x"))
+    result = checked_room(out, shape, x.dtype, (x, "x"))
     _kernels.max_pool2d(np.ascontiguousarray(x), result, places, window)
-    y = _delivered(result, out)
+    y = delivered(result, out)
     return (y, places) if return_places else y
 
 
@@ -130,9 +131,9 @@ def max_pool2d_backward(
         x = np.ascontiguousarray(x)
     else:
         places = _places(places, x, window)
-    result = _result(out, x.shape, x.dtype, (x, "x"), (grad, "grad"), (places, "places"))
+    result = checked_room(out, x.shape, x.dtype, (x, "x"), (grad, "grad"), (places, "places"))
     _kernels.max_pool2d_backward(np.ascontiguousarray(grad), x, result, places, window)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 @documented
@@ -195,9 +196,9 @@ def avg_pool2d(
     """
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
     include, divisor = _divisor(count_include_pad, divisor_override)
-    result = _result(out, _shape(x, window), x.dtype, (x, "x"))
+    result = checked_room(out, _shape(x, window), x.dtype, (x, "x"))
     _kernels.avg_pool2d(np.ascontiguousarray(x), result, window, include, divisor)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 @documented
@@ -254,9 +255,9 @@ def avg_pool2d_backward(
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
     include, divisor = _divisor(count_include_pad, divisor_override)
     x, grad = _gradient(grad, x, window)
-    result = _result(out, x.shape, x.dtype, (x, "x"), (grad, "grad"))
+    result = checked_room(out, x.shape, x.dtype, (x, "x"), (grad, "grad"))
     _kernels.avg_pool2d_backward(np.ascontiguousarray(grad), x, result, window, include, divisor)
-    return _delivered(result, out)
+    return delivered(result, out)
 
 
 # ---- arguments ----
@@ -314,23 +315,3 @@ def _places(places, x, window):
         )
     _check.same_shape(places, _shape(x, window), "places", "the output")
     return np.require(places, requirements="CA")
-
-
-# ---- results ----
-
-
-def _result(out, shape, dtype, *inputs):
-    """Return an array in C order for a result: `out`, if it is one, and fits."""
-    if out is not None:
-        _check.output(out, shape, dtype, inputs)
-        if out.flags.carray:
-            return out
-    return _kernels.empty(shape, dtype)
-
-
-def _delivered(result, out):
-    """Return the result where it was asked for."""
-    if out is None or result is out:
-        return result
-    out[...] = result
-    return out
