@@ -337,7 +337,9 @@ typedef struct {
     ptrdiff_t images, groups;
     ptrdiff_t in_channels, out_channels;  /* per group */
     const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
-    void *packed; /* the weights in the order of the products: (group, strip of output channels, step, channel) */
+    /* Made by conv2d_pack: the weights in the order of the products, (group, strip of output channels, step, channel),
+     * or, where these are read in place, patches that several chunks read, (group, tile, block), or nothing. */
+    void *packed;
     void *out;
     int relu;
     /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size
@@ -347,6 +349,9 @@ typedef struct {
     ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
     /* How the work is cut: xent_plan, layout.h. */
     int lanes_are_pixels; /* lanes of the products are pixels, not output channels */
+    int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
+    ptrdiff_t weight_step;
+    int patches_shared;   /* patches are filled once, by conv2d_pack */
     ptrdiff_t width;      /* output channels of a strip */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;

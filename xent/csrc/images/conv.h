@@ -41,24 +41,19 @@ typedef struct {
 
 ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
-    T *patch = (T *)scratch, *packed = patch + a->patch_room, *sums = packed + a->packed_room;
+    T *patch = (T *)scratch, *packed = patch + (a->patches_shared ? 0 : a->patch_room), *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
     int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
     return (NAME(room)){
         .patch = patch, .packed = packed, .sums = sums, .places = places, .rows = rows, .steps = rows + a->row_room};
 }
-
-ALWAYS_INLINE ptrdiff_t NAME(vectors_of)(const xent_tile *t)
-{
-    return t->images.n * t->rows.n * xent_ceil_div(t->columns.n, LANES);
-}
 #endif
 
-/* ---- weights to their packed form: a chunk is a strip of output channels of a group ---- */
+/* ---- what is made once for all chunks ---- */
 
-static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
+/* Weights to their packed form: a chunk is a strip of output channels of a group. */
+static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
 {
-    const xent_conv_args *a = (const xent_conv_args *)args;
     const xent_window *w = &a->window;
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), group = chunk / strips;
     const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
@@ -68,7 +63,6 @@ static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch
     /* Weights that lie evenly are packed at once: a row of taps, all of a channel, or all channels. */
     const int rows = a->weight_i == w->kernel_w * a->weight_j, all = rows && a->weight_in == taps * a->weight_j;
     const ptrdiff_t run = all ? steps : rows ? taps : w->kernel_w;
-    (void)scratch;
     for (ptrdiff_t k = 0; k < steps; k += run) {
         const S *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
         T *target = packed + k * a->width;
@@ -78,6 +72,35 @@ static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch
         else
             KERNEL(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
     }
+}
+
+/* A patch that several chunks read. */
+ALWAYS_INLINE T *KERNEL(shared_patch)(const xent_conv_args *a, ptrdiff_t group, ptrdiff_t tile, ptrdiff_t block)
+{
+    return (T *)a->packed + ((group * xent_tiles(a) + tile) * xent_blocks(a) + block) * a->patch_room;
+}
+
+/* A chunk is (group, tile, block, some channels), the last fastest. */
+static void KERNEL(fill_shared)(const xent_conv_args *a, ptrdiff_t chunk)
+{
+    const ptrdiff_t pieces = xent_ceil_div(a->block_channels, XENT_FILLED_CHANNELS), blocks = xent_blocks(a);
+    const ptrdiff_t block = chunk / pieces % blocks, tile = chunk / pieces / blocks % xent_tiles(a),
+                    group = chunk / pieces / blocks / xent_tiles(a);
+    const xent_tile t = xent_tile_at(a, tile);
+    const xent_block b = xent_block_at(a, block);
+    const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+    KERNEL(fill_channels)(a, &t, &b, &g, group, xent_cut(b.channels.n, XENT_FILLED_CHANNELS, chunk % pieces),
+                          KERNEL(shared_patch)(a, group, tile, block));
+}
+
+static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_conv_args *a = (const xent_conv_args *)args;
+    (void)scratch;
+    if (a->patches_shared)
+        KERNEL(fill_shared)(a, chunk);
+    else
+        KERNEL(pack_weights)(a, chunk);
 }
 
 /* ---- forward ---- */
@@ -105,33 +128,29 @@ static void KERNEL(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff
     }
 }
 
-/* The finished sums to memory where lanes are pixels: sums are (channel, vector), and those of a row follow each
- * other. */
-static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n,
-                                   const T *sums, ptrdiff_t sums_step)
+/* The finished sums to memory where lanes are pixels: sums are (channel, vector). */
+static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_lanes *l, ptrdiff_t channel,
+                                   ptrdiff_t n, const T *sums, ptrdiff_t sums_step)
 {
-    const ptrdiff_t columns = t->columns.n, row = xent_ceil_div(columns, LANES) * LANES;
+    const ptrdiff_t columns = t->columns.n, image = l->runs * l->vectors * LANES;
     const ptrdiff_t last =
         a->out_step == 1 && columns >= LANES ? columns - LANES : columns; /* of a vector, which may overlap */
     for (ptrdiff_t c = 0; c < n; c++) {
-        const T *from = sums + c * sums_step, *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
+        const T *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
         S *plane = KERNEL(place_of)(a, t, channel + c);
         for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
-            for (ptrdiff_t r = 0; r < t->rows.n; r++, from += row)
+            for (ptrdiff_t r = 0; r < t->rows.n; r++)
                 for (ptrdiff_t q = 0; q < columns; q += LANES) {
                     const ptrdiff_t first = xent_min(q, last);
+                    const T *from = sums + c * sums_step + m * image + r * l->row_step + first;
                     KERNEL(put_pixels)(plane + r * a->out_row + first * a->out_step,
-                                       NAME(finished)(v_load(from + first), bias, a->relu), columns - first,
-                                       a->out_step);
+                                       NAME(finished)(v_load(from), bias, a->relu), columns - first, a->out_step);
                 }
     }
 }
 
-/* Whether sums are complete when they leave the registers, and whole vectors of them can go to the output as they are. */
-ALWAYS_INLINE int KERNEL(is_direct)(const xent_conv_args *a, const xent_tile *t)
-{
-    return sizeof(S) == sizeof(T) && a->out_step == 1 && t->columns.n >= LANES && xent_blocks(a) == 1;
-}
+/* Whether sums are complete when they leave the registers, and of the type of the output. */
+ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) == sizeof(T) && xent_blocks(a) == 1; }
 
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
  * last. */
@@ -143,7 +162,7 @@ static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t,
     const int32_t *steps = p->steps;
     p->sums_step = a->width;
     for (ptrdiff_t k = 0; k < b->depth; k += piece) {
-        p->packed = packed + k * a->width;
+        p->packed = packed + k * p->packed_step;
         p->steps = steps + k;
         p->depth = xent_min(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
@@ -152,42 +171,50 @@ static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t,
     if (last) KERNEL(deliver)(a, t, channel, n, p->sums, a->width);
 }
 
-static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                  ptrdiff_t n, int last, NAME(product) *p)
+static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
+                                  ptrdiff_t channel, ptrdiff_t n, int last, NAME(product) *p)
 {
-    const ptrdiff_t vectors = NAME(vectors_of)(t);
-    const int direct = KERNEL(is_direct)(a, t);
+    const ptrdiff_t vectors = xent_vectors_of(l, t);
     p->depth = b->depth;
     p->accumulate = b->first > 0;
-    p->sums_step = direct ? a->out_size : vectors * LANES;
-    if (direct) {
+    p->sums_step = l->direct ? a->out_size : vectors * LANES;
+    if (l->direct) {
         p->sums = (T *)KERNEL(place_of)(a, t, channel);
         p->bias = a->bias ? (const T *)a->bias + channel : NULL;
         p->relu = a->relu;
     }
     NAME(multiply_pixels)(p, n, vectors);
-    if (last && !direct) KERNEL(deliver_pixels)(a, t, channel, n, p->sums, p->sums_step);
+    if (last && !l->direct) KERNEL(deliver_pixels)(a, t, l, channel, n, p->sums, p->sums_step);
+}
+
+/* The weights of a strip. */
+ALWAYS_INLINE const T *KERNEL(weights_of)(const xent_conv_args *a, const xent_block *b, ptrdiff_t group,
+                                          ptrdiff_t strip)
+{
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width),
+                    steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    return a->weights_in_place ? (const T *)a->weight + a->weight_first + group * a->weight_group +
+                                     strip * a->width * a->weight_out + b->first * a->weight_step
+                               : (const T *)a->packed + ((group * strips + strip) * steps + b->first) * a->width;
 }
 
 /* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
-static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t group,
-                                 xent_span strips, int last, const NAME(room) *room)
+static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
+                                 ptrdiff_t group, xent_span strips, int last, const NAME(room) *room)
 {
-    const ptrdiff_t all = xent_ceil_div(a->out_channels, a->width),
-                    steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? NAME(vectors_of)(t) * LANES : xent_tile_pixels(t));
+    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? xent_vectors_of(l, t) * LANES : xent_tile_pixels(t));
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
         NAME(product) p = {.patch = room->patch,
                            .rows = room->rows,
                            .steps = room->steps,
                            .places = room->places,
-                           .width = a->width,
+                           .packed_step = a->weights_in_place ? a->weight_step : a->width,
+                           .packed_row = a->weights_in_place ? a->weight_out : 1,
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
-                           .packed =
-                               (const T *)a->packed + ((group * all + strips.begin + s) * steps + b->first) * a->width};
+                           .packed = KERNEL(weights_of)(a, b, group, strips.begin + s)};
         if (a->lanes_are_pixels)
-            KERNEL(conv2d_pixels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+            KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, &p);
         else
             KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
     }
@@ -195,32 +222,37 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
 
 /* The tables of a tile and a block. */
 static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                                const NAME(room) *room)
+                                const xent_lanes *l, const NAME(room) *room)
 {
+    xent_tap_offsets(b, g, room->steps);
     if (a->lanes_are_pixels)
-        xent_vector_offsets(a, t, g, LANES, KERNEL(is_direct)(a, t), room->rows, room->places);
+        xent_vector_offsets(a, t, g, l, room->rows, room->places);
     else
         xent_pixel_offsets(t, g, room->rows);
-    xent_tap_offsets(b, g, room->steps);
 }
 
 /* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
 static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
-    const NAME(room) room = NAME(room_in)(a, scratch);
+    NAME(room) room = NAME(room_in)(a, scratch);
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
     const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
+    const ptrdiff_t tile = chunk / ranges / several;
     const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
     const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges % several);
-    const xent_tile t = xent_tile_at(a, chunk / ranges / several);
+    const xent_tile t = xent_tile_at(a, tile);
     for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
-            if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &room);
-            KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
-            KERNEL(conv2d_block)(a, &t, &b, group, some, k == blocks - 1, &room);
+            const xent_lanes l = xent_lanes_of(a, &t, &g, b.depth, LANES, KERNEL(complete)(a));
+            if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &room);
+            if (a->patches_shared)
+                room.patch = KERNEL(shared_patch)(a, group, tile, k);
+            else
+                KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
+            KERNEL(conv2d_block)(a, &t, &b, &l, group, some, k == blocks - 1, &room);
         }
     }
 }

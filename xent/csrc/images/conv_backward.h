@@ -43,7 +43,7 @@ static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile 
                        .rows = room->steps,
                        .steps = room->rows,
                        .depth = xent_tile_pixels(t),
-                       .width = a->width,
+                       .packed_step = a->width,
                        .sums_step = a->width,
                        .accumulate = accumulate};
     for (ptrdiff_t s = 0; s < strips.n; s++) {

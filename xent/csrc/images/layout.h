@@ -19,6 +19,9 @@
 #include "base.h"
 #include "table.h"
 
+/* Numbers written behind the last of a channel: a vector. */
+enum { XENT_SLACK = 16 };
+
 typedef struct {
     ptrdiff_t begin, n;
 } xent_span;
@@ -111,8 +114,9 @@ ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, p
                     .columns = xent_axis_of(columns, w->kernel_w, w->stride_w, w->dilation_w)};
     const ptrdiff_t line = CACHE_LINE / item_size;
     p.image_step = p.rows.phases * p.columns.phases * p.rows.length * p.columns.length;
-    /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches. */
-    p.channel_step = (xent_ceil_div(images * p.image_step, line) | 1) * line;
+    /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches; and room for the
+     * vector that may be written behind a channel, while another thread fills the next. */
+    p.channel_step = (xent_ceil_div(images * p.image_step + XENT_SLACK, line) | 1) * line;
     return p;
 }
 
@@ -130,36 +134,84 @@ ALWAYS_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, i
             for (ptrdiff_t q = 0; q < t->columns.n; q++) *at++ = (int32_t)(xent_pixel_offset(p, m, r) + q);
 }
 
-/* The offsets of all vectors of `lanes` pixels of a tile: of their inputs in a patch and of their results. If `direct`
- * these lie in the output itself, and the last vector of a row ends with it: it may overlap the one before, which gives
- * the same numbers again. */
+/* Channels of a shared patch that are filled at a time. */
+enum { XENT_FILLED_CHANNELS = 16 };
+
+/* What it takes to copy a vector, or a part of one, of sums to its place, in multiplications of vectors. */
+enum { XENT_COPY_COST = 8 };
+
+/* The pixels of a tile as vectors of `lanes`: run by run, each run a row of outputs or, where that takes fewer vectors,
+ * all rows of an image with what lies between them in the patch, whose sums are of no use. If `direct`, sums go to the
+ * output as they are, and the last vector of a run ends with it: it may overlap the one before, which gives the same
+ * numbers again. */
+typedef struct {
+    ptrdiff_t lanes, runs, length; /* runs of an image; pixels of a run */
+    ptrdiff_t vectors;             /* of a run */
+    ptrdiff_t row_step;            /* from row to row of sums that are kept */
+    int direct;
+} xent_lanes;
+
+ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
+                                       ptrdiff_t depth, ptrdiff_t lanes, int complete)
+{
+    const ptrdiff_t columns = t->columns.n, flat = (t->rows.n - 1) * p->columns.length + columns;
+    const ptrdiff_t by_rows = t->rows.n * xent_ceil_div(columns, lanes), at_once = xent_ceil_div(flat, lanes);
+    const int dense = a->out_step == 1 && complete, gapless = p->columns.length == columns && a->out_row == columns;
+    const ptrdiff_t copies = XENT_COPY_COST * by_rows; /* of rows out of sums that are not direct */
+    const int whole =
+        (gapless && dense) || at_once * depth + copies < by_rows * depth + (dense && columns >= lanes ? 0 : copies);
+    xent_lanes l = {.lanes = lanes,
+                    .runs = whole ? 1 : t->rows.n,
+                    .length = whole ? flat : columns,
+                    .row_step = whole ? p->columns.length : xent_ceil_div(columns, lanes) * lanes};
+    l.vectors = xent_ceil_div(l.length, lanes);
+    l.direct = dense && l.length >= lanes && (!whole || gapless);
+    return l;
+}
+
+ALWAYS_INLINE ptrdiff_t xent_vectors_of(const xent_lanes *l, const xent_tile *t)
+{
+    return t->images.n * l->runs * l->vectors;
+}
+
+/* The offsets of all vectors: of their inputs in a patch and of their sums. */
 ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
-                                       ptrdiff_t lanes, int direct, int32_t *at, ptrdiff_t *places)
+                                       const xent_lanes *l, int32_t *at, ptrdiff_t *places)
 {
     ptrdiff_t v = 0;
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
-        for (ptrdiff_t r = 0; r < t->rows.n; r++) {
-            for (ptrdiff_t q = 0; q < t->columns.n; q += lanes, v++) {
-                const ptrdiff_t last = t->columns.n - lanes, first = direct && q > last ? last : q;
+        for (ptrdiff_t r = 0; r < l->runs; r++) {
+            for (ptrdiff_t q = 0; q < l->length; q += l->lanes, v++) {
+                const ptrdiff_t last = l->length - l->lanes, first = l->direct && q > last ? last : q;
                 at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
                 places[v] =
-                    direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * lanes;
+                    l->direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * l->lanes;
             }
         }
     }
+}
+
+/* From the offsets of the taps of a channel those of all: channels are `step` apart. */
+ALWAYS_INLINE void xent_repeat_taps(ptrdiff_t taps, ptrdiff_t channels, ptrdiff_t step, int32_t *at)
+{
+    if (taps == 1)
+        for (ptrdiff_t c = 1; c < channels; c++) at[c] = (int32_t)(at[0] + c * step);
+    else
+        for (ptrdiff_t c = 1; c < channels; c++)
+            for (ptrdiff_t k = 0; k < taps; k++) at[c * taps + k] = (int32_t)(at[k] + c * step);
 }
 
 /* The offsets of all taps of a block in a patch. */
 ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;
-    const ptrdiff_t taps = b->window.kernel_h * b->window.kernel_w, phase = y->length * x->length;
+    const ptrdiff_t phase = y->length * x->length;
     int32_t *first = at;
     for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
         for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
             *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase +
                               i * y->dilation / y->stride * x->length + j * x->dilation / x->stride);
-    for (ptrdiff_t k = taps; k < b->depth; k++) first[k] = first[k - taps] + (int32_t)p->channel_step;
+    xent_repeat_taps(b->window.kernel_h * b->window.kernel_w, b->channels.n, p->channel_step, first);
 }
 
 #endif

@@ -33,6 +33,32 @@ ALWAYS_INLINE void KERNEL(copy_run)(T *to, const S *row, const S *end, ptrdiff_t
     for (k = high; k < n; k += LANES) v_store(to + k, zero);
 }
 
+#ifndef STORED_AS_16
+/* to[k] = row[k * step] where `inside` says so, else 0, for a vector of k. `inside` is that of low <= k < high, or, for a
+ * step of 2, of the two vectors that are read: nothing else is. */
+ALWAYS_INLINE void NAME(copy_short_row)(T *to, const T *row, const VM inside[2], ptrdiff_t step)
+{
+    const V low = v_load_where(row, inside[0]);
+    v_store(to, step == 1 ? low : v_evens(low, v_load_where(row + LANES, inside[1])));
+}
+
+/* Rows of a phase that are no longer than a vector: a store each. */
+ALWAYS_INLINE void NAME(copy_short_rows)(const xent_window *w, const xent_patch *g, ptrdiff_t y, const T *plane, T *to,
+                                         ptrdiff_t low, ptrdiff_t high, ptrdiff_t step)
+{
+    const ptrdiff_t first = low * step, end = (high - 1) * step + 1;
+    const VM inside[2] = {NAME(first)(end) & ~NAME(first)(first),
+                          NAME(first)(end - LANES) & ~NAME(first)(first - LANES)};
+    const V zero = {0};
+    for (ptrdiff_t r = 0; r < g->rows.length; r++, y += w->stride_h, to += g->columns.length) {
+        if (y >= 0 && y < w->height && low < high)
+            NAME(copy_short_row)(to, plane + y * w->width, inside, step);
+        else
+            v_store(to, zero);
+    }
+}
+#endif
+
 /* One image and channel of a patch. */
 ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *plane,
                                       const S *end, T *to)
@@ -50,6 +76,17 @@ ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, 
             const ptrdiff_t x = x0 + e * w->dilation_w % w->stride_w;
             const ptrdiff_t low = xent_min(n, xent_count_below(x, w->stride_w, 0));
             const ptrdiff_t high = xent_min(n, xent_count_below(x, w->stride_w, w->width));
+#ifndef STORED_AS_16
+            if (n <= LANES && w->stride_w <= 2) {
+                const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h;
+                if (w->stride_w == 1)
+                    NAME(copy_short_rows)(w, g, y, plane + x, to, low, high, 1);
+                else
+                    NAME(copy_short_rows)(w, g, y, plane + x, to, low, high, 2);
+                to += n * g->rows.length;
+                continue;
+            }
+#endif
             for (ptrdiff_t r = 0; r < g->rows.length; r++, to += n) {
                 const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
                 if (y >= 0 && y < w->height)
@@ -61,18 +98,24 @@ ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, 
     }
 }
 
-/* What a tile sees through a block of group `group`. */
-static void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                               ptrdiff_t group, T *patch)
+/* What a tile sees through some channels of a block of group `group`. */
+static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                                  ptrdiff_t group, xent_span channels, T *patch)
 {
     const xent_window *w = &b->window;
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
     const S *x = (const S *)a->x, *end = x + a->images * all * size;
-    for (ptrdiff_t c = 0; c < b->channels.n; c++)
+    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++)
         for (ptrdiff_t m = 0; m < t->images.n; m++)
             KERNEL(fill_plane)(
                 w, t, g, x + ((t->images.begin + m) * all + group * a->in_channels + b->channels.begin + c) * size, end,
                 patch + c * g->channel_step + m * g->image_step);
+}
+
+ALWAYS_INLINE void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                      const xent_patch *g, ptrdiff_t group, T *patch)
+{
+    KERNEL(fill_channels)(a, t, b, g, group, (xent_span){0, b->channels.n}, patch);
 }
 
 #endif

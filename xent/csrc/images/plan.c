@@ -8,26 +8,40 @@
 #include "images/layout.h"
 #include "plan.h"
 
+#include <math.h>
 #include <stdint.h>
 
 enum {
     PATCH_BYTES = 256 * 1024,
     SUMS_BYTES = 192 * 1024,
     TILE_PIXELS = 480,   /* of a forward tile: weights that are read once serve all of them */
-    LANE_PIXELS = 4096,  /* of one whose lanes are pixels: they share few weights, but rows of the patch */
     FEW_PIXELS = 120,    /* a smaller tile would read the weights too often: rather take fewer channels at a time */
     GRAD_PIXELS = 384,   /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
     GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
     ENOUGH = 16,         /* chunks to share among threads; with fewer the work is cut finer where that costs little */
-    SHORT_SUM = 200,     /* steps of a sum so short that to transpose the sums would take as long as a tenth of them */
-    WIDE_ROW = 4,        /* vectors of a row of outputs, so that little of the last one is wasted */
+    /* Where lanes are pixels. Of a tile: they share few weights, but rows of the patch; and the fewest, if that gives
+     * ENOUGH tiles. 400 were as fast on one thread. */
+    LANE_PIXELS = 4096,
+    FEW_LANE_PIXELS = 224,
+    /* And of its patch, which is read in order: from 256 KiB to 1 MiB as fast but for sums of several blocks. */
+    LANE_PATCH_BYTES = 512 * 1024,
+    SHARED_BYTES = 1024 * 1024, /* of patches that several chunks read: more would not stay in the caches */
+    FEW_STRIPS = 8,             /* that read a patch if it is filled for each chunk, so that this does not show */
+    /* What takes as long as so many multiplications of vectors: to pack a weight, and to transpose a vector of sums.
+     * From 45 layers on a Sapphire Rapids, as the next. */
+    PACK_COST = 4,
+    TRANSPOSE_COST = 24,
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
+    STRIPS_PRODUCTS = 1 << 19,       /* and of one where a thread has to read the patch of another */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
     BOX_BYTES = 64 * 1024, /* of an image that col2im adds up at a time: the rows of the matrix need a cache, too */
     SLACK = 64             /* numbers read or written behind the last: a few vectors of 16 */
 };
+
+/* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
+#define LANE_PIXELS_COST 1.15
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
@@ -99,7 +113,7 @@ static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
 
 static ptrdiff_t scratch_size(const xent_conv_args *a, ptrdiff_t size)
 {
-    return (a->patch_room + a->packed_room + a->sums_room) * size +
+    return ((a->patches_shared ? 0 : a->patch_room) + a->packed_room + a->sums_room) * size +
            (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
            (a->lanes_are_pixels ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
 }
@@ -131,6 +145,33 @@ static int few_channels(const xent_conv_args *a)
     return a->out_channels <= ROWS && a->window.out_w >= a->out_channels;
 }
 
+/* Whether a forward pass is faster with pixels as lanes: some lie between the rows, and weights are packed and sums
+ * transposed for channels. As doubles, which overflow late. */
+static int pixels_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int in_place)
+{
+    const xent_window *w = &a->window;
+    const xent_axis x = xent_axis_of(w->out_w, w->kernel_w, w->stride_w, w->dilation_w);
+    const double steps = (double)a->in_channels * (double)(w->kernel_h * w->kernel_w), images = (double)a->images;
+    const double by_rows = (double)w->out_h * (double)xent_ceil_div(w->out_w, lanes);
+    const double at_once = ceil(((double)(w->out_h - 1) * (double)x.length + (double)w->out_w) / (double)lanes);
+    const double copies = XENT_COPY_COST * by_rows, direct = w->out_w >= lanes ? 0 : copies;
+    const double of_pixels =
+        images * (double)a->out_channels * fmin(by_rows * steps + direct, at_once * steps + copies);
+    const double of_channels =
+        images * (double)w->out_h * (double)w->out_w * (double)xent_ceil_div(a->out_channels, lanes);
+    const double packing = in_place ? (double)a->out_channels * steps * PACK_COST : 0;
+    return of_pixels * LANE_PIXELS_COST <= of_channels * (steps + TRANSPOSE_COST) + packing;
+}
+
+/* Whether the weights of an output channel lie evenly, in the order of the steps; then weight_step apart. */
+static int lie_evenly(xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    a->weight_step = w->kernel_w > 1 ? a->weight_j : w->kernel_h > 1 ? a->weight_i : a->weight_in;
+    return (w->kernel_h == 1 || a->weight_i == w->kernel_w * a->weight_step) &&
+           (a->in_channels == 1 || a->weight_in == w->kernel_h * w->kernel_w * a->weight_step);
+}
+
 /* Output channels of a strip: as many as a product takes, or all, rounded up to whole vectors. */
 static ptrdiff_t strip_width(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
 {
@@ -150,29 +191,55 @@ static void cut_steps(xent_conv_args *a, ptrdiff_t steps)
                                                             xent_min(steps, GRAD_STEPS) / (w->kernel_h * w->kernel_w)));
 }
 
+/* Pixels of a tile where lanes are pixels: so that there are enough tiles, as long as these are not too small. */
+static ptrdiff_t lane_pixels(const xent_conv_args *a)
+{
+    const ptrdiff_t all =
+        product(product(a->images, a->groups, HUGE_NUMBER), a->window.out_h * a->window.out_w, HUGE_NUMBER);
+    return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
+}
+
+/* Let several chunks share the patches of their tiles where these are few. */
+static ptrdiff_t share_patches(xent_conv_args *a, ptrdiff_t size)
+{
+    const ptrdiff_t patches = product(product(a->groups, xent_tiles(a), HUGE_NUMBER), xent_blocks(a), HUGE_NUMBER);
+    a->patches_shared = product(patches, a->patch_room * size, HUGE_NUMBER) <= SHARED_BYTES;
+    return a->patches_shared ? patches : 0;
+}
+
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
-    const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / size, lanes = table->strip_bytes / size;
+    const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    a->lanes_are_pixels =
-        few_channels(a) || (taps > 1 && steps <= SHORT_SUM && a->window.out_w * size >= WIDE_ROW * table->vector_bytes);
+    const int evenly = lie_evenly(a) && xent_stored_size(dtype) == size;
+    a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly);
+    a->weights_in_place = a->lanes_are_pixels && evenly;
+    const ptrdiff_t budget = (a->lanes_are_pixels ? LANE_PATCH_BYTES : PATCH_BYTES) / size;
     a->width = a->lanes_are_pixels ? even(a->out_channels, ROWS) : strip_width(a, table, size);
-    cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : TILE_PIXELS, budget);
+    cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
     cut_blocks(a, budget);
+    plan_scratch(a);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
+    const ptrdiff_t patches = a->weights_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
+    if (a->lanes_are_pixels) {
+        const ptrdiff_t worth = STRIPS_PRODUCTS / xent_max(1, product(a->width * pixels, steps, HUGE_NUMBER));
+        a->strip_chunk =
+            even(strips, xent_max(a->strip_chunk, a->patches_shared ? worth : xent_max(worth, FEW_STRIPS)));
+    }
     const ptrdiff_t sums = a->width * (pixels + (a->lanes_are_pixels ? a->tile_images * a->tile_rows * lanes : 0));
     if (xent_blocks(a) > 1) /* all keep their sums */
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
-    a->sums_room += SLACK * a->width;
-    plan_scratch(a);
+    a->sums_room = xent_ceil_div(a->sums_room + SLACK * a->width, CACHE_LINE) * CACHE_LINE;
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
                        .scratch_size = scratch_size(a, size),
-                       .pack_chunks = a->groups * strips,
-                       .packed = packed_bytes(a, strips, size)};
+                       .pack_chunks = !a->weights_in_place
+                                          ? a->groups * strips
+                                          : patches * xent_ceil_div(a->block_channels, XENT_FILLED_CHANNELS),
+                       .packed = !a->weights_in_place ? packed_bytes(a, strips, size) : patches * a->patch_room * size};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)

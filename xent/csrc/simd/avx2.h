@@ -35,6 +35,7 @@ ALWAYS_INLINE __m256i xent_first_pd(ptrdiff_t n)
         const __m256i first = xent_first_##P(n);                                                                       \
         return (V)_mm256_blendv_##P(fill, _mm256_maskload_##P(p, first), (V)first);                                    \
     }                                                                                                                  \
+    ALWAYS_INLINE V v_load_where_##NAME(const T *p, VM m) { return (V)_mm256_maskload_##P(p, (__m256i)m); }            \
     ALWAYS_INLINE V v_load_pieces_##NAME(const T *p, ptrdiff_t step)                                                   \
     {                                                                                                                  \
         const __m256 low = _mm256_castps128_ps256(_mm_loadu_ps((const float *)p));                                     \

@@ -28,6 +28,7 @@ typedef __mmask8 vm64;
     {                                                                                                                  \
         return (V)_mm512_mask_loadu_##P(fill, (VM)((1u << n) - 1), p);                                                 \
     }                                                                                                                  \
+    ALWAYS_INLINE V v_load_where_##NAME(const T *p, VM m) { return (V)_mm512_maskz_loadu_##P(m, p); }                  \
     ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm512_mask_storeu_##P(p, (VM)((1u << n) - 1), v); } \
     ALWAYS_INLINE void v_stream_##NAME(T *p, V v) { _mm512_stream_##P(p, v); }
 /* clang-format on */

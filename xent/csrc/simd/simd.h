@@ -5,6 +5,7 @@
  *          vf64 vi64 vm64   the same for doubles
  * Words    v_load v_store                            a full vector
  *        * v_load_n v_store_n                        its first n lanes (the others read as `fill`)
+ *        * v_load_where                              the lanes of a mask; the others are not read, and 0
  *          v_set v_iset                              the same number in every lane (set_f32 and so on)
  *        * v_stream                                  a full vector, past the caches where there is such a store: to a
  *                                                    place that is a multiple of its size; xent_streamed() comes after
@@ -138,6 +139,12 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 #define v_load(p)                                                                                                      \
     _Generic((p), const float *: v_load_f32, float *: v_load_f32, const double *: v_load_f64, double *: v_load_f64)(p)
 #define v_load_n(p, n, fill) _Generic((fill), vf32: v_load_n_f32, vf64: v_load_n_f64)(p, n, fill)
+#define v_load_where(p, m)                                                                                             \
+    _Generic((p),                                                                                                      \
+        const float *: v_load_where_f32,                                                                               \
+        float *: v_load_where_f32,                                                                                     \
+        const double *: v_load_where_f64,                                                                              \
+        double *: v_load_where_f64)(p, m)
 #define v_store(p, v) _Generic((v), vf32: v_store_f32, vf64: v_store_f64)(p, v)
 #define v_store_n(p, v, n) _Generic((v), vf32: v_store_n_f32, vf64: v_store_n_f64)(p, v, n)
 #define v_stream(p, v) _Generic((v), vf32: v_stream_f32, vf64: v_stream_f64)(p, v)

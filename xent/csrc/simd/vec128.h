@@ -23,6 +23,13 @@
         for (ptrdiff_t k = 0; k < n; k++) fill[k] = p[k];                                                              \
         return fill;                                                                                                   \
     }                                                                                                                  \
+    ALWAYS_INLINE V v_load_where_##NAME(const T *p, VM m)                                                              \
+    {                                                                                                                  \
+        V v = {0};                                                                                                     \
+        for (size_t k = 0; k < XENT_VBYTES / sizeof(T); k++)                                                           \
+            if (m[k]) v[k] = p[k];                                                                                     \
+        return v;                                                                                                      \
+    }                                                                                                                  \
     ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n)                                                        \
     {                                                                                                                  \
         for (ptrdiff_t k = 0; k < n; k++) p[k] = v[k];                                                                 \
