@@ -116,6 +116,12 @@ def images(array, name, axes="(N, C, H, W)"):
     return array
 
 
+def taps(weight):
+    """Raise unless the kernels of a convolution have taps."""
+    if 0 in weight.shape[2:]:
+        raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
+
+
 def same_shape(array, shape, name, of):
     """Raise unless `array` has the shape of `of`."""
     if array.shape != shape:

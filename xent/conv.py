@@ -10,6 +10,7 @@ import numpy as np
 from . import _check, _kernels
 from ._docs import documented
 from ._out import checked_room, delivered, room
+from ._prepared import PreparedWeight, unpacked
 from ._window import line_window, pair, phases, sliding_window, transposed_window
 
 GRADIENTS = "x", "weight", "bias"  # of a layer
@@ -42,12 +43,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     Parameters
     ----------
     <x of images>
-    weight : array_like of float, shape (O, C / groups, kh, kw)
+    weight : array_like of float, shape (O, C / groups, kh, kw), or PreparedWeight
         <kernels>
     <bias of channels>
     <stride, dilation>
     <padding>
     <groups>
+        Of a `PreparedWeight` it may be left out.
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     <out of images>
@@ -62,12 +64,12 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     TypeError
         If an argument does not hold real numbers or a size is no integer.
     ValueError
-        If shapes do not fit, `groups` does not divide the channels, the kernel is larger than the padded
-        image, an option is outside its range, or `out` does not fit.
+        If shapes do not fit, `groups` does not divide the channels or is not that of a `PreparedWeight`, the
+        kernel is larger than the padded image, an option is outside its range, or `out` does not fit.
 
     See Also
     --------
-    conv2d_backward, im2col
+    conv2d_backward, prepare_conv2d, im2col
 
     Notes
     -----
@@ -165,11 +167,12 @@ def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     Parameters
     ----------
     <x of signals>
-    weight : array_like of float, shape (O, C / groups, k)
+    weight : array_like of float, shape (O, C / groups, k), or PreparedWeight
         <kernels>
     <bias of channels>
     <options of signals>
     <groups>
+        Of a `PreparedWeight` it may be left out.
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     <out of images>
@@ -417,6 +420,51 @@ def conv_transpose2d_backward(
 
 
 @documented
+def prepare_conv2d(weight, *, groups=1):
+    """
+    Pack weights once, for many calls of `conv2d` or `conv1d` that take the result as their `weight`.
+
+    Each call packs its weights anew, which shows where they are many and the images few and small. Results
+    are the same to the last bit.
+
+    Parameters
+    ----------
+    weight : array_like of float, shape (O, C / groups, kh, kw) or (O, C / groups, k)
+        <kernels>
+        They are copied.
+    <groups>
+
+    Returns
+    -------
+    PreparedWeight
+        It has `shape`, `dtype`, `groups` and `nbytes`, and can be pickled. Give it the dtype of the images:
+        weights of another are converted in each call, by the same rules as plain ones.
+
+    Raises
+    ------
+    TypeError
+        If `weight` does not hold real numbers or `groups` is no integer.
+    ValueError
+        If `weight` has not 3 or 4 dimensions, has no taps, or `groups` does not divide its outputs.
+
+    See Also
+    --------
+    conv2d, conv1d, PreparedWeight
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> weight = xent.prepare_conv2d(np.ones((2, 1, 3, 3)), groups=2)
+    >>> for x in np.arange(36.0).reshape(2, 1, 2, 3, 3):
+    ...     print(xent.conv2d(x, weight)[0, :, 0, 0])
+    [ 36. 117.]
+    [198. 279.]
+    """
+    return PreparedWeight(weight, groups)
+
+
+@documented
 def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     """
     Write every window of every image as a column of a matrix.
@@ -518,6 +566,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
 
 def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
     """`conv2d` and `conv1d`."""
+    weight, groups, packed = unpacked(weight, groups)
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
     window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
@@ -527,7 +576,8 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
         _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
     shape = (len(x), len(weight), *_outputs(x, window))
     result = checked_room(out, shape, x.dtype, (x, "x"), (weight, "weight"), (bias, "bias"))
-    _convolve(*map(_as_images, (x, weight)), bias, _as_images(result), window, groups, activation == "relu")
+    x, weight = map(_as_images, (x, weight))
+    _convolve(x, weight, bias, _as_images(result), window, groups, activation == "relu", packed)
     return delivered(result, out)
 
 
@@ -556,8 +606,7 @@ def _check_ranks(axes, x, weight, groups):
     _check.images(x, "x", axes.x)
     if weight.ndim != x.ndim:
         raise ValueError(f"weight must have {x.ndim} dimensions, {axes.weight}, got shape {weight.shape}")
-    if 0 in weight.shape[2:]:
-        raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
+    _check.taps(weight)
     return _check.integer(groups, "groups", 1)
 
 
@@ -623,8 +672,8 @@ def _only_bias(bias, result, relu=False):
     result[...] = (np.maximum(bias, 0) if relu else bias)[:, None, None]
 
 
-def _convolve(x, weight, bias, result, window, groups, relu=False):
-    """Put the convolution of x into `result`."""
+def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None):
+    """Put the convolution of x into `result`; `packed` are forms of the weights that are kept."""
     if x.size == 0 or weight.size == 0:
         _only_bias(bias, result, relu)
         return
@@ -641,6 +690,7 @@ def _convolve(x, weight, bias, result, window, groups, relu=False):
         relu,
         (0, window.out_w, 1),
         order,
+        packed,
     )
 
 
