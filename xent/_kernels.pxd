@@ -257,6 +257,13 @@ cdef extern from "csrc/table.h" nogil:
     xent_plan xent_plan_add(const xent_add_args *a)
     void xent_add(const void *args, Py_ssize_t chunk, void *scratch) noexcept
 
+    ctypedef struct xent_reorder_args:
+        Py_ssize_t itemsize
+
+    int xent_see_order(xent_reorder_args *a, const xent_array *source, const xent_array *target)
+    xent_plan xent_plan_reorder(xent_reorder_args *a)
+    void xent_reorder(const void *args, Py_ssize_t chunk, void *scratch) noexcept
+
     # ---- images ----
 
     ctypedef struct xent_window:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._out import checked_room, delivered, room
+from ._out import checked_room, delivered, in_c_order, room
 from ._prepared import PreparedWeight, unpacked
 from ._window import line_window, pair, phases, sliding_window, transposed_window
 
@@ -409,7 +409,7 @@ def conv_transpose2d_backward(
     shapes = x.shape, weight.shape, shape[1:2]
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
-    x, weight, grad = (np.ascontiguousarray(a) for a in (x, weight, grad))
+    x, weight, grad = map(in_c_order, (x, weight, grad))
     if needs[0]:
         _convolve(grad, weight, None, results[0], window, groups)
     if needs[1]:
@@ -508,7 +508,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     n, c = x.shape[:2]
     shape = n, c * kernel[0] * kernel[1], window.out_h * window.out_w
     result = checked_room(out, shape, x.dtype, (x, "x"))
-    _kernels.im2col(np.ascontiguousarray(x), result, n * c, window)
+    _kernels.im2col(in_c_order(x), result, n * c, window)
     return delivered(result, out)
 
 
@@ -560,7 +560,7 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
     result = checked_room(out, (n, c, *size), cols.dtype, (cols, "cols"))
-    _kernels.col2im(np.ascontiguousarray(cols), result, n * c, window)
+    _kernels.col2im(in_c_order(cols), result, n * c, window)
     return delivered(result, out)
 
 
@@ -591,7 +591,7 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
     shapes = x.shape, weight.shape, weight.shape[:1]
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
-    x, weight, grad = (np.ascontiguousarray(_as_images(a)) for a in (x, weight, grad))
+    x, weight, grad = (in_c_order(_as_images(a)) for a in (x, weight, grad))
     if needs[0]:
         _transpose(grad, weight, None, _as_images(results[0]), window, groups)
     if needs[1]:
@@ -681,8 +681,8 @@ def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None):
     taps = height * width
     order = 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
     _kernels.conv2d(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(weight),
+        in_c_order(x),
+        in_c_order(weight),
         _in_precision(bias),
         result,
         window,
@@ -699,7 +699,7 @@ def _transpose(y, weight, bias, result, window, groups):
     if y.size == 0 or weight.size == 0:
         _only_bias(bias, result)
         return
-    y, weight = np.ascontiguousarray(y), np.ascontiguousarray(weight)
+    y, weight = in_c_order(y), in_c_order(weight)
     bias = _in_precision(bias)
     if not _all_finite(weight):
         _transpose_by_columns(y, weight, bias, result, window, groups)
