@@ -123,12 +123,14 @@ def check(number):
     )
     options = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
     back = {**options, "output_size": g.size_in}
+    prepared = xent.prepare_conv2d(w, groups=g.groups)
     out = g.lying(np.zeros(g.y_shape), kind)
     with xent.num_threads(int(g.rng.integers(1, 3))):
         results = [
             (xent.conv2d(a, w, b, **options), y + bias[:, None, None]),
             (xent.conv2d(a, w, activation="relu", out=out, **options), np.maximum(y, 0)),
-            (xent.conv2d(a, xent.prepare_conv2d(w, groups=g.groups), **options), y),
+            (xent.conv2d(-a, prepared, **options), -y),
+            (xent.conv2d(a, prepared, **options), y),
             *zip(
                 xent.conv2d_backward(d, a, w, **options),
                 (by_images, by_weight, grad.sum((0, 2, 3))),
