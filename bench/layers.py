@@ -208,8 +208,8 @@ DRAWN = list(drawn(20, seed=15))
 
 # One layer of each kind: many channels, pointwise, few channels.
 QUICK_NAMES = ["resnet 3x3 128", "pointwise 256-64", "LeNet 5x5 6-16"]
-EVERY_LAYER = [*LAYERS, *DOUBLE, *DRAWN, *itertools.chain(*NETWORKS.values())]
-CONVOLUTIONS = EVERY_LAYER, [each for each in LAYERS if each.name in QUICK_NAMES]
+BESIDE = [*DRAWN, *itertools.chain(*NETWORKS.values())]  # in tables, but not in charts
+CONVOLUTIONS = [*LAYERS, *DOUBLE, *BESIDE], [each for each in LAYERS if each.name in QUICK_NAMES]
 
 # 2x2/2 halves an image (LeNet, VGG), 3x3/2 with padding follows ResNet's stem.
 POOLS = [Window((8, 64, size, size), *window) for size in (112, 56) for window in [(2, 2, 0), (3, 2, 1)]]
