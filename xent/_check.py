@@ -77,12 +77,10 @@ def with_bias(x, weight, bias):
 
     A bias of Python numbers has no dtype of its own, and takes that of the others.
     """
+    if bias is not None and not has_no_dtype(bias):
+        return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
     x, weight = common_floats((x, "x"), (weight, "weight"))
-    if bias is None:
-        return x, weight, None
-    if has_no_dtype(bias):
-        return x, weight, narrowed(floats(bias, "bias"), x.dtype)
-    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
+    return x, weight, None if bias is None else narrowed(floats(bias, "bias"), x.dtype)
 
 
 def has_no_dtype(value):

@@ -11,7 +11,7 @@ from . import _check, _kernels
 from ._docs import documented
 from ._out import checked_room, delivered, in_c_order, room
 from ._prepared import PreparedWeight, unpacked
-from ._window import line_window, pair, phases, sliding_window, transposed_window
+from ._window import line_window, pair, phases, sliding_window, transposed_window, window_of
 
 GRADIENTS = "x", "weight", "bias"  # of a layer
 
@@ -316,9 +316,8 @@ def conv_transpose2d(
     """
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_transposed_shapes(x, weight, groups)
-    window = transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
-    )
+    options = stride, padding, output_padding, output_size, dilation
+    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
     shape = (len(x), groups * weight.shape[1], window.height, window.width)
     if bias is not None:
         _check.same_shape(bias, shape[1:2], "bias", "the output channels")
@@ -400,9 +399,8 @@ def conv_transpose2d_backward(
     """
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_transposed_shapes(x, weight, groups)
-    window = transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
-    )
+    options = stride, padding, output_padding, output_size, dilation
+    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
     shape = len(x), groups * weight.shape[1], window.height, window.width
     _check.same_shape(grad, shape, "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
@@ -569,7 +567,7 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
     weight, groups, packed = unpacked(weight, groups)
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
-    window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = window_of(axes.window, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
@@ -585,7 +583,7 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
     """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_shapes(axes, x, weight, groups)
-    window = axes.window(x.shape[2:], weight.shape[2:], *steps)
+    window = window_of(axes.window, x.shape[2:], weight.shape[2:], *steps)
     _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
     shapes = x.shape, weight.shape, weight.shape[:1]
