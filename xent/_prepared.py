@@ -110,7 +110,7 @@ def unpacked(weight, groups):
     A prepared weight brings its groups with it. The channels of the images tell them apart anyway, so that
     the default of 1 can mean those.
     """
-    if type(weight) is not PreparedWeight:
+    if not isinstance(weight, PreparedWeight):
         return weight, groups, None
     if _check.integer(groups, "groups", 1) not in (1, weight.groups):
         raise ValueError(f"groups must be {weight.groups}, for which weight was prepared, got {groups}")
