@@ -51,7 +51,7 @@ headers: $(VENV)/lint.stamp  ## compile every C header alone, for each type and 
 	$(BIN)/python tools/headers.py
 
 # A process and a JSON file for each benchmark, so that one alone can be run again.
-bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the machine; half an hour
+bench: $(VENV)/bench.stamp  ## measure the operators against their peers and the machine; three quarters of an hour
 	mkdir -p $(RESULTS)
 	for file in bench/bench_*.py; do \
 	    $(BENCH) $$file --benchmark-json=$(RESULTS)/$$(basename $$file .py).json || exit 1; \

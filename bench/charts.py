@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import goals
+import layers
 import matplotlib
 
 matplotlib.use("Agg")
@@ -53,9 +54,15 @@ def plain_log(axis, ticks):
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
+def charted(found, operator):
+    """The groups in which xent was measured, without the layers that are in tables alone."""
+    beside = set(map(str, layers.BESIDE))
+    return [g for g in found.of_operator(operator) if "xent" in g.times and g.case not in beside]
+
+
 def ratio_chart(found, operator):
     """One row per shape, one dot per peer: how many times xent's time it took."""
-    groups = [g for g in found.of_operator(operator) if "xent" in g.times]
+    groups = charted(found, operator)
     if not groups:
         return None
     figure, axes = plt.subplots(figsize=(8, 1.4 + 0.34 * len(groups)))
@@ -84,13 +91,13 @@ def ratio_chart(found, operator):
 
 def peak_chart(found):
     """One row per layer, one dot per library: its rate as a share of the best matrix product's."""
-    layers = [g.case for g in found.of_operator("conv2d") if "xent" in g.times]
-    if not layers:
+    names = [g.case for g in charted(found, "conv2d")]
+    if not names:
         return None
     figure, panels = plt.subplots(
-        1, 2, sharey=True, figsize=(9, 1.4 + 0.34 * len(layers)), layout="constrained"
+        1, 2, sharey=True, figsize=(9, 1.4 + 0.34 * len(names)), layout="constrained"
     )
-    rows = dict(zip(layers, reversed(range(len(layers))), strict=True))
+    rows = dict(zip(names, reversed(range(len(names))), strict=True))
     for axes, operator in zip(panels, ["conv2d", "conv2d forward+backward"], strict=True):
         for name, colour in COLOURS.items():
             groups = [g for g in found.of_operator(operator) if name in g.times and g.case in rows]

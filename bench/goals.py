@@ -34,6 +34,8 @@ PEERS = {
 }
 OPTION = 1.5  # times the best peer, value and gradient with one option
 SIXTEEN_BITS = {"cross_entropy": 2.5, "cross_entropy_value_and_grad": 3}  # times the best peer
+NETWORK = 1.0  # times the best peer, all convolutions of a network for one image
+PREPARED = 1.05  # times the best peer, conv2d with weights that were packed before
 EVALUATION = 1.25  # times cross_entropy alone, evaluate at most, from so many logits on:
 EVALUATED = 100_000
 READ_SHARE = 0.88  # of the read bandwidth, cross_entropy on logits larger than the caches

@@ -34,7 +34,7 @@ MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
     "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
-    "im2col", "col2im",
+    "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
     *(f"{loss}{part}" for loss in ["linear_cross_entropy", "nce_loss", "sampled_softmax_cross_entropy"]
       for part in ["", "_value_and_grad"]),
@@ -55,6 +55,7 @@ entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), \
 out=None)
+prepare_conv2d(weight, *, groups=1)
 conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv1d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), \
 out=None)

@@ -10,7 +10,7 @@ KNOWN = ["baseline", "avx2", "avx512", "neon"]
 OTHERS = [isa for isa in CONFIG["isa_usable"] if isa != CONFIG["isa"]]
 # Files that run in one process each, of some 20 seconds.
 NUMERIC = [
-    "conv pool same_bits",
+    "conv conv_random conv_prepared pool same_bits",
     "vmath softmax cross_entropy nll evaluate",
     "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
     pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),

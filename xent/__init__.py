@@ -3,6 +3,7 @@
 from . import _openmp  # noqa: F401 (the first, as it loads the kernels)
 from ._config import __version__, show_config
 from ._evaluation import Evaluation
+from ._prepared import PreparedWeight
 from ._results import set_result_cache
 from ._threads import get_num_threads, num_threads, set_num_threads
 from .conv import (
@@ -14,6 +15,7 @@ from .conv import (
     conv_transpose2d,
     conv_transpose2d_backward,
     im2col,
+    prepare_conv2d,
 )
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
 from .divergence import (
@@ -62,6 +64,7 @@ from .squared_error import mse_loss, mse_loss_grad, mse_loss_value_and_grad
 
 __all__ = [
     "Evaluation",
+    "PreparedWeight",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -110,6 +113,7 @@ __all__ = [
     "nll_loss_grad",
     "nll_loss_value_and_grad",
     "num_threads",
+    "prepare_conv2d",
     "reference",
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",

@@ -8,22 +8,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import reference as reference
 from ._evaluation import Evaluation as Evaluation
+from ._prepared import PreparedWeight as PreparedWeight
 
 __all__ = [
-    "Evaluation", "__version__", "avg_pool2d", "avg_pool2d_backward", "binary_cross_entropy",
-    "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad", "col2im", "conv1d",
-    "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
-    "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
+    "Evaluation", "PreparedWeight", "__version__", "avg_pool2d", "avg_pool2d_backward",
+    "binary_cross_entropy", "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad",
+    "col2im", "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d",
+    "conv_transpose2d_backward", "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
     "cross_entropy_hvp", "cross_entropy_probs", "cross_entropy_probs_grad",
     "cross_entropy_probs_value_and_grad", "cross_entropy_value_and_grad", "distillation_loss",
-    "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate", "get_num_threads",
-    "im2col", "kl_div", "kl_div_grad", "kl_div_value_and_grad", "linear_cross_entropy",
-    "linear_cross_entropy_value_and_grad", "log_sigmoid", "log_softmax", "log_softmax_backward",
-    "logsumexp", "max_pool2d", "max_pool2d_backward", "mse_loss", "mse_loss_grad",
-    "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss", "nll_loss_grad",
-    "nll_loss_value_and_grad", "num_threads", "reference", "sampled_softmax_cross_entropy",
-    "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads", "set_result_cache", "show_config",
-    "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
+    "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate",
+    "get_num_threads", "im2col", "kl_div", "kl_div_grad", "kl_div_value_and_grad",
+    "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "log_sigmoid", "log_softmax",
+    "log_softmax_backward", "logsumexp", "max_pool2d", "max_pool2d_backward", "mse_loss",
+    "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss",
+    "nll_loss_grad", "nll_loss_value_and_grad", "num_threads", "prepare_conv2d", "reference",
+    "sampled_softmax_cross_entropy", "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads",
+    "set_result_cache", "show_config", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
     "sigmoid_cross_entropy_value_and_grad", "softmax", "softmax_backward", "softmax_jacobian",
 ]  # fmt: skip
 __version__: str
@@ -341,6 +342,7 @@ def conv2d(
     padding: _Padding = 0, dilation: _Ints = 1, groups: int = 1,
     activation: Literal["relu"] | None = None, out: _Array | None = None,
 ) -> _Array: ...  # fmt: skip
+def prepare_conv2d(weight: ArrayLike, *, groups: int = 1) -> PreparedWeight: ...
 def conv2d_backward(
     grad: ArrayLike,
     x: ArrayLike,

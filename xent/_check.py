@@ -77,12 +77,10 @@ def with_bias(x, weight, bias):
 
     A bias of Python numbers has no dtype of its own, and takes that of the others.
     """
+    if bias is not None and not has_no_dtype(bias):
+        return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
     x, weight = common_floats((x, "x"), (weight, "weight"))
-    if bias is None:
-        return x, weight, None
-    if has_no_dtype(bias):
-        return x, weight, narrowed(floats(bias, "bias"), x.dtype)
-    return common_floats((x, "x"), (weight, "weight"), (bias, "bias"))
+    return x, weight, None if bias is None else narrowed(floats(bias, "bias"), x.dtype)
 
 
 def has_no_dtype(value):
@@ -114,6 +112,12 @@ def images(array, name, axes="(N, C, H, W)"):
         hint = f"; for a batch of one give {name}[np.newaxis]" if array.ndim == ndim - 1 else ""
         raise ValueError(f"{name} must have {ndim} dimensions, {axes}, got shape {array.shape}{hint}")
     return array
+
+
+def taps(weight):
+    """Raise unless the kernels of a convolution have taps."""
+    if 0 in weight.shape[2:]:
+        raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
 
 
 def same_shape(array, shape, name, of):

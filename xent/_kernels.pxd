@@ -257,6 +257,13 @@ cdef extern from "csrc/table.h" nogil:
     xent_plan xent_plan_add(const xent_add_args *a)
     void xent_add(const void *args, Py_ssize_t chunk, void *scratch) noexcept
 
+    ctypedef struct xent_reorder_args:
+        Py_ssize_t itemsize
+
+    int xent_see_order(xent_reorder_args *a, const xent_array *source, const xent_array *target)
+    xent_plan xent_plan_reorder(xent_reorder_args *a)
+    void xent_reorder(const void *args, Py_ssize_t chunk, void *scratch) noexcept
+
     # ---- images ----
 
     ctypedef struct xent_window:
@@ -283,6 +290,7 @@ cdef extern from "csrc/table.h" nogil:
         int relu
         Py_ssize_t out_size, out_first, out_row, out_step
         Py_ssize_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j
+        Py_ssize_t width
 
     ctypedef struct xent_merge_args:
         Py_ssize_t size, partials, chunk

@@ -1,5 +1,6 @@
 """Sliding windows over images: their geometry, checked, and the phases of a transposed one."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -28,6 +29,23 @@ class Window(NamedTuple):
     out_w: int
     bottom: int
     right: int
+
+
+# Types of options of which no two values are equal and mean different things, as 1 and 1.0 or True would.
+PLAIN = {int, str, type(None)}
+
+
+def window_of(make, size, kernel, *options):
+    """Return the Window that `make`, a function below, returns; small calls would take twice as long if it
+    were not remembered."""
+    if PLAIN.issuperset(map(type, options)):
+        return _remembered(make, size, kernel, *options)
+    return make(size, kernel, *options)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered(make, *arguments):
+    return make(*arguments)
 
 
 def pair(value, name, low):

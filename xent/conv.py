@@ -9,8 +9,9 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._out import checked_room, delivered, room
-from ._window import line_window, pair, phases, sliding_window, transposed_window
+from ._out import checked_room, delivered, in_c_order, room
+from ._prepared import PreparedWeight, unpacked
+from ._window import line_window, pair, phases, sliding_window, transposed_window, window_of
 
 GRADIENTS = "x", "weight", "bias"  # of a layer
 
@@ -42,12 +43,13 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     Parameters
     ----------
     <x of images>
-    weight : array_like of float, shape (O, C / groups, kh, kw)
+    weight : array_like of float, shape (O, C / groups, kh, kw), or PreparedWeight
         <kernels>
     <bias of channels>
     <stride, dilation>
     <padding>
     <groups>
+        Of a `PreparedWeight` it may be left out.
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     <out of images>
@@ -62,12 +64,12 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     TypeError
         If an argument does not hold real numbers or a size is no integer.
     ValueError
-        If shapes do not fit, `groups` does not divide the channels, the kernel is larger than the padded
-        image, an option is outside its range, or `out` does not fit.
+        If shapes do not fit, `groups` does not divide the channels or is not that of a `PreparedWeight`, the
+        kernel is larger than the padded image, an option is outside its range, or `out` does not fit.
 
     See Also
     --------
-    conv2d_backward, im2col
+    conv2d_backward, prepare_conv2d, im2col
 
     Notes
     -----
@@ -165,11 +167,12 @@ def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, a
     Parameters
     ----------
     <x of signals>
-    weight : array_like of float, shape (O, C / groups, k)
+    weight : array_like of float, shape (O, C / groups, k), or PreparedWeight
         <kernels>
     <bias of channels>
     <options of signals>
     <groups>
+        Of a `PreparedWeight` it may be left out.
     activation : {None, "relu"}, optional
         Applied to the result on its way to memory. The ReLU of a NaN is NaN.
     <out of images>
@@ -313,9 +316,8 @@ def conv_transpose2d(
     """
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_transposed_shapes(x, weight, groups)
-    window = transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
-    )
+    options = stride, padding, output_padding, output_size, dilation
+    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
     shape = (len(x), groups * weight.shape[1], window.height, window.width)
     if bias is not None:
         _check.same_shape(bias, shape[1:2], "bias", "the output channels")
@@ -397,16 +399,15 @@ def conv_transpose2d_backward(
     """
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_transposed_shapes(x, weight, groups)
-    window = transposed_window(
-        x.shape[2:], weight.shape[2:], stride, padding, output_padding, output_size, dilation
-    )
+    options = stride, padding, output_padding, output_size, dilation
+    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
     shape = len(x), groups * weight.shape[1], window.height, window.width
     _check.same_shape(grad, shape, "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
     shapes = x.shape, weight.shape, shape[1:2]
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
-    x, weight, grad = (np.ascontiguousarray(a) for a in (x, weight, grad))
+    x, weight, grad = map(in_c_order, (x, weight, grad))
     if needs[0]:
         _convolve(grad, weight, None, results[0], window, groups)
     if needs[1]:
@@ -414,6 +415,51 @@ def conv_transpose2d_backward(
     if needs[2]:
         _kernels.conv2d_grad_bias(grad, results[2])
     return tuple(map(delivered, results, out))
+
+
+@documented
+def prepare_conv2d(weight, *, groups=1):
+    """
+    Pack weights once, for many calls of `conv2d` or `conv1d` that take the result as their `weight`.
+
+    Each call packs its weights anew, which shows where they are many and the images few and small. Results
+    are the same to the last bit.
+
+    Parameters
+    ----------
+    weight : array_like of float, shape (O, C / groups, kh, kw) or (O, C / groups, k)
+        <kernels>
+        They are copied.
+    <groups>
+
+    Returns
+    -------
+    PreparedWeight
+        It has `shape`, `dtype`, `groups` and `nbytes`, and can be pickled. Give it the dtype of the images:
+        weights of another are converted in each call, by the same rules as plain ones.
+
+    Raises
+    ------
+    TypeError
+        If `weight` does not hold real numbers or `groups` is no integer.
+    ValueError
+        If `weight` has not 3 or 4 dimensions, has no taps, or `groups` does not divide its outputs.
+
+    See Also
+    --------
+    conv2d, conv1d, PreparedWeight
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> weight = xent.prepare_conv2d(np.ones((2, 1, 3, 3)), groups=2)
+    >>> for x in np.arange(36.0).reshape(2, 1, 2, 3, 3):
+    ...     print(xent.conv2d(x, weight)[0, :, 0, 0])
+    [ 36. 117.]
+    [198. 279.]
+    """
+    return PreparedWeight(weight, groups)
 
 
 @documented
@@ -460,7 +506,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
     n, c = x.shape[:2]
     shape = n, c * kernel[0] * kernel[1], window.out_h * window.out_w
     result = checked_room(out, shape, x.dtype, (x, "x"))
-    _kernels.im2col(np.ascontiguousarray(x), result, n * c, window)
+    _kernels.im2col(in_c_order(x), result, n * c, window)
     return delivered(result, out)
 
 
@@ -512,22 +558,24 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
         raise ValueError(f"cols must have shape (N, C * {offsets}, {pixels}), got {cols.shape}")
     n, c = cols.shape[0], cols.shape[1] // offsets
     result = checked_room(out, (n, c, *size), cols.dtype, (cols, "cols"))
-    _kernels.col2im(np.ascontiguousarray(cols), result, n * c, window)
+    _kernels.col2im(in_c_order(cols), result, n * c, window)
     return delivered(result, out)
 
 
 def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activation, out):
     """`conv2d` and `conv1d`."""
+    weight, groups, packed = unpacked(weight, groups)
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
-    window = axes.window(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = window_of(axes.window, x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
         _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")
     shape = (len(x), len(weight), *_outputs(x, window))
     result = checked_room(out, shape, x.dtype, (x, "x"), (weight, "weight"), (bias, "bias"))
-    _convolve(*map(_as_images, (x, weight)), bias, _as_images(result), window, groups, activation == "relu")
+    x, weight = map(_as_images, (x, weight))
+    _convolve(x, weight, bias, _as_images(result), window, groups, activation == "relu", packed)
     return delivered(result, out)
 
 
@@ -535,13 +583,13 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
     """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_shapes(axes, x, weight, groups)
-    window = axes.window(x.shape[2:], weight.shape[2:], *steps)
+    window = window_of(axes.window, x.shape[2:], weight.shape[2:], *steps)
     _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
     shapes = x.shape, weight.shape, weight.shape[:1]
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
-    x, weight, grad = (np.ascontiguousarray(_as_images(a)) for a in (x, weight, grad))
+    x, weight, grad = (in_c_order(_as_images(a)) for a in (x, weight, grad))
     if needs[0]:
         _transpose(grad, weight, None, _as_images(results[0]), window, groups)
     if needs[1]:
@@ -556,8 +604,7 @@ def _check_ranks(axes, x, weight, groups):
     _check.images(x, "x", axes.x)
     if weight.ndim != x.ndim:
         raise ValueError(f"weight must have {x.ndim} dimensions, {axes.weight}, got shape {weight.shape}")
-    if 0 in weight.shape[2:]:
-        raise ValueError(f"weight must have at least one tap, got shape {weight.shape}")
+    _check.taps(weight)
     return _check.integer(groups, "groups", 1)
 
 
@@ -623,8 +670,8 @@ def _only_bias(bias, result, relu=False):
     result[...] = (np.maximum(bias, 0) if relu else bias)[:, None, None]
 
 
-def _convolve(x, weight, bias, result, window, groups, relu=False):
-    """Put the convolution of x into `result`."""
+def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None):
+    """Put the convolution of x into `result`; `packed` are forms of the weights that are kept."""
     if x.size == 0 or weight.size == 0:
         _only_bias(bias, result, relu)
         return
@@ -632,8 +679,8 @@ def _convolve(x, weight, bias, result, window, groups, relu=False):
     taps = height * width
     order = 0, outputs // groups * channels * taps, channels * taps, taps, width, 1
     _kernels.conv2d(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(weight),
+        in_c_order(x),
+        in_c_order(weight),
         _in_precision(bias),
         result,
         window,
@@ -641,6 +688,7 @@ def _convolve(x, weight, bias, result, window, groups, relu=False):
         relu,
         (0, window.out_w, 1),
         order,
+        packed,
     )
 
 
@@ -649,7 +697,7 @@ def _transpose(y, weight, bias, result, window, groups):
     if y.size == 0 or weight.size == 0:
         _only_bias(bias, result)
         return
-    y, weight = np.ascontiguousarray(y), np.ascontiguousarray(weight)
+    y, weight = in_c_order(y), in_c_order(weight)
     bias = _in_precision(bias)
     if not _all_finite(weight):
         _transpose_by_columns(y, weight, bias, result, window, groups)

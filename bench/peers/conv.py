@@ -7,7 +7,8 @@ except ONNX Runtime's.
   function that autograd calls, by itself. channels_last, another order of inputs and outputs, would be
   another problem.
 - Max pooling's backward pass gets what the forward pass saved: PyTorch's indices, xent's places.
-- ONNX Runtime's weights are constants of the model, which it may rearrange before the first call.
+- ONNX Runtime's weights are constants of the model, which it may rearrange before the first call. "xent
+  prepared" is what to compare it with: its weights come from `prepare_conv2d`.
 - NumPy is the idiom of its users: a view of all windows, one copy of it, one matrix product.
 """
 
@@ -59,7 +60,9 @@ def columns(case, x):
     """Return the im2col matrix (N, C kh kw, OH OW) of images: a view of all windows, and a copy of it."""
     p, stride = case.padding, case.stride
     padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p))) if p else x
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (case.kernel, case.kernel), axis=(2, 3))
+    reach = (case.kernel - 1) * case.dilation + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), axis=(2, 3))
+    windows = windows[..., :: case.dilation, :: case.dilation]
     n, c, height, width = case.shape[:2] + case.out_size
     windows = windows[:, :, ::stride, ::stride].transpose(0, 1, 4, 5, 2, 3)
     return windows.reshape(n, c * case.kernel**2, height * width)
@@ -99,6 +102,18 @@ class Xent(Images, adapters.Xent):
 
     def col2im(self, columns):
         return xent.col2im(columns, self.size, self.kernel, **self.options)
+
+
+class XentPrepared(Images, adapters.Xent):
+    """The forward pass with weights that were packed before."""
+
+    name = "xent prepared"
+
+    def conv2d(self, x, weight, bias):
+        return xent.conv2d(x, weight, bias, **self.options)
+
+    def convert(self, array):
+        return xent.prepare_conv2d(array, groups=self.case.groups) if array is self.weight else array
 
 
 class Torch(Images, adapters.Torch):
@@ -148,7 +163,7 @@ class TorchAten(Images, adapters.Torch):
     name = "torch aten"
 
     def conv2d_forward_backward(self, x, weight, bias, grad):
-        _, *window = self.pairs(1)  # stride, padding, dilation
+        _, *window = self.pairs(self.case.dilation)  # stride, padding, dilation
         rest = False, [0, 0], self.case.groups, [True, True, True]
         y = functional.conv2d(x, weight, bias, **self.options)
         return y, *torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], *window, *rest)
@@ -156,8 +171,9 @@ class TorchAten(Images, adapters.Torch):
 
 class OnnxRuntime(Images, adapters.OnnxRuntime):
     def conv2d(self, x, weight, bias):
-        _, stride, padding = self.pairs()
-        attributes = {"strides": stride, "pads": 2 * padding, "group": self.case.groups}
+        _, stride, padding, dilation = self.pairs(self.case.dilation)
+        attributes = {"strides": stride, "pads": 2 * padding, "dilations": dilation}
+        attributes["group"] = self.case.groups
         return adapters.Node("Conv", (len(x), len(weight), *self.case.out_size), attributes)
 
 
@@ -213,4 +229,4 @@ class TorchProduct(Product):
         return machine.torch_product()
 
 
-PEERS = [Xent, Torch, TorchAten, OnnxRuntime, NumPy, NumPyProduct, TorchProduct]
+PEERS = [Xent, XentPrepared, Torch, TorchAten, OnnxRuntime, NumPy, NumPyProduct, TorchProduct]

@@ -30,13 +30,30 @@ cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
     return <Py_ssize_t>min(outputs * taps / PRODUCTS_PER_ELEMENT, <double>PY_SSIZE_T_MAX // 2)
 
 
+cdef int pack_weights(xent_conv_args *a, const xent_plan *plan, int code, Py_ssize_t size, void *memory) except -1:
+    """Pack `size` weights into memory for plan.packed bytes and a cache line."""
+    cdef xent_plan pack
+    memset(&pack, 0, sizeof(pack))
+    pack.chunks = plan.pack_chunks
+    a.packed = on_a_line(memory)
+    return run(table.conv2d_pack[code], a, &pack, size)
+
+
+cdef inline void *on_a_line(void *memory) noexcept:
+    """The first cache line that begins behind `memory`."""
+    return <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
+
+
 def conv2d(
-    cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order
+    cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order,
+    dict packed=None
 ):
     """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...). The
-    bias is of the type computed with."""
+    bias is of the type computed with. `packed` has the packed forms of these weights, by all that they depend on beside
+    the weights, their order, the groups and the instruction set; what is missing is added.
+    """
     cdef xent_conv_args a
-    cdef xent_plan plan, pack
+    cdef xent_plan plan
     cdef void *memory
     cdef int code = known_code(x)
     conv_args(&a, x, out, window, groups)
@@ -49,14 +66,21 @@ def conv2d(
         return
     if plan.packed < 0:
         raise MemoryError("packed weights of this size cannot be addressed")
+    if packed is not None:
+        key = code, a.width
+        form = packed.get(key)
+        if form is None:
+            form = empty((plan.packed + CACHE_LINE,), np.dtype(np.uint8))
+            pack_weights(&a, &plan, code, cnp.PyArray_SIZE(weight), data(form))
+            form = packed.setdefault(key, form)  # another thread may have been first
+        a.packed = on_a_line(data(form))
+        run(table.conv2d[code], &a, &plan, work_of(&a))
+        return
     memory = memory_of(<size_t>plan.packed + CACHE_LINE)
     if memory == NULL:
         raise MemoryError(f"no memory for {plan.packed} bytes of packed weights")
-    a.packed = <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
-    memset(&pack, 0, sizeof(pack))
-    pack.chunks = plan.pack_chunks
     try:
-        run(table.conv2d_pack[code], &a, &pack, cnp.PyArray_SIZE(weight))
+        pack_weights(&a, &plan, code, cnp.PyArray_SIZE(weight), memory)
         run(table.conv2d[code], &a, &plan, work_of(&a))
     finally:
         PyMem_Free(memory)

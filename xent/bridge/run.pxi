@@ -85,6 +85,22 @@ def add_to(cnp.ndarray total, cnp.ndarray part):
     run(xent_add, &a, &plan, a.size)
 
 
+def reorder(cnp.ndarray source, cnp.ndarray target):
+    """target[...] = source, of arrays of one shape and dtype that do not overlap and whose axes lie in another order, on all
+    threads. Whether that was done: it is not where the arrays lie otherwise.
+    """
+    cdef xent_reorder_args a
+    cdef xent_plan plan
+    cdef xent_array slot[2]
+    if not cnp.PyArray_SIZE(source) or not cnp.PyArray_ISBEHAVED_RO(source) or not cnp.PyArray_ISBEHAVED(target):
+        return False
+    if not xent_see_order(&a, seen(source, slot), seen(target, slot + 1)):
+        return False
+    plan = xent_plan_reorder(&a)
+    run(xent_reorder, &a, &plan, cnp.PyArray_SIZE(source))
+    return True
+
+
 # ---- walks ----
 
 cdef inline const xent_array *seen(cnp.ndarray array, xent_array *slot) noexcept:

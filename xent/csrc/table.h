@@ -306,6 +306,27 @@ typedef struct {
 xent_plan xent_plan_add(const xent_add_args *a);
 void xent_add(const void *args, ptrdiff_t chunk, void *scratch);
 
+/* ---- copies of arrays whose axes lie in another order (reorder.c) ---- */
+
+enum { XENT_OUTER_AXES = 2 };
+
+typedef struct {
+    ptrdiff_t itemsize;
+    const char *source, *end; /* no number of the source lies behind the end */
+    char *target;
+    /* Source (row, column), with neighbouring columns; the target is its transpose. Steps are bytes, from one row to the
+     * next in the source and from one column to the next in the target. */
+    ptrdiff_t rows, columns, source_step, target_step;
+    ptrdiff_t count[XENT_OUTER_AXES], source_outer[XENT_OUTER_AXES], target_outer[XENT_OUTER_AXES]; /* of matrices */
+    ptrdiff_t chunk_rows, chunk_columns, chunk_matrices;
+    int longer_rows; /* more rows than columns */
+} xent_reorder_args;
+
+/* How two arrays of one shape and itemsize lie, both aligned and not empty. 0: not so that this helps. */
+int xent_see_order(xent_reorder_args *a, const xent_array *source, const xent_array *target);
+xent_plan xent_plan_reorder(xent_reorder_args *a);
+void xent_reorder(const void *args, ptrdiff_t chunk, void *scratch);
+
 /* ---- images (images/) ---- */
 
 /* The geometry of a sliding window over (height, width) images. */

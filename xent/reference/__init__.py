@@ -14,6 +14,7 @@ from .conv import (
     conv_transpose2d,
     conv_transpose2d_backward,
     im2col,
+    prepare_conv2d,
 )
 from .cross_entropy import cross_entropy, cross_entropy_grad, cross_entropy_value_and_grad
 from .divergence import (
@@ -106,6 +107,7 @@ __all__ = [
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
+    "prepare_conv2d",
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",

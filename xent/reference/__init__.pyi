@@ -45,6 +45,7 @@ from xent import nce_loss_value_and_grad as nce_loss_value_and_grad
 from xent import nll_loss as nll_loss
 from xent import nll_loss_grad as nll_loss_grad
 from xent import nll_loss_value_and_grad as nll_loss_value_and_grad
+from xent import prepare_conv2d as prepare_conv2d
 from xent import sampled_softmax_cross_entropy as sampled_softmax_cross_entropy
 from xent import sampled_softmax_cross_entropy_value_and_grad as sampled_softmax_cross_entropy_value_and_grad
 from xent import sigmoid as sigmoid
@@ -101,6 +102,7 @@ __all__ = [
     "nll_loss",
     "nll_loss_grad",
     "nll_loss_value_and_grad",
+    "prepare_conv2d",
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",

@@ -9,11 +9,29 @@ import numpy as np
 from ._common import as_float64, deliver, pair, result_dtype, window_offsets
 
 
+class PreparedWeight:
+    """A weight and its groups: what the compiled code packs is kept as it is."""
+
+    def __init__(self, weight, groups):
+        if len(weight) % groups:
+            raise ValueError(f"weight {weight.shape} does not fit with groups={groups}")
+        self.weight, self.groups, self.shape, self.dtype = weight, groups, weight.shape, weight.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return self.weight.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
+
+
+def prepare_conv2d(weight, *, groups=1):
+    """What `conv2d` and `conv1d` take as `weight` and `groups` in one."""
+    return PreparedWeight(np.array(weight), groups)
+
+
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """y[n,o,r,s] = bias[o] + sum_{c,i,j} weight[o,c,i,j] padded[n, c, r*stride + i*dil, s*stride + j*dil].
 
     c runs over the channels of o's group. activation "relu" takes the maximum with 0 at the end.
     """
+    groups = _groups(weight, groups)
     dtype, x, weight = result_dtype(x, weight), as_float64(x), as_float64(weight)
     padded, _, size, offsets = _windows(x, weight.shape[2:], stride, padding, dilation)
     if x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
@@ -71,7 +89,7 @@ def conv2d_backward(
 
 def conv1d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):
     """y[n,o,r] = bias[o] + sum_{c,j} weight[o,c,j] padded[n, c, r*stride + j*dil]."""
-    options = _of_one_row(stride, padding, dilation)
+    options, groups = _of_one_row(stride, padding, dilation), _groups(weight, groups)
     result = conv2d(_one_row(x), _one_row(weight), bias, groups=groups, activation=activation, **options)
     return deliver(result[:, :, 0], out, result_dtype(x, weight))
 
@@ -196,6 +214,14 @@ def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, o
         for i, j, cells in offsets:
             padded[cells] += cols[:, :, i, j]
     return deliver(_crop(padded, border), out, dtype)
+
+
+def _groups(weight, groups):
+    """Return the groups of a prepared weight, or those that were given."""
+    own = getattr(weight, "groups", groups)
+    if groups not in (1, own):
+        raise ValueError(f"groups is {groups}, the weight is prepared for {own}")
+    return own
 
 
 def _transposed_size(size, kernel, stride, padding, output_padding, output_size, dilation):
