@@ -30,13 +30,13 @@ cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
     return <Py_ssize_t>min(outputs * taps / PRODUCTS_PER_ELEMENT, <double>PY_SSIZE_T_MAX // 2)
 
 
-cdef int pack_weights(xent_conv_args *a, const xent_plan *plan, int code, Py_ssize_t size, void *memory) except -1:
-    """Pack `size` weights into memory for plan.packed bytes and a cache line."""
+cdef int make_once(xent_conv_args *a, const xent_plan *plan, int code, void *memory) except -1:
+    """Pack weights, or fill patches, into memory for plan.packed bytes and a cache line."""
     cdef xent_plan pack
     memset(&pack, 0, sizeof(pack))
     pack.chunks = plan.pack_chunks
     a.packed = on_a_line(memory)
-    return run(table.conv2d_pack[code], a, &pack, size)
+    return run(table.conv2d_pack[code], a, &pack, plan.packed // <Py_ssize_t>sizeof(float))
 
 
 cdef inline void *on_a_line(void *memory) noexcept:
@@ -54,7 +54,7 @@ def conv2d(
     """
     cdef xent_conv_args a
     cdef xent_plan plan
-    cdef void *memory
+    cdef void *memory = NULL
     cdef int code = known_code(x)
     conv_args(&a, x, out, window, groups)
     a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
@@ -66,21 +66,23 @@ def conv2d(
         return
     if plan.packed < 0:
         raise MemoryError("packed weights of this size cannot be addressed")
-    if packed is not None:
+    if packed is not None and not a.weights_in_place:
         key = code, a.width
         form = packed.get(key)
         if form is None:
             form = empty((plan.packed + CACHE_LINE,), np.dtype(np.uint8))
-            pack_weights(&a, &plan, code, cnp.PyArray_SIZE(weight), data(form))
+            make_once(&a, &plan, code, data(form))
             form = packed.setdefault(key, form)  # another thread may have been first
         a.packed = on_a_line(data(form))
         run(table.conv2d[code], &a, &plan, work_of(&a))
         return
-    memory = memory_of(<size_t>plan.packed + CACHE_LINE)
-    if memory == NULL:
-        raise MemoryError(f"no memory for {plan.packed} bytes of packed weights")
+    if plan.packed:
+        memory = memory_of(<size_t>plan.packed + CACHE_LINE)
+        if memory == NULL:
+            raise MemoryError(f"no memory for {plan.packed} bytes that are made once for all threads")
     try:
-        pack_weights(&a, &plan, code, cnp.PyArray_SIZE(weight), memory)
+        if plan.packed:
+            make_once(&a, &plan, code, memory)
         run(table.conv2d[code], &a, &plan, work_of(&a))
     finally:
         PyMem_Free(memory)
