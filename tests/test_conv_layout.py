@@ -73,6 +73,28 @@ def test_parts_of_larger_arrays(kind):
         assert (around == 7).all(), "nothing beside the part was written"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [2, 3, 5, 7, 16, 19])
+def test_nothing_is_read_behind_the_end(edge, kind, channels):
+    for pixels in [1, 2, 4, 5, 16, 63]:
+        last = edge.last(numbers((1, pixels, 3, channels), kind))
+        for part in [np.s_[:], np.s_[:, ::-1], np.s_[:, :, 1:, 1:], np.s_[:, :, ::-1]]:
+            images = last[part].transpose(0, 3, 1, 2)
+            is_copied(images, np.zeros(images.shape, last.dtype))
+        plain = edge.last(numbers((1, channels, pixels, 3), kind))
+        is_copied(plain, np.zeros((1, pixels, 3, channels), plain.dtype).transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_written_behind_the_end(edge, kind):
+    for channels, pixels in [(3, 5), (5, 16), (16, 17), (2, 64)]:
+        images = numbers((1, pixels, 3, channels), kind).transpose(0, 3, 1, 2)
+        plain = edge.last(np.zeros(images.shape, images.dtype))
+        assert is_copied(images, plain)
+        back = edge.last(np.zeros((1, pixels, 3, channels), images.dtype)).transpose(0, 3, 1, 2)
+        assert is_copied(np.ascontiguousarray(images), back)
+
+
 def test_random_layouts():
     rng = np.random.default_rng(3)
     copied = 0

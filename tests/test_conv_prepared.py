@@ -156,7 +156,7 @@ def test_integers_become_float64():
 
 def test_packed_once():
     weight = np.ones((64, 32, 3, 3), np.float32)
-    prepared, x = xent.prepare_conv2d(weight), np.ones((1, 32, 6, 6), np.float32)
+    prepared, x = xent.prepare_conv2d(weight), np.ones((4, 32, 40, 40), np.float32)  # many pixels: packed
     assert repr(prepared) == (
         f"PreparedWeight(shape=(64, 32, 3, 3), dtype=float32, groups=1, nbytes={weight.nbytes})"
     )
@@ -181,7 +181,7 @@ def test_copies(duplicate):
 def test_a_pickle_has_the_weights_alone():
     prepared = xent.prepare_conv2d(np.ones((64, 32, 3, 3), np.float32))
     before = len(pickle.dumps(prepared))
-    xent.conv2d(np.ones((1, 32, 6, 6), np.float32), prepared)
+    xent.conv2d(np.ones((4, 32, 40, 40), np.float32), prepared)
     assert len(pickle.dumps(prepared)) == before
 
 
