@@ -77,6 +77,10 @@ EXPORT void NAME(of_v_load_n)(const T *a, ptrdiff_t n, const T *fill, T *out)
     v_store(out, v_load_n(a, n, v_load(fill)));
 }
 EXPORT void NAME(of_v_store_n)(T *out, const T *a, ptrdiff_t n) { v_store_n(out, v_load(a), n); }
+EXPORT void NAME(of_v_load_where)(const T *a, ptrdiff_t first, ptrdiff_t end, T *out)
+{
+    v_store(out, v_load_where(a, (VM)(NAME(first)(end) & ~NAME(first)(first))));
+}
 EXPORT void NAME(of_store_part)(T *out, const T *a, ptrdiff_t n) { NAME(store_part)(out, v_load(a), n); }
 EXPORT void NAME(of_first)(ptrdiff_t n, const T *a, const T *b, T *out)
 {

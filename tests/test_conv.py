@@ -1,6 +1,7 @@
 """conv2d, conv2d_backward, im2col and col2im, against the reference, whole numbers and differences."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -903,3 +904,35 @@ def test_large_weights_whose_sum_overflows():
     x = np.full((1, 2, 5, 5), 2.0**-120, np.float32)
     result = xent.conv_transpose2d(x, weight, padding=1)
     assert_ulp(result, reference("conv_transpose2d", x, weight, padding=1), 0, dtype=np.float32)
+
+
+# Equal numbers, whose roundings all go one way ---------------------------------------------------------------
+
+EQUAL = {
+    "many channels": ((1, 1000, 4, 4), (3, 1000, 1, 1), {}),
+    "many channels, as lanes": ((8, 1000, 8, 8), (64, 1000, 1, 1), {}),
+    "3x3": ((2, 64, 12, 12), (40, 64, 3, 3), {}),
+    "few outputs, one kernel": ((1, 70, 30, 40), (1, 70, 9, 9), {"stride": 3}),
+    "many images": ((300, 2, 20, 3), (3, 2, 1, 1), {}),
+    "many pixels": ((6, 1, 60, 90), (9, 1, 2, 2), {}),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", EQUAL)
+def test_sums_of_equal_numbers(name, dtype):
+    """Errors stay within a bound that holds for all numbers: not the square root of the number of terms."""
+    x_shape, w_shape, options = EQUAL[name]
+    x, weight = np.full(x_shape, 0.1, dtype), np.full(w_shape, 0.7, dtype)
+    y = xent.conv2d(x, weight, **options)
+    grad = np.full(y.shape, 0.3, dtype)
+    gx, gw, _ = xent.conv2d_backward(grad, x, weight, **options)
+    of_x, of_weight, of_grad = (np.longdouble(a.flat[0]) for a in (x, weight, grad))
+    reached = xent.conv2d_backward(np.ones_like(grad), x, np.ones_like(weight), **options)[0]
+    sums = [
+        (y, math.prod(w_shape[1:]), of_x * of_weight),
+        (gw, y.size // w_shape[0], of_x * of_grad),
+        (gx, reached.astype(np.longdouble), of_weight * of_grad),
+    ]
+    for actual, terms, each in sums:
+        assert (np.abs(actual - terms * each) <= convolution(terms, terms * each, dtype)).all()

@@ -296,6 +296,20 @@ def test_first_lanes(simd, name):
         assert_bits(out, np.where(np.arange(lanes) < n, a, -a), f"first {n}")
 
 
+@covers("v_load_where")
+@reals
+def test_lanes_of_a_mask(simd, edge, name):
+    """All runs of lanes; no other is read: memory ends behind the last, or begins with the first."""
+    lanes = simd.lanes(name)
+    a = distinct(lanes, name)
+    for first, end in itertools.combinations_with_replacement(range(lanes + 1), 2):
+        values = edge.last(a[:end])
+        out = np.empty_like(a)
+        simd(f"v_load_where_{name}", values, first, end, out)
+        inside = (np.arange(lanes) >= first) & (np.arange(lanes) < end)
+        assert_bits(out, np.where(inside, a, 0).astype(a.dtype), f"lanes {first} to {end}")
+
+
 @covers("get", "put")
 @stored
 def test_one_number(simd, edge, name):

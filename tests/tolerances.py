@@ -142,18 +142,18 @@ def reference_error(x, axis=-1):
 
 
 def convolution(terms, magnitude, dtype):
-    """Absolute bound of a sum of `terms` products whose magnitudes add up to `magnitude`.
+    """Absolute bound of a sum of `terms` products whose magnitudes add up to `magnitude`, whatever they are.
 
-    Adding n numbers in turn rounds n times, each by at most half an ulp of a partial sum, and no partial sum
-    is larger than the magnitude: a standard deviation of about eps/6 sqrt(n) of it. A blocked sum (several
-    accumulators, a reduction that is stored and gone on with, partial sums of a gradient) has the same number
-    of additions and no larger partial sums, and a product that is not fused rounds once more, at its own
-    magnitude: so no order of the sum needs a bound of its own. Twelve standard deviations, for both sides
-    (the reference adds up in float64 too), are below what one missing product makes up to some 20,000 terms
-    of float32; for more of them only whole numbers tell. Images of 16 bits are computed in float32, whose
-    bound is a slack beside `ROUNDED` then.
+    At most 128 terms are added up one after the other (PARTIAL in product.h), then such sums, of which most
+    have more than 64 terms, then the lanes of a vector, at most 16. So no term meets more roundings than that
+    (a product that is not fused rounds once more, and so does a bias), and each is at most half an ulp of a
+    partial sum, none of which is larger than the magnitude. All of one sign and direction, as those of equal
+    numbers, may come close to it; others stay below its square root. It is below what one missing product
+    makes up to some 20,000 terms of float32; for more of them only whole numbers tell. Images of 16 bits are
+    computed in float32, whose bound is a slack beside `ROUNDED` then.
     """
-    return 2 * float(np.finfo(dtype).eps) * np.sqrt(terms + 1) * magnitude
+    roundings = np.minimum(terms, 128) + np.asarray(terms) / 64 + 18
+    return float(np.finfo(dtype).eps) / 2 * roundings * magnitude
 
 
 def linear_layer(x, weight, bias, g, dtype):

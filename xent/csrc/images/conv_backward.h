@@ -86,26 +86,41 @@ ALWAYS_INLINE void KERNEL(dot_vector)(const S *grad, const S *end, ptrdiff_t siz
     }
 }
 
+#ifndef STORED_AS_16
+ALWAYS_INLINE void NAME(set_aside)(V sum[DOT_TAPS][DOT_CHANNELS], V total[DOT_TAPS][DOT_CHANNELS], int taps,
+                                   int channels)
+{
+    for (int k = 0; k < taps; k++)
+        for (int o = 0; o < channels; o++) total[k][o] = total[k][o] + sum[k][o], sum[k][o] = (V){0};
+}
+#endif
+
 ALWAYS_INLINE void KERNEL(dot_block)(const KERNEL(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps,
                                      int channels)
 {
     const xent_tile *t = d->t;
     const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
-    V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
+    V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}}, total[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
+    ptrdiff_t terms = 0; /* of `sum`, in each lane: see PARTIAL */
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
         for (ptrdiff_t r = 0; r < t->rows.n; r++) {
             const S *grad = KERNEL(grad_at)(d->a, t, channel, m, r);
             const T *x = d->patch + xent_pixel_offset(d->g, m, r);
             ptrdiff_t q = 0;
-            for (; q + LANES <= t->columns.n; q += LANES)
+            for (; q + LANES <= t->columns.n; q += LANES) {
+                if (terms++ == PARTIAL) NAME(set_aside)(sum, total, taps, channels), terms = 1;
                 KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, LANES, sum, taps, channels);
-            if (q < t->columns.n)
+            }
+            if (q < t->columns.n) {
+                if (terms++ == PARTIAL) NAME(set_aside)(sum, total, taps, channels), terms = 1;
                 KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, t->columns.n - q, sum, taps, channels);
+            }
         }
     }
     for (int k = 0; k < taps; k++)
         for (int o = 0; o < channels; o++)
-            sums[o * d->sums_step + k] = v_reduce_sum(sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
+            sums[o * d->sums_step + k] =
+                v_reduce_sum(total[k][o] + sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
 }
 
 static void KERNEL(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,

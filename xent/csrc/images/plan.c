@@ -211,9 +211,9 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
 {
     const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
-    const int evenly = lie_evenly(a) && xent_stored_size(dtype) == size;
-    a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly);
-    a->weights_in_place = a->lanes_are_pixels && evenly;
+    const int evenly = lie_evenly(a);
+    a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly); /* of 16 bits as of floats: same sums, same bits */
+    a->weights_in_place = a->lanes_are_pixels && evenly && xent_stored_size(dtype) == size;
     const ptrdiff_t budget = (a->lanes_are_pixels ? LANE_PATCH_BYTES : PATCH_BYTES) / size;
     a->width = a->lanes_are_pixels ? even(a->out_channels, ROWS) : strip_width(a, table, size);
     cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
