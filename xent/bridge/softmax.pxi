@@ -1,14 +1,15 @@
 # softmax.pxi: softmax, log-softmax, log-sum-exp and their vector-Jacobian products.
 
 cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, cnp.ndarray out, int axis, int exps,
-                       double temperature=1) except -1:
-    """Run a kernel of the family that writes to `out`."""
+                       double temperature=1, bint logits_again=False) except -1:
+    """Run a kernel of the family that writes to `out`, and looks at the logits again for that or not."""
     cdef xent_softmax_args a
     cdef xent_plan plan
     if cnp.PyArray_SIZE(x) == 0:
         return 0
     copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis)
     a.positions.temperature, a.positions.transformed = temperature, temperature != 1
+    a.positions.keeps_logits = logits_again and a.positions.inner > 1  # rows are in the cache still
     a.result = NULL
     plan = xent_plan_positions(&a.positions, dtype_code(x), exps)
     run(kernels[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
@@ -16,12 +17,12 @@ cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in,
     return 0
 
 
-cdef forward(xent_kernel *kernels, x, axis, temperature, out, int exps):
+cdef forward(xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):
     cdef cnp.ndarray logits = floats(x, b"x"), result
     cdef int k = axis_of(axis, logits)
     cdef double t = positive(temperature, "temperature")
     result = empty_like(logits) if out is None else result_like(out, logits, "x", ())
-    map_positions(kernels, logits, None, result, k, exps, t)
+    map_positions(kernels, logits, None, result, k, exps, t, logits_again)
     return result
 
 
@@ -30,7 +31,7 @@ def softmax(x, axis, temperature, out):
 
 
 def log_softmax(x, axis, temperature, out):
-    return forward(table.log_softmax, x, axis, temperature, out, XENT_SUMMED_EXPS)
+    return forward(table.log_softmax, x, axis, temperature, out, XENT_SUMMED_EXPS, logits_again=True)
 
 
 cdef backward(xent_kernel *kernels, grad, y, axis, out):

@@ -172,19 +172,31 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
  * of the caches, so that they are gone from these by the time a tile is done. */
 ALWAYS_INLINE int KERNEL(far_apart)(const KERNEL(tile) *t) { return !t->rows && t->out_step > TILE; }
 
-/* Classes ahead of which lines of such a result are fetched: 2 and 3 gain as much, 5 less. */
+/* Classes ahead of which lines of such columns are fetched: 2 and 3 gain as much, 5 less. */
 #define CLASSES_AHEAD 2
+
+ALWAYS_INLINE void KERNEL(fetch_class)(const S *first, ptrdiff_t step, ptrdiff_t c, ptrdiff_t n)
+{
+    KERNEL(fetch)((const S *)((uintptr_t)first + (uintptr_t)((c + CLASSES_AHEAD) * step) * sizeof(S)), n);
+}
+
+/* What is read, the logits or not, and written CLASSES_AHEAD of class c; not what goes past the caches. */
+ALWAYS_INLINE void KERNEL(fetch_classes)(const KERNEL(tile) *t, ptrdiff_t c, int logits)
+{
+    if (!t->streams) KERNEL(fetch_class)(t->out, t->out_step, c, t->n);
+    if (logits) KERNEL(fetch_class)(t->x, t->x_step, c, t->n);
+    if (t->target) KERNEL(fetch_class)(t->target, t->target_step, c, t->n);
+}
 
 /* Into columns: class by class, which streams through memory. */
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
                                        const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
-    const uintptr_t ahead = (uintptr_t)(CLASSES_AHEAD * t->out_step) * sizeof(S);
     for (ptrdiff_t c = 0; c < classes; c++) {
         S *out = t->out + c * t->out_step;
         ptrdiff_t p = 0;
-        if (KERNEL(far_apart)(t) && !t->streams) KERNEL(fetch)((const S *)((uintptr_t)out + ahead), t->n);
+        if (KERNEL(far_apart)(t)) KERNEL(fetch_classes)(t, c, !variant.kept);
         for (; t->streams && KERNEL(until_aligned)(out) == 0 && p + LANES <= t->n; p += LANES)
             KERNEL(store_aligned)(out + p, KERNEL(value_of_positions)(&m, p, c, LANES, variant), 1);
         for (; p + LANES <= t->n; p += LANES)

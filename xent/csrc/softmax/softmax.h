@@ -59,6 +59,7 @@ typedef V (*KERNEL(point))(V x, V g, V m, V q);
 /* out_i = f(x_i, g_i, m_i, q_i) of n neighbours from i on, at most a vector. */
 typedef struct {
     const S *x, *g; /* g may be NULL */
+    const T *logits; /* x as it was kept, or NULL */
     S *out;
     const T *m, *q;
     int rows; /* m and q are one number each */
@@ -68,7 +69,8 @@ ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, pt
 {
     const V zero = {0};
     const V m = l->rows ? NAME(set)(*l->m) : v_load(l->m + i), q = l->rows ? NAME(set)(*l->q) : v_load(l->q + i);
-    return point(KERNEL(load)(l->x + i, n, zero), l->g ? KERNEL(load)(l->g + i, n, zero) : zero, m, q);
+    const V x = l->logits ? v_load(l->logits + i) : KERNEL(load)(l->x + i, n, zero);
+    return point(x, l->g ? KERNEL(load)(l->g + i, n, zero) : zero, m, q);
 }
 
 /* `point` is a constant at every call and is inlined. */
@@ -79,10 +81,12 @@ ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, c
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         const KERNEL(point_line) l = {.x = t->x + j * t->x_step,
                                       .g = t->grad_in ? t->grad_in + j * t->target_step : NULL,
+                                      .logits = t->logits ? t->logits + j * t->exps_step : NULL,
                                       .out = t->out + j * t->out_step,
                                       .m = t->rows ? m + j : m,
                                       .q = t->rows ? q + j : q,
                                       .rows = t->rows};
+        if (KERNEL(far_apart)(t)) KERNEL(fetch_classes)(t, j, !t->logits);
         ptrdiff_t i = xent_min(KERNEL(until_aligned)(l.out), t->rows ? long_axis : 0);
         if (i > 0) KERNEL(store)(l.out, KERNEL(point_value)(&l, 0, i, point), i);
         for (; t->streams && KERNEL(until_aligned)(l.out + i) == 0 && i + LANES <= long_axis; i += LANES)
@@ -130,6 +134,29 @@ static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERN
         KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
 }
 
+/* Columns: class by class, which streams through memory. */
+ALWAYS_INLINE void KERNEL(sum_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
+{
+    const V zero = {0};
+    NAME(sum) sums[TILE / LANES] = {{{0}, {0}}};
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        const S *grad = t->grad_in + c * t->target_step, *y = t->x + c * t->x_step;
+        if (KERNEL(far_apart)(t)) {
+            KERNEL(fetch_class)(t->grad_in, t->target_step, c, t->n);
+            if (times_y) KERNEL(fetch_class)(t->x, t->x_step, c, t->n);
+        }
+        for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+            const V g = KERNEL(load)(grad + p, t->n - p, zero);
+            NAME(sum_add)(sums + p / LANES, times_y ? g * KERNEL(load)(y + p, t->n - p, zero) : g);
+        }
+    }
+    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
+        double lanes[LANES];
+        NAME(sum_lanes)(sums + p / LANES, lanes, NULL);
+        for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
+    }
+}
+
 /* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */
 ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
 {
@@ -146,17 +173,7 @@ ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t cla
             }
         result[p] = (T)NAME(row_total)(&sum);
     }
-    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
-        const ptrdiff_t n = xent_min(LANES, t->n - p);
-        double lanes[LANES];
-        NAME(sum) sum = {{0}, {0}};
-        for (ptrdiff_t c = 0; c < classes; c++) {
-            const V g = KERNEL(load)(t->grad_in + p + c * t->target_step, n, zero);
-            NAME(sum_add)(&sum, times_y ? g * KERNEL(load)(t->x + p + c * t->x_step, n, zero) : g);
-        }
-        NAME(sum_lanes)(&sum, lanes, NULL);
-        for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
-    }
+    if (!t->rows) KERNEL(sum_of_columns)(t, classes, result, times_y);
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
