@@ -456,10 +456,11 @@ def test_lists_of_different_lengths_are_named():
 
 
 def test_a_subclass_without_a_mask_is_an_array(tmp_path):
-    mapped = np.memmap(tmp_path / "x", "f4", "w+", shape=LOGITS.shape)
-    mapped[:] = LOGITS
-    assert_same(xent.softmax(mapped), xent.softmax(LOGITS))
-    assert as_array(mapped, "x").ctypes.data == mapped.ctypes.data
+    for kind in ["f4", ml_dtypes.bfloat16]:
+        mapped = np.memmap(tmp_path / "x", kind, "w+", shape=LOGITS.shape)
+        mapped[:] = LOGITS.astype(kind)
+        assert_same(xent.softmax(mapped), xent.softmax(LOGITS.astype(kind)))
+        assert as_array(mapped, "x").ctypes.data == mapped.ctypes.data
 
 
 @pytest.mark.parametrize(

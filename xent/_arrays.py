@@ -21,7 +21,7 @@ def as_array(value, name):
         return value
     if isinstance(value, (list, tuple)):
         value = value if _is_plain(value) else _plain_list(value, name)
-    elif not isinstance(value, (np.ndarray, np.generic, int, float)) and not _is_plain_tensor(value, name):
+    elif not _is_plain_tensor(value, name):
         value = _plain_table(value, name)
     array = _read(value, name)
     if type(array) is not np.ndarray:
@@ -48,9 +48,9 @@ def _read(value, name):
 
 
 def _is_foreign_bfloat16(value):
-    """Whether this is of a bfloat16 that NumPy does not know: PyTorch's."""
+    """Whether this is of a bfloat16 that NumPy does not know: torch.bfloat16, and no plain bfloat16."""
     dtype = getattr(value, "dtype", None)
-    return not isinstance(dtype, np.dtype) and str(dtype).endswith("bfloat16")
+    return getattr(dtype, "itemsize", 2) == 2 and str(dtype).endswith(".bfloat16")
 
 
 def _through_dlpack(value):
@@ -85,7 +85,7 @@ def _plain_item(item, name):
 
 
 def _is_plain_tensor(value, name):
-    """Whether this is a tensor of PyTorch for NumPy; raise for tensors of any library that are not."""
+    """Whether this is a tensor that NumPy can read; raise for those that it should not."""
     records = getattr(value, "requires_grad", None)
     if records is True:
         raise TypeError(f"{name} records gradients, which would be lost without a word: give {name}.detach()")
@@ -98,6 +98,7 @@ def _is_plain_tensor(value, name):
             return False  # in parts on several devices, or on none: NumPy is told what to do about it
         if device not in CPU_DEVICES:
             raise _far(value, f"of DLPack type {device}", name)
+        return not hasattr(value, "null_count")  # as arrays of Arrow have, which are columns
     elif hasattr(value, "__cuda_array_interface__"):
         raise _far(value, "CUDA", name)
     return False
