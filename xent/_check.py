@@ -517,7 +517,10 @@ def bad_label(labels, where, classes, ignore_index):
 
 
 def classes_of(value, name, shapes, classes):
-    """Return numbers of classes, none of them ignored, as an int64 array in C order of one of the shapes."""
+    """Return numbers of classes, none of them ignored, as an int64 array in C order of one of the shapes.
+
+    It is a copy, checked after it was made: NumPy ends the process where another thread changes an index.
+    """
     array = as_array(value, name)
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)  # an empty list is a list of no classes
@@ -527,13 +530,14 @@ def classes_of(value, name, shapes, classes):
         expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
         hint = _reshaped(name, array.shape, shapes[0])
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}{hint}")
+    array = array.copy()
     bad = (array < 0) | (array >= classes)
     if bad.any():
         where = int(bad.argmax())
         raise ValueError(
             f"{name}{_at(where, array.shape)} is {array.reshape(-1)[where]}, expected 0 <= class < {classes}"
         )
-    return np.require(array, dtype=np.int64, requirements="CA")
+    return array.astype(np.int64, copy=False)
 
 
 def finite_at(values, classes, name):
