@@ -12,12 +12,13 @@ import numpy as np
 CPU_DEVICES = (1, 3, 11)  # DLPack's numbers: memory of the CPU, and such memory pinned for CUDA and for ROCm
 PLAIN = frozenset({int, float, bool, np.ndarray, np.float64, np.float32, np.int64, np.int32})
 LISTS = frozenset({list, tuple})
+OBJECTS = np.dtype(object)
 REFUSALS = (TypeError, ValueError, RuntimeError, BufferError)  # of libraries, for what they cannot hand out
 
 
 def as_array(value, name):
     """Return an ndarray of what was given, without a copy where there is an array; raise if it means more."""
-    if type(value) is np.ndarray and value.dtype.kind != "O":  # the quick yes
+    if type(value) is np.ndarray and value.dtype is not OBJECTS:  # the quick yes
         return value
     if isinstance(value, (list, tuple)):
         value = value if _is_plain(value) else _plain_list(value, name)
