@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint headers bench bench-avx2 bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint types headers bench bench-avx2 bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,8 +44,14 @@ lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint xent/_kernels.pyx $(wildcard xent/bridge/*.pxi)
 	MYPYPATH=. $(BIN)/python -m mypy.stubtest xent --allowlist tests/stubtest-allowlist.txt
+	MYPYPATH=. $(BIN)/python -m mypy --strict --follow-imports=silent tests/typed_calls.py
 	$(BIN)/clang-format --dry-run -Werror $(wildcard xent/csrc/*.[ch] xent/csrc/*/*.[ch])
 	$(BIN)/python tools/headers.py
+
+types: $(VENV)/test.stamp  ## check calls as users write them with mypy (as lint does) and pyright, which it installs
+	MYPYPATH=. $(BIN)/python -m mypy --strict --follow-imports=silent tests/typed_calls.py
+	$(BIN)/python -m pip install -qq pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typed_calls.py
 
 headers: $(VENV)/lint.stamp  ## compile every C header alone, for each type and instruction set
 	$(BIN)/python tools/headers.py

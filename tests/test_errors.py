@@ -1012,3 +1012,63 @@ def test_out_that_lies():
             xent.softmax(X, out=out.view(Liar))
         with raises(ValueError, "out must have"):
             xent.cross_entropy_grad(X, LABELS, out=out.view(Liar))
+
+
+def test_labels_that_change_after_their_check_are_not_read_again(monkeypatch):
+    # as another thread may change them; NumPy's fancy indexing would end the process
+    labels = LABELS.copy()
+    taken = xent._check.classes_of(labels, "noise", [labels.shape], 5)
+    assert not np.shares_memory(taken, labels)
+    expected = xent.cross_entropy_hvp(X, labels, X + 1)
+    checked = xent.second_order.divisor_of
+
+    def divisor_of(*arguments):
+        found = checked(*arguments)
+        labels[:] = 2**40
+        return found
+
+    monkeypatch.setattr(xent.second_order, "divisor_of", divisor_of)
+    np.testing.assert_array_equal(xent.cross_entropy_hvp(X, labels, X + 1), expected)
+    assert labels[0] == 2**40
+
+
+@pytest.mark.parametrize("cap", [1e-30, 1e-300])
+def test_a_temperature_times_a_cap_that_is_zero(cap):
+    options = {"temperature": 1e-300, "logit_cap": cap}
+    for logits in ([[1.0, 2.0]], [[0.0, 0.0]], [[-1.0, 0.0]]):
+        product = xent.cross_entropy_hvp(logits, [0], [[1.0, 0.0]], **options)
+        assert product.shape == (1, 2)
+    assert xent.cross_entropy_hvp([[1.0, 2.0]], [0], [[1.0, 1.0]], **options).tolist() == [[0.0, 0.0]]
+
+
+def test_flags_are_bools():
+    for flag in ["no", 1, None, np.ones(1)]:
+        for function, arguments, name in [
+            ("logsumexp", (X,), "keepdims"),
+            ("kl_div", (X, X), "log_target"),
+            ("max_pool2d", (IMAGE, 2), "ceil_mode"),
+            ("max_pool2d", (IMAGE, 2), "return_places"),
+            ("avg_pool2d", (IMAGE, 2), "ceil_mode"),
+            ("avg_pool2d", (IMAGE, 2), "count_include_pad"),
+        ]:
+            with raises(TypeError, f"{name} must be True or False"):
+                call(function, *arguments, **{name: flag})
+    assert xent.logsumexp(X, keepdims=np.True_).shape == (3, 1)
+
+
+def test_no_warning_leaves_a_call_of_odd_numbers():
+    with np.errstate(all="raise"):
+        for kind in ["f8", "f4", "f2", ml_dtypes.bfloat16]:
+            for y in [[1e200, 1e200], [np.inf, 0.0], [np.nan, -np.inf], [65504.0, 6e-8]]:
+                with np.errstate(all="ignore"):
+                    y = np.array(y).astype(kind)
+                for function in ["softmax_jacobian", "softmax", "log_softmax", "sigmoid", "entropy"]:
+                    call(function, y)
+                for function in ["softmax_backward", "log_softmax_backward", "kl_div", "mse_loss"]:
+                    call(function, y, y)
+                for function in ["cross_entropy_grad", "nll_loss_grad", "cross_entropy_probs_grad"]:
+                    call(function, y, 1)
+                call("cross_entropy_hvp", y, 1, y, z_loss=0.1, gamma=2.0, logit_cap=30.0)
+                call("cross_entropy_grad_hess", y, 1)
+                call("evaluate", y, 1)
+                call("logsumexp", y, b=y)

@@ -1,7 +1,7 @@
 """Types of the public functions; their docstrings are in the modules."""
 
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeAlias, overload
+from typing import Literal, Protocol, TypeAlias, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,456 +29,458 @@ __all__ = [
 ]  # fmt: skip
 __version__: str
 
-_Array: TypeAlias = NDArray[np.floating[Any]]
-_Result: TypeAlias = Any  # a NumPy scalar or an array, by the shape of the input and the reduction
+class _Exports(Protocol):
+    """What exports its memory through DLPack."""
+
+    def __dlpack__(self) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class _Config(TypedDict):
+    version: str
+    numpy: str
+    threads: int
+    thread_limit: int
+    cpu_quota: float | None
+    compiler: str
+    isa: str
+    isa_built: list[str]
+    isa_usable: list[str]
+    openmp: bool
+    result_cache: int
+    cache_held: int
+
+# Of bfloat16, which is no type of NumPy's, results are called float16. One position alone, of logits of shape
+# (C,), has a scalar loss where the types say that there is an array of losses.
+_Float: TypeAlias = np.float64 | np.float32 | np.float16
+_Array: TypeAlias = NDArray[_Float]
+_Loss: TypeAlias = np.float64 | np.float32
+_Losses: TypeAlias = NDArray[_Loss]
+_Places: TypeAlias = NDArray[np.uint8 | np.uint16 | np.int32]
+
+_Data: TypeAlias = ArrayLike | _Exports
+_Number: TypeAlias = float | _Float
+_Out: TypeAlias = NDArray[np.generic]
 _Ints: TypeAlias = int | tuple[int, int]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
-_Gradients: TypeAlias = tuple[_Array | None, _Array | None, _Array | None]  # None where not needed
-_LayerGradients: TypeAlias = tuple[_Array, _Array, _Array | None]  # by x, weight and bias
+_Reduced: TypeAlias = Literal["sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 
-def softmax(
-    x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Array | None = None
-) -> _Array: ...
-def log_softmax(
-    x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Array | None = None
-) -> _Array: ...
+_LayerGradients: TypeAlias = tuple[_Array, _Array, _Array | None]  # by x, weight and bias
+_Gradients: TypeAlias = tuple[_Array | None, _Array | None, _Array | None]  # None where not needed
+_AllGradients: TypeAlias = tuple[_Array, _Array, _Array]
+_All: TypeAlias = tuple[Literal[True], Literal[True], Literal[True]]
+_Outs: TypeAlias = tuple[_Out | None, _Out | None, _Out | None]
+
+def softmax(x: _Data, axis: int = -1, *, temperature: float = 1.0, out: _Out | None = None) -> _Array: ...
+def log_softmax(x: _Data, axis: int = -1, *, temperature: float = 1.0, out: _Out | None = None) -> _Array: ...
+@overload
 def logsumexp(
-    x: ArrayLike,
-    axis: int | tuple[int, ...] | None = -1,
-    *,
-    b: ArrayLike | None = None,
-    keepdims: bool = False,
-    out: _Array | None = None,
-) -> _Result: ...
-def softmax_backward(
-    grad: ArrayLike, y: ArrayLike, axis: int = -1, *, out: _Array | None = None
-) -> _Array: ...
-def log_softmax_backward(
-    grad: ArrayLike, y: ArrayLike, axis: int = -1, *, out: _Array | None = None
-) -> _Array: ...
-def softmax_jacobian(y: ArrayLike, axis: int = -1) -> _Array: ...
-def sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
-def log_sigmoid(x: ArrayLike, *, out: _Array | None = None) -> _Result: ...
+    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[False] = False,
+    out: _Out | None = None,
+) -> _Loss: ...  # fmt: skip
+@overload
+def logsumexp(
+    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[True], out: _Out | None = None
+) -> _Losses: ...
+@overload
+def logsumexp(
+    x: _Data, axis: int | tuple[int, ...] = -1, *, b: _Data | None = None, keepdims: bool = False,
+    out: _Out | None = None,
+) -> _Losses: ...  # fmt: skip
+def softmax_backward(grad: _Data, y: _Data, axis: int = -1, *, out: _Out | None = None) -> _Array: ...
+def log_softmax_backward(grad: _Data, y: _Data, axis: int = -1, *, out: _Out | None = None) -> _Array: ...
+def softmax_jacobian(y: _Data, axis: int = -1) -> _Array: ...
+@overload
+def sigmoid(x: _Number, *, out: _Out | None = None) -> _Float: ...
+@overload
+def sigmoid(x: _Data, *, out: _Out | None = None) -> _Array: ...
+@overload
+def log_sigmoid(x: _Number, *, out: _Out | None = None) -> _Float: ...
+@overload
+def log_sigmoid(x: _Data, *, out: _Out | None = None) -> _Array: ...
+@overload
 def sigmoid_cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, weight: ArrayLike | None = None,
-    pos_weight: ArrayLike | None = None, label_smoothing: float = 0.0, gamma: float = 0.0,
-    alpha: float | None = None, ignore_index: int | None = None, reduction: _Reduction = "mean",
-) -> _Result: ...  # fmt: skip
+    logits: _Data, target: _Data, *, weight: _Data | None = None, pos_weight: _Data | None = None,
+    label_smoothing: float = 0.0, gamma: float = 0.0, alpha: float | None = None,
+    ignore_index: int | None = None, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def sigmoid_cross_entropy(
+    logits: _Data, target: _Data, *, weight: _Data | None = None, pos_weight: _Data | None = None,
+    label_smoothing: float = 0.0, gamma: float = 0.0, alpha: float | None = None,
+    ignore_index: int | None = None, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def sigmoid_cross_entropy_grad(
-    logits: ArrayLike, target: ArrayLike, *, grad_output: ArrayLike | None = None,
-    out: _Array | None = None, weight: ArrayLike | None = None, pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0, gamma: float = 0.0, alpha: float | None = None,
-    ignore_index: int | None = None, reduction: _Reduction = "mean",
-) -> _Array: ...  # fmt: skip
-def sigmoid_cross_entropy_value_and_grad(
-    logits: ArrayLike, target: ArrayLike, *, out: _Array | None = None,
-    weight: ArrayLike | None = None, pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0, gamma: float = 0.0, alpha: float | None = None,
-    ignore_index: int | None = None, reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...  # fmt: skip
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: int = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
-    logit_cap: float | None = None, prior: ArrayLike | None = None, reduction: _Reduction = "mean",
-) -> _Result: ...  # fmt: skip
-def cross_entropy_grad(
-    logits: ArrayLike, target: ArrayLike, *, grad_output: ArrayLike | None = None,
-    out: _Array | None = None, axis: int = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
-    logit_cap: float | None = None, prior: ArrayLike | None = None, reduction: _Reduction = "mean",
-) -> _Array: ...  # fmt: skip
-def cross_entropy_value_and_grad(
-    logits: ArrayLike, target: ArrayLike, *, out: _Array | None = None, axis: int = -1,
-    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
-    temperature: float = 1.0, logit_cap: float | None = None, prior: ArrayLike | None = None,
+    logits: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    weight: _Data | None = None, pos_weight: _Data | None = None, label_smoothing: float = 0.0,
+    gamma: float = 0.0, alpha: float | None = None, ignore_index: int | None = None,
     reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...  # fmt: skip
+) -> _Array: ...  # fmt: skip
+@overload
+def sigmoid_cross_entropy_value_and_grad(
+    logits: _Data, target: _Data, *, out: _Out | None = None, weight: _Data | None = None,
+    pos_weight: _Data | None = None, label_smoothing: float = 0.0, gamma: float = 0.0,
+    alpha: float | None = None, ignore_index: int | None = None, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def sigmoid_cross_entropy_value_and_grad(
+    logits: _Data, target: _Data, *, out: _Out | None = None, weight: _Data | None = None,
+    pos_weight: _Data | None = None, label_smoothing: float = 0.0, gamma: float = 0.0,
+    alpha: float | None = None, ignore_index: int | None = None, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
+def cross_entropy(
+    logits: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
+    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def cross_entropy(
+    logits: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
+    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
+def cross_entropy_grad(
+    logits: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    axis: int = -1, weight: _Data | None = None, sample_weight: _Data | None = None,
+    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
+    temperature: float = 1.0, logit_cap: float | None = None, prior: _Data | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...  # fmt: skip
+@overload
+def cross_entropy_value_and_grad(
+    logits: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def cross_entropy_value_and_grad(
+    logits: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
 def cross_entropy_grad_hess(
-    logits: ArrayLike, target: ArrayLike, *,
+    logits: _Data, target: _Data, *,
     hessian: Literal["diagonal", "upper", "friedman", "absolute"] = "diagonal",
-    out: tuple[_Array | None, _Array | None] | None = None, axis: int = -1,
-    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, temperature: float = 1.0,
-    prior: ArrayLike | None = None, reduction: _Reduction = "mean",
+    out: tuple[_Out | None, _Out | None] | None = None, axis: int = -1, weight: _Data | None = None,
+    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    temperature: float = 1.0, prior: _Data | None = None, reduction: _Reduction = "mean",
 ) -> tuple[_Array, _Array]: ...  # fmt: skip
 def cross_entropy_hvp(
-    logits: ArrayLike, target: ArrayLike, vector: ArrayLike, *, axis: int = -1,
-    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
-    temperature: float = 1.0, logit_cap: float | None = None, prior: ArrayLike | None = None,
-    reduction: _Reduction = "mean",
+    logits: _Data, target: _Data, vector: _Data, *, axis: int = -1, weight: _Data | None = None,
+    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
 def evaluate(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    ignore_index: int = -100,
-    sample_weight: ArrayLike | None = None,
-    top_k: int | tuple[int, ...] = (1,),
-    prior: ArrayLike | None = None,
+    logits: _Data, target: _Data, *, axis: int = -1, ignore_index: int = -100,
+    sample_weight: _Data | None = None, top_k: int | tuple[int, ...] = (1,), prior: _Data | None = None,
     base: float | None = None,
-) -> Evaluation: ...
+) -> Evaluation: ...  # fmt: skip
+@overload
 def nll_loss(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    weight: ArrayLike | None = None,
-    ignore_index: int = -100,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    log_probs: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
+    ignore_index: int = -100, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def nll_loss(
+    log_probs: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
+    ignore_index: int = -100, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def nll_loss_grad(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
-    axis: int = -1,
-    weight: ArrayLike | None = None,
-    ignore_index: int = -100,
+    log_probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    axis: int = -1, weight: _Data | None = None, ignore_index: int = -100,
     reduction: _Reduction = "mean",
-) -> _Array: ...
+) -> _Array: ...  # fmt: skip
+@overload
 def nll_loss_value_and_grad(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    out: _Array | None = None,
-    axis: int = -1,
-    weight: ArrayLike | None = None,
-    ignore_index: int = -100,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    weight: _Data | None = None, ignore_index: int = -100, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def nll_loss_value_and_grad(
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    weight: _Data | None = None, ignore_index: int = -100, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
 def cross_entropy_probs(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    clip: float | None = None,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    probs: _Data, target: _Data, *, axis: int = -1, clip: float | None = None,
+    base: float | None = None, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def cross_entropy_probs(
+    probs: _Data, target: _Data, *, axis: int = -1, clip: float | None = None,
+    base: float | None = None, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def cross_entropy_probs_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
-    axis: int = -1,
-    clip: float | None = None,
-    base: float | None = None,
+    probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    axis: int = -1, clip: float | None = None, base: float | None = None,
     reduction: _Reduction = "mean",
-) -> _Array: ...
+) -> _Array: ...  # fmt: skip
+@overload
 def cross_entropy_probs_value_and_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    out: _Array | None = None,
-    axis: int = -1,
-    clip: float | None = None,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...
+    probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1, clip: float | None = None,
+    base: float | None = None, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def cross_entropy_probs_value_and_grad(
+    probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1, clip: float | None = None,
+    base: float | None = None, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
 def binary_cross_entropy(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    clip: float | None = None,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    probs: _Data, target: _Data, *, weight: _Data | None = None, clip: float | None = None,
+    base: float | None = None, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def binary_cross_entropy(
+    probs: _Data, target: _Data, *, weight: _Data | None = None, clip: float | None = None,
+    base: float | None = None, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def binary_cross_entropy_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
-    weight: ArrayLike | None = None,
-    clip: float | None = None,
-    base: float | None = None,
+    probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    weight: _Data | None = None, clip: float | None = None, base: float | None = None,
     reduction: _Reduction = "mean",
-) -> _Array: ...
+) -> _Array: ...  # fmt: skip
+@overload
 def binary_cross_entropy_value_and_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    out: _Array | None = None,
-    weight: ArrayLike | None = None,
-    clip: float | None = None,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...
+    probs: _Data, target: _Data, *, out: _Out | None = None, weight: _Data | None = None,
+    clip: float | None = None, base: float | None = None, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def binary_cross_entropy_value_and_grad(
+    probs: _Data, target: _Data, *, out: _Out | None = None, weight: _Data | None = None,
+    clip: float | None = None, base: float | None = None, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
 def kl_div(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    log_target: bool = False,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    log_probs: _Data, target: _Data, *, axis: int = -1, log_target: bool = False,
+    base: float | None = None, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def kl_div(
+    log_probs: _Data, target: _Data, *, axis: int = -1, log_target: bool = False,
+    base: float | None = None, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def kl_div_grad(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
-    axis: int = -1,
-    log_target: bool = False,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> _Array: ...
+    log_probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
+    axis: int = -1, log_target: bool = False, base: float | None = None, reduction: _Reduction = "mean",
+) -> _Array: ...  # fmt: skip
+@overload
 def kl_div_value_and_grad(
-    log_probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    out: _Array | None = None,
-    axis: int = -1,
-    log_target: bool = False,
-    base: float | None = None,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    log_target: bool = False, base: float | None = None, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def kl_div_value_and_grad(
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    log_target: bool = False, base: float | None = None, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
 def distillation_loss(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    *,
-    axis: int = -1,
-    temperature: float = 1.0,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    student_logits: _Data, teacher_logits: _Data, *, axis: int = -1, temperature: float = 1.0,
+    reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def distillation_loss(
+    student_logits: _Data, teacher_logits: _Data, *, axis: int = -1, temperature: float = 1.0,
+    reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
 def distillation_loss_grad(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
-    axis: int = -1,
-    temperature: float = 1.0,
-    reduction: _Reduction = "mean",
-) -> _Array: ...
+    student_logits: _Data, teacher_logits: _Data, *, grad_output: _Data | None = None,
+    out: _Out | None = None, axis: int = -1, temperature: float = 1.0, reduction: _Reduction = "mean",
+) -> _Array: ...  # fmt: skip
+@overload
 def distillation_loss_value_and_grad(
-    student_logits: ArrayLike,
-    teacher_logits: ArrayLike,
-    *,
-    out: _Array | None = None,
-    axis: int = -1,
-    temperature: float = 1.0,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _Array]: ...
-def entropy(probs: ArrayLike, *, axis: int = -1, base: float | None = None) -> _Result: ...
-def mse_loss(pred: ArrayLike, target: ArrayLike, *, reduction: _Reduction = "mean") -> _Result: ...
+    student_logits: _Data, teacher_logits: _Data, *, out: _Out | None = None, axis: int = -1,
+    temperature: float = 1.0, reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def distillation_loss_value_and_grad(
+    student_logits: _Data, teacher_logits: _Data, *, out: _Out | None = None, axis: int = -1,
+    temperature: float = 1.0, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+def entropy(probs: _Data, *, axis: int = -1, base: float | None = None) -> _Losses: ...
+@overload
+def mse_loss(pred: _Data, target: _Data, *, reduction: Literal["none"]) -> _Losses: ...
+@overload
+def mse_loss(pred: _Data, target: _Data, *, reduction: _Reduced = "mean") -> _Loss: ...
 def mse_loss_grad(
-    pred: ArrayLike,
-    target: ArrayLike,
-    *,
-    grad_output: ArrayLike | None = None,
-    out: _Array | None = None,
+    pred: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
     reduction: _Reduction = "mean",
-) -> _Array: ...
+) -> _Array: ...  # fmt: skip
+@overload
 def mse_loss_value_and_grad(
-    pred: ArrayLike, target: ArrayLike, *, out: _Array | None = None, reduction: _Reduction = "mean"
-) -> tuple[_Result, _Array]: ...
+    pred: _Data, target: _Data, *, out: _Out | None = None, reduction: Literal["none"]
+) -> tuple[_Losses, _Array]: ...
+@overload
+def mse_loss_value_and_grad(
+    pred: _Data, target: _Data, *, out: _Out | None = None, reduction: _Reduced = "mean"
+) -> tuple[_Loss, _Array]: ...
+@overload
 def linear_cross_entropy(
-    x: ArrayLike, weight: ArrayLike, target: ArrayLike, bias: ArrayLike | None = None, *,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
-    temperature: float = 1.0, logit_cap: float | None = None, prior: ArrayLike | None = None,
-    reduction: _Reduction = "mean", chunk_bytes: int | None = None,
-) -> _Result: ...  # fmt: skip
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
+    chunk_bytes: int | None = None,
+) -> _Losses: ...  # fmt: skip
+@overload
+def linear_cross_entropy(
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
+    chunk_bytes: int | None = None,
+) -> _Loss: ...  # fmt: skip
+@overload
 def linear_cross_entropy_value_and_grad(
-    x: ArrayLike, weight: ArrayLike, target: ArrayLike, bias: ArrayLike | None = None, *,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
-    temperature: float = 1.0, logit_cap: float | None = None, prior: ArrayLike | None = None,
-    reduction: _Reduction = "mean", chunk_bytes: int | None = None,
-) -> tuple[_Result, _LayerGradients]: ...  # fmt: skip
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
+    chunk_bytes: int | None = None,
+) -> tuple[_Losses, _LayerGradients]: ...  # fmt: skip
+@overload
+def linear_cross_entropy_value_and_grad(
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
+    chunk_bytes: int | None = None,
+) -> tuple[_Loss, _LayerGradients]: ...  # fmt: skip
+@overload
 def nce_loss(
-    x: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    noise: ArrayLike,
-    noise_log_prob: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def nce_loss(
+    x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
+@overload
 def nce_loss_value_and_grad(
-    x: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    noise: ArrayLike,
-    noise_log_prob: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _LayerGradients]: ...
+    x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: Literal["none"],
+) -> tuple[_Losses, _LayerGradients]: ...  # fmt: skip
+@overload
+def nce_loss_value_and_grad(
+    x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _LayerGradients]: ...  # fmt: skip
+@overload
 def sampled_softmax_cross_entropy(
-    x: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    sampled: ArrayLike,
-    sampled_log_prob: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    reduction: _Reduction = "mean",
-) -> _Result: ...
+    x: _Data, weight: _Data, target: _Data, sampled: _Data, sampled_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def sampled_softmax_cross_entropy(
+    x: _Data, weight: _Data, target: _Data, sampled: _Data, sampled_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
+@overload
 def sampled_softmax_cross_entropy_value_and_grad(
-    x: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    sampled: ArrayLike,
-    sampled_log_prob: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    reduction: _Reduction = "mean",
-) -> tuple[_Result, _LayerGradients]: ...
+    x: _Data, weight: _Data, target: _Data, sampled: _Data, sampled_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: Literal["none"],
+) -> tuple[_Losses, _LayerGradients]: ...  # fmt: skip
+@overload
+def sampled_softmax_cross_entropy_value_and_grad(
+    x: _Data, weight: _Data, target: _Data, sampled: _Data, sampled_log_prob: _Data,
+    bias: _Data | None = None, *, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _LayerGradients]: ...  # fmt: skip
 def conv2d(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, stride: _Ints = 1,
-    padding: _Padding = 0, dilation: _Ints = 1, groups: int = 1,
-    activation: Literal["relu"] | None = None, out: _Array | None = None,
+    x: _Data, weight: _Data, bias: _Data | None = None, *, stride: _Ints = 1, padding: _Padding = 0,
+    dilation: _Ints = 1, groups: int = 1, activation: Literal["relu"] | None = None,
+    out: _Out | None = None,
 ) -> _Array: ...  # fmt: skip
-def prepare_conv2d(weight: ArrayLike, *, groups: int = 1) -> PreparedWeight: ...
+def prepare_conv2d(weight: _Data, *, groups: int = 1) -> PreparedWeight: ...
+@overload
 def conv2d_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    weight: ArrayLike,
-    *,
-    stride: _Ints = 1,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    groups: int = 1,
-    needs: tuple[bool, bool, bool] = (True, True, True),
-    out: _Gradients | None = None,
-) -> _Gradients: ...
+    grad: _Data, x: _Data, weight: _Data, *, stride: _Ints = 1, padding: _Padding = 0,
+    dilation: _Ints = 1, groups: int = 1, needs: _All = ..., out: _Outs | None = None,
+) -> _AllGradients: ...  # fmt: skip
+@overload
+def conv2d_backward(
+    grad: _Data, x: _Data, weight: _Data, *, stride: _Ints = 1, padding: _Padding = 0,
+    dilation: _Ints = 1, groups: int = 1, needs: tuple[bool, bool, bool], out: _Outs | None = None,
+) -> _Gradients: ...  # fmt: skip
 def conv1d(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, stride: int = 1,
+    x: _Data, weight: _Data, bias: _Data | None = None, *, stride: int = 1,
     padding: _Ints | Literal["valid", "same"] = 0, dilation: int = 1, groups: int = 1,
-    activation: Literal["relu"] | None = None, out: _Array | None = None,
+    activation: Literal["relu"] | None = None, out: _Out | None = None,
 ) -> _Array: ...  # fmt: skip
+@overload
 def conv1d_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    weight: ArrayLike,
-    *,
-    stride: int = 1,
-    padding: _Ints | Literal["valid", "same"] = 0,
-    dilation: int = 1,
-    groups: int = 1,
-    needs: tuple[bool, bool, bool] = (True, True, True),
-    out: _Gradients | None = None,
-) -> _Gradients: ...
+    grad: _Data, x: _Data, weight: _Data, *, stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0, dilation: int = 1, groups: int = 1,
+    needs: _All = ..., out: _Outs | None = None,
+) -> _AllGradients: ...  # fmt: skip
+@overload
+def conv1d_backward(
+    grad: _Data, x: _Data, weight: _Data, *, stride: int = 1,
+    padding: _Ints | Literal["valid", "same"] = 0, dilation: int = 1, groups: int = 1,
+    needs: tuple[bool, bool, bool], out: _Outs | None = None,
+) -> _Gradients: ...  # fmt: skip
 def conv_transpose2d(
-    x: ArrayLike,
-    weight: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: _Ints = 1,
-    padding: _Padding = 0,
-    output_padding: _Ints = 0,
-    output_size: _Ints | None = None,
-    dilation: _Ints = 1,
-    groups: int = 1,
-    out: _Array | None = None,
-) -> _Array: ...
+    x: _Data, weight: _Data, bias: _Data | None = None, *, stride: _Ints = 1, padding: _Padding = 0,
+    output_padding: _Ints = 0, output_size: _Ints | None = None, dilation: _Ints = 1, groups: int = 1,
+    out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
+@overload
 def conv_transpose2d_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    weight: ArrayLike,
-    *,
-    stride: _Ints = 1,
-    padding: _Padding = 0,
-    output_padding: _Ints = 0,
-    output_size: _Ints | None = None,
-    dilation: _Ints = 1,
-    groups: int = 1,
-    needs: tuple[bool, bool, bool] = (True, True, True),
-    out: _Gradients | None = None,
-) -> _Gradients: ...
+    grad: _Data, x: _Data, weight: _Data, *, stride: _Ints = 1, padding: _Padding = 0,
+    output_padding: _Ints = 0, output_size: _Ints | None = None, dilation: _Ints = 1, groups: int = 1,
+    needs: _All = ..., out: _Outs | None = None,
+) -> _AllGradients: ...  # fmt: skip
+@overload
+def conv_transpose2d_backward(
+    grad: _Data, x: _Data, weight: _Data, *, stride: _Ints = 1, padding: _Padding = 0,
+    output_padding: _Ints = 0, output_size: _Ints | None = None, dilation: _Ints = 1, groups: int = 1,
+    needs: tuple[bool, bool, bool], out: _Outs | None = None,
+) -> _Gradients: ...  # fmt: skip
 def im2col(
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints = 1,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    out: _Array | None = None,
-) -> _Array: ...
+    x: _Data, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0, dilation: _Ints = 1,
+    out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 def col2im(
-    cols: ArrayLike,
-    output_size: _Ints,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints = 1,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    out: _Array | None = None,
-) -> _Array: ...
+    cols: _Data, output_size: _Ints, kernel_size: _Ints, *, stride: _Ints = 1, padding: _Padding = 0,
+    dilation: _Ints = 1, out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 @overload
 def max_pool2d(
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints | None = None,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    ceil_mode: bool = False,
-    return_places: Literal[False] = False,
-    out: _Array | None = None,
-) -> _Array: ...
+    x: _Data, kernel_size: _Ints, *, stride: _Ints | None = None, padding: _Padding = 0,
+    dilation: _Ints = 1, ceil_mode: bool = False, return_places: Literal[False] = False,
+    out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 @overload
 def max_pool2d(
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints | None = None,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    ceil_mode: bool = False,
-    return_places: Literal[True],
-    out: _Array | None = None,
-) -> tuple[_Array, NDArray[np.integer[Any]]]: ...
+    x: _Data, kernel_size: _Ints, *, stride: _Ints | None = None, padding: _Padding = 0,
+    dilation: _Ints = 1, ceil_mode: bool = False, return_places: Literal[True], out: _Out | None = None,
+) -> tuple[_Array, _Places]: ...  # fmt: skip
 def max_pool2d_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints | None = None,
-    padding: _Padding = 0,
-    dilation: _Ints = 1,
-    ceil_mode: bool = False,
-    places: ArrayLike | None = None,
-    out: _Array | None = None,
-) -> _Array: ...
+    grad: _Data, x: _Data, kernel_size: _Ints, *, stride: _Ints | None = None, padding: _Padding = 0,
+    dilation: _Ints = 1, ceil_mode: bool = False, places: _Data | None = None, out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 def avg_pool2d(
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints | None = None,
-    padding: _Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    out: _Array | None = None,
-) -> _Array: ...
+    x: _Data, kernel_size: _Ints, *, stride: _Ints | None = None, padding: _Padding = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 def avg_pool2d_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    kernel_size: _Ints,
-    *,
-    stride: _Ints | None = None,
-    padding: _Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    out: _Array | None = None,
-) -> _Array: ...
+    grad: _Data, x: _Data, kernel_size: _Ints, *, stride: _Ints | None = None, padding: _Padding = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    out: _Out | None = None,
+) -> _Array: ...  # fmt: skip
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def num_threads(n: int) -> AbstractContextManager[None]: ...
 def set_result_cache(max_bytes: int | None) -> None: ...
-def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None: ...
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> _Config: ...

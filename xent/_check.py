@@ -10,6 +10,8 @@ import operator
 import numpy as np
 from numpy.exceptions import AxisError
 
+from ._arrays import as_array
+
 F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -18,7 +20,7 @@ F16, F32, F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 
 def floats(value, name):
     """Return an aligned array of native floats that the kernels know; integers and bools become float64."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     dtype = _compute_dtype(array.dtype, name)
     if array.dtype != dtype or not array.dtype.isnative or not array.flags.aligned:
         array = array.astype(dtype)
@@ -27,7 +29,7 @@ def floats(value, name):
 
 def unconverted(value, name):
     """Return an array as it came, and the dtype that `floats` would give it: for what is read in parts."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     return array, _compute_dtype(array.dtype, name)
 
 
@@ -102,7 +104,9 @@ def layer(x, weight, bias):
 def one_per_class(array, classes, name):
     """Raise unless an array has the shape (classes,)."""
     if array.shape != (classes,):
-        raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
+        hint = _reshaped(name, array.shape, (classes,))
+        expected = f"one number per class, shape ({classes},)"
+        raise ValueError(f"{name} must have {expected}, got {array.shape}{hint}")
 
 
 def images(array, name, axes="(N, C, H, W)"):
@@ -123,7 +127,15 @@ def taps(weight):
 def same_shape(array, shape, name, of):
     """Raise unless `array` has the shape of `of`."""
     if array.shape != shape:
-        raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}")
+        hint = _reshaped(name, array.shape, shape)
+        raise ValueError(f"{name} must have the shape of {of}, {shape}, got {array.shape}{hint}")
+
+
+def _reshaped(name, shape, wanted):
+    """Return how an array gets a shape that it has but for axes of length 1."""
+    if [n for n in shape if n != 1] != [n for n in wanted if n != 1]:
+        return ""
+    return f": give np.reshape({name}, {wanted})"
 
 
 def output(out, shape, dtype, inputs, in_place=0, called="out"):
@@ -133,7 +145,8 @@ def output(out, shape, dtype, inputs, in_place=0, called="out"):
     its memory with, the array made of it shows. `out` may be one of the first `in_place` of them.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"{called} must be a NumPy array, got {type(out).__name__}")
+        hint = f": {called}.numpy() shares its memory" if hasattr(out, "numpy") else ""  # PyTorch
+        raise TypeError(f"{called} must be a NumPy array, got {type(out).__name__}{hint}")
     out = np.ndarray.view(out, np.ndarray)  # a subclass may say anything of its shape and dtype
     if out.shape != shape:
         raise ValueError(f"{called} must have shape {shape}, got {out.shape}")
@@ -261,18 +274,14 @@ def label_value(value, name):
 def per_class(value, classes, name, positive=False):
     """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
-    if array.shape != (classes,):
-        raise ValueError(f"{name} must have one number per class, shape ({classes},), got {array.shape}")
+    one_per_class(array, classes, name)
     return _in_range(array, name, positive)
 
 
 def sample_weights(value, positions):
     """Return a contiguous float64 array of one finite number per position, not negative."""
     array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
-    if array.shape != positions:
-        raise ValueError(
-            f"sample_weight must have the shape of the positions, {positions}, got {array.shape}"
-        )
+    same_shape(array, positions, "sample_weight", "the positions")
     return _in_range(array, "sample_weight")
 
 
@@ -306,8 +315,7 @@ def _broadcasts(shape, to):
 def upstream(grad_output, shape, dtype=F64):
     """Return (factor, None) for a scalar loss, (1, array of a dtype in C order) for unreduced losses."""
     array = floats(grad_output, "grad_output")
-    if array.shape != shape:
-        raise ValueError(f"grad_output must have the shape of the loss, {shape}, got {array.shape}")
+    same_shape(array, shape, "grad_output", "the loss")
     if shape == ():
         return float(array), None
     with np.errstate(over="ignore", under="ignore"):
@@ -390,7 +398,7 @@ def curvature(hessian, classes):
 
 def target_of(target, shape, dtype, axis, ignore_index, name="logits"):
     """Return (labels, None), as `labels_of`; or (None, probabilities), as `target_like`."""
-    array = np.asarray(target)
+    array = as_array(target, "target")
     if array.shape == shape and array.dtype.kind not in "iub":
         if shape[axis] == 0 and math.prod(positions_of(shape, axis)):
             raise no_class(name, shape)
@@ -422,7 +430,7 @@ def target_like(target, shape, dtype, of, name="target"):
 
     Beside 16-bit floats, numbers of another dtype become float32 instead: they must not lose bits.
     """
-    array = np.asarray(target)
+    array = as_array(target, name)
     if array.dtype == np.bool_:
         array = array.astype(dtype)
     array = floats(array, name)
@@ -432,14 +440,12 @@ def target_like(target, shape, dtype, of, name="target"):
 
 def labels_of(target, shape, axis, ignore_index, hint=""):
     """Return labels as an aligned int64 array in C order, of the positions' shape."""
-    array = np.asarray(target)
+    array = as_array(target, "target")
     classes, positions = shape[axis], positions_of(shape, axis)
     if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"target must hold integer labels, got dtype {array.dtype} of shape {array.shape}{hint}"
-        )
+        raise no_labels(array, shape, hint)
     if array.shape != positions:
-        hint = "; one-hot targets must be floating-point" if array.shape == shape else ""
+        hint = _ONE_HOT if array.shape == shape else _reshaped("target", array.shape, positions)
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
@@ -448,12 +454,30 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
     return np.require(array, dtype=np.int64, requirements="CA")
 
 
+_ONE_HOT = "; one-hot targets must be floating-point: give target.astype(np.float32), or target.argmax(axis)"
+
+
+def no_labels(array, shape, hint=""):
+    """Return the error for what holds no integers, where logits have a shape."""
+    got = f"got dtype {array.dtype} of shape {array.shape}"
+    if array.dtype.kind == "b":
+        hint = _ONE_HOT if array.shape == shape else "; target.astype(np.int64) makes labels 0 and 1 of bools"
+    elif array.dtype.kind in "SU":
+        hint = "; np.unique(target, return_inverse=True)[1] numbers them"
+    elif array.dtype.kind == "f":
+        if np.isnan(array).any():
+            hint = f"; missing labels, NaN here, must be ignore_index{hint}"
+        else:
+            hint = f"; target.astype(np.int64) makes labels of whole numbers{hint}"
+    return TypeError(f"target must hold integer labels, {got}{hint}")
+
+
 def binary_target(target, shape, dtype, ignore_index):
     """Return (array, ignore_index or None): integers as they are, or floats that the kernels take.
 
     The kernel checks the values (`bad_binary`). An ignore_index that the integers cannot hold is None.
     """
-    array = np.asarray(target)
+    array = as_array(target, "target")
     if array.dtype.kind not in "iub":
         array = floats(array, "target")
         if ignore_index is not None:
@@ -497,22 +521,27 @@ def bad_label(labels, where, classes, ignore_index):
 
 
 def classes_of(value, name, shapes, classes):
-    """Return numbers of classes, none of them ignored, as an int64 array in C order of one of the shapes."""
-    array = np.asarray(value)
+    """Return numbers of classes, none of them ignored, as an int64 array in C order of one of the shapes.
+
+    It is a copy, checked after it was made: NumPy ends the process where another thread changes an index.
+    """
+    array = as_array(value, name)
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)  # an empty list is a list of no classes
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}")
     if array.shape not in shapes:
         expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
-        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+        hint = _reshaped(name, array.shape, shapes[0])
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}{hint}")
+    array = array.copy()
     bad = (array < 0) | (array >= classes)
     if bad.any():
         where = int(bad.argmax())
         raise ValueError(
             f"{name}{_at(where, array.shape)} is {array.reshape(-1)[where]}, expected 0 <= class < {classes}"
         )
-    return np.require(array, dtype=np.int64, requirements="CA")
+    return array.astype(np.int64, copy=False)
 
 
 def finite_at(values, classes, name):

@@ -139,7 +139,7 @@ def _checked(x, weight, target, bias, options):
 
 def _target(target, shape, dtype, ignore_index):
     """Return (labels, None) or (None, probabilities), these as they came."""
-    array = np.asarray(target)
+    array = _check.as_array(target, "target")
     if array.size and array.shape == shape and array.dtype.kind not in "iub":
         return None, _check.unconverted(array, "target")[0]
     return _check.target_of(target, shape, dtype, len(shape) - 1, ignore_index)

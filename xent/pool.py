@@ -307,7 +307,7 @@ def _place_dtype(window):
 
 def _places(places, x, window):
     """Return places in C order. The kernels compare them with those that there are: any number is safe."""
-    places, dtype = np.asarray(places), _place_dtype(window)
+    places, dtype = _check.as_array(places, "places"), _place_dtype(window)
     if places.dtype != dtype:
         raise TypeError(
             f"places must have dtype {dtype}, as max_pool2d returns them for a window of {window.kernel_h} x "

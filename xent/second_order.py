@@ -184,6 +184,8 @@ def cross_entropy_hvp(
     _check.same_shape(v, x.shape, "vector", "logits")
     axis, classes = options.axis, x.shape[options.axis]
     labels, probs = _check.target_of(target, x.shape, x.dtype, axis, options.ignore_index)
+    if labels is not None:
+        labels = labels.copy()  # then checked: NumPy ends the process where another thread changes an index
     divisor, _ = divisor_of(options, x.shape, labels)
     if x.size == 0 or divisor == 0:
         return np.zeros(x.shape, x.dtype)
@@ -219,7 +221,9 @@ def _transformed(options, x):
     t, cap = options.temperature, options.logit_cap
     u, du, d2u_over_du = x / t, 1.0 / t, None
     if cap is not None:
-        e, d2u_over_du = np.exp(-2.0 * np.abs(u / cap)), -2.0 / (t * cap) * np.tanh(u / cap)
+        e, slope = np.exp(-2.0 * np.abs(u / cap)), np.tanh(u / cap)
+        # where t cap is 0, all logits are 0 or at the cap, and there is no u''
+        d2u_over_du = np.where((slope == 0.0) | (e == 0.0), 0.0, np.divide(-2.0, t * cap) * slope)
         u, du = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t
     return u if options.prior is None else u + np.log(options.prior), du, d2u_over_du
 

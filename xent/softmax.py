@@ -157,6 +157,8 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     >>> xent.logsumexp(np.zeros((2, 3)), axis=None, keepdims=True).round(4)
     array([[1.7918]])
     """
+    if type(keepdims) is not bool:
+        keepdims = _check.flag(keepdims, "keepdims")
     if b is None:
         return _kernels.logsumexp(x, axis, keepdims, out)
     result = _weighted_logsumexp(x, b, axis, keepdims, out)
@@ -306,5 +308,6 @@ def softmax_jacobian(y, axis=-1):
     y = _check.floats(y, "y")
     y, dtype = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1), y.dtype
     y = y.astype(_check.loss_dtype(dtype), copy=False)  # 16-bit floats are computed with in float32
-    jacobian = y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
-    return jacobian.astype(dtype, copy=False)
+    with np.errstate(all="ignore"):
+        jacobian = y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+        return jacobian.astype(dtype, copy=False)

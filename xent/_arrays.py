@@ -1,0 +1,213 @@
+"""What a caller gave, as a NumPy array: in place where its memory can be read, else an error with the cure.
+
+What NumPy would read without a word as something else is refused: a mask is dropped, a missing value becomes
+NaN, what is computed later or lies on a GPU is fetched, a tensor's gradients are lost. Libraries are known by
+what their objects can do, none is imported.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+CPU_DEVICES = (1, 3, 11)  # DLPack's numbers: memory of the CPU, and such memory pinned for CUDA and for ROCm
+PLAIN = frozenset({int, float, bool, np.ndarray, np.float64, np.float32, np.int64, np.int32})
+LISTS = frozenset({list, tuple})
+OBJECTS = np.dtype(object)
+REFUSALS = (TypeError, ValueError, RuntimeError, BufferError)  # of libraries, for what they cannot hand out
+
+
+def as_array(value, name):
+    """Return an ndarray of what was given, without a copy where there is an array; raise if it means more."""
+    if type(value) is np.ndarray and value.dtype is not OBJECTS:  # the quick yes
+        return value
+    if isinstance(value, (list, tuple)):
+        value = value if _is_plain(value) else _plain_list(value, name)
+    elif not _is_plain_tensor(value, name):
+        value = _plain_table(value, name)
+    array = _read(value, name)
+    if type(array) is not np.ndarray:
+        if hasattr(array, "mask"):
+            raise _masked(name)
+        array = np.asarray(array)
+    if array.dtype.kind == "O" and array.size:
+        raise _no_numbers(value, array, name)
+    return array
+
+
+def _read(value, name):
+    """Return what NumPy makes of this, through DLPack if it knows no other way to it."""
+    try:
+        if hasattr(value, "__dlpack__") and (not hasattr(value, "__array__") or _is_foreign_bfloat16(value)):
+            return _through_dlpack(value)
+        return np.asanyarray(value)
+    except REFUSALS as error:
+        words = str(error).partition("\n")[0]
+        if _library(value) == "jax":
+            words += "; call xent outside of jit"
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} cannot be read as an array: {words}") from error
+
+
+def _is_foreign_bfloat16(value):
+    """Whether this is of a bfloat16 that NumPy does not know: torch.bfloat16, and no plain bfloat16."""
+    dtype = getattr(value, "dtype", None)
+    return getattr(dtype, "itemsize", 2) == 2 and str(dtype).endswith(".bfloat16")
+
+
+def _through_dlpack(value):
+    from . import _dlpack  # when it is needed: few calls do
+
+    return _dlpack.from_dlpack(value)
+
+
+def _library(value):
+    return type(value).__module__.partition(".")[0]
+
+
+# ---- what means more than its numbers ----
+
+
+def _is_plain(items):
+    """Whether a list or tuple holds numbers, arrays and such lists alone: the quick yes."""
+    if PLAIN.issuperset(map(type, items)):
+        return True
+    return LISTS.issuperset(map(type, items)) and all(map(_is_plain, items))
+
+
+def _plain_list(items, name):
+    """Return a list with arrays in place of what NumPy might read as something else."""
+    return [_plain_item(item, f"{name}[{k}]") for k, item in enumerate(items)]
+
+
+def _plain_item(item, name):
+    if isinstance(item, (list, tuple)):
+        return _plain_list(item, name)
+    return item if type(item) in PLAIN or isinstance(item, np.generic) else as_array(item, name)
+
+
+def _is_plain_tensor(value, name):
+    """Whether this is a tensor that NumPy can read; raise for those that it should not."""
+    records = getattr(value, "requires_grad", None)
+    if records is True:
+        raise TypeError(f"{name} records gradients, which would be lost without a word: give {name}.detach()")
+    if records is False and getattr(value, "is_cpu", False) is True:  # sooner than DLPack: two microseconds
+        return True
+    if hasattr(value, "__dlpack_device__"):
+        try:
+            device = int(value.__dlpack_device__()[0])
+        except REFUSALS:
+            return False  # in parts on several devices, or on none: NumPy is told what to do about it
+        if device not in CPU_DEVICES:
+            raise _far(value, f"of DLPack type {device}", name)
+        return not hasattr(value, "null_count")  # as arrays of Arrow have, which are columns
+    elif hasattr(value, "__cuda_array_interface__"):
+        raise _far(value, "CUDA", name)
+    return False
+
+
+def _plain_table(value, name):
+    """Return a column or frame that NumPy reads right: at hand, without missing values, of one dtype."""
+    if hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None:
+        raise _lazy(value, name, "compute")
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):  # Polars
+        raise _lazy(value, name, "collect")
+    if hasattr(value, "isna"):
+        return _plain_pandas(value, name)
+    if (hasattr(value, "null_count") or hasattr(value, "itercolumns")) and _count_nulls(value):
+        raise _missing(value, name)
+    return value
+
+
+def _count_nulls(value):
+    """Return the missing values of a column or frame of Polars or Arrow."""
+    if not hasattr(value, "null_count"):  # a table of Arrow
+        return sum(column.null_count for column in value.itercolumns())
+    count = value.null_count() if callable(value.null_count) else value.null_count
+    count = int(np.sum(np.asarray(count)))  # a frame of Polars gives one of counts
+    inside = getattr(getattr(value, "dtype", None), "inner", None)  # of a column of lists
+    return count if count or inside is None else _count_nulls(value.explode())
+
+
+def _plain_pandas(value, name):
+    """NaN of NumPy's own dtypes is a number; of those with missing values, it stands for one."""
+    dtypes = list(value.dtypes) if getattr(value, "ndim", 1) == 2 else [value.dtype]
+    if all(isinstance(dtype, np.dtype) for dtype in dtypes):
+        return value
+    if np.asarray(value.isna()).any():
+        raise _missing(value, name)
+    dtypes = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "iufb" for dtype in dtypes):
+        return value.to_numpy(dtype=np.result_type(*dtypes))
+    return value
+
+
+# ---- words ----
+
+
+def _far(value, kind, name):
+    """Return the error for what is on a GPU or another device."""
+    cure = "a copy of it there"
+    if _library(value) in ("jax", "jaxlib"):
+        cure = f"jax.device_get({name})"
+    for method in ("cpu", "get", "copy_to_host", "to_numpy"):  # PyTorch, CuPy, Numba, cuDF
+        if hasattr(value, method):
+            cure = f"{name}.{method}()"
+            break
+    place = getattr(value, "device", kind)
+    return TypeError(f"{name} is on device {place}, not in the memory of the CPU: give {cure}")
+
+
+def _lazy(value, name, method):
+    kind = type(value).__name__
+    cure = f"give {name}.{method}(), or a part of it at a time"
+    return TypeError(f"{name} is a lazy {kind}, which would be loaded as a whole: {cure}")
+
+
+def _masked(name):
+    cure = f"{name}.filled(value) says what stands there, and a sample_weight of 0 leaves positions out"
+    if name == "target":
+        cure = "target.filled(ignore_index) leaves positions out"
+    return TypeError(f"{name} must not be a masked array, whose mask would be dropped: {cure}")
+
+
+def _missing(value, name):
+    fill = "fillna" if hasattr(value, "fillna") else "fill_null"
+    cure = f"give {name}.{fill}(value), or drop their rows"
+    if name == "target":
+        cure = f"target.{fill}(ignore_index) leaves positions out"
+    return TypeError(f"{name} must not have missing values: {cure}")
+
+
+def _no_numbers(value, array, name):
+    """Return the error for what NumPy takes for Python objects."""
+    if array.ndim == 0 and not isinstance(value, np.ndarray):
+        return TypeError(f"{name} must be real numbers, got {_thing(value)}{_as_list(value, name)}")
+    hint = f"; {name}.astype(float) makes numbers of it"
+    odd = array.flat[0]
+    for k, item in enumerate(array.flat):
+        if item is None or type(item).__name__ == "NAType":
+            place = [int(i) for i in np.unravel_index(k, array.shape)] or ""
+            return TypeError(f"{name} must not have missing values: {name}{place} is {item}")
+        if not isinstance(item, (int, float, np.number)):
+            numbered = f"; np.unique({name}, return_inverse=True)[1] numbers them"
+            odd, hint = item, numbered if isinstance(item, str) and array.ndim == 1 else ""
+            break
+    got = f"{_thing(value)} of dtype object that holds {_thing(odd)}"
+    return TypeError(f"{name} must be real numbers, got {got}{hint}")
+
+
+def _thing(value):
+    kind = type(value).__name__
+    article = "an" if kind.lower().startswith(("nd", *"aeiou")) else "a"
+    return "None" if value is None else f"{article} {kind}"
+
+
+def _as_list(value, name):
+    """Return how to make an array of something that is none."""
+    if isinstance(value, Mapping):
+        return f"; give its values in the order of the classes, [{name}[c] for c in range(classes)]"
+    if hasattr(value, "toarray"):  # sparse matrices of SciPy
+        return f"; give {name}.toarray()"
+    if isinstance(value, (set, frozenset)):
+        return "; a set has no order, give a list"
+    return f"; give list({name})" if isinstance(value, Iterable) else ""
