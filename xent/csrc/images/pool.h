@@ -14,9 +14,12 @@
  *
  * Averages are within 4 ulp of the mean of magnitudes, whatever the window. Where it is small (a->few), a pixel goes
  * through two additions of rows at most; the taps of a row are added up together with what rounding takes from them, so
- * that one rounding and a half count at most; and there is half an ulp of the division. Otherwise some rows are added in
- * the type, and such sums in more bits than they have (sums.h); a sum of many rows is kept as two numbers, rounded and
- * what is left of it, in a row of each. A window that is the whole image is one sum along memory.
+ * that one rounding and a half count at most; and there is half an ulp of the division. Where operations are fused and
+ * windows are no wider than WIDEST_SHARED, there is no division: a mean is a sum of taps times their share, 1 / count. That
+ * rounds twice within the sum and once, by half an ulp, at its end, and 1 / count is off by half a rounding at most, for
+ * all the counts that there can be. Otherwise some rows are added in the type, and such sums in more bits than they have
+ * (sums.h); a sum of many rows is kept as two numbers, rounded and what is left of it, in a row of each. A window that is
+ * the whole image is one sum along memory.
  */
 #include "begin.h"
 #include "images/window.h"
@@ -33,21 +36,27 @@ typedef struct {
     const xent_tap *taps;
     const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
     ptrdiff_t even;
-    xent_pair *pairs;     /* max backward: the output rows that reach an input row */
-    T identity;           /* of padding */
-    T *line;              /* an input row; room for two of doubles */
-    T *phases;            /* of up to HELD rows */
-    ptrdiff_t held[HELD]; /* which rows these are */
-    int nan[HELD];        /* and whether there may be a NaN in them */
-    T *counts;            /* avg: cells in the divisor, along the width, and 1 behind them */
-    double *wide_counts;  /* the same, where windows are not small; for floats, the reciprocals */
-    I *first;             /* max: number of the first cell of a window's row that is inside the image; or none */
-    T *best;              /* max: the largest so far of every output's window */
-    I *place;             /* and the number of its cell */
-    T *sum;               /* avg backward: a sum of rows of shares, 0 before and behind */
-    T *ring;              /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
+    int rows_apart, columns_apart; /* max backward: whether windows share no row; no column, and more than two lie from
+                                      one to the next */
+    xent_pair *pairs;              /* max backward: the output rows that reach an input row */
+    T identity;                    /* of padding */
+    T *line;                       /* an input row; room for two of doubles */
+    T *phases;                     /* of up to HELD rows */
+    ptrdiff_t held[HELD];          /* which rows these are */
+    int nan[HELD];                 /* and whether there may be a NaN in them */
+    T *counts;                     /* avg: cells in the divisor, along the width, and 1 behind them */
+    int by_shares;                 /* avg: whether there are shares, 1 / count, */
+    T *shares;                     /* these, for every output of a row */
+    ptrdiff_t shared;              /* of windows of so many rows */
+    double *wide_counts;           /* the same, where windows are not small; for floats, the reciprocals */
+    I *first; /* max: number of the first cell of a window's row that is inside the image; or none */
+    T *best;  /* max: the largest so far of every output's window */
+    I *place; /* and the number of its cell */
+    T *sum;   /* avg backward: a sum of rows of shares, 0 before and behind */
+    T *ring;  /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
 } NAME(pool);
 #define NOWHERE (-1)
+#define WIDEST_SHARED 3 /* columns; with the rows of a->few, counts are 1, 2, 3, 4, 6, 8, 9 and 12 */
 
 ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p); }
 
@@ -116,11 +125,15 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch)
     NAME(pool) p = {.a = a,
                     .taps = taps,
                     .by_residue = sorted,
+                    .rows_apart = (a->window.kernel_h - 1) * a->window.dilation_h < a->window.stride_h,
+                    .columns_apart = a->window.stride_w > 2 && a->taps <= a->period,
                     .pairs = pairs,
                     .identity = a->average ? 0 : (T)-INFINITY,
                     .line = line,
                     .phases = phases + a->before,
                     .counts = rows,
+                    .by_shares = XENT_FUSED && a->few && !a->divisor && a->window.kernel_w <= WIDEST_SHARED,
+                    .shares = rows + a->span,
                     .wide_counts = (double *)rows,
                     .first = (I *)rows,
                     .best = rows + 2 * a->span,
@@ -165,6 +178,15 @@ static void NAME(set_counts)(const NAME(pool) *p)
     }
 }
 
+/* The shares of windows of `rows`. */
+static void NAME(set_shares)(NAME(pool) *p, ptrdiff_t rows)
+{
+    const V count = NAME(set)((T)rows);
+    for (ptrdiff_t ow = 0; ow < p->a->window.out_w; ow += LANES)
+        v_store(p->shares + ow, NAME(set)(1) / (count * v_load(p->counts + ow)));
+    p->shared = rows;
+}
+
 static void NAME(set_first)(const NAME(pool) *p)
 {
     const xent_pool_args *a = p->a;
@@ -187,6 +209,13 @@ ALWAYS_INLINE NAME(rows) NAME(rows_of)(const xent_window *w, ptrdiff_t oh)
     return (NAME(rows)){.low = low,
                         .high = xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
                         .y = start + low * w->dilation_h};
+}
+
+/* Split n groups of 3, without regard to padding. */
+static void NAME(split_threes)(const T *restrict row, ptrdiff_t n, T *restrict first, T *restrict second,
+                               T *restrict third)
+{
+    for (ptrdiff_t q = 0; q < n; q++) first[q] = row[3 * q], second[q] = row[3 * q + 1], third[q] = row[3 * q + 2];
 }
 
 /* Split a row into `phases`; return whether there may be a NaN in it. */
@@ -212,11 +241,18 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
             nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
         }
     } else {
+        /* Groups of 3, which are shuffled rather than picked up where they are enough. */
+        const ptrdiff_t done = stride == 3 && a->phases == 3 && width >= 2 * LANES ? width / 3 : 0;
+        NAME(split_threes)(row, done, phases, phases + a->span, phases + 2 * a->span);
         for (ptrdiff_t k = 0; k < a->phases; k++) {
-            T *phase = phases + k * a->span;
-            for (ptrdiff_t x = a->phases == stride ? k : p->taps[k].residue; x < width; x += stride) *phase++ = row[x];
+            T *phase = phases + k * a->span + done;
+            const ptrdiff_t start = a->phases == stride ? k : p->taps[k].residue;
+            for (ptrdiff_t x = start + done * stride; x < width; x += stride) *phase++ = row[x];
         }
-        return 1;
+        for (ptrdiff_t x = 0; x < width; x += LANES) {
+            const V v = NAME(load)(row + x, width - x, fill);
+            nan |= (VM)~m_eq(v, v);
+        }
     }
     return m_any(nan);
 }
@@ -312,6 +348,18 @@ ALWAYS_INLINE void KERNEL(mean_few_taps)(const NAME(pool) *p, T rows, S *out, pt
     }
 }
 
+/* The same of windows no wider than WIDEST_SHARED, without a division. */
+ALWAYS_INLINE void KERNEL(mean_by_shares)(const NAME(pool) *p, S *out, ptrdiff_t taps)
+{
+    const ptrdiff_t out_w = p->a->window.out_w;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        const V share = v_load(p->shares + ow);
+        V mean = v_load(p->phases + p->taps[0].at + ow) * share;
+        for (ptrdiff_t j = 1; j < taps; j++) mean = v_fma(v_load(p->phases + p->taps[j].at + ow), share, mean);
+        KERNEL(store)(out + ow, mean, out_w - ow);
+    }
+}
+
 static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *rests, S *out)
 {
     const xent_pool_args *a = p->a;
@@ -322,7 +370,7 @@ static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *re
 }
 
 /* The means of a row of windows that see n rows from `in` on. */
-static void KERNEL(mean_row)(const NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
+static void KERNEL(mean_row)(NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
 {
     const xent_pool_args *a = p->a;
     const ptrdiff_t width = a->window.width, room = a->phases * a->span;
@@ -341,14 +389,22 @@ static void KERNEL(mean_row)(const NAME(pool) *p, const S *in, ptrdiff_t n, ptrd
         }
     }
     if (!whole) NAME(split_row)(p, row, p->phases);
-    if (!a->few)
+    if (!a->few) {
         KERNEL(mean_many_taps)(p, (double)count, many ? p->phases + room : NULL, out);
-    else if (a->taps == 2)
-        KERNEL(mean_few_taps)(p, (T)count, out, 2);
-    else if (a->taps == 3)
-        KERNEL(mean_few_taps)(p, (T)count, out, 3);
-    else
-        KERNEL(mean_few_taps)(p, (T)count, out, a->taps);
+    } else if (p->by_shares) {
+        if (count != p->shared) NAME(set_shares)(p, count);
+        switch (a->taps) {
+        case 2: KERNEL(mean_by_shares)(p, out, 2); break;
+        case 3: KERNEL(mean_by_shares)(p, out, 3); break;
+        default: KERNEL(mean_by_shares)(p, out, a->taps);
+        }
+    } else {
+        switch (a->taps) {
+        case 2: KERNEL(mean_few_taps)(p, (T)count, out, 2); break;
+        case 3: KERNEL(mean_few_taps)(p, (T)count, out, 3); break;
+        default: KERNEL(mean_few_taps)(p, (T)count, out, a->taps);
+        }
+    }
 }
 
 /* The mean of a whole plane, along memory. */
@@ -369,7 +425,7 @@ static void KERNEL(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_pool_args *a = args;
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * w->height * w->width;
@@ -507,20 +563,25 @@ static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *plac
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++) p->best[ow] = p->identity, places[ow] = NOWHERE;
 }
 
+/* to[k] = from[k] for k < n, which do not overlap: a vector at a time, of which the last may overlap the one before. */
+#define COPY_PLACES(type, to, from)                                                                                    \
+    {                                                                                                                  \
+        type *restrict target = to;                                                                                    \
+        for (ptrdiff_t k = 0; k < n && n < LANES; k++) target[k] = (type)(from)[k];                                    \
+        for (ptrdiff_t k = 0; k < n && n >= LANES; k += LANES)                                                         \
+            for (ptrdiff_t lane = xent_min(k, n - LANES), end = lane + LANES; lane < end; lane++)                      \
+                target[lane] = (type)(from)[lane];                                                                     \
+    }
 #ifndef STORED_AS_16
 /* The places of an output row, in memory from number `at` on. */
-static void NAME(store_places)(const xent_pool_args *a, ptrdiff_t at, const I *places)
+static void NAME(store_places)(const xent_pool_args *a, ptrdiff_t at, const I *restrict places)
 {
-    const ptrdiff_t out_w = a->window.out_w;
+    const ptrdiff_t n = a->window.out_w;
+    void *to = a->places;
     switch (a->place_size) {
-    case 1:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint8_t *)a->places)[at + ow] = (uint8_t)places[ow];
-        break;
-    case 2:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint16_t *)a->places)[at + ow] = (uint16_t)places[ow];
-        break;
-    default:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((int32_t *)a->places)[at + ow] = (int32_t)places[ow];
+    case 1: COPY_PLACES(uint8_t, (uint8_t *)to + at, places) break;
+    case 2: COPY_PLACES(uint16_t, (uint16_t *)to + at, places) break;
+    default: COPY_PLACES(int32_t, (int32_t *)to + at, places)
     }
 }
 #endif
