@@ -39,6 +39,8 @@ typedef struct {
     int rows_apart, columns_apart; /* max backward: whether windows share no row; no column, and more than two lie from
                                       one to the next */
     xent_pair *pairs;              /* max backward: the output rows that reach an input row */
+    const void *x_end, *grad_end;  /* of all images and gradients */
+    void *out_end;                 /* of what a chunk writes */
     T identity;                    /* of padding */
     T *line;                       /* an input row; room for two of doubles */
     T *phases;                     /* of up to HELD rows */
@@ -293,44 +295,72 @@ ALWAYS_INLINE NAME(sum)
 #define SHARES_FIRST BY_TYPE(4, 1)
 #endif
 
+static void KERNEL(set_ends)(NAME(pool) *p, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t pixels = a->window.height * a->window.width, outputs = a->window.out_h * a->window.out_w;
+    p->x_end = (const S *)a->x + a->planes * pixels;
+    p->grad_end = (const S *)a->grad + a->planes * outputs;
+    p->out_end = (S *)a->out + end * (a->grad ? pixels : outputs);
+}
+
+/* The n numbers that are left of a row. 16-bit floats, of which no part of a vector is loaded at once, are read further,
+ * up to `end`. */
+ALWAYS_INLINE V KERNEL(load_row)(const S *p, ptrdiff_t n, const void *end, V fill)
+{
+#ifdef STORED_AS_16
+    if (n < LANES && (const S *)end - p >= LANES) return v_select(NAME(first)(n), KERNEL(v_load)(p), fill);
+#else
+    (void)end;
+#endif
+    return KERNEL(load)(p, n, fill);
+}
+
+/* Numbers of a row. Those of the next one may be written, as they are written later, up to the end of the chunk. */
+ALWAYS_INLINE void KERNEL(store_row)(const NAME(pool) *p, S *to, V v) { KERNEL(store)(to, v, (S *)p->out_end - to); }
+
 /* ---- averages ---- */
 
 /* The sum of n rows, at most 4, in two additions each; of at most 8 in three. */
-ALWAYS_INLINE V KERNEL(add_4)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+ALWAYS_INLINE V KERNEL(add_4)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end)
 {
     const V zero = {0};
-    V v = KERNEL(load)(in, left, zero);
-    if (n > 1) v = v + KERNEL(load)(in + step, left, zero);
-    if (n == 3) v = v + KERNEL(load)(in + 2 * step, left, zero);
-    if (n > 3) v = v + (KERNEL(load)(in + 2 * step, left, zero) + KERNEL(load)(in + 3 * step, left, zero));
+    V v = KERNEL(load_row)(in, left, end, zero);
+    if (n > 1) v = v + KERNEL(load_row)(in + step, left, end, zero);
+    if (n == 3) v = v + KERNEL(load_row)(in + 2 * step, left, end, zero);
+    if (n > 3)
+        v = v + (KERNEL(load_row)(in + 2 * step, left, end, zero) + KERNEL(load_row)(in + 3 * step, left, end, zero));
     return v;
 }
-ALWAYS_INLINE V KERNEL(add_8)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+ALWAYS_INLINE V KERNEL(add_8)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end)
 {
-    const V v = KERNEL(add_4)(in, step, n, left);
-    return n > 4 ? v + KERNEL(add_4)(in + 4 * step, step, n - 4, left) : v;
+    const V v = KERNEL(add_4)(in, step, n, left, end);
+    return n > 4 ? v + KERNEL(add_4)(in + 4 * step, step, n - 4, left, end) : v;
 }
 
 /* `n` is a constant at most calls. */
-ALWAYS_INLINE void KERNEL(add_few_rows)(const S *in, ptrdiff_t width, T *row, ptrdiff_t n)
+ALWAYS_INLINE void KERNEL(add_few_rows)(const NAME(pool) *p, const S *in, T *row, ptrdiff_t n)
 {
-    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(row + x, KERNEL(add_8)(in + x, width, n, width - x));
+    const ptrdiff_t width = p->a->window.width;
+    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(row + x, KERNEL(add_8)(in + x, width, n, width - x, p->x_end));
 }
 
 /* The sum of n rows, `first` at a time in the type itself. */
-ALWAYS_INLINE NAME(sum) KERNEL(add_all)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, ptrdiff_t first)
+ALWAYS_INLINE NAME(sum)
+    KERNEL(add_all)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end, ptrdiff_t first)
 {
     NAME(sum) acc = {{0}, {0}};
     for (; n > 0; n -= first, in += first * step)
-        NAME(sum_add)(&acc, KERNEL(add_8)(in, step, xent_min(n, first), left));
+        NAME(sum_add)(&acc, KERNEL(add_8)(in, step, xent_min(n, first), left, end));
     return acc;
 }
 
-static void KERNEL(add_many_rows)(const S *in, ptrdiff_t width, ptrdiff_t n, T *row, T *rests)
+static void KERNEL(add_many_rows)(const NAME(pool) *p, const S *in, ptrdiff_t n, T *row, T *rests)
 {
+    const ptrdiff_t width = p->a->window.width;
     V rounded, rest;
     for (ptrdiff_t x = 0; x < width; x += LANES) {
-        const NAME(sum) acc = KERNEL(add_all)(in + x, width, n, width - x, ROWS_FIRST);
+        const NAME(sum) acc = KERNEL(add_all)(in + x, width, n, width - x, p->x_end, ROWS_FIRST);
         NAME(part_sum)(&acc, &rounded, &rest);
         v_store(row + x, rounded);
         v_store(rests + x, rest);
@@ -344,7 +374,7 @@ ALWAYS_INLINE void KERNEL(mean_few_taps)(const NAME(pool) *p, T rows, S *out, pt
     const V count = NAME(set)(rows);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         const V sum = NAME(add_taps)(p->phases + ow, p->taps, taps, 1, 0);
-        KERNEL(store)(out + ow, sum / (count * v_load(p->counts + ow)), out_w - ow);
+        KERNEL(store_row)(p, out + ow, sum / (count * v_load(p->counts + ow)));
     }
 }
 
@@ -356,7 +386,7 @@ ALWAYS_INLINE void KERNEL(mean_by_shares)(const NAME(pool) *p, S *out, ptrdiff_t
         const V share = v_load(p->shares + ow);
         V mean = v_load(p->phases + p->taps[0].at + ow) * share;
         for (ptrdiff_t j = 1; j < taps; j++) mean = v_fma(v_load(p->phases + p->taps[j].at + ow), share, mean);
-        KERNEL(store)(out + ow, mean, out_w - ow);
+        KERNEL(store_row)(p, out + ow, mean);
     }
 }
 
@@ -365,7 +395,7 @@ static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *re
     const xent_pool_args *a = p->a;
     for (ptrdiff_t ow = 0; ow < a->window.out_w; ow += LANES) {
         const NAME(sum) acc = NAME(add_many_taps)(p->phases + ow, rests ? rests + ow : NULL, p->taps, a->taps, 1, 0);
-        KERNEL(store)(out + ow, NAME(divide_sum)(&acc, rows, p->wide_counts + ow), a->window.out_w - ow);
+        KERNEL(store_row)(p, out + ow, NAME(divide_sum)(&acc, rows, p->wide_counts + ow));
     }
 }
 
@@ -373,19 +403,19 @@ static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *re
 static void KERNEL(mean_row)(NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
 {
     const xent_pool_args *a = p->a;
-    const ptrdiff_t width = a->window.width, room = a->phases * a->span;
+    const ptrdiff_t room = a->phases * a->span;
     const int whole = a->window.stride_w == 1; /* one phase */
     const int many = !a->few && n > ROWS_FIRST;
     T *row = whole ? p->phases : p->line, *rests = whole ? p->phases + room : p->line + a->line;
     if (many) {
-        KERNEL(add_many_rows)(in, width, n, row, rests);
+        KERNEL(add_many_rows)(p, in, n, row, rests);
         if (!whole) NAME(split_row)(p, rests, p->phases + room);
     } else {
         switch (n) {
-        case 1: KERNEL(add_few_rows)(in, width, row, 1); break;
-        case 2: KERNEL(add_few_rows)(in, width, row, 2); break;
-        case 3: KERNEL(add_few_rows)(in, width, row, 3); break;
-        default: KERNEL(add_few_rows)(in, width, row, n);
+        case 1: KERNEL(add_few_rows)(p, in, row, 1); break;
+        case 2: KERNEL(add_few_rows)(p, in, row, 2); break;
+        case 3: KERNEL(add_few_rows)(p, in, row, 3); break;
+        default: KERNEL(add_few_rows)(p, in, row, n);
         }
     }
     if (!whole) NAME(split_row)(p, row, p->phases);
@@ -427,6 +457,7 @@ static void KERNEL(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * w->height * w->width;
         S *out = (S *)a->out + plane * w->out_h * w->out_w;
@@ -452,7 +483,8 @@ static void KERNEL(max_rows)(const NAME(pool) *p, const S *plane, NAME(rows) row
     for (ptrdiff_t x = 0; x < w->width; x += LANES) {
         const S *in = plane + rows.y * w->width + x;
         V v = start;
-        for (ptrdiff_t i = 0; i < n; i++) v = NAME(max_point)(v, KERNEL(load)(in + i * step, w->width - x, start));
+        for (ptrdiff_t i = 0; i < n; i++)
+            v = NAME(max_point)(v, KERNEL(load_row)(in + i * step, w->width - x, p->x_end, start));
         v_store(row + x, v);
     }
 }
@@ -464,7 +496,7 @@ ALWAYS_INLINE void KERNEL(max_taps)(const NAME(pool) *p, S *out, ptrdiff_t taps)
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         V v = NAME(set)(p->identity);
         for (ptrdiff_t j = 0; j < taps; j++) v = NAME(max_point)(v, v_load(p->phases + p->taps[j].at + ow));
-        KERNEL(store)(out + ow, v, out_w - ow);
+        KERNEL(store_row)(p, out + ow, v);
     }
 }
 
@@ -531,7 +563,8 @@ ALWAYS_INLINE const T *KERNEL(converted)(const NAME(pool) *p, const S *row)
 {
 #ifdef STORED_AS_16
     const ptrdiff_t width = p->a->window.width;
-    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(p->line + x, KERNEL(load)(row + x, width - x, (V){0}));
+    for (ptrdiff_t x = 0; x < width; x += LANES)
+        v_store(p->line + x, KERNEL(load_row)(row + x, width - x, p->x_end, (V){0}));
     return p->line;
 #else
     (void)p;
@@ -592,6 +625,7 @@ static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     NAME(pool) p = NAME(pool_open)(a, scratch);
+    KERNEL(set_ends)(&p, end);
     if (a->places) NAME(set_first)(&p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * w->height * w->width;
@@ -605,8 +639,7 @@ static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
             }
             KERNEL(find_places)(&p, x, oh, p.place);
             NAME(store_places)(a, at, p.place);
-            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES)
-                KERNEL(store)(out + ow, v_load(p.best + ow), w->out_w - ow);
+            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) KERNEL(store_row)(&p, out + ow, v_load(p.best + ow));
         }
     }
 }

@@ -122,11 +122,11 @@ ALWAYS_INLINE void KERNEL(fill_phases)(const NAME(source) *from, NAME(receive) r
     for (ptrdiff_t q = 0, left = from->p->a->window.width; left > 0; q += LANES) {
         const V evens = receive(from, q, tap, even, 1);
         if (stride == 1) {
-            KERNEL(store)(row, evens, left);
+            KERNEL(store_row)(from->p, row, evens);
         } else {
             const V odds = receive(from, q, tap + even, taps - even, 1);
-            KERNEL(store)(row, v_zip_lo(evens, odds), left);
-            if (left > LANES) KERNEL(store)(row + LANES, v_zip_hi(evens, odds), left - LANES);
+            KERNEL(store_row)(from->p, row, v_zip_lo(evens, odds));
+            if (left > LANES) KERNEL(store_row)(from->p, row + LANES, v_zip_hi(evens, odds));
         }
         row += stride * LANES, left -= stride * LANES;
     }
@@ -224,7 +224,7 @@ static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, const S *grad, ptrdif
     T *kept = p->ring + xent_kept_at(a, oh);
     I *places = (I *)(kept + a->span);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES)
-        v_store(kept + ow, KERNEL(load)(grad + at + ow, out_w - ow, (V){0}));
+        v_store(kept + ow, KERNEL(load_row)(grad + at + ow, out_w - ow, p->grad_end, (V){0}));
     if (a->places)
         NAME(load_places)(a, at, places);
     else
@@ -315,6 +315,7 @@ static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     NAME(pool) p = NAME(pool_open)(a, scratch);
     const KERNEL(merge) merge = KERNEL(merge_of)(&p);
     NAME(set_first)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * size;
         S *out = (S *)a->out + plane * size;
@@ -336,7 +337,7 @@ static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh
     const V count = NAME(set)((T)NAME(count_rows)(a, oh));
     T *kept = p->ring + xent_kept_at(a, oh);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
-        const V g = KERNEL(load)(grad + oh * out_w + ow, out_w - ow, (V){0});
+        const V g = KERNEL(load_row)(grad + oh * out_w + ow, out_w - ow, p->grad_end, (V){0});
         v_store(kept + ow, g / (count * v_load(p->counts + ow)));
     }
 }
@@ -378,7 +379,7 @@ static void KERNEL(add_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t fir
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         const S *in = grad + first * out_w + ow;
         NAME(sum) acc = {{0}, {0}};
-        if (same) acc = KERNEL(add_all)(in, out_w, n, out_w - ow, SHARES_FIRST);
+        if (same) acc = KERNEL(add_all)(in, out_w, n, out_w - ow, p->grad_end, SHARES_FIRST);
         for (ptrdiff_t k = 0; k < n && !same; k++)
             NAME(sum_add_share)(&acc, KERNEL(load)(in + k * out_w, out_w - ow, (V){0}), NAME(count_rows)(a, first + k));
         v_store(p->sum + ow, NAME(divide_sum)(&acc, same ? (double)count : 1, p->wide_counts + ow));
@@ -417,8 +418,9 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     const size_t bytes = (size_t)w->width * sizeof(S);
     const xent_reach above = xent_reach_above(w);
-    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *grad = (const S *)a->grad + plane * w->out_h * w->out_w;
         S *row = (S *)a->out + plane * w->height * w->width;
