@@ -54,6 +54,8 @@ DILATED = [
     ((1, 2, 12, 12), 3, {"dilation": 2, "stride": 1, "padding": "same"}),
     ((1, 2, 12, 30), 3, {"dilation": (1, 2), "stride": (1, 4), "padding": ((2, 0), (3, 4))}),
     ((1, 2, 12, 30), (3, 4), {"dilation": (6, 6), "stride": (4, 4), "padding": 8}),
+    ((1, 2, 24, 9), (5, 3), {"dilation": (2, 1), "stride": (2, 1), "padding": 1}),
+    ((1, 2, 13, 40), 2, {"dilation": (2, 3), "stride": (4, 5), "padding": 1, "ceil_mode": True}),
 ]
 
 
@@ -188,8 +190,8 @@ def test_a_mean_of_more_numbers_than_floats_count():
 
 
 @pytest.mark.parametrize("kernel_size, stride", [
-    (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), ((3, 4), 1), (4, 1), (5, 1), ((2, 30), 1), (7, 2), (8, 3),
-    (16, 16), ((9, 3), 2),
+    (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), ((3, 4), 1), ((4, 3), 1), ((4, 2), 2), (4, 1), (5, 1),
+    ((2, 30), 1), (7, 2), (8, 3), (16, 16), ((9, 3), 2),
 ])  # fmt: skip
 def test_the_bound_of_means_holds_where_roundings_add_up(kernel_size, stride, dtype):
     rows, columns = np.broadcast_to(kernel_size, 2)

@@ -159,7 +159,8 @@ ALWAYS_INLINE void KERNEL(scatter_pieces)(const xent_im2col_args *a, xent_span r
                      high - low, stride);
 }
 
-/* A chunk is one channel of one image. It is put together box by box in scratch, and rounded once. */
+/* A chunk is one channel of one image. It is put together box by box: where it lies if its numbers are those computed
+ * with and the box is as wide as the image; otherwise in scratch, and rounded once. */
 static void KERNEL(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_im2col_args *a = (const xent_im2col_args *)args;
@@ -167,12 +168,14 @@ static void KERNEL(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
     const ptrdiff_t offsets = w->kernel_h * w->kernel_w, pixels = w->out_h * w->out_w;
     const S *matrix = (const S *)a->x + chunk * offsets * pixels, *end = matrix + offsets * pixels;
     S *image = (S *)a->out + chunk * w->height * w->width;
-    T *sums = (T *)scratch;
+    const int in_place = sizeof(S) == sizeof(T) && a->box_columns == w->width;
     const ptrdiff_t across = xent_ceil_div(w->width, a->box_columns),
                     boxes = across * xent_ceil_div(w->height, a->box_rows);
     for (ptrdiff_t box = 0; box < boxes; box++) {
         const xent_span rows = xent_cut(w->height, a->box_rows, box / across);
         const xent_span columns = xent_cut(w->width, a->box_columns, box % across);
+        S *to = image + rows.begin * w->width + columns.begin;
+        T *sums = in_place ? (T *)to : (T *)scratch;
         memset(sums, 0, (size_t)(rows.n * columns.n) * sizeof(T));
         for (ptrdiff_t k = 0; k < offsets; k++) {
             const xent_view view = xent_view_of(w, k / w->kernel_w, k % w->kernel_w);
@@ -183,8 +186,8 @@ static void KERNEL(col2im)(const void *args, ptrdiff_t chunk, void *scratch)
             default: KERNEL(scatter_pieces)(a, rows, columns, view, row, end, sums, w->stride_w);
             }
         }
-        for (ptrdiff_t r = 0; r < rows.n; r++)
-            KERNEL(put_run)(image + (rows.begin + r) * w->width + columns.begin, sums + r * columns.n, columns.n);
+        for (ptrdiff_t r = 0; r < rows.n && !in_place; r++)
+            KERNEL(put_run)(to + r * w->width, sums + r * columns.n, columns.n);
     }
 }
 

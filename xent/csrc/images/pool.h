@@ -14,9 +14,12 @@
  *
  * Averages are within 4 ulp of the mean of magnitudes, whatever the window. Where it is small (a->few), a pixel goes
  * through two additions of rows at most; the taps of a row are added up together with what rounding takes from them, so
- * that one rounding and a half count at most; and there is half an ulp of the division. Otherwise some rows are added in
- * the type, and such sums in more bits than they have (sums.h); a sum of many rows is kept as two numbers, rounded and
- * what is left of it, in a row of each. A window that is the whole image is one sum along memory.
+ * that one rounding and a half count at most; and there is half an ulp of the division. Where operations are fused and
+ * windows are no wider than WIDEST_SHARED, there is no division: a mean is a sum of taps times their share, 1 / count. That
+ * rounds twice within the sum and once, by half an ulp, at its end, and 1 / count is off by half a rounding at most, for
+ * all the counts that there can be. Otherwise some rows are added in the type, and such sums in more bits than they have
+ * (sums.h); a sum of many rows is kept as two numbers, rounded and what is left of it, in a row of each. A window that is
+ * the whole image is one sum along memory.
  */
 #include "begin.h"
 #include "images/window.h"
@@ -33,21 +36,29 @@ typedef struct {
     const xent_tap *taps;
     const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
     ptrdiff_t even;
-    xent_pair *pairs;     /* max backward: the output rows that reach an input row */
-    T identity;           /* of padding */
-    T *line;              /* an input row; room for two of doubles */
-    T *phases;            /* of up to HELD rows */
-    ptrdiff_t held[HELD]; /* which rows these are */
-    int nan[HELD];        /* and whether there may be a NaN in them */
-    T *counts;            /* avg: cells in the divisor, along the width, and 1 behind them */
-    double *wide_counts;  /* the same, where windows are not small; for floats, the reciprocals */
-    I *first;             /* max: number of the first cell of a window's row that is inside the image; or none */
-    T *best;              /* max: the largest so far of every output's window */
-    I *place;             /* and the number of its cell */
-    T *sum;               /* avg backward: a sum of rows of shares, 0 before and behind */
-    T *ring;              /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
+    int rows_apart, columns_apart; /* max backward: whether windows share no row; no column, and more than two lie from
+                                      one to the next */
+    xent_pair *pairs;              /* max backward: the output rows that reach an input row */
+    const void *x_end, *grad_end;  /* of all images and gradients */
+    void *out_end;                 /* of what a chunk writes */
+    T identity;                    /* of padding */
+    T *line;                       /* an input row; room for two of doubles */
+    T *phases;                     /* of up to HELD rows */
+    ptrdiff_t held[HELD];          /* which rows these are */
+    int nan[HELD];                 /* and whether there may be a NaN in them */
+    T *counts;                     /* avg: cells in the divisor, along the width, and 1 behind them */
+    int by_shares;                 /* avg: whether there are shares, 1 / count, */
+    T *shares;                     /* these, for every output of a row */
+    ptrdiff_t shared;              /* of windows of so many rows */
+    double *wide_counts;           /* the same, where windows are not small; for floats, the reciprocals */
+    I *first; /* max: number of the first cell of a window's row that is inside the image; or none */
+    T *best;  /* max: the largest so far of every output's window */
+    I *place; /* and the number of its cell */
+    T *sum;   /* avg backward: a sum of rows of shares, 0 before and behind */
+    T *ring;  /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
 } NAME(pool);
 #define NOWHERE (-1)
+#define WIDEST_SHARED 3 /* columns; with the rows of a->few, counts are 1, 2, 3, 4, 6, 8, 9 and 12 */
 
 ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p); }
 
@@ -116,11 +127,15 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch)
     NAME(pool) p = {.a = a,
                     .taps = taps,
                     .by_residue = sorted,
+                    .rows_apart = (a->window.kernel_h - 1) * a->window.dilation_h < a->window.stride_h,
+                    .columns_apart = a->window.stride_w > 2 && a->taps <= a->period,
                     .pairs = pairs,
                     .identity = a->average ? 0 : (T)-INFINITY,
                     .line = line,
                     .phases = phases + a->before,
                     .counts = rows,
+                    .by_shares = XENT_FUSED && a->few && !a->divisor && a->window.kernel_w <= WIDEST_SHARED,
+                    .shares = rows + a->span,
                     .wide_counts = (double *)rows,
                     .first = (I *)rows,
                     .best = rows + 2 * a->span,
@@ -165,6 +180,15 @@ static void NAME(set_counts)(const NAME(pool) *p)
     }
 }
 
+/* The shares of windows of `rows`. */
+static void NAME(set_shares)(NAME(pool) *p, ptrdiff_t rows)
+{
+    const V count = NAME(set)((T)rows);
+    for (ptrdiff_t ow = 0; ow < p->a->window.out_w; ow += LANES)
+        v_store(p->shares + ow, NAME(set)(1) / (count * v_load(p->counts + ow)));
+    p->shared = rows;
+}
+
 static void NAME(set_first)(const NAME(pool) *p)
 {
     const xent_pool_args *a = p->a;
@@ -187,6 +211,13 @@ ALWAYS_INLINE NAME(rows) NAME(rows_of)(const xent_window *w, ptrdiff_t oh)
     return (NAME(rows)){.low = low,
                         .high = xent_end_inside(start, w->dilation_h, w->height, w->kernel_h),
                         .y = start + low * w->dilation_h};
+}
+
+/* Split n groups of 3, without regard to padding. */
+static void NAME(split_threes)(const T *restrict row, ptrdiff_t n, T *restrict first, T *restrict second,
+                               T *restrict third)
+{
+    for (ptrdiff_t q = 0; q < n; q++) first[q] = row[3 * q], second[q] = row[3 * q + 1], third[q] = row[3 * q + 2];
 }
 
 /* Split a row into `phases`; return whether there may be a NaN in it. */
@@ -212,11 +243,18 @@ static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
             nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
         }
     } else {
+        /* Groups of 3, which are shuffled rather than picked up where they are enough. */
+        const ptrdiff_t done = stride == 3 && a->phases == 3 && width >= 2 * LANES ? width / 3 : 0;
+        NAME(split_threes)(row, done, phases, phases + a->span, phases + 2 * a->span);
         for (ptrdiff_t k = 0; k < a->phases; k++) {
-            T *phase = phases + k * a->span;
-            for (ptrdiff_t x = a->phases == stride ? k : p->taps[k].residue; x < width; x += stride) *phase++ = row[x];
+            T *phase = phases + k * a->span + done;
+            const ptrdiff_t start = a->phases == stride ? k : p->taps[k].residue;
+            for (ptrdiff_t x = start + done * stride; x < width; x += stride) *phase++ = row[x];
         }
-        return 1;
+        for (ptrdiff_t x = 0; x < width; x += LANES) {
+            const V v = NAME(load)(row + x, width - x, fill);
+            nan |= (VM)~m_eq(v, v);
+        }
     }
     return m_any(nan);
 }
@@ -257,44 +295,72 @@ ALWAYS_INLINE NAME(sum)
 #define SHARES_FIRST BY_TYPE(4, 1)
 #endif
 
+static void KERNEL(set_ends)(NAME(pool) *p, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t pixels = a->window.height * a->window.width, outputs = a->window.out_h * a->window.out_w;
+    p->x_end = (const S *)a->x + a->planes * pixels;
+    p->grad_end = (const S *)a->grad + a->planes * outputs;
+    p->out_end = (S *)a->out + end * (a->grad ? pixels : outputs);
+}
+
+/* The n numbers that are left of a row. 16-bit floats, of which no part of a vector is loaded at once, are read further,
+ * up to `end`. */
+ALWAYS_INLINE V KERNEL(load_row)(const S *p, ptrdiff_t n, const void *end, V fill)
+{
+#ifdef STORED_AS_16
+    if (n < LANES && (const S *)end - p >= LANES) return v_select(NAME(first)(n), KERNEL(v_load)(p), fill);
+#else
+    (void)end;
+#endif
+    return KERNEL(load)(p, n, fill);
+}
+
+/* Numbers of a row. Those of the next one may be written, as they are written later, up to the end of the chunk. */
+ALWAYS_INLINE void KERNEL(store_row)(const NAME(pool) *p, S *to, V v) { KERNEL(store)(to, v, (S *)p->out_end - to); }
+
 /* ---- averages ---- */
 
 /* The sum of n rows, at most 4, in two additions each; of at most 8 in three. */
-ALWAYS_INLINE V KERNEL(add_4)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+ALWAYS_INLINE V KERNEL(add_4)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end)
 {
     const V zero = {0};
-    V v = KERNEL(load)(in, left, zero);
-    if (n > 1) v = v + KERNEL(load)(in + step, left, zero);
-    if (n == 3) v = v + KERNEL(load)(in + 2 * step, left, zero);
-    if (n > 3) v = v + (KERNEL(load)(in + 2 * step, left, zero) + KERNEL(load)(in + 3 * step, left, zero));
+    V v = KERNEL(load_row)(in, left, end, zero);
+    if (n > 1) v = v + KERNEL(load_row)(in + step, left, end, zero);
+    if (n == 3) v = v + KERNEL(load_row)(in + 2 * step, left, end, zero);
+    if (n > 3)
+        v = v + (KERNEL(load_row)(in + 2 * step, left, end, zero) + KERNEL(load_row)(in + 3 * step, left, end, zero));
     return v;
 }
-ALWAYS_INLINE V KERNEL(add_8)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left)
+ALWAYS_INLINE V KERNEL(add_8)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end)
 {
-    const V v = KERNEL(add_4)(in, step, n, left);
-    return n > 4 ? v + KERNEL(add_4)(in + 4 * step, step, n - 4, left) : v;
+    const V v = KERNEL(add_4)(in, step, n, left, end);
+    return n > 4 ? v + KERNEL(add_4)(in + 4 * step, step, n - 4, left, end) : v;
 }
 
 /* `n` is a constant at most calls. */
-ALWAYS_INLINE void KERNEL(add_few_rows)(const S *in, ptrdiff_t width, T *row, ptrdiff_t n)
+ALWAYS_INLINE void KERNEL(add_few_rows)(const NAME(pool) *p, const S *in, T *row, ptrdiff_t n)
 {
-    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(row + x, KERNEL(add_8)(in + x, width, n, width - x));
+    const ptrdiff_t width = p->a->window.width;
+    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(row + x, KERNEL(add_8)(in + x, width, n, width - x, p->x_end));
 }
 
 /* The sum of n rows, `first` at a time in the type itself. */
-ALWAYS_INLINE NAME(sum) KERNEL(add_all)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, ptrdiff_t first)
+ALWAYS_INLINE NAME(sum)
+    KERNEL(add_all)(const S *in, ptrdiff_t step, ptrdiff_t n, ptrdiff_t left, const void *end, ptrdiff_t first)
 {
     NAME(sum) acc = {{0}, {0}};
     for (; n > 0; n -= first, in += first * step)
-        NAME(sum_add)(&acc, KERNEL(add_8)(in, step, xent_min(n, first), left));
+        NAME(sum_add)(&acc, KERNEL(add_8)(in, step, xent_min(n, first), left, end));
     return acc;
 }
 
-static void KERNEL(add_many_rows)(const S *in, ptrdiff_t width, ptrdiff_t n, T *row, T *rests)
+static void KERNEL(add_many_rows)(const NAME(pool) *p, const S *in, ptrdiff_t n, T *row, T *rests)
 {
+    const ptrdiff_t width = p->a->window.width;
     V rounded, rest;
     for (ptrdiff_t x = 0; x < width; x += LANES) {
-        const NAME(sum) acc = KERNEL(add_all)(in + x, width, n, width - x, ROWS_FIRST);
+        const NAME(sum) acc = KERNEL(add_all)(in + x, width, n, width - x, p->x_end, ROWS_FIRST);
         NAME(part_sum)(&acc, &rounded, &rest);
         v_store(row + x, rounded);
         v_store(rests + x, rest);
@@ -308,7 +374,19 @@ ALWAYS_INLINE void KERNEL(mean_few_taps)(const NAME(pool) *p, T rows, S *out, pt
     const V count = NAME(set)(rows);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         const V sum = NAME(add_taps)(p->phases + ow, p->taps, taps, 1, 0);
-        KERNEL(store)(out + ow, sum / (count * v_load(p->counts + ow)), out_w - ow);
+        KERNEL(store_row)(p, out + ow, sum / (count * v_load(p->counts + ow)));
+    }
+}
+
+/* The same of windows no wider than WIDEST_SHARED, without a division. */
+ALWAYS_INLINE void KERNEL(mean_by_shares)(const NAME(pool) *p, S *out, ptrdiff_t taps)
+{
+    const ptrdiff_t out_w = p->a->window.out_w;
+    for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
+        const V share = v_load(p->shares + ow);
+        V mean = v_load(p->phases + p->taps[0].at + ow) * share;
+        for (ptrdiff_t j = 1; j < taps; j++) mean = v_fma(v_load(p->phases + p->taps[j].at + ow), share, mean);
+        KERNEL(store_row)(p, out + ow, mean);
     }
 }
 
@@ -317,38 +395,46 @@ static void KERNEL(mean_many_taps)(const NAME(pool) *p, double rows, const T *re
     const xent_pool_args *a = p->a;
     for (ptrdiff_t ow = 0; ow < a->window.out_w; ow += LANES) {
         const NAME(sum) acc = NAME(add_many_taps)(p->phases + ow, rests ? rests + ow : NULL, p->taps, a->taps, 1, 0);
-        KERNEL(store)(out + ow, NAME(divide_sum)(&acc, rows, p->wide_counts + ow), a->window.out_w - ow);
+        KERNEL(store_row)(p, out + ow, NAME(divide_sum)(&acc, rows, p->wide_counts + ow));
     }
 }
 
 /* The means of a row of windows that see n rows from `in` on. */
-static void KERNEL(mean_row)(const NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
+static void KERNEL(mean_row)(NAME(pool) *p, const S *in, ptrdiff_t n, ptrdiff_t count, S *out)
 {
     const xent_pool_args *a = p->a;
-    const ptrdiff_t width = a->window.width, room = a->phases * a->span;
+    const ptrdiff_t room = a->phases * a->span;
     const int whole = a->window.stride_w == 1; /* one phase */
     const int many = !a->few && n > ROWS_FIRST;
     T *row = whole ? p->phases : p->line, *rests = whole ? p->phases + room : p->line + a->line;
     if (many) {
-        KERNEL(add_many_rows)(in, width, n, row, rests);
+        KERNEL(add_many_rows)(p, in, n, row, rests);
         if (!whole) NAME(split_row)(p, rests, p->phases + room);
     } else {
         switch (n) {
-        case 1: KERNEL(add_few_rows)(in, width, row, 1); break;
-        case 2: KERNEL(add_few_rows)(in, width, row, 2); break;
-        case 3: KERNEL(add_few_rows)(in, width, row, 3); break;
-        default: KERNEL(add_few_rows)(in, width, row, n);
+        case 1: KERNEL(add_few_rows)(p, in, row, 1); break;
+        case 2: KERNEL(add_few_rows)(p, in, row, 2); break;
+        case 3: KERNEL(add_few_rows)(p, in, row, 3); break;
+        default: KERNEL(add_few_rows)(p, in, row, n);
         }
     }
     if (!whole) NAME(split_row)(p, row, p->phases);
-    if (!a->few)
+    if (!a->few) {
         KERNEL(mean_many_taps)(p, (double)count, many ? p->phases + room : NULL, out);
-    else if (a->taps == 2)
-        KERNEL(mean_few_taps)(p, (T)count, out, 2);
-    else if (a->taps == 3)
-        KERNEL(mean_few_taps)(p, (T)count, out, 3);
-    else
-        KERNEL(mean_few_taps)(p, (T)count, out, a->taps);
+    } else if (p->by_shares) {
+        if (count != p->shared) NAME(set_shares)(p, count);
+        switch (a->taps) {
+        case 2: KERNEL(mean_by_shares)(p, out, 2); break;
+        case 3: KERNEL(mean_by_shares)(p, out, 3); break;
+        default: KERNEL(mean_by_shares)(p, out, a->taps);
+        }
+    } else {
+        switch (a->taps) {
+        case 2: KERNEL(mean_few_taps)(p, (T)count, out, 2); break;
+        case 3: KERNEL(mean_few_taps)(p, (T)count, out, 3); break;
+        default: KERNEL(mean_few_taps)(p, (T)count, out, a->taps);
+        }
+    }
 }
 
 /* The mean of a whole plane, along memory. */
@@ -369,8 +455,9 @@ static void KERNEL(avg_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_pool_args *a = args;
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * w->height * w->width;
         S *out = (S *)a->out + plane * w->out_h * w->out_w;
@@ -396,7 +483,8 @@ static void KERNEL(max_rows)(const NAME(pool) *p, const S *plane, NAME(rows) row
     for (ptrdiff_t x = 0; x < w->width; x += LANES) {
         const S *in = plane + rows.y * w->width + x;
         V v = start;
-        for (ptrdiff_t i = 0; i < n; i++) v = NAME(max_point)(v, KERNEL(load)(in + i * step, w->width - x, start));
+        for (ptrdiff_t i = 0; i < n; i++)
+            v = NAME(max_point)(v, KERNEL(load_row)(in + i * step, w->width - x, p->x_end, start));
         v_store(row + x, v);
     }
 }
@@ -408,7 +496,7 @@ ALWAYS_INLINE void KERNEL(max_taps)(const NAME(pool) *p, S *out, ptrdiff_t taps)
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         V v = NAME(set)(p->identity);
         for (ptrdiff_t j = 0; j < taps; j++) v = NAME(max_point)(v, v_load(p->phases + p->taps[j].at + ow));
-        KERNEL(store)(out + ow, v, out_w - ow);
+        KERNEL(store_row)(p, out + ow, v);
     }
 }
 
@@ -475,7 +563,8 @@ ALWAYS_INLINE const T *KERNEL(converted)(const NAME(pool) *p, const S *row)
 {
 #ifdef STORED_AS_16
     const ptrdiff_t width = p->a->window.width;
-    for (ptrdiff_t x = 0; x < width; x += LANES) v_store(p->line + x, KERNEL(load)(row + x, width - x, (V){0}));
+    for (ptrdiff_t x = 0; x < width; x += LANES)
+        v_store(p->line + x, KERNEL(load_row)(row + x, width - x, p->x_end, (V){0}));
     return p->line;
 #else
     (void)p;
@@ -507,20 +596,25 @@ static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *plac
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++) p->best[ow] = p->identity, places[ow] = NOWHERE;
 }
 
+/* to[k] = from[k] for k < n, which do not overlap: a vector at a time, of which the last may overlap the one before. */
+#define COPY_PLACES(type, to, from)                                                                                    \
+    {                                                                                                                  \
+        type *restrict target = to;                                                                                    \
+        for (ptrdiff_t k = 0; k < n && n < LANES; k++) target[k] = (type)(from)[k];                                    \
+        for (ptrdiff_t k = 0; k < n && n >= LANES; k += LANES)                                                         \
+            for (ptrdiff_t lane = xent_min(k, n - LANES), end = lane + LANES; lane < end; lane++)                      \
+                target[lane] = (type)(from)[lane];                                                                     \
+    }
 #ifndef STORED_AS_16
 /* The places of an output row, in memory from number `at` on. */
-static void NAME(store_places)(const xent_pool_args *a, ptrdiff_t at, const I *places)
+static void NAME(store_places)(const xent_pool_args *a, ptrdiff_t at, const I *restrict places)
 {
-    const ptrdiff_t out_w = a->window.out_w;
+    const ptrdiff_t n = a->window.out_w;
+    void *to = a->places;
     switch (a->place_size) {
-    case 1:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint8_t *)a->places)[at + ow] = (uint8_t)places[ow];
-        break;
-    case 2:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((uint16_t *)a->places)[at + ow] = (uint16_t)places[ow];
-        break;
-    default:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) ((int32_t *)a->places)[at + ow] = (int32_t)places[ow];
+    case 1: COPY_PLACES(uint8_t, (uint8_t *)to + at, places) break;
+    case 2: COPY_PLACES(uint16_t, (uint16_t *)to + at, places) break;
+    default: COPY_PLACES(int32_t, (int32_t *)to + at, places)
     }
 }
 #endif
@@ -531,6 +625,7 @@ static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     NAME(pool) p = NAME(pool_open)(a, scratch);
+    KERNEL(set_ends)(&p, end);
     if (a->places) NAME(set_first)(&p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * w->height * w->width;
@@ -544,8 +639,7 @@ static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
             }
             KERNEL(find_places)(&p, x, oh, p.place);
             NAME(store_places)(a, at, p.place);
-            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES)
-                KERNEL(store)(out + ow, v_load(p.best + ow), w->out_w - ow);
+            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) KERNEL(store_row)(&p, out + ow, v_load(p.best + ow));
         }
     }
 }

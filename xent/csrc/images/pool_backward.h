@@ -1,7 +1,8 @@
 /* pool_backward.h: the gradients of max and average pooling, on the phases of pool.h.
  *
- * Design: an input row is written once. The output rows that reach it are kept in a ring in scratch, with zeros before
- * and behind, so that pixel q of a phase receives what lies `shift` before it, for each tap:
+ * Design: an input row is written once, or, where windows share no pixel and lie apart, cleared before the few pixels
+ * that receive something are. The output rows that reach it are kept in a ring in scratch, with zeros before and behind,
+ * so that pixel q of a phase receives what lies `shift` before it, for each tap:
  *
  *   max   the gradients of outputs whose maximum is in this row and column: whose place is the tap's number
  *   avg   the shares gradient / count of all outputs, of which the rows are added up first
@@ -16,10 +17,17 @@
 #define XENT_POOL_BACKWARD_H
 
 #ifndef STORED_AS_16
+/* An output row that reaches an input row. */
+typedef struct {
+    const T *grad;
+    const I *places;
+    I start; /* number of the first cell of its windows' row there */
+} NAME(giver);
+
 /* What pixels of an input row receive, and from where. */
 typedef struct {
     const NAME(pool) *p;
-    const xent_pair *pairs; /* max: of n output rows */
+    NAME(giver) rows[3]; /* max: n output rows that are few */
     ptrdiff_t n;
     const T *sum; /* avg: the rows of shares, added up */
     int few;
@@ -31,6 +39,20 @@ typedef V (*NAME(receive))(const NAME(source) *from, ptrdiff_t q, const xent_tap
 /* How many numbers are added up in the type itself, where they are many: 3 roundings, before the sum of more bits. */
 #define ADDED_FIRST 4
 
+ALWAYS_INLINE NAME(giver) NAME(giver_at)(const NAME(pool) *p, ptrdiff_t k)
+{
+    const T *grad = p->ring + p->pairs[k].at;
+    return (NAME(giver)){.grad = grad, .places = (const I *)(grad + p->a->span), .start = (I)p->pairs[k].start};
+}
+
+/* Gradients whose maximum is where a tap leads to, 0 of others. */
+ALWAYS_INLINE V NAME(through)(const NAME(giver) *row, ptrdiff_t q, const xent_tap *tap)
+{
+    const VI place = NAME(iset)(row->start + (I)tap->number);
+    const VI g = (VI)v_load(row->grad + q - tap->shift);
+    return (V)(g & (NAME(load_index)(row->places + q - tap->shift) == place));
+}
+
 ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
                                   ptrdiff_t step)
 {
@@ -38,13 +60,10 @@ ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const x
     NAME(sum) total = {{0}, {0}};
     int added = 0;
     for (ptrdiff_t k = 0; k < from->n; k++) {
-        const T *grad = from->p->ring + from->pairs[k].at + q;
-        const I *places = (const I *)(grad + from->p->a->span);
+        const NAME(giver) row = NAME(giver_at)(from->p, k);
         V part = {0};
         for (ptrdiff_t j = 0; j < taps; j += step) {
-            const VI place = NAME(iset)((I)(from->pairs[k].start + tap[j].number));
-            const V g = v_load(grad - tap[j].shift);
-            part = part + (V)((VI)g & (NAME(load_index)(places - tap[j].shift) == place));
+            part = part + NAME(through)(&row, q, tap + j);
             if (from->few || ++added % ADDED_FIRST) continue;
             NAME(sum_add)(&total, part);
             part = (V){0};
@@ -55,6 +74,26 @@ ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const x
     return from->few ? sum : NAME(round_sum)(&total);
 }
 
+/* The same of up to 3 taps and 3 rows, without a loop, so that all that does not change stays in registers. `taps` and
+ * `from->n` are constants. */
+ALWAYS_INLINE V NAME(receive_taps)(const NAME(giver) *row, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps)
+{
+    V sum = {0};
+    sum = sum + NAME(through)(row, q, tap);
+    if (taps > 1) sum = sum + NAME(through)(row, q, tap + 1);
+    if (taps > 2) sum = sum + NAME(through)(row, q, tap + 2);
+    return sum;
+}
+ALWAYS_INLINE V NAME(receive_few)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
+                                  ptrdiff_t step)
+{
+    (void)step;
+    V sum = NAME(receive_taps)(&from->rows[0], q, tap, taps);
+    if (from->n > 1) sum = NAME(receive_taps)(&from->rows[1], q, tap, taps) + sum;
+    if (from->n > 2) sum = NAME(receive_taps)(&from->rows[2], q, tap, taps) + sum;
+    return sum;
+}
+
 ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
                                    ptrdiff_t step)
 {
@@ -63,18 +102,14 @@ ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const 
     return NAME(round_sum)(&acc);
 }
 
-static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, I *places)
+static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, I *restrict places)
 {
-    const ptrdiff_t out_w = a->window.out_w;
+    const ptrdiff_t n = a->window.out_w;
+    const void *from = a->places;
     switch (a->place_size) {
-    case 1:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const uint8_t *)a->places)[at + ow];
-        break;
-    case 2:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const uint16_t *)a->places)[at + ow];
-        break;
-    default:
-        for (ptrdiff_t ow = 0; ow < out_w; ow++) places[ow] = ((const int32_t *)a->places)[at + ow];
+    case 1: COPY_PLACES(I, places, (const uint8_t *)from + at) break;
+    case 2: COPY_PLACES(I, places, (const uint16_t *)from + at) break;
+    default: COPY_PLACES(I, places, (const int32_t *)from + at)
     }
 }
 #endif
@@ -87,11 +122,11 @@ ALWAYS_INLINE void KERNEL(fill_phases)(const NAME(source) *from, NAME(receive) r
     for (ptrdiff_t q = 0, left = from->p->a->window.width; left > 0; q += LANES) {
         const V evens = receive(from, q, tap, even, 1);
         if (stride == 1) {
-            KERNEL(store)(row, evens, left);
+            KERNEL(store_row)(from->p, row, evens);
         } else {
             const V odds = receive(from, q, tap + even, taps - even, 1);
-            KERNEL(store)(row, v_zip_lo(evens, odds), left);
-            if (left > LANES) KERNEL(store)(row + LANES, v_zip_hi(evens, odds), left - LANES);
+            KERNEL(store_row)(from->p, row, v_zip_lo(evens, odds));
+            if (left > LANES) KERNEL(store_row)(from->p, row + LANES, v_zip_hi(evens, odds));
         }
         row += stride * LANES, left -= stride * LANES;
     }
@@ -128,65 +163,57 @@ ALWAYS_INLINE void KERNEL(fill_row)(const NAME(source) *from, NAME(receive) rece
         KERNEL(fill_phases)(from, receive, tap, row, 1, a->taps, a->taps);
 }
 
-/* The usual windows: the taps of a row, and those of the first phase. */
-#define USUAL_WINDOW(step, columns, even_columns, receive)                                                             \
-    if (a->window.stride_w == step && a->taps == columns && p->even == even_columns) {                                 \
-        const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                       \
-        KERNEL(fill_phases)(&from, receive, few, row, step, columns, even_columns);                                    \
-        return;                                                                                                        \
-    }
-#define USUAL_WINDOWS(receive)                                                                                         \
-    USUAL_WINDOW(2, 2, 1, receive)                                                                                     \
-    USUAL_WINDOW(2, 3, 1, receive)                                                                                     \
-    USUAL_WINDOW(2, 3, 2, receive)                                                                                     \
-    USUAL_WINDOW(1, 3, 3, receive)
-
 /* ---- maxima ---- */
 
-/* `n` is a constant, and the output rows in registers. */
-ALWAYS_INLINE void KERNEL(merge_few)(const NAME(pool) *p, ptrdiff_t n, S *row)
+/* `n`, 1 to 3, and all that follows the row are constants. */
+ALWAYS_INLINE void KERNEL(merge_usual)(const NAME(pool) *p, ptrdiff_t n, S *row, ptrdiff_t stride, ptrdiff_t taps,
+                                       ptrdiff_t even)
 {
-    const xent_pool_args *a = p->a;
-    const xent_pair pairs[] = {p->pairs[0], p->pairs[n / 2], p->pairs[n - 1]};
-    const NAME(source) from = {.p = p, .pairs = pairs, .n = n, .few = 1};
-    USUAL_WINDOWS(NAME(receive_max))
-    KERNEL(fill_row)(&from, NAME(receive_max), row);
+    const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[taps - 1]};
+    NAME(source) from = {.p = p, .rows = {NAME(giver_at)(p, 0)}, .n = 1};
+    if (n > 1) from.rows[1] = NAME(giver_at)(p, 1), from.n = 2;
+    if (n > 2) from.rows[2] = NAME(giver_at)(p, 2), from.n = 3;
+    KERNEL(fill_phases)(&from, NAME(receive_few), few, row, stride, taps, even);
 }
 
-/* Where windows lie apart and strides are long, so that few pixels receive anything: each from its output. */
-static void KERNEL(scatter_row)(const NAME(pool) *p, S *row)
-{
-    const xent_pool_args *a = p->a;
-    const xent_window *w = &a->window;
-    const T *grad = p->ring + p->pairs[0].at;
-    const I *places = (const I *)(grad + a->span);
-    const ptrdiff_t start = p->pairs[0].start + a->first_number;
-    memset(row, 0, (size_t)w->width * sizeof(S));
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
-        const ptrdiff_t j = places[ow] - start, x = ow * w->stride_w - w->left + (a->first_tap + j) * w->dilation_w;
-        if (j >= 0 && j < a->taps && x >= 0 && x < w->width) KERNEL(put)(row + x, grad[ow]);
+/* Rows of the usual windows, each on its own: what is a constant to one of them is known once a plane. */
+#define MERGE_USUAL(name, step, columns, even)                                                                         \
+    static void KERNEL(name)(const NAME(pool) *p, ptrdiff_t n, S *row)                                                 \
+    {                                                                                                                  \
+        if (n == 1)                                                                                                    \
+            KERNEL(merge_usual)(p, 1, row, step, columns, even);                                                       \
+        else if (n == 2)                                                                                               \
+            KERNEL(merge_usual)(p, 2, row, step, columns, even);                                                       \
+        else                                                                                                           \
+            KERNEL(merge_usual)(p, 3, row, step, columns, even);                                                       \
     }
-}
+MERGE_USUAL(merge_1_3_3, 1, 3, 3)
+MERGE_USUAL(merge_2_2_1, 2, 2, 1)
+MERGE_USUAL(merge_2_3_1, 2, 3, 1)
+MERGE_USUAL(merge_2_3_2, 2, 3, 2)
 
-static void KERNEL(merge_row)(const NAME(pool) *p, ptrdiff_t n, S *row)
+static void KERNEL(merge_many)(const NAME(pool) *p, ptrdiff_t n, S *row)
 {
-    const NAME(source) from = {.p = p, .pairs = p->pairs, .n = n};
-    if (n == 0)
-        memset(row, 0, (size_t)p->a->window.width * sizeof(S));
-    else if (!p->a->few)
+    const NAME(source) from = {.p = p, .n = n}, few = {.p = p, .n = n, .few = 1};
+    if (p->a->few)
+        KERNEL(fill_row)(&few, NAME(receive_max), row);
+    else
         KERNEL(fill_row)(&from, NAME(receive_max), row);
-    else if (n == 1 && p->a->window.stride_w > 2 && p->a->taps <= p->a->period)
-        KERNEL(scatter_row)(p, row);
-    else if (n == 1)
-        KERNEL(merge_few)(p, 1, row);
-    else if (n == 2)
-        KERNEL(merge_few)(p, 2, row);
-    else if (n == 3)
-        KERNEL(merge_few)(p, 3, row);
-    else {
-        const NAME(source) some = {.p = p, .pairs = p->pairs, .n = n, .few = 1};
-        KERNEL(fill_row)(&some, NAME(receive_max), row);
-    }
+}
+
+/* How n output rows are merged into the input row that they reach. */
+typedef void (*KERNEL(merge))(const NAME(pool) *p, ptrdiff_t n, S *row);
+static KERNEL(merge) KERNEL(merge_of)(const NAME(pool) *p)
+{
+    const xent_window *w = &p->a->window;
+    const ptrdiff_t stride = w->stride_w, taps = p->a->taps, even = p->even;
+    const ptrdiff_t step = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h); /* from a row to the next */
+    if (xent_ceil_div(w->kernel_h, step) > 3) return KERNEL(merge_many);
+    if (stride == 1 && taps == 3) return KERNEL(merge_1_3_3);
+    if (stride == 2 && taps == 2 && even == 1) return KERNEL(merge_2_2_1);
+    if (stride == 2 && taps == 3 && even == 1) return KERNEL(merge_2_3_1);
+    if (stride == 2 && taps == 3 && even == 2) return KERNEL(merge_2_3_2);
+    return KERNEL(merge_many);
 }
 
 /* Keep the gradients of an output row, and where its maxima are. */
@@ -197,11 +224,86 @@ static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, const S *grad, ptrdif
     T *kept = p->ring + xent_kept_at(a, oh);
     I *places = (I *)(kept + a->span);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES)
-        v_store(kept + ow, KERNEL(load)(grad + at + ow, out_w - ow, (V){0}));
+        v_store(kept + ow, KERNEL(load_row)(grad + at + ow, out_w - ow, p->grad_end, (V){0}));
     if (a->places)
         NAME(load_places)(a, at, places);
     else
         KERNEL(find_places)(p, x, oh, places);
+}
+
+/* Where windows share no pixel and few pixels receive anything: each from its output. The row of a cell is found by a
+ * product, whose rounding is nothing to the half that keeps it away from the next integer. */
+static void KERNEL(scatter_row)(const NAME(pool) *p, S *image, ptrdiff_t oh)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const T *grad = p->ring + xent_kept_at(a, oh);
+    const I *places = (const I *)(grad + a->span);
+    const double rows = 1 / (double)a->pitch;
+    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
+        const ptrdiff_t i = (ptrdiff_t)(((double)places[ow] + 0.5) * rows);
+        const ptrdiff_t j = places[ow] - i * a->pitch - a->first_number;
+        const ptrdiff_t y = oh * w->stride_h - w->top + i * w->dilation_h;
+        const ptrdiff_t x = ow * w->stride_w - w->left + (a->first_tap + j) * w->dilation_w;
+        const int in_window = j >= 0 && j < a->taps && i < w->kernel_h; /* as all are that were found */
+        if (in_window && x >= 0 && x < w->width && y >= 0 && y < w->height)
+            KERNEL(put)(image + y * w->width + x, grad[ow]);
+    }
+}
+
+/* A plane of windows that share no row: input rows from `y` to `end`, before the next window begins. */
+static void KERNEL(merge_apart)(const NAME(pool) *p, KERNEL(merge) merge, S *image, ptrdiff_t oh, ptrdiff_t y,
+                                ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t top = oh * w->stride_h - w->top, bottom = top + (w->kernel_h - 1) * w->dilation_h;
+    const size_t bytes = (size_t)w->width * sizeof(S);
+    if (p->columns_apart) {
+        memset(image + y * w->width, 0, (size_t)xent_max(0, end - y) * bytes);
+        KERNEL(scatter_row)(p, image, oh);
+        return;
+    }
+    for (; y < end; y++) {
+        const ptrdiff_t i = w->dilation_h == 1 ? y - top : (y - top) / w->dilation_h;
+        p->pairs[0] = (xent_pair){.at = xent_kept_at(a, oh), .start = i * a->pitch};
+        if (y < top || y > bottom || top + i * w->dilation_h < y)
+            memset(image + y * w->width, 0, bytes);
+        else
+            merge(p, 1, image + y * w->width);
+    }
+}
+
+static void KERNEL(max_plane_apart)(NAME(pool) *p, KERNEL(merge) merge, const S *x, ptrdiff_t first, S *image)
+{
+    const xent_window *w = &p->a->window;
+    KERNEL(keep_maxima)(p, x, p->a->grad, first, 0);
+    for (ptrdiff_t oh = 0, y = 0; oh < w->out_h; oh++) {
+        const int last = oh + 1 == w->out_h;
+        const ptrdiff_t end = last ? w->height : xent_min((oh + 1) * w->stride_h - w->top, w->height);
+        if (!last) KERNEL(keep_maxima)(p, x, p->a->grad, first, oh + 1);
+        KERNEL(merge_apart)(p, merge, image, oh, y, end);
+        y = xent_max(y, end);
+    }
+}
+
+static void KERNEL(max_plane)(NAME(pool) *p, KERNEL(merge) merge, const S *x, ptrdiff_t first, S *row)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    xent_reach reach = xent_reach_above(w);
+    ptrdiff_t next = 0; /* output row to keep: one that is not needed yet, whose stores are done when it is */
+    for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
+        xent_reach_next(&reach, w);
+        for (; next <= xent_min(reach.last + 1, w->out_h - 1); next++) KERNEL(keep_maxima)(p, x, a->grad, first, next);
+        for (ptrdiff_t k = 0; k < reach.n; k++)
+            p->pairs[k] = (xent_pair){.at = xent_kept_at(a, reach.oh + k * reach.step),
+                                      .start = (reach.i - k * reach.fall) * a->pitch};
+        if (reach.n)
+            merge(p, reach.n, row);
+        else
+            memset(row, 0, (size_t)w->width * sizeof(S));
+    }
 }
 
 static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
@@ -210,23 +312,18 @@ static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    const xent_reach above = xent_reach_above(w);
     NAME(pool) p = NAME(pool_open)(a, scratch);
+    const KERNEL(merge) merge = KERNEL(merge_of)(&p);
     NAME(set_first)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
-        S *row = (S *)a->out + plane * size;
-        xent_reach reach = above;
-        ptrdiff_t next = 0; /* output row to keep */
+        const S *x = (const S *)a->x + plane * size;
+        S *out = (S *)a->out + plane * size;
         for (int k = 0; k < HELD; k++) p.held[k] = -1;
-        for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
-            xent_reach_next(&reach, w);
-            for (; next <= reach.last; next++)
-                KERNEL(keep_maxima)(&p, (const S *)a->x + plane * size, a->grad, plane * pixels, next);
-            for (ptrdiff_t k = 0; k < reach.n; k++)
-                p.pairs[k] = (xent_pair){.at = xent_kept_at(a, reach.oh + k * reach.step),
-                                         .start = (reach.i - k * reach.fall) * a->pitch};
-            KERNEL(merge_row)(&p, reach.n, row);
-        }
+        if (p.rows_apart)
+            KERNEL(max_plane_apart)(&p, merge, x, plane * pixels, out);
+        else
+            KERNEL(max_plane)(&p, merge, x, plane * pixels, out);
     }
 }
 
@@ -240,7 +337,7 @@ static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh
     const V count = NAME(set)((T)NAME(count_rows)(a, oh));
     T *kept = p->ring + xent_kept_at(a, oh);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
-        const V g = KERNEL(load)(grad + oh * out_w + ow, out_w - ow, (V){0});
+        const V g = KERNEL(load_row)(grad + oh * out_w + ow, out_w - ow, p->grad_end, (V){0});
         v_store(kept + ow, g / (count * v_load(p->counts + ow)));
     }
 }
@@ -282,19 +379,30 @@ static void KERNEL(add_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t fir
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         const S *in = grad + first * out_w + ow;
         NAME(sum) acc = {{0}, {0}};
-        if (same) acc = KERNEL(add_all)(in, out_w, n, out_w - ow, SHARES_FIRST);
+        if (same) acc = KERNEL(add_all)(in, out_w, n, out_w - ow, p->grad_end, SHARES_FIRST);
         for (ptrdiff_t k = 0; k < n && !same; k++)
             NAME(sum_add_share)(&acc, KERNEL(load)(in + k * out_w, out_w - ow, (V){0}), NAME(count_rows)(a, first + k));
         v_store(p->sum + ow, NAME(divide_sum)(&acc, same ? (double)count : 1, p->wide_counts + ow));
     }
 }
 
+/* The usual windows: the taps of a row, and those of the first phase. */
+#define USUAL_WINDOW(step, columns, even_columns)                                                                      \
+    if (a->window.stride_w == step && a->taps == columns && p->even == even_columns) {                                 \
+        const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[columns - 1]};                       \
+        KERNEL(fill_phases)(&from, NAME(receive_mean), few, row, step, columns, even_columns);                         \
+        return;                                                                                                        \
+    }
+
 /* Spread what the windows of a row have to give over the columns. */
 static void KERNEL(spread_few)(const NAME(pool) *p, const T *sum, S *row)
 {
     const xent_pool_args *a = p->a;
     const NAME(source) from = {.p = p, .sum = sum, .few = 1};
-    USUAL_WINDOWS(NAME(receive_mean))
+    USUAL_WINDOW(2, 2, 1)
+    USUAL_WINDOW(2, 3, 1)
+    USUAL_WINDOW(2, 3, 2)
+    USUAL_WINDOW(1, 3, 3)
     KERNEL(fill_row)(&from, NAME(receive_mean), row);
 }
 static void KERNEL(spread_many)(const NAME(pool) *p, S *row)
@@ -310,8 +418,9 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
     const size_t bytes = (size_t)w->width * sizeof(S);
     const xent_reach above = xent_reach_above(w);
-    const NAME(pool) p = NAME(pool_open)(a, scratch);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
+    KERNEL(set_ends)(&p, end);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *grad = (const S *)a->grad + plane * w->out_h * w->out_w;
         S *row = (S *)a->out + plane * w->height * w->width;
@@ -336,6 +445,7 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
 }
 
 #undef USUAL_WINDOW
-#undef USUAL_WINDOWS
+#undef MERGE_USUAL
+#undef COPY_PLACES
 
 #endif

@@ -39,8 +39,11 @@ static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
     a->whole = w->out_h == 1 && w->out_w == 1 && w->top + w->height <= w->kernel_h && w->left + w->width <= w->kernel_w;
     a->few = has_few_terms(a);
     a->ring = 0;
-    if (a->grad && !(a->average && !a->few))
-        a->ring = xent_min(w->out_h, xent_ceil_div((w->kernel_h - 1) * w->dilation_h + 1, w->stride_h));
+    if (a->grad && !(a->average && !a->few)) {
+        const ptrdiff_t reach = xent_ceil_div((w->kernel_h - 1) * w->dilation_h + 1, w->stride_h);
+        /* one more, which is kept ahead of the rows that need it */
+        for (a->ring = 1; a->ring < xent_min(w->out_h, reach + 1);) a->ring *= 2;
+    }
     /* Without places to be told, the numbers of the columns that are seen: they cannot overflow. */
     a->first_number = a->places ? a->first_tap : 0;
     a->pitch = a->places ? w->kernel_w : a->taps;
