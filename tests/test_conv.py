@@ -906,7 +906,7 @@ def test_large_weights_whose_sum_overflows():
     assert_ulp(result, reference("conv_transpose2d", x, weight, padding=1), 0, dtype=np.float32)
 
 
-# Equal numbers, whose roundings all go one way ---------------------------------------------------------------
+# Equal numbers, whose roundings all go one way --------------------------------------------------------------
 
 EQUAL = {
     "many channels": ((1, 1000, 4, 4), (3, 1000, 1, 1), {}),

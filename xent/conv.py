@@ -422,7 +422,7 @@ def prepare_conv2d(weight, *, groups=1):
     """
     Pack weights once, for many calls of `conv2d` or `conv1d` that take the result as their `weight`.
 
-    Each call packs its weights anew, which shows where they are many and the images few and small. Results
+    A call over many pixels packs its weights anew; over few ones it reads them where they lie. Results
     are the same to the last bit.
 
     Parameters

@@ -45,9 +45,7 @@ def mse_loss(pred, target, *, reduction="mean"):
     >>> print(xent.mse_loss([0.0, 0.5, 2.0], [0.0, 1.0, 1.0], reduction="sum"))
     1.25
     """
-    return _kernels.mse_loss(
-        pred, target, None, None, _kernels.want_value, reduction
-    )
+    return _kernels.mse_loss(pred, target, None, None, _kernels.want_value, reduction)
 
 
 @documented
@@ -85,9 +83,7 @@ def mse_loss_grad(pred, target, *, grad_output=None, out=None, reduction="mean")
     >>> xent.mse_loss_grad([0.0, 0.5, 2.0], [0.0, 1.0, 1.0], reduction="sum")
     array([ 0., -1.,  2.])
     """
-    return _kernels.mse_loss(
-        pred, target, out, grad_output, _kernels.want_grad, reduction
-    )
+    return _kernels.mse_loss(pred, target, out, grad_output, _kernels.want_grad, reduction)
 
 
 @documented
@@ -125,6 +121,4 @@ def mse_loss_value_and_grad(pred, target, *, out=None, reduction="mean"):
     >>> print(loss, grad)
     2.0 [0. 2.]
     """
-    return _kernels.mse_loss(
-        pred, target, out, None, _kernels.want_value_and_grad, reduction
-    )
+    return _kernels.mse_loss(pred, target, out, None, _kernels.want_value_and_grad, reduction)

@@ -372,8 +372,8 @@ typedef struct {
     int lanes_are_pixels; /* lanes of the products are pixels, not output channels */
     int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
     ptrdiff_t weight_step;
-    int patches_shared;   /* patches are filled once, by conv2d_pack */
-    ptrdiff_t width;      /* output channels of a strip */
+    int patches_shared; /* patches are filled once, by conv2d_pack */
+    ptrdiff_t width;    /* output channels of a strip */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
     ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */

@@ -58,7 +58,7 @@ typedef V (*KERNEL(point))(V x, V g, V m, V q);
 
 /* out_i = f(x_i, g_i, m_i, q_i) of n neighbours from i on, at most a vector. */
 typedef struct {
-    const S *x, *g; /* g may be NULL */
+    const S *x, *g;  /* g may be NULL */
     const T *logits; /* x as it was kept, or NULL */
     S *out;
     const T *m, *q;
