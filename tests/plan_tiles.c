@@ -285,19 +285,23 @@ static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
     ptrdiff_t worst = 0, pixels = 0, depth = 0;
     for (ptrdiff_t i = 0; i < xent_tiles(a); i++) {
         const xent_tile t = xent_tile_at(a, i);
-        const ptrdiff_t here = xent_tile_pixels(&t), vectors = NAME(vectors_of)(&t);
+        const ptrdiff_t here = xent_tile_pixels(&t);
         if (t.images.n <= 0 || t.rows.n <= 0 || t.columns.n <= 0) return PTRDIFF_MAX;
         pixels += here;
-        worst = xent_max(worst, (a->lanes_are_pixels ? vectors : here) - a->row_room);
+        if (!a->lanes_are_pixels) worst = xent_max(worst, here - a->row_room);
         if (backward && !a->lanes_are_pixels) worst = xent_max(worst, here * a->width - a->packed_room);
-        if (!backward) {
-            const ptrdiff_t strips = xent_blocks(a) > 1 ? a->strip_chunk : 1;
-            worst = xent_max(worst, strips * a->width * (a->lanes_are_pixels ? vectors * LANES : here) - a->sums_room);
-        }
+        const ptrdiff_t strips = xent_blocks(a) > 1 ? a->strip_chunk : 1;
+        if (!backward && !a->lanes_are_pixels) worst = xent_max(worst, strips * a->width * here - a->sums_room);
         for (ptrdiff_t k = 0; k < xent_blocks(a); k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, xent_blocks(a) == 1);
+            const ptrdiff_t vectors = xent_vectors_of(&l, &t);
             if (b.depth <= 0) return PTRDIFF_MAX;
+            if (!backward && a->lanes_are_pixels) {
+                worst = xent_max(worst, vectors - a->row_room);
+                if (!l.direct) worst = xent_max(worst, strips * a->width * vectors * LANES - a->sums_room);
+            }
             if (i == 0) depth += b.depth;
             worst = xent_max(worst, b.depth - a->step_room);
             if (backward) worst = xent_max(worst, a->strip_chunk * b.depth * a->width - a->sums_room);

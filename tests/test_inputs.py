@@ -71,6 +71,7 @@ CALLS = {
     "conv1d": {"x": SIGNAL, "weight": SIGNAL_KERNEL, "bias": np.ones(3, "f4")},
     "conv1d_backward": {"grad": SIGNAL_FORWARD, "x": SIGNAL, "weight": SIGNAL_KERNEL},
     "conv2d": {"x": IMAGE, "weight": KERNEL, "bias": np.ones(3, "f4")},
+    "prepare_conv2d": {"weight": KERNEL},
     "conv2d_backward": {"grad": FORWARD, "x": IMAGE, "weight": KERNEL},
     "conv_transpose2d": {"x": FORWARD, "weight": KERNEL, "bias": np.ones(2, "f4")},
     "conv_transpose2d_backward": {"grad": IMAGE, "x": FORWARD, "weight": KERNEL},
@@ -115,7 +116,7 @@ def assert_same(result, expected):
 
 def test_the_table_names_every_function():
     controls = {
-        "Evaluation", "__version__", "get_num_threads", "num_threads", "reference", "set_num_threads",
+        "Evaluation", "PreparedWeight", "__version__", "get_num_threads", "num_threads", "reference", "set_num_threads",
         "set_result_cache", "show_config",
     }  # fmt: skip
     assert set(CALLS) == set(xent.__all__) - controls

@@ -21,6 +21,7 @@ reals = pytest.mark.parametrize("name", ["f32", "f64"])
 CALLS = 500  # of each kind
 MOST_ELEMENTS = 1 << 17
 MOST_TILES = 1 << 15
+SHARED = 1 << 18  # numbers of patches that chunks share: SHARED_BYTES in images/plan.c
 NO_EXPS, SUMMED_EXPS, REUSED_EXPS = range(3)
 SANITIZER = ["-fno-wrapv", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
 
@@ -284,7 +285,7 @@ def test_convolution(library, edge, name, backward):
         x = np.ones((images, groups * channels, height, width), REAL[name])
         weight = np.ones((groups * outputs, channels, kernel_h, kernel_w), REAL[name])
         y = np.ones((images, groups * outputs, out_h, out_w), REAL[name])
-        packed_room = np.zeros(2 * weight.size + 4096 * channels * kernel_h * kernel_w, REAL[name])
+        packed_room = np.zeros(2 * weight.size + 4096 * channels * kernel_h * kernel_w + SHARED, REAL[name])
         out = np.full(y.shape if not backward else (64, *weight.shape), np.nan, REAL[name])
         sizes = np.array([images, groups, channels, outputs, backward], np.int64)
         operands = x, y if backward else weight, packed_room, out

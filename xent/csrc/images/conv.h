@@ -246,7 +246,7 @@ static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
-            const xent_lanes l = xent_lanes_of(a, &t, &g, b.depth, LANES, KERNEL(complete)(a));
+            const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, KERNEL(complete)(a));
             if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &room);
             if (a->patches_shared)
                 room.patch = KERNEL(shared_patch)(a, group, tile, k);

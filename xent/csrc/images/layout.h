@@ -152,14 +152,16 @@ typedef struct {
 } xent_lanes;
 
 ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
-                                       ptrdiff_t depth, ptrdiff_t lanes, int complete)
+                                       ptrdiff_t lanes, int complete)
 {
+    const ptrdiff_t depth = a->in_channels * a->window.kernel_h * a->window.kernel_w; /* the same for all blocks */
     const ptrdiff_t columns = t->columns.n, flat = (t->rows.n - 1) * p->columns.length + columns;
     const ptrdiff_t by_rows = t->rows.n * xent_ceil_div(columns, lanes), at_once = xent_ceil_div(flat, lanes);
     const int dense = a->out_step == 1 && complete, gapless = p->columns.length == columns && a->out_row == columns;
     const ptrdiff_t copies = XENT_COPY_COST * by_rows; /* of rows out of sums that are not direct */
-    const int whole =
-        (gapless && dense) || at_once * depth + copies < by_rows * depth + (dense && columns >= lanes ? 0 : copies);
+    const int faster = at_once * depth + copies < by_rows * depth + (dense && columns >= lanes ? 0 : copies);
+    const int whole = a->block_columns == a->window.kernel_w /* or rows of patches have several lengths */
+                      && (faster || (gapless && dense));
     xent_lanes l = {.lanes = lanes,
                     .runs = whole ? 1 : t->rows.n,
                     .length = whole ? flat : columns,

@@ -164,9 +164,11 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
 #define PIXEL_BLOCK(rows, vectors)                                                                                     \
     case (rows) * WIDEST + (vectors) - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
 
+#define LONG_BLOCKS (VECTORS > 2 && XENT_REAL == 32) /* of doubles they are not worth the time to compile them */
+
 static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-#if VECTORS > 2
+#if LONG_BLOCKS
     static const int8_t most[ROWS + 1] = {0, 8, 8, 6, 6, 4, 4};
 #else
     static const int8_t most[ROWS + 1] = {0, 8, 4, 3, 3, 2, 2};
@@ -183,7 +185,7 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
             PIXEL_BLOCK(3, 1) PIXEL_BLOCK(3, 2) PIXEL_BLOCK(3, 3)
             PIXEL_BLOCK(4, 1) PIXEL_BLOCK(4, 2) PIXEL_BLOCK(4, 3)
             PIXEL_BLOCK(5, 1) PIXEL_BLOCK(5, 2) PIXEL_BLOCK(6, 1) PIXEL_BLOCK(6, 2)
-#if VECTORS > 2
+#if LONG_BLOCKS
             PIXEL_BLOCK(2, 5) PIXEL_BLOCK(2, 6) PIXEL_BLOCK(2, 7) PIXEL_BLOCK(2, 8)
             PIXEL_BLOCK(3, 4) PIXEL_BLOCK(3, 5) PIXEL_BLOCK(3, 6) PIXEL_BLOCK(4, 4) PIXEL_BLOCK(4, 5) PIXEL_BLOCK(4, 6)
             PIXEL_BLOCK(5, 3) PIXEL_BLOCK(5, 4) PIXEL_BLOCK(6, 3) PIXEL_BLOCK(6, 4)
@@ -194,5 +196,6 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
     }
 }
 #undef PIXEL_BLOCK
+#undef LONG_BLOCKS
 
 #endif
