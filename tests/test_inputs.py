@@ -116,8 +116,8 @@ def assert_same(result, expected):
 
 def test_the_table_names_every_function():
     controls = {
-        "Evaluation", "PreparedWeight", "__version__", "get_num_threads", "num_threads", "reference", "set_num_threads",
-        "set_result_cache", "show_config",
+        "Evaluation", "PreparedWeight", "__version__", "get_num_threads", "num_threads", "reference",
+        "set_num_threads", "set_result_cache", "show_config",
     }  # fmt: skip
     assert set(CALLS) == set(xent.__all__) - controls
 
