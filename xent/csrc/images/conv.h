@@ -32,6 +32,9 @@
  * within 2 %. With AVX-512 it takes 96 KiB, which come from the L2 cache: 128 steps, a third of it, were 2 % slower. */
 #define STEPS_AT_ONCE 384
 
+/* Bytes of packed weights that do not stay in a cache of the second level: then the next strip is fetched ahead. */
+#define MANY_WEIGHTS (512 * 1024)
+
 /* The pieces of this thread's scratch. */
 typedef struct {
     T *patch, *packed, *sums;
@@ -155,7 +158,7 @@ ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) =
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
  * last. */
 static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                    ptrdiff_t n, int last, NAME(product) *p)
+                                    ptrdiff_t n, int last, const T *after, NAME(product) *p)
 {
     const ptrdiff_t pieces = xent_ceil_div(b->depth, STEPS_AT_ONCE), piece = xent_ceil_div(b->depth, pieces);
     const T *packed = p->packed;
@@ -166,6 +169,7 @@ static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t,
         p->steps = steps + k;
         p->depth = xent_min(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
+        p->next = !after ? NULL : k + piece < b->depth ? p->packed + piece * a->width : after;
         NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
     }
     if (last) KERNEL(deliver)(a, t, channel, n, p->sums, a->width);
@@ -203,6 +207,9 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
                                  ptrdiff_t group, xent_span strips, int last, const NAME(room) *room)
 {
     const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? xent_vectors_of(l, t) * LANES : xent_tile_pixels(t));
+    const int many = !a->lanes_are_pixels &&
+                     a->out_channels * a->in_channels * a->window.kernel_h * a->window.kernel_w * (ptrdiff_t)sizeof(T) >
+                         MANY_WEIGHTS;
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
         NAME(product) p = {.patch = room->patch,
@@ -213,10 +220,15 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
                            .packed_row = a->weights_in_place ? a->weight_out : 1,
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
                            .packed = KERNEL(weights_of)(a, b, group, strips.begin + s)};
+        /* of the next strip, or of the first through the next block */
+        const T *after = !many              ? NULL
+                         : s + 1 < strips.n ? KERNEL(weights_of)(a, b, group, strips.begin + s + 1)
+                         : !last            ? KERNEL(weights_of)(a, b, group, strips.begin) + b->depth * a->width
+                                            : NULL;
         if (a->lanes_are_pixels)
             KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, &p);
         else
-            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, &p);
+            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, after, &p);
     }
 }
 

@@ -41,6 +41,7 @@ typedef struct {
     ptrdiff_t packed_step;       /* from step to step of `packed` */
     T *sums;
     ptrdiff_t sums_step; /* from row to row */
+    const T *next;       /* what is to be `packed` of the next product, which is fetched meanwhile, or NULL */
     int accumulate;      /* add to what is in sums, at the end: blocks of a long sum are summed apart */
     /* Where lanes are pixels: */
     ptrdiff_t packed_row;    /* from row to row of `packed` */
@@ -128,14 +129,25 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
 
 #pragma GCC diagnostic pop
 
+/* A part of the next packed strip, `share` numbers for each row: to a cache of the second level. */
+ALWAYS_INLINE void NAME(fetch_next)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t share)
+{
+    if (!p->next) return;
+    for (ptrdiff_t k = first * share; k < (first + rows) * share; k += CACHE_LINE / (int)sizeof(T))
+        __builtin_prefetch(p->next + k, 0, 2);
+}
+
 /* `blocks` blocks of `rows` rows, from row `first` on; lanes are channels. */
 #define ROW_BLOCKS(rows, vectors)                                                                                      \
     case (rows) * WIDEST + (vectors) - 1:                                                                              \
-        for (; blocks > 0; blocks--, first += rows) NAME(block_product)(p, first, rows, vectors, 0);                   \
+        for (; blocks > 0; blocks--, first += rows) {                                                                  \
+            NAME(fetch_next)(p, first, rows, share);                                                                   \
+            NAME(block_product)(p, first, rows, vectors, 0);                                                           \
+        }                                                                                                              \
         break;
 
 static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t blocks, ptrdiff_t rows,
-                             ptrdiff_t vectors)
+                             ptrdiff_t vectors, ptrdiff_t share)
 {
     switch (rows * WIDEST + vectors - 1) {
         /* clang-format off */
@@ -155,8 +167,9 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
 {
     const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_max(blocks, 1),
                     taller = rows - height * blocks;
-    NAME(row_blocks)(p, 0, taller, height + 1, vectors);
-    NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors);
+    const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
+    NAME(row_blocks)(p, 0, taller, height + 1, vectors, share);
+    NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors, share);
 }
 
 /* All vectors of pixels, for `rows` <= ROWS output channels, in blocks of nearly equal length. The fewer rows, the more
