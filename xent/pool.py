@@ -4,7 +4,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._out import checked_room, delivered
+from ._out import checked_room, delivered, in_c_order
 from ._window import LARGEST, pair, pooling_window
 
 
@@ -70,7 +70,7 @@ def max_pool2d(
     shape = _shape(x, window)
     places = _kernels.empty(shape, _place_dtype(window)) if return_places else None
     result = checked_room(out, shape, x.dtype, (x, "x"))
-    _kernels.max_pool2d(np.ascontiguousarray(x), result, places, window)
+    _kernels.max_pool2d(in_c_order(x), result, places, window)
     y = delivered(result, out)
     return (y, places) if return_places else y
 
@@ -128,11 +128,11 @@ def max_pool2d_backward(
     x, window = _arguments(x, kernel_size, stride, padding, dilation, ceil_mode)
     x, grad = _gradient(grad, x, window)
     if places is None:
-        x = np.ascontiguousarray(x)
+        x = in_c_order(x)
     else:
         places = _places(places, x, window)
     result = checked_room(out, x.shape, x.dtype, (x, "x"), (grad, "grad"), (places, "places"))
-    _kernels.max_pool2d_backward(np.ascontiguousarray(grad), x, result, places, window)
+    _kernels.max_pool2d_backward(in_c_order(grad), x, result, places, window)
     return delivered(result, out)
 
 
@@ -197,7 +197,7 @@ def avg_pool2d(
     x, window = _arguments(x, kernel_size, stride, padding, 1, ceil_mode)
     include, divisor = _divisor(count_include_pad, divisor_override)
     result = checked_room(out, _shape(x, window), x.dtype, (x, "x"))
-    _kernels.avg_pool2d(np.ascontiguousarray(x), result, window, include, divisor)
+    _kernels.avg_pool2d(in_c_order(x), result, window, include, divisor)
     return delivered(result, out)
 
 
@@ -256,7 +256,7 @@ def avg_pool2d_backward(
     include, divisor = _divisor(count_include_pad, divisor_override)
     x, grad = _gradient(grad, x, window)
     result = checked_room(out, x.shape, x.dtype, (x, "x"), (grad, "grad"))
-    _kernels.avg_pool2d_backward(np.ascontiguousarray(grad), x, result, window, include, divisor)
+    _kernels.avg_pool2d_backward(in_c_order(grad), x, result, window, include, divisor)
     return delivered(result, out)
 
 
