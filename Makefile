@@ -13,13 +13,20 @@ RESULTS := bench/results
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-# Each stamp is one set of extras, reinstalled (and rebuilt) when a compiled source changes; Python files are used where they lie.
+# xent is rebuilt when a compiled source changes, some minutes; Python files are used where they lie. The other stamps are sets of
+# extras, whose packages alone are installed: to install xent with them would build it anew.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 
-$(VENV)/%.stamp: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install -qq --editable ".[$*]"
+$(VENV)/built.stamp: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -qq --editable .
+	@touch $@
+
+EXTRAS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")
+$(VENV)/%.stamp: $(VENV)/built.stamp pyproject.toml
+	$(BIN)/python -c '$(EXTRAS)' > $(VENV)/$*.txt
+	$(BIN)/python -m pip install -qq -r $(VENV)/$*.txt
 	@touch $@
 
 demo: $(VENV)/demo.stamp  ## train a small CNN on handwritten digits; writes demo.png and demo.json

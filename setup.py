@@ -61,7 +61,7 @@ class BuildKernels(build_ext):
         ext.extra_link_args = openmp
         built = " ".join(f"X({isa})" for isa in ISAS)
         ext.define_macros.append(("XENT_BUILT", built))
-        with ThreadPoolExecutor() as pool:  # a compiler each: half a minute every one
+        with ThreadPoolExecutor() as pool:  # a compiler each: some minutes every one
             ext.extra_objects += [path for paths in pool.map(self.compile_isa, ISAS) for path in paths]
         super().build_extension(ext)
 
