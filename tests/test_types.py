@@ -50,5 +50,5 @@ def test_scalars(loss, kind, expected):
 
 
 def test_the_stub_says_nothing_of_any():
-    for stub in ["__init__.pyi", "_evaluation.pyi", "reference/__init__.pyi"]:
+    for stub in ["__init__.pyi", "_evaluation.pyi", "_prepared.pyi", "reference/__init__.pyi"]:
         assert "Any" not in importlib.resources.files("xent").joinpath(stub).read_text()

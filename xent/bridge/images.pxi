@@ -41,11 +41,6 @@ cdef int make_once(xent_conv_args *a, const xent_plan *plan, int code, void *mem
     return run(table.conv2d_pack[code], a, &pack, plan.packed // <Py_ssize_t>sizeof(float))
 
 
-cdef inline void *on_a_line(void *memory) noexcept:
-    """The first cache line that begins behind `memory`."""
-    return <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
-
-
 def conv2d(
     cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order,
     dict packed=None

@@ -15,12 +15,17 @@ cdef inline int threads_for(Py_ssize_t work) except -1:
     return _threads.get_num_threads()
 
 
+cdef inline void *on_a_line(void *memory) noexcept:
+    """The first cache line that begins behind `memory`."""
+    return <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
+
+
 cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
     """Work all chunks of a call that touches `work` elements."""
     cdef Py_ssize_t i, size = 0, chunks = plan.chunks
     cdef int threads = threads_for(work)
     cdef int workers = threads
-    cdef char *memory = NULL
+    cdef void *memory = NULL
     cdef char *scratch = NULL
     if workers > chunks:
         workers = <int>chunks
@@ -30,10 +35,10 @@ cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssi
         raise MemoryError("scratch memory of this size cannot be addressed")
     if plan.scratch_size and chunks:
         size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        memory = <char *>memory_of(<size_t>(size * max(workers, 1) + CACHE_LINE))
+        memory = memory_of(<size_t>(size * max(workers, 1) + CACHE_LINE))
         if memory == NULL:
             raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")
-        scratch = memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
+        scratch = <char *>on_a_line(memory)
     if work <= SMALL:
         for i in range(chunks):
             kernel(args, i, scratch)

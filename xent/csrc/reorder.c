@@ -14,9 +14,9 @@
 
 enum {
     VECTOR = 16, /* bytes */
-    CHUNK_BYTES = 256 *
-        1024,    /* of a chunk, which stays in a second-level cache until its lines are whole. Measured: with
-                                 64 KiB, images of 256 channels take up to twice the time */
+    /* Of a chunk, which stays in a second-level cache until its lines are whole. Measured: with 64 KiB, images of 256
+     * channels take up to twice the time. */
+    CHUNK_BYTES = 256 * 1024,
     ENOUGH = 16, /* chunks to share among threads; for them it may be smaller, to an eighth of that */
 };
 

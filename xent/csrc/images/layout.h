@@ -17,10 +17,8 @@
 #define XENT_LAYOUT_H
 
 #include "base.h"
+#include "plan.h"
 #include "table.h"
-
-/* Numbers written behind the last of a channel: a vector. */
-enum { XENT_SLACK = 16 };
 
 typedef struct {
     ptrdiff_t begin, n;
@@ -116,7 +114,7 @@ ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, p
     p.image_step = p.rows.phases * p.columns.phases * p.rows.length * p.columns.length;
     /* An odd number of cache lines, or the channels of a pixel would fall into few sets of the caches; and room for the
      * vector that may be written behind a channel, while another thread fills the next. */
-    p.channel_step = (xent_ceil_div(images * p.image_step + XENT_SLACK, line) | 1) * line;
+    p.channel_step = (xent_ceil_div(images * p.image_step + XENT_MOST_LANES, line) | 1) * line;
     return p;
 }
 

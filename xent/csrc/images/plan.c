@@ -128,13 +128,16 @@ static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff
     return product(product(bytes, w->kernel_h, HUGE_NUMBER), w->kernel_w, HUGE_NUMBER);
 }
 
+/* Numbers of whole cache lines, so that what follows begins on one. */
+static ptrdiff_t whole_lines(ptrdiff_t numbers) { return xent_ceil_div(numbers, CACHE_LINE) * CACHE_LINE; }
+
 /* Room for `patch` and the tables of the tiles and blocks that were chosen. */
 static void plan_scratch(xent_conv_args *a)
 {
-    a->patch_room = a->block_channels * patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER) + SLACK;
-    a->patch_room = xent_ceil_div(a->patch_room, CACHE_LINE) * CACHE_LINE; /* what follows begins on a line */
-    a->packed_room = xent_ceil_div(a->packed_room, CACHE_LINE) * CACHE_LINE;
-    a->sums_room = xent_ceil_div(a->sums_room, CACHE_LINE) * CACHE_LINE;
+    const ptrdiff_t channel = patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER);
+    a->patch_room = whole_lines(a->block_channels * channel + SLACK);
+    a->packed_room = whole_lines(a->packed_room);
+    a->sums_room = whole_lines(a->sums_room);
     a->row_room = tile_pixels(a);
     a->step_room = block_steps(a);
 }
@@ -233,7 +236,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     if (xent_blocks(a) > 1) /* all keep their sums */
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
-    a->sums_room = xent_ceil_div(a->sums_room + SLACK * a->width, CACHE_LINE) * CACHE_LINE;
+    a->sums_room = whole_lines(a->sums_room + SLACK * a->width);
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
                        .scratch_size = scratch_size(a, size),
                        .pack_chunks = !a->weights_in_place
