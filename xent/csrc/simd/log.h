@@ -141,14 +141,19 @@ ALWAYS_INLINE V NAME(made_normal)(V x, V *shift)
 }
 
 /* log(x + error) for any x; error is not looked at unless `rounded`. Subnormal numbers are made normal first. Most vectors
- * hold nothing but positive normal numbers. */
-ALWAYS_INLINE V NAME(log_of)(V x, V error, int rounded)
+ * hold nothing but positive normal numbers; for the others there is one function. */
+static __attribute__((noinline, unused)) V NAME(log_odd)(V x, V error, int rounded)
 {
-    const V zero = {0};
-    if (!m_any(NAME(is_odd)(x))) return NAME(log_whole)(x, zero, error, rounded);
     V shift;
     const V u = NAME(made_normal)(x, &shift);
     return NAME(log_ends)(x, NAME(log_whole)(u, shift, error, rounded));
+}
+
+ALWAYS_INLINE V NAME(log_of)(V x, V error, int rounded)
+{
+    const V zero = {0};
+    if (m_any(NAME(is_odd)(x))) return NAME(log_odd)(x, error, rounded);
+    return NAME(log_whole)(x, zero, error, rounded);
 }
 
 ALWAYS_INLINE V NAME(log)(V x) { return NAME(log_of)(x, x, 0); }
@@ -162,12 +167,15 @@ ALWAYS_INLINE void NAME(logs_of)(const V *x, const V *error, int rounded, V *res
 {
     VM odd = NAME(is_odd)(x[0]);
     for (int i = 1; i < LOGS; i++) odd = (VM)(odd | NAME(is_odd)(x[i]));
-    if (XENT_REAL == 64 || m_any(odd)) {
-        for (int i = 0; i < LOGS; i++) result[i] = NAME(log_of)(x[i], rounded ? error[i] : x[i], rounded);
+    if (m_any(odd)) {
+        for (int i = 0; i < LOGS; i++) result[i] = NAME(log_odd)(x[i], rounded ? error[i] : x[i], rounded);
         return;
     }
-#if XENT_REAL == 32
-    const vf32 one = set_f32(1), zero = {0};
+    const V zero = {0};
+#if XENT_REAL == 64
+    for (int i = 0; i < LOGS; i++) result[i] = log_whole_f64(x[i], zero, rounded ? error[i] : zero, rounded);
+#else
+    const vf32 one = set_f32(1);
     const vi32 exponent = iset_f32(~(((int32_t)1 << MANTISSA_BITS) - 1));
     vf32 f[LOGS], square[LOGS], high[LOGS], low[LOGS];
     vi32 k[LOGS];
