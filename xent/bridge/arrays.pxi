@@ -36,6 +36,37 @@ cdef inline int real_type(int dtype) noexcept:
     return cnp.NPY_FLOAT64 if dtype == XENT_F64 else cnp.NPY_FLOAT32
 
 
+# ---- what runs code of the caller ----
+#
+# An option that is asked for its number, or an argument for its array, may do anything before it answers: reshape an array
+# that was checked, for one. Where all that comes after an array is inert, as it mostly is, nothing can; else the call works
+# on views of its own. Results are checked last.
+
+cdef inline bint is_plain(value) noexcept:
+    """Whether no code of the caller's runs when this is converted."""
+    return (
+        value is None or type(value) is float or type(value) is int or type(value) is str or type(value) is bool
+        or cnp.PyArray_CheckExact(value)
+    )
+
+
+cdef inline bint inert(value) noexcept:
+    """The same, of a tuple as well."""
+    if is_plain(value):
+        return True
+    if type(value) is not tuple:
+        return False
+    for item in <tuple>value:
+        if not is_plain(item):
+            return False
+    return True
+
+
+cdef private(value):
+    """A view of an array, which nobody else can reshape; the same for anything else, which becomes an array of ours."""
+    return value.view() if cnp.PyArray_CheckExact(value) else value
+
+
 # ---- data ----
 
 cdef inline bint is_floats(value) noexcept:

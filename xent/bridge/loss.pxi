@@ -29,6 +29,13 @@ cdef softmax_loss(
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double smoothing, t, cap, curvature
     cdef cnp.ndarray offset
+    if not (
+        inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(sample_weight)
+        and inert(ignore_index) and inert(label_smoothing) and inert(z_loss) and inert(gamma) and inert(temperature)
+        and inert(logit_cap) and inert(prior) and inert(reduction)
+    ):
+        logits, target, grad_output = private(logits), private(target), private(grad_output)
+        weight, sample_weight, prior = private(weight), private(sample_weight), private(prior)
     call.open(logits, b"logits", wants)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
@@ -119,6 +126,11 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double sums[4]
     cdef cnp.ndarray offset, rank = None, per_label
+    if not (
+        inert(target) and inert(axis) and inert(ignore_index) and inert(sample_weight) and inert(top_k) and inert(prior)
+        and inert(base)
+    ):
+        logits, target, sample_weight, prior = map(private, (logits, target, sample_weight, prior))
     call.open(logits, b"logits", VALUE)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")
@@ -153,6 +165,10 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (
+        inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(ignore_index) and inert(reduction)
+    ):
+        log_probs, target, grad_output, weight = map(private, (log_probs, target, grad_output, weight))
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     ignore_index = label_value(ignore_index, "ignore_index")

@@ -18,7 +18,7 @@ cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in,
 
 
 cdef forward(xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):
-    cdef cnp.ndarray logits = floats(x, b"x"), result
+    cdef cnp.ndarray logits = floats(x if inert(axis) and inert(temperature) else private(x), b"x"), result
     cdef int k = axis_of(axis, logits)
     cdef double t = positive(temperature, "temperature")
     result = empty_like(logits) if out is None else result_like(out, logits, "x", ())
@@ -35,8 +35,11 @@ def log_softmax(x, axis, temperature, out):
 
 
 cdef backward(xent_kernel *kernels, grad, y, axis, out):
-    cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y"), result
+    cdef cnp.ndarray g, x, result
     cdef int k
+    if not (inert(y) and inert(axis)):
+        grad, y = private(grad), private(y)
+    g, x = floats(grad, b"grad"), floats(y, b"y")
     if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):
         g, x = _check.common_floats((g, "grad"), (x, "y"))
     if not same_shape(g, x):
@@ -59,7 +62,7 @@ def logsumexp(x, axis, keepdims, out):
     """Over one axis, a tuple of axes, or None: all."""
     cdef xent_softmax_args a
     cdef xent_plan plan
-    cdef cnp.ndarray given = floats(x, b"x"), logits = given, result
+    cdef cnp.ndarray given = floats(x if inert(axis) else private(x), b"x"), logits = given, result
     cdef int k
     if type(axis) is int:
         k = axis_of(axis, logits)

@@ -2,10 +2,17 @@
 
 import numpy as np
 
+from .._arrays import as_array
+
+
+def plain(x):
+    """Return `x` as an array; masks and whatever else the compiled functions refuse are refused alike."""
+    return as_array(x, "an argument")
+
 
 def as_float64(x):
     """Return `x` as a float64 array; complex numbers, objects and strings have no place in the formulas."""
-    x = np.asarray(x)
+    x = plain(x)
     if x.dtype.kind in "cOSUMm":
         raise TypeError(f"expected real numbers, got dtype {x.dtype}")
     return x.astype(np.float64)

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype, times
+from ._common import (
+    as_float64,
+    classes_last,
+    deliver,
+    is_sixteen_bits,
+    loss_dtype,
+    plain,
+    result_dtype,
+    times,
+)
 from .softmax import log_probabilities, logsumexp, probabilities
 
 
@@ -205,7 +214,7 @@ def read_target(target, logits, x, options):
     classes, smoothing = x.shape[-1], options.label_smoothing
     w = np.ones(classes) if options.weight is None else as_float64(options.weight)
     sample_weight = _sample_weight(options.sample_weight, x.shape[:-1])
-    target = np.asarray(target)
+    target = plain(target)
     floating = target.dtype.kind == "f" or is_sixteen_bits(target.dtype)
     if floating and target.shape == np.shape(logits):
         t, label = classes_last(target, options.axis), None
