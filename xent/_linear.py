@@ -120,6 +120,7 @@ def _checked(x, weight, target, bias, options):
     positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
     options = check_options(options, shape, "class_weight")
     labels, probs = _target(target, shape, dtype, options.ignore_index)
+    options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     divisor, counted = divisor_of(options, shape, labels)
     target = _Positions(probs if labels is None else labels, len(positions))
     bias = None if bias is None else bias.astype(dtype)

@@ -29,7 +29,7 @@ def check_options(options, shape, weight_name="weight"):
     weight, sample, prior, cap = options.weight, options.sample_weight, options.prior, options.logit_cap
     return Options(
         axis,
-        ignore_index=_check.label_value(options.ignore_index, "ignore_index"),
+        ignore_index=_check.ignored(options.ignore_index),
         label_smoothing=_check.real(options.label_smoothing, "label_smoothing", 0.0, 1.0),
         z_loss=_check.real(options.z_loss, "z_loss", 0.0),
         gamma=_check.real(options.gamma, "gamma", 0.0),

@@ -184,6 +184,7 @@ def cross_entropy_hvp(
     _check.same_shape(v, x.shape, "vector", "logits")
     axis, classes = options.axis, x.shape[options.axis]
     labels, probs = _check.target_of(target, x.shape, x.dtype, axis, options.ignore_index)
+    options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     if labels is not None:
         labels = labels.copy()  # then checked: NumPy ends the process where another thread changes an index
     divisor, _ = divisor_of(options, x.shape, labels)

@@ -189,14 +189,19 @@ cdef inline bint is_word(value, str word):
     return type(value) is str and <str>value == word
 
 
-cdef inline label_value(value, str name):
-    """An int that a label can have."""
+cdef inline ignored(value):
+    """An int that a label can have; for a tuple, see `_check.ignored`."""
     cdef int too_large
     if type(value) is int:
         PyLong_AsLongLongAndOverflow(value, &too_large)
         if not too_large:
             return value
-    return _check.label_value(value, name)
+    return _check.ignored(value)
+
+
+cdef inline one_ignored(values):
+    """The one that stands for all in labels that were taken."""
+    return (<tuple>values)[0] if type(values) is tuple else values
 
 
 cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positive=False):
@@ -276,16 +281,18 @@ cdef cnp.ndarray in_two(cnp.ndarray numbers, int dtype):
 
 # ---- labels ----
 
-cdef bint is_labels(value, cnp.ndarray x, int axis) noexcept:
-    """Whether this is an int64 ndarray in C order with the shape of x without its class axis."""
-    if not cnp.PyArray_CheckExact(value) or cnp.PyArray_TYPE(<cnp.ndarray>value) != cnp.NPY_INT64:
+cdef bint is_labels(value, cnp.ndarray x, int axis, ignore_index) noexcept:
+    """Whether this is an int64 ndarray in C order with the shape of x without its class axis, to be taken as it is."""
+    if type(ignore_index) is tuple or not cnp.PyArray_CheckExact(value):
+        return False
+    if cnp.PyArray_TYPE(<cnp.ndarray>value) != cnp.NPY_INT64:
         return False
     return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value) and is_shape_of_positions(<cnp.ndarray>value, x, axis)
 
 
 cdef cnp.ndarray labels_of(target, cnp.ndarray x, int axis, ignore_index):
     """Labels as an aligned int64 array in C order, of the positions' shape."""
-    if is_labels(target, x, axis):
+    if is_labels(target, x, axis, ignore_index):
         return <cnp.ndarray>target
     return _check.labels_of(target, (<object>x).shape, axis, ignore_index)
 

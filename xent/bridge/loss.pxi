@@ -38,7 +38,7 @@ cdef softmax_loss(
         weight, sample_weight, prior = private(weight), private(sample_weight), private(prior)
     call.open(logits, b"logits", wants)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     smoothing = real(label_smoothing, "label_smoothing", 0, 1)
     a.z_loss, a.gamma = real(z_loss, "z_loss", 0), real(gamma, "gamma", 0)
     t = positive(temperature, "temperature")
@@ -51,7 +51,7 @@ cdef softmax_loss(
         raise _check.gamma_without_labels(call.labels is None)
     curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
     call.take_reduction(reduction)
-    call.count(ignore_index, None)
+    call.count(one_ignored(ignore_index), None)
     call.reduce(grad_output)
     call.make_results(out)
     if call.divisor == 0:
@@ -133,7 +133,7 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
         logits, target, sample_weight, prior = map(private, (logits, target, sample_weight, prior))
     call.open(logits, b"logits", VALUE)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
     offset = log_prior(prior, call.classes, call.dtype)
     if type(top_k) is not tuple or top_k != (1,) or type(top_k[0]) is not int:
@@ -142,7 +142,7 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
         base = _check.real(base, "base", 1.0, open_low=True)
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     per_label = np.zeros(call.classes)
-    call.count(ignore_index, per_label)
+    call.count(one_ignored(ignore_index), per_label)
     most = min(max(top_k, default=1), max(call.classes, 1))
     if most > 1:
         rank = one_per_position(call.x, call.axis, cnp.NPY_INT64)
@@ -171,11 +171,11 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
         log_probs, target, grad_output, weight = map(private, (log_probs, target, grad_output, weight))
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     call.weight = class_numbers(weight, call.classes, "weight")
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     call.take_reduction(reduction)
-    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, ignore_index)
+    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, one_ignored(ignore_index))
     return call.finish(label_losses(call, &a))
 
 
