@@ -45,6 +45,7 @@ CALLS = {
     "softmax": {"x": LOGITS},
     "log_softmax": {"x": LOGITS},
     "logsumexp": {"x": LOGITS, "b": PER_CLASS},
+    "logsumexp_backward": {"grad": PER_POSITION, "x": LOGITS, "y": PER_POSITION},
     "softmax_backward": {"grad": LOGITS, "y": PROBS},
     "log_softmax_backward": {"grad": LOGITS, "y": LOGITS},
     "softmax_jacobian": {"y": PROBS},

@@ -328,6 +328,15 @@ def _broadcasts(shape, to):
         return False
 
 
+def per_position(value, name, shape, axes):
+    """Return floats that have one number for each position of a shape, whose `axes` are summed over or 1."""
+    array = floats(value, name)
+    positions = tuple(n for k, n in enumerate(shape) if k not in axes)
+    if array.shape != positions and array.shape != tuple(1 if k in axes else n for k, n in enumerate(shape)):
+        same_shape(array, positions, name, "the positions")
+    return array
+
+
 def upstream(grad_output, shape, dtype=F64):
     """Return (factor, None) for a scalar loss, (1, array of a dtype in C order) for unreduced losses."""
     array = floats(grad_output, "grad_output")
@@ -389,7 +398,7 @@ def top_k(value):
 
 
 # Factors of U p (1 - p); "absolute" is another thing.
-_CURVATURES = {"diagonal": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
+_CURVATURES = {"diagonal": 1.0, "gauss_newton": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
 
 
 def hessian_name(hessian):
@@ -433,12 +442,6 @@ def no_class(name, shape):
 def positions_of(shape, axis):
     """Return the shape of the positions."""
     return shape[:axis] + shape[axis + 1 :]
-
-
-def gamma_without_labels(probabilities):
-    """Return the error for a focal loss of anything but labels."""
-    what = "probabilities as the target" if probabilities else "label_smoothing"
-    return ValueError(f"gamma must be 0 with {what}: (1 - p[y])**gamma is defined for one label y")
 
 
 def target_like(target, shape, dtype, of, name="target"):

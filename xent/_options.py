@@ -12,7 +12,7 @@ class Options(NamedTuple):
     axis: int = -1
     weight: object = None
     sample_weight: object = None
-    ignore_index: int = -100
+    ignore_index: int | tuple = -100
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     gamma: float = 0.0
@@ -48,8 +48,6 @@ def divisor_of(options, shape, labels):
     The labels (None: the target holds probabilities) are checked on the way.
     """
     axis, sample = options.axis, options.sample_weight
-    if options.gamma != 0.0 and (labels is None or options.label_smoothing != 0.0):
-        raise _check.gamma_without_labels(labels is None)
     if labels is None:
         counted = math.prod(_check.positions_of(shape, axis))
         mass = counted if sample is None else float(sample.sum())
