@@ -31,8 +31,9 @@ LOSS_ARGUMENTS = {
 }
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
-    "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
-    "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
+    "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward",
+    "log_softmax_backward", "softmax_jacobian", "sigmoid", "log_sigmoid", "entropy", *LOSSES,
+    "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
@@ -44,7 +45,8 @@ CONTROLS = ["set_num_threads", "get_num_threads", "num_threads", "set_result_cac
 SIGNATURES = """
 softmax(x, axis=-1, *, temperature=1.0, out=None)
 log_softmax(x, axis=-1, *, temperature=1.0, out=None)
-logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None)
+logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None)
+logsumexp_backward(grad, x, y, axis=-1, *, out=None)
 softmax_backward(grad, y, axis=-1, *, out=None)
 log_softmax_backward(grad, y, axis=-1, *, out=None)
 softmax_jacobian(y, axis=-1)
@@ -105,10 +107,7 @@ def contract():
         yield name, f"({parameters}"
     yield (
         "cross_entropy_grad_hess",
-        (
-            "(logits, target, *, hessian='diagonal', out=None, axis=-1, weight=None, sample_weight=None, "
-            "ignore_index=-100, label_smoothing=0.0, temperature=1.0, prior=None, reduction='mean')"
-        ),
+        f"(logits, target, *, hessian='diagonal', out=None, {SOFTMAX_LOSS})",
     )
     yield "cross_entropy_hvp", f"(logits, target, vector, *, {SOFTMAX_LOSS})"
     for loss, arguments in LOSS_ARGUMENTS.items():

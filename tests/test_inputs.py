@@ -45,6 +45,7 @@ CALLS = {
     "softmax": {"x": LOGITS},
     "log_softmax": {"x": LOGITS},
     "logsumexp": {"x": LOGITS, "b": PER_CLASS},
+    "logsumexp_backward": {"grad": PER_POSITION, "x": LOGITS, "y": PER_POSITION},
     "softmax_backward": {"grad": LOGITS, "y": PROBS},
     "log_softmax_backward": {"grad": LOGITS, "y": LOGITS},
     "softmax_jacobian": {"y": PROBS},
@@ -89,7 +90,7 @@ OPTIONAL = {
 }  # fmt: skip
 
 
-def call(name, arguments):
+def call(name, arguments, package=xent):
     """Call a function with arguments by their names."""
     given = arguments | FIXED.get(name, {})
     positional = [
@@ -97,7 +98,7 @@ def call(name, arguments):
         for key, parameter in inspect.signature(getattr(xent, name)).parameters.items()
         if parameter.kind is not parameter.KEYWORD_ONLY and key in given
     ]
-    return getattr(xent, name)(*positional, **given)
+    return getattr(package, name)(*positional, **given)
 
 
 def leaves(result):
@@ -419,6 +420,15 @@ def test_refused(kind):
                 continue  # its own words
             with raises(TypeError, key, *words):
                 call(name, arguments | {key: make(array)})
+
+
+@pytest.mark.parametrize("kind", ["masked", "masked inside"])
+def test_refused_by_the_reference(kind):
+    make = REFUSED[kind][0]
+    for name, arguments in CALLS.items():
+        for key, array in arguments.items():
+            with raises(TypeError):
+                call(name, arguments | {key: make(array)}, xent.reference)
 
 
 def test_none_is_refused_where_there_must_be_an_array():

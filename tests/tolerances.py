@@ -27,6 +27,8 @@ BOUNDS = {
     "logsumexp": (2, 2),
     # with factors b a sum of either sign: scale max(|result|, |largest logit|, sum |b e| / |sum b e|)
     "logsumexp_b": (4, 4),
+    # two exponentials, one of them e^-y for all classes, and the product of both with the incoming gradient
+    "logsumexp_backward": (4, 4),
     # the log-probability of one class, or a sum of terms of one sign over the classes; see also `summed`
     "loss": (4, 4),
     # plain cross-entropy: a probability, or -rest / total at the target, times one factor

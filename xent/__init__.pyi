@@ -20,8 +20,8 @@ __all__ = [
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate",
     "get_num_threads", "im2col", "kl_div", "kl_div_grad", "kl_div_value_and_grad",
     "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "log_sigmoid", "log_softmax",
-    "log_softmax_backward", "logsumexp", "max_pool2d", "max_pool2d_backward", "mse_loss",
-    "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss",
+    "log_softmax_backward", "logsumexp", "logsumexp_backward", "max_pool2d", "max_pool2d_backward",
+    "mse_loss", "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss",
     "nll_loss_grad", "nll_loss_value_and_grad", "num_threads", "prepare_conv2d", "reference",
     "sampled_softmax_cross_entropy", "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads",
     "set_result_cache", "show_config", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
@@ -61,6 +61,8 @@ _Data: TypeAlias = ArrayLike | _Exports
 _Number: TypeAlias = float | _Float
 _Out: TypeAlias = NDArray[np.generic]
 _Ints: TypeAlias = int | tuple[int, int]
+_Axes: TypeAlias = int | tuple[int, ...] | None
+_Labels: TypeAlias = int | tuple[int, ...]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
 _Reduced: TypeAlias = Literal["sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
@@ -71,25 +73,46 @@ _AllGradients: TypeAlias = tuple[_Array, _Array, _Array]
 _All: TypeAlias = tuple[Literal[True], Literal[True], Literal[True]]
 _Outs: TypeAlias = tuple[_Out | None, _Out | None, _Out | None]
 
-def softmax(x: _Data, axis: int = -1, *, temperature: float = 1.0, out: _Out | None = None) -> _Array: ...
-def log_softmax(x: _Data, axis: int = -1, *, temperature: float = 1.0, out: _Out | None = None) -> _Array: ...
+def softmax(x: _Data, axis: _Axes = -1, *, temperature: float = 1.0, out: _Out | None = None) -> _Array: ...
+def log_softmax(
+    x: _Data, axis: _Axes = -1, *, temperature: float = 1.0, out: _Out | None = None
+) -> _Array: ...
 @overload
 def logsumexp(
     x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[False] = False,
-    out: _Out | None = None,
+    return_sign: Literal[False] = False, out: _Out | None = None,
 ) -> _Loss: ...  # fmt: skip
 @overload
 def logsumexp(
-    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[True], out: _Out | None = None
-) -> _Losses: ...
+    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[True],
+    return_sign: Literal[False] = False, out: _Out | None = None,
+) -> _Losses: ...  # fmt: skip
 @overload
 def logsumexp(
     x: _Data, axis: int | tuple[int, ...] = -1, *, b: _Data | None = None, keepdims: bool = False,
-    out: _Out | None = None,
+    return_sign: Literal[False] = False, out: _Out | None = None,
 ) -> _Losses: ...  # fmt: skip
-def softmax_backward(grad: _Data, y: _Data, axis: int = -1, *, out: _Out | None = None) -> _Array: ...
-def log_softmax_backward(grad: _Data, y: _Data, axis: int = -1, *, out: _Out | None = None) -> _Array: ...
-def softmax_jacobian(y: _Data, axis: int = -1) -> _Array: ...
+@overload
+def logsumexp(
+    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[False] = False,
+    return_sign: Literal[True], out: _Out | None = None,
+) -> tuple[_Loss, _Loss]: ...  # fmt: skip
+@overload
+def logsumexp(
+    x: _Data, axis: None, *, b: _Data | None = None, keepdims: Literal[True],
+    return_sign: Literal[True], out: _Out | None = None,
+) -> tuple[_Losses, _Losses]: ...  # fmt: skip
+@overload
+def logsumexp(
+    x: _Data, axis: int | tuple[int, ...] = -1, *, b: _Data | None = None, keepdims: bool = False,
+    return_sign: Literal[True], out: _Out | None = None,
+) -> tuple[_Losses, _Losses]: ...  # fmt: skip
+def logsumexp_backward(
+    grad: _Data, x: _Data, y: _Data, axis: _Axes = -1, *, out: _Out | None = None
+) -> _Array: ...
+def softmax_backward(grad: _Data, y: _Data, axis: _Axes = -1, *, out: _Out | None = None) -> _Array: ...
+def log_softmax_backward(grad: _Data, y: _Data, axis: _Axes = -1, *, out: _Out | None = None) -> _Array: ...
+def softmax_jacobian(y: _Data, axis: _Axes = -1) -> _Array: ...
 @overload
 def sigmoid(x: _Number, *, out: _Out | None = None) -> _Float: ...
 @overload
@@ -131,80 +154,81 @@ def sigmoid_cross_entropy_value_and_grad(
 @overload
 def cross_entropy(
     logits: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
-    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    sample_weight: _Data | None = None, ignore_index: _Labels = -100, label_smoothing: float = 0.0,
     z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
     prior: _Data | None = None, reduction: Literal["none"],
 ) -> _Losses: ...  # fmt: skip
 @overload
 def cross_entropy(
     logits: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
-    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    sample_weight: _Data | None = None, ignore_index: _Labels = -100, label_smoothing: float = 0.0,
     z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
     prior: _Data | None = None, reduction: _Reduced = "mean",
 ) -> _Loss: ...  # fmt: skip
 def cross_entropy_grad(
     logits: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
     axis: int = -1, weight: _Data | None = None, sample_weight: _Data | None = None,
-    ignore_index: int = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
+    ignore_index: _Labels = -100, label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0,
     temperature: float = 1.0, logit_cap: float | None = None, prior: _Data | None = None,
     reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
 @overload
 def cross_entropy_value_and_grad(
     logits: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
-    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
 ) -> tuple[_Losses, _Array]: ...  # fmt: skip
 @overload
 def cross_entropy_value_and_grad(
     logits: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
-    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
 ) -> tuple[_Loss, _Array]: ...  # fmt: skip
 def cross_entropy_grad_hess(
     logits: _Data, target: _Data, *,
-    hessian: Literal["diagonal", "upper", "friedman", "absolute"] = "diagonal",
+    hessian: Literal["diagonal", "gauss_newton", "upper", "friedman", "absolute"] = "diagonal",
     out: tuple[_Out | None, _Out | None] | None = None, axis: int = -1, weight: _Data | None = None,
-    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-    temperature: float = 1.0, prior: _Data | None = None, reduction: _Reduction = "mean",
+    sample_weight: _Data | None = None, ignore_index: _Labels = -100, label_smoothing: float = 0.0,
+    z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, reduction: _Reduction = "mean",
 ) -> tuple[_Array, _Array]: ...  # fmt: skip
 def cross_entropy_hvp(
     logits: _Data, target: _Data, vector: _Data, *, axis: int = -1, weight: _Data | None = None,
-    sample_weight: _Data | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    sample_weight: _Data | None = None, ignore_index: _Labels = -100, label_smoothing: float = 0.0,
     z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0, logit_cap: float | None = None,
     prior: _Data | None = None, reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
 def evaluate(
-    logits: _Data, target: _Data, *, axis: int = -1, ignore_index: int = -100,
+    logits: _Data, target: _Data, *, axis: int = -1, ignore_index: _Labels = -100,
     sample_weight: _Data | None = None, top_k: int | tuple[int, ...] = (1,), prior: _Data | None = None,
     base: float | None = None,
 ) -> Evaluation: ...  # fmt: skip
 @overload
 def nll_loss(
     log_probs: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
-    ignore_index: int = -100, reduction: Literal["none"],
+    ignore_index: _Labels = -100, reduction: Literal["none"],
 ) -> _Losses: ...  # fmt: skip
 @overload
 def nll_loss(
     log_probs: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,
-    ignore_index: int = -100, reduction: _Reduced = "mean",
+    ignore_index: _Labels = -100, reduction: _Reduced = "mean",
 ) -> _Loss: ...  # fmt: skip
 def nll_loss_grad(
     log_probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
-    axis: int = -1, weight: _Data | None = None, ignore_index: int = -100,
+    axis: int = -1, weight: _Data | None = None, ignore_index: _Labels = -100,
     reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
 @overload
 def nll_loss_value_and_grad(
     log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
-    weight: _Data | None = None, ignore_index: int = -100, reduction: Literal["none"],
+    weight: _Data | None = None, ignore_index: _Labels = -100, reduction: Literal["none"],
 ) -> tuple[_Losses, _Array]: ...  # fmt: skip
 @overload
 def nll_loss_value_and_grad(
     log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
-    weight: _Data | None = None, ignore_index: int = -100, reduction: _Reduced = "mean",
+    weight: _Data | None = None, ignore_index: _Labels = -100, reduction: _Reduced = "mean",
 ) -> tuple[_Loss, _Array]: ...  # fmt: skip
 @overload
 def cross_entropy_probs(
@@ -324,7 +348,7 @@ def mse_loss_value_and_grad(
 @overload
 def linear_cross_entropy(
     x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
-    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
     chunk_bytes: int | None = None,
@@ -332,7 +356,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
-    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
     chunk_bytes: int | None = None,
@@ -340,7 +364,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy_value_and_grad(
     x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
-    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
     chunk_bytes: int | None = None,
@@ -348,7 +372,7 @@ def linear_cross_entropy_value_and_grad(
 @overload
 def linear_cross_entropy_value_and_grad(
     x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
-    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: int = -100,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
     chunk_bytes: int | None = None,

@@ -17,9 +17,12 @@ REFUSALS = (TypeError, ValueError, RuntimeError, BufferError)  # of libraries, f
 
 
 def as_array(value, name):
-    """Return an ndarray of what was given, without a copy where there is an array; raise if it means more."""
+    """Return an ndarray of what was given, without a copy where there is an array; raise if it means more.
+
+    It is a view of its own: what an option does when it is asked for its number, say, cannot reshape it.
+    """
     if type(value) is np.ndarray and value.dtype is not OBJECTS:  # the quick yes
-        return value
+        return value.view()
     if isinstance(value, (list, tuple)):
         value = value if _is_plain(value) else _plain_list(value, name)
     elif not _is_plain_tensor(value, name):
@@ -31,7 +34,7 @@ def as_array(value, name):
         array = np.asarray(array)
     if array.dtype.kind == "O" and array.size:
         raise _no_numbers(value, array, name)
-    return array
+    return array.view()
 
 
 def _read(value, name):

@@ -271,6 +271,22 @@ def label_value(value, name):
     return number
 
 
+def ignored(value, name="ignore_index"):
+    """Return an int that a label can have; of a tuple: None for none, a tuple for several."""
+    if not isinstance(value, tuple):
+        if not hasattr(type(value), "__index__"):
+            kind = type(value).__name__
+            raise TypeError(f"{name} must be an integer or a tuple of integers, got {kind}")
+        return label_value(value, name)
+    values = tuple(dict.fromkeys(label_value(v, f"{name}[{k}]") for k, v in enumerate(value)))
+    return values if len(values) > 1 else values[0] if values else None
+
+
+def one_ignored(values):
+    """Return the one that stands for all in labels that `labels_of` has seen."""
+    return values[0] if isinstance(values, tuple) else values
+
+
 def per_class(value, classes, name, positive=False):
     """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
@@ -310,6 +326,15 @@ def _broadcasts(shape, to):
         return np.broadcast_shapes(shape, to) == to
     except ValueError:
         return False
+
+
+def per_position(value, name, shape, axes):
+    """Return floats that have one number for each position of a shape, whose `axes` are summed over or 1."""
+    array = floats(value, name)
+    positions = tuple(n for k, n in enumerate(shape) if k not in axes)
+    if array.shape != positions and array.shape != tuple(1 if k in axes else n for k, n in enumerate(shape)):
+        same_shape(array, positions, name, "the positions")
+    return array
 
 
 def upstream(grad_output, shape, dtype=F64):
@@ -373,7 +398,7 @@ def top_k(value):
 
 
 # Factors of U p (1 - p); "absolute" is another thing.
-_CURVATURES = {"diagonal": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
+_CURVATURES = {"diagonal": 1.0, "gauss_newton": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
 
 
 def hessian_name(hessian):
@@ -419,12 +444,6 @@ def positions_of(shape, axis):
     return shape[:axis] + shape[axis + 1 :]
 
 
-def gamma_without_labels(probabilities):
-    """Return the error for a focal loss of anything but labels."""
-    what = "probabilities as the target" if probabilities else "label_smoothing"
-    return ValueError(f"gamma must be 0 with {what}: (1 - p[y])**gamma is defined for one label y")
-
-
 def target_like(target, shape, dtype, of, name="target"):
     """Return floats of a shape and dtype.
 
@@ -439,7 +458,10 @@ def target_like(target, shape, dtype, of, name="target"):
 
 
 def labels_of(target, shape, axis, ignore_index, hint=""):
-    """Return labels as an aligned int64 array in C order, of the positions' shape."""
+    """Return labels as an aligned int64 array in C order, of the positions' shape.
+
+    Where several are ignored, it is a checked copy in which the first of these stands for all.
+    """
     array = as_array(target, "target")
     classes, positions = shape[axis], positions_of(shape, axis)
     if array.dtype.kind not in "iu":
@@ -449,9 +471,23 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
+    if isinstance(ignore_index, tuple):
+        return _with_one_ignored(array.astype(np.int64, order="C"), classes, ignore_index)
     if array.dtype == np.int64 and array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.require(array, dtype=np.int64, requirements="CA")
+
+
+def _with_one_ignored(labels, classes, values):
+    """Replace all labels that are ignored by the first of them; raise for the first bad one."""
+    mask = labels == values[0]
+    for value in values[1:]:
+        mask |= labels == value
+    bad = ~mask & ((labels < 0) | (labels >= classes))
+    if bad.any():
+        raise bad_label(labels, int(bad.argmax()), classes, values)
+    labels[mask] = values[0]
+    return labels
 
 
 _ONE_HOT = "; one-hot targets must be floating-point: give target.astype(np.float32), or target.argmax(axis)"

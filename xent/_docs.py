@@ -74,6 +74,8 @@ ENTRIES = {
     # ---- options ----
     "axis": """axis : int, optional
     The class axis. Every other axis is a position.""",
+    "axis of softmax": """axis : int, tuple of int or None, optional
+    The class axis, or several axes that are one; None means all of them. Every other axis is a position.""",
     "weight of classes": """weight : array_like of float, shape (C,), optional
     w: one factor per class, not negative.""",
     "weight of probs": """weight : array_like of float, optional
@@ -85,8 +87,9 @@ ENTRIES = {
     per positive one.""",
     "sample_weight": """sample_weight : array_like of float, optional
     One factor per position, not negative; multiplies the whole loss of the position.""",
-    "ignore_index": """ignore_index : int, optional
-    Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)""",
+    "ignore_index": """ignore_index : int or tuple of int, optional
+    Positions with this label, or one of several, count for nothing: loss 0, gradient 0. (Index targets
+    only.)""",
     "ignore_index of elements": """ignore_index : int, optional
     Elements with this target count for nothing: loss 0, gradient 0. (Integer targets only.)""",
     "label_smoothing": """label_smoothing : float, optional
@@ -97,8 +100,9 @@ ENTRIES = {
     "z_loss": """z_loss : float, optional
     Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.""",
     "gamma": """gamma : float, optional
-    Exponent, at least 0, of the focal loss: ``(1 - p[y])**gamma`` multiplies the loss of a label y. (Index
-    targets without label smoothing only.)""",
+    Exponent, at least 0, of the focal loss: ``(1 - p[c])**gamma`` multiplies ``-log(p[c])`` of each class c
+    of the target. (Of probability targets and with label smoothing computed by NumPy in float64, some thirty
+    times as slowly.)""",
     "gamma of elements": """gamma : float, optional
     Focal loss: the elements are multiplied by ``(1 - p_t)**gamma``, gamma >= 0, which takes weight from what
     is predicted well.""",

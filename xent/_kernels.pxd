@@ -32,6 +32,7 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *logsumexp
         const xent_kernel *softmax_backward
         const xent_kernel *log_softmax_backward
+        const xent_kernel *logsumexp_backward
         const xent_kernel *cross_entropy
         const xent_kernel *evaluate
         const xent_kernel *sigmoid
@@ -126,6 +127,8 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_softmax_args:
         xent_positions positions
         void *result
+        const double *log_sums
+        const double *upstream
 
     ctypedef struct xent_dense:
         const void *weight

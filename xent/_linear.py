@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _check, _kernels, _reduction
+from . import _check, _float64, _kernels, _reduction
 from ._options import Options, check_options, divisor_of
 from ._threads import get_num_threads, num_threads
 
@@ -120,6 +120,7 @@ def _checked(x, weight, target, bias, options):
     positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
     options = check_options(options, shape, "class_weight")
     labels, probs = _target(target, shape, dtype, options.ignore_index)
+    options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     divisor, counted = divisor_of(options, shape, labels)
     target = _Positions(probs if labels is None else labels, len(positions))
     bias = None if bias is None else bias.astype(dtype)
@@ -233,6 +234,8 @@ def _bytes_of_a_position(p, picked, converted, want_grad):
 def _bytes_of_a_thread(p, want_grad):
     """Return the scratch of the kernel of the loss."""
     o = p.options
+    if o.gamma != 0.0 and not (p.labels and o.label_smoothing == 0.0):
+        return _float64.scratch(len(p.weight))
     dense, transformed = not p.labels, o.temperature != 1.0 or o.logit_cap is not None or o.prior is not None
     return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, want_grad)
 
@@ -307,6 +310,8 @@ def _limited(threads):
 def _chunk_loss(p, chunk, logits, each, want_grad):
     """Return the losses of a chunk, or their sum; with `want_grad`, the gradient takes the logits' place."""
     options = p.options._replace(axis=-1, reduction="none" if each else "sum")
+    if options.ignore_index is None:
+        options = options._replace(ignore_index=())
     if options.sample_weight is not None:
         options = options._replace(sample_weight=options.sample_weight.reshape(-1)[chunk])
     out, wants = logits if want_grad else None, _kernels.want_total

@@ -12,7 +12,7 @@ class Options(NamedTuple):
     axis: int = -1
     weight: object = None
     sample_weight: object = None
-    ignore_index: int = -100
+    ignore_index: int | tuple = -100
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     gamma: float = 0.0
@@ -29,7 +29,7 @@ def check_options(options, shape, weight_name="weight"):
     weight, sample, prior, cap = options.weight, options.sample_weight, options.prior, options.logit_cap
     return Options(
         axis,
-        ignore_index=_check.label_value(options.ignore_index, "ignore_index"),
+        ignore_index=_check.ignored(options.ignore_index),
         label_smoothing=_check.real(options.label_smoothing, "label_smoothing", 0.0, 1.0),
         z_loss=_check.real(options.z_loss, "z_loss", 0.0),
         gamma=_check.real(options.gamma, "gamma", 0.0),
@@ -48,8 +48,6 @@ def divisor_of(options, shape, labels):
     The labels (None: the target holds probabilities) are checked on the way.
     """
     axis, sample = options.axis, options.sample_weight
-    if options.gamma != 0.0 and (labels is None or options.label_smoothing != 0.0):
-        raise _check.gamma_without_labels(labels is None)
     if labels is None:
         counted = math.prod(_check.positions_of(shape, axis))
         mass = counted if sample is None else float(sample.sum())

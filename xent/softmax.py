@@ -1,5 +1,7 @@
 """Softmax, log-softmax, log-sum-exp and their derivatives."""
 
+import math
+
 import numpy as np
 
 from . import _check, _kernels
@@ -16,7 +18,7 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     Parameters
     ----------
     <x of softmax>
-    <axis>
+    <axis of softmax>
     <temperature>
         Larger values give flatter distributions.
     <out of results>
@@ -31,8 +33,8 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     TypeError
         If `x` does not hold real numbers or `out` is no array.
     ValueError
-        If `axis` is out of bounds, `temperature` is not positive, or `out` has the wrong shape or dtype, is
-        read-only or overlaps a part of `x`.
+        If an axis is out of bounds or named twice, `temperature` is not positive, or `out` has the wrong
+        shape or dtype, is read-only or overlaps a part of `x`.
 
     See Also
     --------
@@ -42,7 +44,8 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     -----
     A logit of -inf has probability 0. A position that holds a NaN or +inf, or nothing but -inf, is NaN
     throughout; others are not touched by it. Exponentials are summed relative to a power of two instead of
-    the largest exponential, so that no rounding enters their arguments [1]_.
+    the largest exponential, so that no rounding enters their arguments [1]_. Several axes that lie side by
+    side in memory are taken as one; others cost a copy, and the result lies in memory as that.
 
     References
     ----------
@@ -54,6 +57,9 @@ def softmax(x, axis=-1, *, temperature=1.0, out=None):
     >>> import xent
     >>> xent.softmax([1.0, 2.0, 3.0]).round(2)
     array([0.09, 0.24, 0.67])
+    >>> xent.softmax([[1.0, 2.0], [3.0, 4.0]], axis=None).round(2)
+    array([[0.03, 0.09],
+           [0.24, 0.64]])
     """
     return _kernels.softmax(x, axis, temperature, out)
 
@@ -68,7 +74,7 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     Parameters
     ----------
     <x of softmax>
-    <axis>
+    <axis of softmax>
     <temperature>
     <out of results>
 
@@ -107,7 +113,7 @@ def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
 
 
 @documented
-def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
+def logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None):
     """
     Logarithm of the sum of exponentials along one or more axes.
 
@@ -120,17 +126,22 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
         The axis or axes to sum over; None means all of them.
     b : array_like of float, optional
         Factors of the exponentials, broadcast with `x`; they may be negative or 0. A NaN comes out where the
-        sum is negative. Evaluated by NumPy in float64.
+        sum is negative, unless its sign is asked for. Evaluated by NumPy in float64.
     keepdims : bool, optional
         Keep the axes summed over, with length 1.
+    return_sign : bool, optional
+        Whether to return the sign of the sum too, and the logarithm of its size.
     out : ndarray, optional
-        Where to put the result: its shape and dtype.
+        Where to put the logarithm: its shape and dtype.
 
     Returns
     -------
-    ndarray or scalar
+    result : ndarray or scalar
         In nats, of the dtype of `x`, within 2 ulp of the larger of its own size and that of the largest
-        element of `x`. The sum over no elements is -inf; a +inf in `x` gives +inf; a NaN gives NaN.
+        element of `x`. The sum over no elements is -inf; a +inf in `x` gives +inf; a NaN gives NaN. With `b`
+        a sum that cancels is as exact as a sum of floats can be.
+    sign : ndarray or scalar
+        Only with `return_sign`: 1, 0, -1 or NaN, of the shape and dtype of `result`.
 
     Raises
     ------
@@ -141,7 +152,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
 
     See Also
     --------
-    softmax, log_softmax
+    logsumexp_backward, softmax, log_softmax
 
     References
     ----------
@@ -156,17 +167,27 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
     1000.6931
     >>> xent.logsumexp(np.zeros((2, 3)), axis=None, keepdims=True).round(4)
     array([[1.7918]])
+    >>> size, sign = xent.logsumexp([0.0, 1.0], b=[1.0, -1.0], return_sign=True)
+    >>> print(size.round(4), sign)  # 1 - e
+    0.5413 -1.0
     """
     if type(keepdims) is not bool:
         keepdims = _check.flag(keepdims, "keepdims")
-    if b is None:
+    if type(return_sign) is not bool:
+        return_sign = _check.flag(return_sign, "return_sign")
+    if b is None and not return_sign:
         return _kernels.logsumexp(x, axis, keepdims, out)
-    result = _weighted_logsumexp(x, b, axis, keepdims, out)
-    return result[()] if out is None else result
+    if b is None:
+        result = _kernels.logsumexp(x, axis, keepdims, out)
+        with np.errstate(invalid="ignore"):
+            return result, np.where(np.isnan(result), result, result != -np.inf).astype(result.dtype)[()]
+    result, sign = _weighted_logsumexp(x, b, axis, keepdims, return_sign, out)
+    result = result[()] if out is None else result
+    return (result, sign[()]) if return_sign else result
 
 
-def _weighted_logsumexp(x, b, axis, keepdims, out):
-    """The sum with factors, in float64."""
+def _weighted_logsumexp(x, b, axis, keepdims, return_sign, out):
+    """The sum with factors and its sign, in float64."""
     x, b = _check.floats(x, "x"), _check.floats(b, "b")
     dtype, (x, b) = _check.loss_dtype(x.dtype), _broadcast(x, b)
     axes = _check.axes_of(axis, x.ndim)
@@ -179,12 +200,29 @@ def _weighted_logsumexp(x, b, axis, keepdims, out):
     x, b = x.astype(np.float64), b.astype(np.float64)
     x = np.where(b != 0, x, -np.inf)  # a term with b = 0 is no term, as in SciPy
     with np.errstate(all="ignore"):
+        b, exponent = _scaled(b, axes)
         most = x.max(axis=axes, keepdims=True, initial=-np.inf)
         most = np.where(np.isfinite(most), most, 0.0)
         exps = _kernels.vmath("exp", np.ascontiguousarray(x - most))
         sums = np.sum(b * exps, axis=axes, keepdims=True)
-        out[...] = (_kernels.vmath("log", np.ascontiguousarray(sums)) + most).reshape(shape)
-    return out
+        sign = np.sign(sums)
+        size = np.abs(sums) if return_sign else sums
+        logs = _kernels.vmath("log", np.ascontiguousarray(size)) + exponent * math.log(2.0)
+        out[...] = (logs + most).reshape(shape)
+    return out, sign.reshape(shape).astype(dtype)
+
+
+# Beyond 2^512 the sum of many factors could overflow, and below 2^-512 their product with an exponential be
+# no normal number: these are taken relative to a power of two.
+_PLAIN_EXPONENT = 512
+
+
+def _scaled(b, axes):
+    """Return factors over 2^n, and n of each position, 0 for most."""
+    sizes = np.where(np.isfinite(b), np.abs(b), 0.0)
+    _, exponent = np.frexp(sizes.max(axis=axes, keepdims=True, initial=0.0))
+    exponent = np.where(np.abs(exponent) > _PLAIN_EXPONENT, exponent, 0)
+    return np.ldexp(b, -exponent), exponent
 
 
 def _broadcast(x, b):
@@ -192,6 +230,56 @@ def _broadcast(x, b):
         return np.broadcast_arrays(x, b)
     except ValueError:
         raise ValueError(f"b must broadcast with x, of shape {x.shape}, got shape {b.shape}") from None
+
+
+@documented
+def logsumexp_backward(grad, x, y, axis=-1, *, out=None):
+    """
+    Vector-Jacobian product of the log-sum-exp: the gradient with respect to its input.
+
+    .. math:: g_c = \\mathrm{grad} \\, \\exp(x_c - y)
+
+    Parameters
+    ----------
+    grad : array_like of float
+        Gradient of a scalar with respect to ``y``, of its shape.
+    <x>
+    y : array_like of float
+        ``logsumexp(x, axis)``: one number for each position; the axes summed over may have been kept. Where
+        the classes of a position lie in several arrays, it is that of all of them; it is never less than the
+        largest element of `x`, but for rounding.
+    axis : int, tuple of int or None, optional
+        The axis or axes that were summed over; None means all of them.
+    <out of results>
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to `x`, of its shape and dtype. Each element is within 4 ulp of its own value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `logsumexp`; also if `grad` or `y` do not have the shape of the positions.
+
+    See Also
+    --------
+    logsumexp, softmax
+
+    Notes
+    -----
+    With grad = 1 and y = logsumexp(x) this is the softmax, and where `y` is infinite it is NaN throughout as
+    that is: where `x` holds a +inf, or nothing but -inf. A `y` that was rounded is off by up to half an ulp
+    of its own size, and all elements by the exponential of that: `softmax` has no such limit.
+
+    Examples
+    --------
+    >>> import xent
+    >>> x = [1.0, 2.0, 3.0]
+    >>> xent.logsumexp_backward(2.0, x, xent.logsumexp(x)).round(2)
+    array([0.18, 0.49, 1.33])
+    """
+    return _kernels.logsumexp_backward(grad, x, y, axis, out)
 
 
 @documented
@@ -205,7 +293,7 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
     ----------
     <grad of y>
     <y of softmax>
-    <axis>
+    <axis of softmax>
     <out of y>
 
     Returns
@@ -244,7 +332,7 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
     <grad of y>
     y : array_like of float, shape (..., C, ...)
         ``log_softmax(x)``.
-    <axis>
+    <axis of softmax>
     <out of y>
 
     Returns
@@ -281,13 +369,14 @@ def softmax_jacobian(y, axis=-1):
     Parameters
     ----------
     <y of softmax>
-    <axis>
+    <axis of softmax>
 
     Returns
     -------
     ndarray, shape (..., C, C)
-        One symmetric matrix for each position, in the two last axes. To multiply with it, `softmax_backward`
-        needs no matrix.
+        One symmetric matrix for each position, in the two last axes. C counts the elements of all axes of the
+        softmax, in the order in which `axis` names them, the last the fastest. To multiply with it,
+        `softmax_backward` needs no matrix.
 
     Raises
     ------
@@ -306,7 +395,10 @@ def softmax_jacobian(y, axis=-1):
            [-0.1875,  0.1875]])
     """
     y = _check.floats(y, "y")
-    y, dtype = np.moveaxis(y, _check.axis_of(axis, y.ndim), -1), y.dtype
+    axes, dtype = _check.axes_of(axis, y.ndim), y.dtype
+    kept = y.ndim - len(axes)
+    y = np.moveaxis(y, axes, range(kept, y.ndim))
+    y = y.reshape(*y.shape[:kept], math.prod(y.shape[kept:]))
     y = y.astype(_check.loss_dtype(dtype), copy=False)  # 16-bit floats are computed with in float32
     with np.errstate(all="ignore"):
         jacobian = y[..., :, None] * (np.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])

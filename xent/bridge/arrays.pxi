@@ -36,6 +36,37 @@ cdef inline int real_type(int dtype) noexcept:
     return cnp.NPY_FLOAT64 if dtype == XENT_F64 else cnp.NPY_FLOAT32
 
 
+# ---- what runs code of the caller ----
+#
+# An option that is asked for its number, or an argument for its array, may do anything before it answers: reshape an array
+# that was checked, for one. Where all that comes after an array is inert, as it mostly is, nothing can; else the call works
+# on views of its own. Results are checked last.
+
+cdef inline bint is_plain(value) noexcept:
+    """Whether no code of the caller's runs when this is converted."""
+    return (
+        value is None or type(value) is float or type(value) is int or type(value) is str or type(value) is bool
+        or cnp.PyArray_CheckExact(value)
+    )
+
+
+cdef inline bint inert(value) noexcept:
+    """The same, of a tuple as well."""
+    if is_plain(value):
+        return True
+    if type(value) is not tuple:
+        return False
+    for item in <tuple>value:
+        if not is_plain(item):
+            return False
+    return True
+
+
+cdef private(value):
+    """A view of an array, which nobody else can reshape; the same for anything else, which becomes an array of ours."""
+    return value.view() if cnp.PyArray_CheckExact(value) else value
+
+
 # ---- data ----
 
 cdef inline bint is_floats(value) noexcept:
@@ -158,14 +189,19 @@ cdef inline bint is_word(value, str word):
     return type(value) is str and <str>value == word
 
 
-cdef inline label_value(value, str name):
-    """An int that a label can have."""
+cdef inline ignored(value):
+    """An int that a label can have; for a tuple, see `_check.ignored`."""
     cdef int too_large
     if type(value) is int:
         PyLong_AsLongLongAndOverflow(value, &too_large)
         if not too_large:
             return value
-    return _check.label_value(value, name)
+    return _check.ignored(value)
+
+
+cdef inline one_ignored(values):
+    """The one that stands for all in labels that were taken."""
+    return (<tuple>values)[0] if type(values) is tuple else values
 
 
 cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positive=False):
@@ -245,16 +281,18 @@ cdef cnp.ndarray in_two(cnp.ndarray numbers, int dtype):
 
 # ---- labels ----
 
-cdef bint is_labels(value, cnp.ndarray x, int axis) noexcept:
-    """Whether this is an int64 ndarray in C order with the shape of x without its class axis."""
-    if not cnp.PyArray_CheckExact(value) or cnp.PyArray_TYPE(<cnp.ndarray>value) != cnp.NPY_INT64:
+cdef bint is_labels(value, cnp.ndarray x, int axis, ignore_index) noexcept:
+    """Whether this is an int64 ndarray in C order with the shape of x without its class axis, to be taken as it is."""
+    if type(ignore_index) is tuple or not cnp.PyArray_CheckExact(value):
+        return False
+    if cnp.PyArray_TYPE(<cnp.ndarray>value) != cnp.NPY_INT64:
         return False
     return cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value) and is_shape_of_positions(<cnp.ndarray>value, x, axis)
 
 
 cdef cnp.ndarray labels_of(target, cnp.ndarray x, int axis, ignore_index):
     """Labels as an aligned int64 array in C order, of the positions' shape."""
-    if is_labels(target, x, axis):
+    if is_labels(target, x, axis, ignore_index):
         return <cnp.ndarray>target
     return _check.labels_of(target, (<object>x).shape, axis, ignore_index)
 

@@ -46,9 +46,9 @@ cdef class LossCall:
         return 0
 
     cdef int take_target(self, target, ignore_index) except -1:
-        """Labels or probabilities. `ignore_index` may be None."""
+        """Labels or probabilities. `ignore_index` may be None, or a tuple."""
         self.given = target
-        if is_labels(target, self.x, self.axis):
+        if is_labels(target, self.x, self.axis, ignore_index):
             self.labels = <cnp.ndarray>target
         else:
             self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name.decode())

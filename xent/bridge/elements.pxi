@@ -40,6 +40,8 @@ cdef double bound_of(clip, double high) except? -1:
 
 def mse_loss(pred, target, out, grad_output, int wants, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (inert(target) and inert(grad_output) and inert(reduction)):
+        pred, target, grad_output = private(pred), private(target), private(grad_output)
     call.open(pred, b"pred", wants)
     call.take_floats(target)
     call.take_reduction(reduction)
@@ -48,6 +50,8 @@ def mse_loss(pred, target, out, grad_output, int wants, reduction):
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (inert(target) and inert(grad_output) and inert(weight) and inert(clip) and inert(base) and inert(reduction)):
+        probs, target, grad_output, weight = private(probs), private(target), private(grad_output), private(weight)
     call.open(probs, b"probs", wants)
     call.take_floats(target)
     if weight is not None:
@@ -59,6 +63,8 @@ def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, cli
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef xent_label_losses_args a
+    if not (inert(target) and inert(grad_output) and inert(axis) and inert(clip) and inert(base) and inert(reduction)):
+        probs, target, grad_output = private(probs), private(target), private(grad_output)
     call.open(probs, b"probs", wants)
     call.take_axis(axis)
     call.take_target(target, None)
@@ -71,6 +77,11 @@ def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, 
 
 def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (
+        inert(target) and inert(grad_output) and inert(axis)
+        and inert(log_target) and inert(base) and inert(reduction)
+    ):
+        log_probs, target, grad_output = private(log_probs), private(target), private(grad_output)
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     call.take_floats(target)
@@ -81,6 +92,8 @@ def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, bas
 
 def entropy(probs, axis, base):
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (inert(axis) and inert(base)):
+        probs = private(probs)
     call.open(probs, b"probs", VALUE)
     call.take_axis(axis)
     call.take_reduction("none")
@@ -212,6 +225,8 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     cdef xent_loss loss
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double t
+    if not (inert(teacher_logits) and inert(grad_output) and inert(axis) and inert(temperature) and inert(reduction)):
+        student_logits, teacher_logits, grad_output = private(student_logits), private(teacher_logits), private(grad_output)
     call.open(student_logits, b"student_logits", wants)
     call.take_axis(axis)
     call.take_floats(teacher_logits, b"teacher_logits")

@@ -11,13 +11,14 @@ def cross_entropy(
 
 
 def cross_entropy_grad_hess(
-    logits, target, out, hessian, axis, weight, sample_weight, ignore_index, label_smoothing, temperature, prior, reduction,
+    logits, target, out, hessian, axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature,
+    logit_cap, prior, reduction,
 ):
     if not is_word(hessian, "diagonal"):
         _check.hessian_name(hessian)
     return softmax_loss(
         logits, target, out, None, GRAD_AND_HESS, hessian, axis, weight, sample_weight, ignore_index,
-        label_smoothing, 0.0, 0.0, temperature, None, prior, reduction,
+        label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
     )
 
 
@@ -28,27 +29,45 @@ cdef softmax_loss(
     cdef xent_cross_entropy_args a
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double smoothing, t, cap, curvature
-    cdef cnp.ndarray offset
+    cdef cnp.ndarray frequencies, offset
+    if not (
+        inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(sample_weight)
+        and inert(ignore_index) and inert(label_smoothing) and inert(z_loss) and inert(gamma) and inert(temperature)
+        and inert(logit_cap) and inert(prior) and inert(reduction)
+    ):
+        logits, target, grad_output = private(logits), private(target), private(grad_output)
+        weight, sample_weight, prior = private(weight), private(sample_weight), private(prior)
     call.open(logits, b"logits", wants)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     smoothing = real(label_smoothing, "label_smoothing", 0, 1)
     a.z_loss, a.gamma = real(z_loss, "z_loss", 0), real(gamma, "gamma", 0)
     t = positive(temperature, "temperature")
     cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
     call.weight = class_numbers(weight, call.classes, "weight")
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
-    offset = log_prior(prior, call.classes, call.dtype)
+    frequencies = class_numbers(prior, call.classes, "prior", True)
+    offset = log_prior(frequencies, call.dtype)
     call.take_target(target, ignore_index)
-    if a.gamma != 0 and (call.labels is None or smoothing != 0):
-        raise _check.gamma_without_labels(call.labels is None)
     curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
     call.take_reduction(reduction)
-    call.count(ignore_index, None)
+    call.count(one_ignored(ignore_index), None)
     call.reduce(grad_output)
     call.make_results(out)
     if call.divisor == 0:
         return call.finish(0)
+    if (
+        a.gamma != 0 and (call.labels is None or smoothing != 0)
+        or hessian is not None and (cap != 0 or a.z_loss != 0 or a.gamma != 0 and is_word(hessian, "diagonal"))
+    ):
+        options = _options.Options(
+            call.axis, call.weight, call.sample_weight, one_ignored(ignore_index), smoothing, a.z_loss, a.gamma, t,
+            cap or None, frequencies, call.reduction,
+        )
+        return call.finish(_float64.run(
+            call.x, call.labels, call.target, options, call.upstream, call.factor / call.divisor, (hessian, curvature),
+            call.losses, call.grad, call.hess,
+        ))
     a.upstream, a.gradient_scale, a.curvature = <double *>data(call.upstream), call.factor / call.divisor / t, curvature / t
     return call.finish(run_softmax_loss(call, &a, smoothing, t, cap, offset))
 
@@ -105,9 +124,9 @@ cdef inline double curvature_of(hessian, Py_ssize_t classes) except? -1:
     return 1 if is_word(hessian, "diagonal") else _check.curvature(hessian, classes)
 
 
-cdef inline cnp.ndarray log_prior(prior, Py_ssize_t classes, int dtype):
+cdef inline cnp.ndarray log_prior(cnp.ndarray prior, int dtype):
     """The logarithm of a prior, in the two rows of xent_positions; or None."""
-    return None if prior is None else in_two(vmath("log", class_numbers(prior, classes, "prior", True)), dtype)
+    return None if prior is None else in_two(vmath("log", prior), dtype)
 
 
 # ---- evaluation ----
@@ -119,18 +138,23 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double sums[4]
     cdef cnp.ndarray offset, rank = None, per_label
+    if not (
+        inert(target) and inert(axis) and inert(ignore_index) and inert(sample_weight) and inert(top_k) and inert(prior)
+        and inert(base)
+    ):
+        logits, target, sample_weight, prior = map(private, (logits, target, sample_weight, prior))
     call.open(logits, b"logits", VALUE)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
-    offset = log_prior(prior, call.classes, call.dtype)
+    offset = log_prior(class_numbers(prior, call.classes, "prior", True), call.dtype)
     if type(top_k) is not tuple or top_k != (1,) or type(top_k[0]) is not int:
         top_k = _check.top_k(top_k)
     if base is not None:
         base = _check.real(base, "base", 1.0, open_low=True)
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     per_label = np.zeros(call.classes)
-    call.count(ignore_index, per_label)
+    call.count(one_ignored(ignore_index), per_label)
     most = min(max(top_k, default=1), max(call.classes, 1))
     if most > 1:
         rank = one_per_position(call.x, call.axis, cnp.NPY_INT64)
@@ -153,13 +177,17 @@ def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, ba
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
+    if not (
+        inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(ignore_index) and inert(reduction)
+    ):
+        log_probs, target, grad_output, weight = map(private, (log_probs, target, grad_output, weight))
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
-    ignore_index = label_value(ignore_index, "ignore_index")
+    ignore_index = ignored(ignore_index)
     call.weight = class_numbers(weight, call.classes, "weight")
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     call.take_reduction(reduction)
-    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, ignore_index)
+    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, one_ignored(ignore_index))
     return call.finish(label_losses(call, &a))
 
 

@@ -19,6 +19,12 @@ def sigmoid_cross_entropy(
     cdef double total = 0
     cdef bint transposed, checked, of_counted
     # ---- check ----
+    if not (
+        inert(target) and inert(grad_output) and inert(weight) and inert(pos_weight) and inert(label_smoothing)
+        and inert(gamma) and inert(alpha) and inert(ignore_index) and inert(reduction)
+    ):
+        logits, target, grad_output = private(logits), private(target), private(grad_output)
+        weight, pos_weight = private(weight), private(pos_weight)
     call.open(logits, b"logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
     call.weight = element_factors(weight, "weight", call.x)

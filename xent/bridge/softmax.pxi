@@ -18,12 +18,52 @@ cdef int map_positions(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray gr
 
 
 cdef forward(const xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):
-    cdef cnp.ndarray logits = floats(x, b"x"), result
-    cdef int k = axis_of(axis, logits)
-    cdef double t = positive(temperature, "temperature")
+    cdef cnp.ndarray logits = floats(x if inert(axis) and inert(temperature) else private(x), b"x"), result
+    cdef int k = 0
+    cdef double t
+    if are_axes(axis):
+        axis = _check.axes_of(axis, cnp.PyArray_NDIM(logits))
+    else:
+        k = axis_of(axis, logits)
+    t = positive(temperature, "temperature")
+    if type(axis) is tuple:
+        if out is not None:
+            out = result_like(out, logits, "x", ())
+        return map_axes(kernels, logits, None, out, axis, exps, t, logits_again)
     result = empty_like(logits) if out is None else result_like(out, logits, "x", ())
     map_positions(kernels, logits, None, result, k, exps, t, logits_again)
     return result
+
+
+cdef inline bint are_axes(axis) noexcept:
+    """Whether this names axes, not one axis."""
+    return axis is None or isinstance(axis, tuple)
+
+
+cdef map_axes(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, out, tuple axes, int exps, double temperature=1,
+              bint logits_again=False):
+    """The same over several axes, which the kernels see as one. `out` may be None. Where x cannot be seen so, a copy can;
+    then the result is a view of that, with its axes in the order of x.
+    """
+    cdef tuple order = in_order_of_memory(x, axes)
+    cdef cnp.ndarray logits = one_axis(x, order), result = out, place
+    cdef bint copied = cnp.PyArray_DATA(logits) != cnp.PyArray_DATA(x)
+    if out is None and not copied:
+        result = empty_like(x)
+    place = logits if result is None else one_axis(result, order)
+    if result is not None and cnp.PyArray_DATA(place) != cnp.PyArray_DATA(result):
+        place = logits if copied else empty_like(logits)
+        result = None
+    if grad_in is not None:
+        grad_in = one_axis(grad_in, order)
+    map_positions(kernels, logits, grad_in, place, cnp.PyArray_NDIM(logits) - 1, exps, temperature, logits_again)
+    if result is not None:
+        return result
+    result = all_axes(place, (<object>x).shape, order)
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def softmax(x, axis, temperature, out):
@@ -35,12 +75,20 @@ def log_softmax(x, axis, temperature, out):
 
 
 cdef backward(const xent_kernel *kernels, grad, y, axis, out):
-    cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y"), result
+    cdef cnp.ndarray g, x, result
     cdef int k
+    if not (inert(y) and inert(axis)):
+        grad, y = private(grad), private(y)
+    g, x = floats(grad, b"grad"), floats(y, b"y")
     if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):
         g, x = _check.common_floats((g, "grad"), (x, "y"))
     if not same_shape(g, x):
         _check.same_shape(g, (<object>x).shape, "grad", "y")
+    if are_axes(axis):
+        axis = _check.axes_of(axis, cnp.PyArray_NDIM(x))
+        if out is not None:
+            out = result_like(out, x, "y", ((g, "grad"),), in_place=2)
+        return map_axes(kernels, x, g, out, axis, XENT_SUMMED_EXPS)
     k = axis_of(axis, x)
     result = empty_like(x) if out is None else result_like(out, x, "y", ((g, "grad"),), in_place=2)
     map_positions(kernels, x, g, result, k, XENT_SUMMED_EXPS)
@@ -59,14 +107,15 @@ def logsumexp(x, axis, keepdims, out):
     """Over one axis, a tuple of axes, or None: all."""
     cdef xent_softmax_args a
     cdef xent_plan plan
-    cdef cnp.ndarray given = floats(x, b"x"), logits = given, result
+    cdef cnp.ndarray given = floats(x if inert(axis) else private(x), b"x"), logits = given, result
     cdef int k
     if type(axis) is int:
         k = axis_of(axis, logits)
         axes = (k,)
     else:
         axes = _check.axes_of(axis, cnp.PyArray_NDIM(logits))
-        logits, k = one_axis(logits, axes)
+        k = axes[0] if len(axes) == 1 else cnp.PyArray_NDIM(logits) - len(axes)
+        logits = given if len(axes) == 1 else one_axis(given, in_order_of_memory(given, axes))
     if out is None and not keepdims:
         result = one_per_position(logits, k, real_type(dtype_code(logits)))
     else:
@@ -87,11 +136,55 @@ def logsumexp(x, axis, keepdims, out):
     return out
 
 
-cdef tuple one_axis(cnp.ndarray x, tuple axes):
-    """See the axes to sum over as one, with its number; a copy only where they do not lie side by side."""
-    if len(axes) == 1:
-        return x, axes[0]
+def logsumexp_backward(grad, x, y, axis, out):
+    """`grad` and `y` have one number per position."""
+    cdef xent_softmax_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray logits, result, place, log_sums, upstream
+    cdef tuple order, shape
+    if not (inert(grad) and inert(x) and inert(y) and inert(axis)):
+        grad, x, y = private(grad), private(x), private(y)
+    logits = floats(x, b"x")
+    order = in_order_of_memory(logits, _check.axes_of(axis, cnp.PyArray_NDIM(logits)))
+    shape = (<object>logits).shape
+    upstream, log_sums = _check.per_position(grad, "grad", shape, order), _check.per_position(y, "y", shape, order)
+    result = empty_like(logits) if out is None else result_like(out, logits, "x", ((upstream, "grad"), (log_sums, "y")))
+    if cnp.PyArray_SIZE(logits) == 0:
+        return result
+    upstream, log_sums = as_doubles(upstream), as_doubles(log_sums)
+    x, place = one_axis(logits, order), one_axis(result, order)
+    axis = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
+    copies = walk_or_copy(&a.positions, x, None, place, None, axis)
+    a.result, a.log_sums, a.upstream = NULL, <double *>data(log_sums), <double *>data(upstream)
+    plan = xent_plan_positions(&a.positions, dtype_code(logits), XENT_REUSED_EXPS)
+    run(table.logsumexp_backward[dtype_code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
+    deliver(copies, place, None)
+    if cnp.PyArray_DATA(place) != cnp.PyArray_DATA(result):
+        (<object>result)[...] = all_axes(place, shape, order)
+    return result
+
+
+cdef cnp.ndarray as_doubles(cnp.ndarray array):
+    """The same in C order, of doubles."""
+    return cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
+
+
+cdef tuple in_order_of_memory(cnp.ndarray x, tuple axes):
+    """Axes in an order in which they can be seen as one, if there is one."""
+    strides = (<object>x).strides
+    return tuple(sorted(axes, key=lambda k: -abs(strides[k])))
+
+
+cdef cnp.ndarray one_axis(cnp.ndarray x, tuple axes):
+    """See axes as one, the last; a copy only where they do not lie side by side. Of no axes it has the length 1."""
     shape = (<object>x).shape
     kept = [k for k in range(len(shape)) if k not in axes]
     size = math.prod([shape[k] for k in axes])
-    return x.transpose(kept + list(axes)).reshape([shape[k] for k in kept] + [size]), len(kept)
+    return (<object>x).transpose(kept + list(axes)).reshape([shape[k] for k in kept] + [size])
+
+
+cdef cnp.ndarray all_axes(cnp.ndarray x, tuple shape, tuple axes):
+    """See the last axis as the axes of a shape again."""
+    kept = [k for k in range(len(shape)) if k not in axes]
+    order = kept + list(axes)
+    return (<object>x).reshape([shape[k] for k in order]).transpose(np.argsort(order))

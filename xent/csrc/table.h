@@ -140,10 +140,11 @@ typedef struct {
     int single; /* floats */
 } xent_per_position;
 
-/* softmax, log_softmax, softmax_backward, log_softmax_backward; logsumexp, which alone has `result`. */
+/* softmax, log_softmax, softmax_backward, log_softmax_backward; logsumexp, which alone has `result`, and its backward. */
 typedef struct {
     xent_positions positions;
-    void *result; /* one log-sum-exp per position, of the type computed with */
+    void *result;                      /* one log-sum-exp per position, of the type computed with */
+    const double *log_sums, *upstream; /* logsumexp_backward: y, and the incoming gradient, of each position */
 } xent_softmax_args;
 
 /* The dense target of a position is u_c = w_c (mix * t_c + base). */

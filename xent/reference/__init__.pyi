@@ -38,6 +38,7 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "logsumexp_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
@@ -96,6 +97,7 @@ log_sigmoid = xent.log_sigmoid
 log_softmax = xent.log_softmax
 log_softmax_backward = xent.log_softmax_backward
 logsumexp = xent.logsumexp
+logsumexp_backward = xent.logsumexp_backward
 max_pool2d = xent.max_pool2d
 max_pool2d_backward = xent.max_pool2d_backward
 mse_loss = xent.mse_loss

@@ -1,19 +1,48 @@
 """What several reference files share: moving the class axis, products, handing out results, windows."""
 
+import math
+
 import numpy as np
+
+from .._arrays import as_array
+
+
+def plain(x):
+    """Return `x` as an array; masks and whatever else the compiled functions refuse are refused alike."""
+    return as_array(x, "an argument")
 
 
 def as_float64(x):
     """Return `x` as a float64 array; complex numbers, objects and strings have no place in the formulas."""
-    x = np.asarray(x)
+    x = plain(x)
     if x.dtype.kind in "cOSUMm":
         raise TypeError(f"expected real numbers, got dtype {x.dtype}")
     return x.astype(np.float64)
 
 
+def axes_of(axis, ndim):
+    """Return a tuple of axes; None means all."""
+    return tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+
+
 def classes_last(x, axis):
-    """Return `x` in float64 with the class axis last, contiguous so that NumPy sums pairwise along it."""
-    return np.ascontiguousarray(np.moveaxis(as_float64(x), axis, -1))
+    """Return `x` in float64 with the class axis last, contiguous so that NumPy sums pairwise along it.
+
+    Several axes become one, in their order.
+    """
+    x = as_float64(x)
+    axes = axes_of(axis, x.ndim)
+    kept = x.ndim - len(axes)
+    moved = np.moveaxis(x, axes, tuple(range(kept, x.ndim)))
+    return np.ascontiguousarray(moved.reshape(*moved.shape[:kept], math.prod(moved.shape[kept:])))
+
+
+def classes_back(result, shape, axis):
+    """Return an array like that of `classes_last` with the axes of a shape."""
+    axes = axes_of(axis, len(shape))
+    last = tuple(range(result.ndim - 1, len(shape)))
+    axes_last = result.reshape(*result.shape[:-1], *(shape[k] for k in axes))
+    return np.moveaxis(axes_last, last, axes)
 
 
 def is_sixteen_bits(dtype):

@@ -6,7 +6,7 @@ the padded image.
 
 import numpy as np
 
-from ._common import as_float64, deliver, pair, result_dtype, window_offsets
+from ._common import as_float64, deliver, pair, plain, result_dtype, window_offsets
 
 
 class PreparedWeight:
@@ -23,7 +23,7 @@ class PreparedWeight:
 
 def prepare_conv2d(weight, *, groups=1):
     """What `conv2d` and `conv1d` take as `weight` and `groups` in one."""
-    return PreparedWeight(np.array(weight), groups)
+    return PreparedWeight(plain(weight).copy(), groups)
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None):

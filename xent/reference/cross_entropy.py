@@ -2,15 +2,24 @@
 
 Inside this file the class axis is last. Logits x become u = x / T, then u = cap tanh(u / cap), then
 u + log(prior). A target, of either kind, becomes masses a_c = w_c t_c, one per class; the loss of a position
-is then -sum_c a_c log p_c with p = softmax(u), times (1 - p_y)^gamma for a label y (focal loss), plus
-z lse(u)^2 (z-loss), and all of it times the position's sample weight.
+is then -sum_c a_c (1 - p_c)^gamma log p_c with p = softmax(u) (gamma > 0: focal loss), plus z lse(u)^2
+(z-loss), and all of it times the position's sample weight.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype, times
+from ._common import (
+    as_float64,
+    classes_last,
+    deliver,
+    is_sixteen_bits,
+    loss_dtype,
+    plain,
+    result_dtype,
+    times,
+)
 from .softmax import log_probabilities, logsumexp, probabilities
 
 
@@ -20,7 +29,7 @@ class Options(NamedTuple):
     axis: int = -1
     weight: object = None
     sample_weight: object = None
-    ignore_index: int = -100
+    ignore_index: int | tuple[int, ...] = -100
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     gamma: float = 0.0
@@ -46,10 +55,10 @@ def cross_entropy(
     prior=None,
     reduction="mean",
 ):
-    """s (-q^gamma sum_c w_c t_c log p_c + z_loss lse^2) per position, reduced; see the top of this file.
+    """s (-sum_c w_c t_c q_c^gamma log p_c + z_loss lse^2) per position, reduced; see the top of this file.
 
     t is one-hot(target) for index targets, the target itself if it holds probabilities. Label smoothing e
-    replaces t by (1 - e) t + e / C. 0 log 0 is 0. q = 1 - p_y. Ignored positions are 0, z-loss included.
+    replaces t by (1 - e) t + e / C. 0 log 0 is 0. q = 1 - p. Ignored positions are 0, z-loss included.
     """
     options = Options(
         axis,
@@ -148,13 +157,14 @@ def cross_entropy_value_and_grad(
 # The last line is the one computed: for a one-hot target y it is p_c w_y where c != y, and at the target
 # -w_y (1 - p_y), without the cancellation of p_y w_y - w_y.
 #
-# Focal loss of a label y, with p = p_y, q = 1 - p, l = -log p and dp / du_c = p ([c = y] - p_c):
+# Focal loss, with q_k = 1 - p_k, l_k = -log p_k and dp_k / du_c = p_k ([k = c] - p_c):
 #
-#     loss = w q^gamma l
-#     g_c  = w (-gamma q^(gamma - 1) l - q^gamma / p) p ([c = y] - p_c)
-#          = w F (p_c - [c = y]),    F = q^gamma (1 + gamma p l / q)
+#     loss = sum_k a_k q_k^gamma l_k
+#     g_c  = sum_k a_k (-gamma q_k^(gamma - 1) l_k - q_k^gamma / p_k) p_k ([k = c] - p_c)
+#          = sum_k a_k F_k (p_c - [k = c]),    F_k = q_k^gamma (1 + gamma p_k l_k / q_k)
 #
-# that is, the gradient from above with w F in the place of w. p l / q lies between 0 (p -> 0) and 1 (q -> 0).
+# that is, the gradient from above with a_k F_k in the place of a_k. p l / q lies between 0 (p -> 0) and 1
+# (q -> 0).
 #
 # z-loss: dlse / du_c = p_c, so z lse^2 adds 2 z lse p_c.
 #
@@ -173,12 +183,11 @@ def _cross_entropy(logits, target, options, grad_output=None):
         u, du, _ = transformed(x, options)
         p, one_minus_p = probabilities(u)
         log_p = log_probabilities(u)
-        loss = 0.0 - np.where(t.used, times(t.mass, log_p), 0.0).sum(axis=-1)
-        mass = t.mass
+        mass, each = t.mass, times(t.mass, log_p)
         if options.gamma:
-            f = focal(t.label, p, one_minus_p, log_p, options.gamma)
-            loss = f.q**options.gamma * loss
-            mass = f.factor[..., None] * mass
+            each = times(t.mass, one_minus_p**options.gamma * log_p)
+            mass = times(t.mass, focal(p, one_minus_p, log_p, options.gamma).factor)
+        loss = 0.0 - np.where(t.used, each, 0.0).sum(axis=-1)
         grad = first_derivative(mass, p, one_minus_p)
         if options.z_loss:
             lse = np.asarray(logsumexp(u))
@@ -205,7 +214,7 @@ def read_target(target, logits, x, options):
     classes, smoothing = x.shape[-1], options.label_smoothing
     w = np.ones(classes) if options.weight is None else as_float64(options.weight)
     sample_weight = _sample_weight(options.sample_weight, x.shape[:-1])
-    target = np.asarray(target)
+    target = plain(target)
     floating = target.dtype.kind == "f" or is_sixteen_bits(target.dtype)
     if floating and target.shape == np.shape(logits):
         t, label = classes_last(target, options.axis), None
@@ -218,8 +227,7 @@ def read_target(target, logits, x, options):
         t, counted, label_weight = one_hot(target, x.shape, w, options.ignore_index)
         used = t | (smoothing > 0)  # without smoothing the loss is -w[y] log p[y]: no other entry is read
         share, label = label_weight * sample_weight, t
-    if _number(options.gamma, "gamma") and (label is None or smoothing > 0):
-        raise ValueError("gamma > 0 needs index targets without label_smoothing")
+    _number(options.gamma, "gamma")
     _number(options.z_loss, "z_loss")
     with np.errstate(all="ignore"):
         mass = w * ((1.0 - smoothing) * t + smoothing / max(classes, 1))
@@ -246,20 +254,16 @@ def transformed(x, options):
 
 
 class Focal(NamedTuple):
-    """Numbers of the focal loss, one per position."""
+    """Numbers of the focal loss, one per class."""
 
-    p: np.ndarray  # p_y
-    q: np.ndarray  # 1 - p_y
-    log_loss: np.ndarray  # l = -log p_y
     ratio: np.ndarray  # p l / q
     factor: np.ndarray  # F
 
 
-def focal(label, p, one_minus_p, log_p, gamma):
-    """Return the Focal of a mask of labels; p l / q takes its limits 0 at p = 0 and 1 at q = 0."""
-    p_y, q, log_loss = (np.where(label, v, 0.0).sum(axis=-1) for v in (p, one_minus_p, -log_p))
-    ratio = np.where(q == 0, 1.0, np.where(p_y == 0, 0.0, p_y * log_loss / q))
-    return Focal(p_y, q, log_loss, ratio, q**gamma * (1.0 + gamma * ratio))
+def focal(p, q, log_p, gamma):
+    """Return the Focal of all classes; p l / q takes its limits 0 at p = 0 and 1 at q = 0."""
+    ratio = np.where(q == 0, 1.0, np.where(p == 0, 0.0, -p * log_p / q))
+    return Focal(ratio, q**gamma * (1.0 + gamma * ratio))
 
 
 def first_derivative(mass, p, one_minus_p):
@@ -268,14 +272,17 @@ def first_derivative(mass, p, one_minus_p):
 
 
 def one_hot(target, shape, w, ignore_index):
-    """Return the one-hot mask (positions, classes) of labels, which positions count, and their w[y]."""
+    """Return the one-hot mask (positions, classes) of labels, which positions count, and their w[y].
+
+    `ignore_index` is one label or a tuple of them.
+    """
     if target.dtype.kind not in "iu":
         raise TypeError(
             f"target has dtype {target.dtype}, expected integers, or probabilities of the logits' shape"
         )
     if target.shape != shape[:-1]:
         raise ValueError(f"target has shape {target.shape}, expected {shape[:-1]}")
-    counted = target != ignore_index
+    counted = ~np.isin(target, ignore_index)
     if np.any(counted & ((target < 0) | (target >= shape[-1]))):
         raise ValueError(f"a label of target is outside 0 <= label < {shape[-1]}")
     is_label = np.arange(shape[-1]) == target[..., None]

@@ -5,7 +5,7 @@ Inside this file the class axis is last.
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, result_dtype, times
+from ._common import as_float64, classes_last, deliver, plain, result_dtype, times
 from .cross_entropy import one_hot, reduce
 
 
@@ -46,7 +46,7 @@ def _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output=N
     """Return the reduced loss and the gradient."""
     x = classes_last(log_probs, axis)
     w = np.ones(x.shape[-1]) if weight is None else as_float64(weight)
-    is_label, counted, mean_weight = one_hot(np.asarray(target), x.shape, w, ignore_index)
+    is_label, counted, mean_weight = one_hot(plain(target), x.shape, w, ignore_index)
     with np.errstate(all="ignore"):
         loss = 0.0 - np.where(is_label, times(w, x), 0.0).sum(axis=-1)
     grad = np.where(is_label, -w, 0.0)

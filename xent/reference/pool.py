@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, deliver, pair, window_offsets
+from ._common import as_float64, deliver, pair, plain, window_offsets
 from .conv import _border
 
 
@@ -44,6 +44,7 @@ def max_pool2d_backward(
     _check_grad(grad, (*x.shape[:2], *size))
     if places is None:
         places = max_pool2d(x, kernel_size, **options, return_places=True)[1]
+    places = plain(places)
     result = np.zeros(_pad(x, border, 0.0).shape)
     with np.errstate(all="ignore"):
         for number, (_, _, cells) in enumerate(offsets):

@@ -5,7 +5,16 @@ Inside this file the class axis is last.
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, is_sixteen_bits, loss_dtype, result_dtype, times
+from ._common import (
+    as_float64,
+    classes_last,
+    deliver,
+    is_sixteen_bits,
+    loss_dtype,
+    plain,
+    result_dtype,
+    times,
+)
 from ._reduction import reduce_elements, reduce_positions, unit
 
 
@@ -71,7 +80,7 @@ def entropy(probs, *, axis=-1, base=None):
 def _cross_entropy_probs(probs, target, axis, clip, base, reduction, grad_output=None):
     """Return the reduced loss and the gradient."""
     p = classes_last(probs, axis)
-    target = np.asarray(target)
+    target = plain(target)
     floating = target.dtype.kind == "f" or is_sixteen_bits(target.dtype)
     if floating and target.shape == np.shape(probs):
         t = classes_last(target, axis)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ._common import as_float64, deliver, is_sixteen_bits, result_dtype
+from ._common import as_float64, deliver, is_sixteen_bits, plain, result_dtype
 
 
 def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
@@ -68,8 +68,9 @@ def _sampled_softmax(x, weight, target, sampled, sampled_log_prob, bias, reducti
 def _classes(x, target, samples):
     """Return the classes (positions, 1 + K), the label first; x as rows; and the shape of the positions."""
     positions = np.shape(x)[:-1]
+    samples = plain(samples)
     samples = np.broadcast_to(samples, (*positions, np.shape(samples)[-1]))
-    classes = np.concatenate([np.asarray(target)[..., np.newaxis], samples], axis=-1)
+    classes = np.concatenate([plain(target)[..., np.newaxis], samples], axis=-1)
     count = math.prod(positions)
     return classes.reshape(count, -1), as_float64(x).reshape(count, np.shape(x)[-1]), positions
 

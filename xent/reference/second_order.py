@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, result_dtype
+from ._common import as_float64, classes_last, deliver, result_dtype, times
 from .cross_entropy import (
     Options,
     divided,
@@ -14,10 +14,25 @@ from .cross_entropy import (
 )
 from .softmax import log_probabilities, logsumexp, probabilities
 
-# With a_c = w_c t_c and U = sum_c a_c, the gradient of a position by u = x / T + log(prior) is U p_c - a_c,
-# and dp_c / du_c = p_c (1 - p_c):
+# With a_c = w_c t_c and U = sum_c a_c, the gradient of a position by u is U p_c - a_c, and
+# dp_c / du_c = p_c (1 - p_c) = p_c q_c:
 #
-#     d2 loss / dx_c^2 = U p_c (1 - p_c) / T^2        "diagonal"
+#     d2 loss / du_c^2 = U p_c q_c
+#
+# Focal loss: g_c = B p_c - b_c with b_k = a_k F_k and B = sum_k b_k (cross_entropy.py), and with
+# dp_k / du_c = p_k ([k = c] - p_c) and K_k = a_k F'(p_k) p_k (F' is given below),
+#
+#     db_k / du_c      = K_k ([k = c] - p_c)
+#     d2 loss / du_c^2 = B p_c q_c + p_c sum_k K_k ([k = c] - p_c) - K_c q_c
+#                      = B p_c q_c - K_c q_c^2 - p_c^2 sum_{k != c} K_k
+#
+# z-loss: d2 (z lse^2) / du_c^2 = 2 z (p_c^2 + lse p_c q_c).
+#
+# By the logits, with g and h those by u:
+#
+#     d2 loss / dx_c^2 = u_c'^2 h_c + u_c'' g_c            "diagonal"
+#
+# Of this B p q, z p^2, z lse p q if lse > 0, and their factors u'^2 are never negative: "gauss_newton".
 #
 # Newton steps along the diagonal alone can be too long, as the classes depend on each other. The Hessian
 # diag(p) - p p^T is at most twice its diagonal (its row c has the off-diagonal magnitudes
@@ -36,14 +51,17 @@ def cross_entropy_grad_hess(
     sample_weight=None,
     ignore_index=-100,
     label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
     temperature=1.0,
+    logit_cap=None,
     prior=None,
     reduction="mean",
 ):
-    """Gradient of `cross_entropy`, and U h_c / T^2 scaled alike, per class.
+    """Gradient of `cross_entropy`, and its derivative by the same logit, per class.
 
-    h is p (1 - p) for "diagonal", 2 p (1 - p) for "upper", C / (C - 1) p (1 - p) for "friedman"; "absolute"
-    is |U p_c - a_c| / T, the magnitude of the gradient.
+    "diagonal" is the diagonal of the Hessian, "gauss_newton" what of it is never negative, "upper" 2 and
+    "friedman" C / (C - 1) times that, "absolute" the magnitude of the gradient.
     """
     options = Options(
         axis,
@@ -51,36 +69,63 @@ def cross_entropy_grad_hess(
         sample_weight,
         ignore_index,
         label_smoothing,
-        temperature=temperature,
-        prior=prior,
-        reduction=reduction,
+        z_loss,
+        gamma,
+        temperature,
+        logit_cap,
+        prior,
+        reduction,
     )
     x = classes_last(logits, axis)
     t = read_target(target, logits, x, options)
     divisor = divisor_of(reduction, logits, axis, t.counted, t.share)
     with np.errstate(all="ignore"):
-        u, du, _ = transformed(x, options)
+        u, du, d2u = transformed(x, options)
         p, one_minus_p = probabilities(u)
-        grad = t.sample_weight[..., None] * first_derivative(t.mass, p, one_minus_p) * du
-        if hessian == "absolute":
-            hess = np.abs(grad)
+        grad, never_negative, others = _diagonal(u, p, one_minus_p, t, options)
+        if hessian == "diagonal":
+            hess = du**2 * (never_negative + others) + d2u * grad
+        elif hessian == "absolute":
+            hess = np.abs(grad * du)
         else:
-            h = _hessian_factor(hessian, x.shape[-1]) * p * one_minus_p
-            hess = t.sample_weight[..., None] * t.mass.sum(axis=-1, keepdims=True) * h * du**2
+            hess = _hessian_factor(hessian, x.shape[-1]) * du**2 * never_negative
+        grad, hess = (times(t.sample_weight[..., None], d) for d in (grad * du, hess))
     grad, hess = (divided(d, axis, t.counted, divisor) for d in (grad, hess))
     out_grad, out_hess = (None, None) if out is None else out
     dtype = result_dtype(logits)
     return deliver(grad, out_grad, dtype), deliver(hess, out_hess, dtype)
 
 
+def _diagonal(u, p, q, t, options):
+    """Return by u the gradient, and the diagonal of the Hessian: what is never negative, and the rest."""
+    mass, others = t.mass, np.zeros(p.shape)
+    if options.gamma:
+        f, k = _focal(p, q, log_probabilities(u), t.mass, options.gamma)
+        mass, others = f, others - k * q**2 - p**2 * (k.sum(axis=-1, keepdims=True) - k)
+    grad = first_derivative(mass, p, q)
+    never_negative = mass.sum(axis=-1, keepdims=True) * p * q
+    if options.z_loss:
+        z, lse = 2.0 * options.z_loss, np.asarray(logsumexp(u))[..., None]
+        grad = grad + z * lse * p
+        never_negative = never_negative + z * (p**2 + np.maximum(lse, 0.0) * p * q)
+        others = others + z * np.minimum(lse, 0.0) * p * q
+    return grad, never_negative, others
+
+
+def _focal(p, q, log_p, mass, gamma):
+    """Return a F and K of each class; classes without mass have none."""
+    f = focal(p, q, log_p, gamma)
+    return times(mass, f.factor), times(mass, _focal_curvature(p, q, f.ratio, gamma))
+
+
 def _hessian_factor(hessian, classes):
-    """Return h / (p (1 - p))."""
-    if hessian == "diagonal":
+    """Return the multiple of what is never negative."""
+    if hessian == "gauss_newton":
         return 1.0
     if hessian == "upper":
         return 2.0
     if hessian != "friedman":
-        raise ValueError(f"hessian is {hessian!r}, expected 'diagonal', 'upper', 'friedman' or 'absolute'")
+        raise ValueError(f"hessian is {hessian!r}, which is no rule")
     if classes == 1:
         raise ValueError("hessian 'friedman' needs more than one class")
     return classes / (classes - 1.0) if classes else 1.0
@@ -93,9 +138,9 @@ def _hessian_factor(hessian, classes):
 # gives the product H v of one position:
 #
 #     cross-entropy:  A p_c (v_c - p.v)
-#     focal:          g_c = w F(p_y) (p_c - [c = y]), so with p_y' = p_y (v_y - p.v)
-#                     w F p_c (v_c - p.v) + w F'(p_y) p_y (v_y - p.v) (p_c - [c = y])
-#                     F' = gamma q^(gamma - 1) (l - 2 - (gamma - 1) p l / q)
+#     focal:          g_c = B p_c - b_c, b_k = a_k F(p_k), so with db_k = K_k (v_k - p.v)
+#                     B p_c (v_c - p.v) + p_c sum_k K_k (v_k - p.v) - K_c (v_c - p.v)
+#                     K = a F'(p) p, F' = gamma q^(gamma - 1) (l - 2 - (gamma - 1) p l / q)
 #     z-loss:         g_c = 2 z lse p_c, so with lse' = p.v
 #                     2 z ((p.v) p_c + lse p_c (v_c - p.v))
 #
@@ -161,17 +206,14 @@ def _derivatives(u, v, t, options):
     """Return the gradient and the Hessian times v of each position, by u."""
     p, one_minus_p = probabilities(u)
     mean, deviation = _centred(p, v)
-    mass, curvature = t.mass, 0.0
+    mass = t.mass
     if options.gamma:
-        f = focal(t.label, p, one_minus_p, log_probabilities(u), options.gamma)
-        w = mass.sum(axis=-1, keepdims=True)
-        step = np.where(t.label, deviation, 0.0).sum(axis=-1)
-        curvature = w * (_focal_curvature(f, options.gamma) * step)[..., None]
-        mass = f.factor[..., None] * mass
+        mass, k = _focal(p, one_minus_p, log_probabilities(u), t.mass, options.gamma)
+        bent = k * deviation
     grad = first_derivative(mass, p, one_minus_p)
     product = mass.sum(axis=-1, keepdims=True) * p * deviation
     if options.gamma:
-        product = product + curvature * np.where(t.label, -one_minus_p, p)
+        product = product + p * (bent.sum(axis=-1, keepdims=True) - bent) - bent * one_minus_p
     if options.z_loss:
         lse = np.asarray(logsumexp(u))[..., None]
         grad = grad + 2.0 * options.z_loss * lse * p
@@ -191,11 +233,11 @@ def _centred(p, v):
     return (p * v).sum(axis=-1, keepdims=True), (v - top) - (p * (v - top)).sum(axis=-1, keepdims=True)
 
 
-def _focal_curvature(f, gamma):
-    """Return F'(p_y) p_y; p l is written as q (p l / q), so that 0 * inf does not arise.
+def _focal_curvature(p, q, ratio, gamma):
+    """Return F'(p) p; p l is written as q (p l / q), so that 0 * inf does not arise.
 
-    At q = 0 it is multiplied by v_y - p.v = 0, which is of the order of q, and so is the p_c - [c = y] that
+    At q = 0 it is multiplied by v - p.v = 0, which is of the order of q, and so is the p_c - [c = y] that
     follows: for every gamma > 0 the product goes to 0.
     """
-    bracket = f.q * f.ratio - 2.0 * f.p - (gamma - 1.0) * f.p * f.ratio
-    return np.where(f.q == 0, 0.0, gamma * f.q ** (gamma - 1.0) * bracket)
+    bracket = q * ratio - 2.0 * p - (gamma - 1.0) * p * ratio
+    return np.where(q == 0, 0.0, gamma * q ** (gamma - 1.0) * bracket)

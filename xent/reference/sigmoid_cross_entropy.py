@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, deliver, loss_dtype, result_dtype, times
+from ._common import as_float64, deliver, loss_dtype, plain, result_dtype, times
 from .sigmoid import log_sigmoid, sigmoid
 
 
@@ -117,7 +117,7 @@ def _sigmoid_cross_entropy(
 
 def _zeros_and_ones(target, shape, ignore_index):
     """Return the targets as float64, and which elements count."""
-    target = np.asarray(target)
+    target = plain(target)
     if target.shape != shape:
         raise ValueError(f"target has shape {target.shape}, expected {shape}")
     if target.dtype.kind in "iub":

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, loss_dtype, result_dtype
+from ._common import as_float64, axes_of, classes_back, classes_last, deliver, loss_dtype, result_dtype
 
 
 def _exponent(x, top, temperature):
@@ -66,48 +66,73 @@ def log_probabilities(x, temperature=1.0):
 
 
 def softmax(x, axis=-1, *, temperature=1.0, out=None):
-    """Probabilities p_c = exp(u_c) / sum_k exp(u_k) with u = x / temperature."""
+    """Probabilities p_c = exp(u_c) / sum_k exp(u_k) with u = x / temperature; k over one axis or more."""
     p, _ = probabilities(classes_last(x, axis), float(temperature))
-    return deliver(np.moveaxis(p, -1, axis), out, result_dtype(x))
+    return deliver(classes_back(p, np.shape(x), axis), out, result_dtype(x))
 
 
 def log_softmax(x, axis=-1, *, temperature=1.0, out=None):
     """Log-probabilities u_c - log(sum_k exp(u_k)) with u = x / temperature."""
     log_p = log_probabilities(classes_last(x, axis), float(temperature))
-    return deliver(np.moveaxis(log_p, -1, axis), out, result_dtype(x))
+    return deliver(classes_back(log_p, np.shape(x), axis), out, result_dtype(x))
 
 
-def logsumexp(x, axis=-1, *, b=None, keepdims=False, out=None):
+def logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None):
     """log(sum_k b_k exp(x_k)) over an axis, several axes or all; NaN where the sum is negative.
 
-    A term with b = 0 is left out, whatever its x, as in SciPy.
+    A term with b = 0 is left out, whatever its x, as in SciPy. With `return_sign`, the logarithm of the sum's
+    size and its sign.
     """
     dtype = loss_dtype(x)
     x, b = np.broadcast_arrays(as_float64(x), 1.0 if b is None else as_float64(b))
+    shape, axes = x.shape, [k % x.ndim for k in axes_of(axis, x.ndim)]
     x = np.where(b == 0, -np.inf, x)
-    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis).tolist())
-    last = tuple(range(-len(axes), 0))
-    x, b = np.moveaxis(x, axes, last), np.moveaxis(b, axes, last)
-    positions, summed = x.shape[: x.ndim - len(axes)], x.shape[x.ndim - len(axes) :]
-    flat = (*positions, math.prod(summed))
-    result = _log_of_sum(x.reshape(flat), b.reshape(flat))
+    result, sign = _log_of_sum(classes_last(x, axis), classes_last(b, axis))
+    if not return_sign:
+        result = np.where(sign < 0, np.nan, result)
     if keepdims:
-        result = np.moveaxis(result.reshape(*positions, *(1 for _ in axes)), last, axes)
-    return deliver(result, out, dtype)
+        kept = [1 if k in axes else n for k, n in enumerate(shape)]
+        result, sign = result.reshape(kept), sign.reshape(kept)
+    result = deliver(result, out, dtype)
+    return (result, deliver(sign, dtype=dtype)) if return_sign else result
 
 
 def _log_of_sum(x, b):
-    """Return log(sum(b * exp(x))) over the last axis."""
+    """Return log(abs(sum(b * exp(x)))) and the sign of the sum, over the last axis."""
     if x.shape[-1] == 0:
-        return np.full(x.shape[:-1], -np.inf)
+        return np.full(x.shape[:-1], -np.inf), np.zeros(x.shape[:-1])
     with np.errstate(all="ignore"):
+        # a power of two for each position, so that no sum overflows
+        _, exponent = np.frexp(np.where(np.isfinite(b), np.abs(b), 0.0).max(axis=-1))
+        exponent = np.where(abs(exponent) > 512, exponent, 0)
+        b = np.ldexp(b, -exponent[..., None])
         top, is_top, _, exponentials, _ = _terms(x)
         b_top = np.where(is_top, b, 0.0).sum(axis=-1)
         rest = np.where(is_top, 0.0, b * exponentials).sum(axis=-1)
         total = b_top + rest
-        log_total = np.where(abs(total - 1.0) < 0.5, np.log1p((b_top - 1.0) + rest), np.log(total))
+        near_1 = (abs(total - 1.0) < 0.5) & (exponent == 0)
+        log_total = np.where(near_1, np.log1p((b_top - 1.0) + rest), np.log(abs(total)))
         top = top[..., 0]
-        return np.where(top == -np.inf, -np.inf, top + log_total)
+        empty = top == -np.inf  # each exponential is 0
+        result = np.where(empty & ~np.isnan(total), -np.inf, top + (log_total + exponent * math.log(2.0)))
+        return result, np.where(empty & ~np.isnan(total), 0.0, np.sign(total))
+
+
+# y = logsumexp(x):  dy / dx_c = exp(x_c) / sum_k exp(x_k) = exp(x_c - y)
+
+
+def logsumexp_backward(grad, x, y, axis=-1, *, out=None):
+    """Vector-Jacobian product grad exp(x_c - y) of y = logsumexp(x); NaN where y is infinite, as softmax."""
+    classes = classes_last(x, axis)
+    grad, y = (as_float64(a).reshape(classes.shape[:-1])[..., None] for a in (grad, y))
+    with np.errstate(all="ignore"):
+        # the exponential of a rounded difference, and what rounding left of it
+        difference, lost = _exponent(classes, y, 1.0)
+        exponentials = np.exp(difference)
+        exponentials = np.where(np.isinf(exponentials), exponentials, exponentials + exponentials * lost)
+        result = grad * exponentials
+        result = np.where(np.isinf(y), np.nan, np.where(grad == 0, 0.0 * y, result))
+    return deliver(classes_back(result, np.shape(x), axis), out, result_dtype(x))
 
 
 # softmax:      dp_k / dx_c = p_k ([k = c] - p_c)
@@ -119,23 +144,26 @@ def _log_of_sum(x, b):
 def softmax_backward(grad, y, axis=-1, *, out=None):
     """Vector-Jacobian product y_c (grad_c - sum_k grad_k y_k) of y = softmax(x)."""
     dtype = result_dtype(grad, y)
-    grad, y = classes_last(grad, axis), classes_last(y, axis)
+    shape, grad, y = np.shape(y), classes_last(grad, axis), classes_last(y, axis)
     with np.errstate(all="ignore"):
         result = y * (grad - (grad * y).sum(axis=-1, keepdims=True))
-    return deliver(np.moveaxis(result, -1, axis), out, dtype)
+    return deliver(classes_back(result, shape, axis), out, dtype)
 
 
 def log_softmax_backward(grad, y, axis=-1, *, out=None):
     """Vector-Jacobian product grad_c - exp(y_c) sum_k grad_k of y = log_softmax(x)."""
     dtype = result_dtype(grad, y)
-    grad, y = classes_last(grad, axis), classes_last(y, axis)
+    shape, grad, y = np.shape(y), classes_last(grad, axis), classes_last(y, axis)
     with np.errstate(all="ignore"):
         result = grad - np.exp(y) * grad.sum(axis=-1, keepdims=True)
-    return deliver(np.moveaxis(result, -1, axis), out, dtype)
+    return deliver(classes_back(result, shape, axis), out, dtype)
 
 
 def softmax_jacobian(y, axis=-1):
-    """Jacobian diag(y) - y y^T, y_c ([c = k] - y_k), of y = softmax(x): (C, C) at the end."""
+    """Jacobian diag(y) - y y^T, y_c ([c = k] - y_k), of y = softmax(x): (C, C) at the end.
+
+    C counts the elements of all axes of the softmax, in the order of `axis`.
+    """
     p = classes_last(y, axis)
     with np.errstate(all="ignore"):
         result = p[..., :, None] * (np.eye(p.shape[-1]) - p[..., None, :])

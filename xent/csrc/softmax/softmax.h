@@ -17,6 +17,9 @@
 #ifndef XENT_SOFTMAX_H
 #define XENT_SOFTMAX_H
 
+/* |d| from which e^-d leaves the range of a double with any scale exponent; the exponential takes up to 2800. */
+#define FAR_AWAY 2700.0
+
 static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
@@ -195,10 +198,41 @@ static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, c
     KERNEL(point_map)(t, positions->classes, q, q, KERNEL(log_softmax_backward_point));
 }
 
+/* y = logsumexp(x):    dL/dx_c = g e^(x_c - y)            g, y: one of each position
+ *
+ * y may be that of more than these x (of all parts of a position), so the exponentials are taken as for the
+ * softmax, and e^(shift - y) 2^scale_exponent = inverse * unit takes the place of what their sum would give:
+ * inverse = e^-d 2^n with d = y - shift = n ln 2 + r. Where y is not finite, or a logit is +inf, all results are NaN. */
+static void KERNEL(logsumexp_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
+{
+    const xent_softmax_args *a = (const xent_softmax_args *)positions;
+    double upstream[TILE], distance[TILE], exponent[TILE];
+    NAME(stats) s;
+    KERNEL(affine) f;
+    (void)losses;
+    KERNEL(statistics_wanted)(t, positions->classes, &s, PROBABILITIES);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const double y = a->log_sums[t->first + p], d = y - s.shift[p];
+        upstream[p] = a->upstream[t->first + p];
+        distance[p] = isfinite(y) ? d < -FAR_AWAY ? -FAR_AWAY : d > FAR_AWAY ? FAR_AWAY : d : 0;
+        exponent[p] = rint(distance[p] * M_LOG2E);
+    }
+    for (ptrdiff_t p = t->n; p % LANES_F64; p++) distance[p] = exponent[p] = 0;
+    for (ptrdiff_t p = 0; p < t->n; p += LANES_F64)
+        v_store(s.inverse + p, exp_scaled_f64(-v_load(distance + p), scale_of_f64(-v_load(exponent + p))));
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        s.unit[p] = ldexp(1.0, (int)((double)s.scale_exponent[p] + -exponent[p]));
+        if (s.max_logit[p] == (T)INFINITY || !isfinite(a->log_sums[t->first + p])) s.inverse[p] = NAN;
+    }
+    KERNEL(make_affine)(&f, &s, upstream, NULL, t->n);
+    KERNEL(exp_map)(t, positions, NULL, &f, &s);
+}
+
 TILE_KERNEL(softmax)
 TILE_KERNEL(log_softmax)
 TILE_KERNEL(logsumexp)
 TILE_KERNEL(softmax_backward)
 TILE_KERNEL(log_softmax_backward)
+TILE_KERNEL(logsumexp_backward)
 
 #endif

@@ -1,0 +1,240 @@
+"""The softmax loss in float64 NumPy, some rows of classes at a time: what has no kernel.
+
+That is the focal loss of a distribution, whose powers cost more than all else; second derivatives that are no
+multiple of p (1 - p); and products with the Hessian. The class axis is last.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _kernels
+
+BLOCK = 2**16  # elements of the arrays of one step: half a MiB each
+ARRAYS = 16  # that are held at a time, at most
+
+
+class Terms(NamedTuple):
+    """What the loss of each row and its derivatives by u are made of."""
+
+    p: np.ndarray
+    q: np.ndarray  # 1 - p
+    log_loss: np.ndarray  # -log p
+    a: np.ndarray  # masses of the classes: weight times target
+    b: np.ndarray  # masses with the focal factor F
+    k: np.ndarray | float  # a F'(p) p
+    log_sum: np.ndarray | None  # L, with z-loss alone
+
+    @property
+    def total(self):
+        """Sum of b over the classes."""
+        return self.b.sum(axis=1, keepdims=True)
+
+
+# The loss of a row is sum_c a_c q_c^gamma l_c + z L^2 with p = softmax(u), q = 1 - p, l = -log p and
+# L = logsumexp(u). With dp_c / du_j = p_c ([j == c] - p_j),
+#
+#     d(q_c^gamma l_c) / du_j = F_c (p_j - [j == c]),    F = q^gamma (1 + gamma p l / q)
+#     g_j = p_j B - b_j                                  b_c = a_c F_c,  B = sum_c b_c
+#         = p_j (B - b_j) - b_j q_j                      where nothing cancels
+#
+# and along a vector v, with dev_c = v_c - p.v and dp_c = p_c dev_c, and k_c = a_c F'(p_c) p_c,
+#
+#     db_c     = k_c dev_c
+#     (H v)_j  = B p_j dev_j + p_j sum_c k_c dev_c - k_j dev_j
+#     H_jj     = B p_j q_j - k_j q_j^2 - p_j^2 sum_{c != j} k_c          v = e_j: dev_c = [c == j] - p_j
+#     F'       = gamma q^(gamma - 1) (l - 2 - (gamma - 1) p l / q)
+#
+# The first term of H_jj is not negative ("gauss_newton": the loss as a function of the l_c without its
+# curvature). The z-loss adds 2 z L p_j to g_j, 2 z ((p.v) p_j + L p_j dev_j) to (H v)_j and
+# 2 z (p_j^2 + L p_j q_j) to H_jj, of which L may be negative.
+#
+# By the logits x, of which u_c depends on x_c alone, with r = x / (T cap), u' = sech^2(r) / T and
+# u'' = -2 tanh(r) / (T cap) u':
+#
+#     g_x = g u'        (H_x v)_j = u'_j (H (u' v))_j + g_j u''_j v_j        H_x,jj = u'_j^2 H_jj + g_j u''_j
+
+
+def run(x, labels, probs, options, upstream, scale, rule, losses, grad, hess):
+    """Fill in losses, gradient and second derivatives (None: not wanted); return the sum of the losses.
+
+    `options` were checked. The derivatives are those of the loss times `scale`, and times `upstream` of each
+    position unless that is None. `rule` is the name of the second derivatives and their factor.
+    """
+    axis, classes = options.axis, x.shape[options.axis]
+    rows, targets = rows_of(x, axis), None if probs is None else rows_of(probs, axis)
+    made = [None if a is None else _room(a, axis) for a in (grad, hess)]
+    flat = [None if a is None else a.reshape(-1) for a in (labels, options.sample_weight, upstream)]
+    each = np.empty(len(rows))
+    with np.errstate(all="ignore"):
+        for step in steps(len(rows), classes):
+            here = [None if a is None else a[step] for a in flat]
+            target = None if targets is None else targets[step]
+            each[step], *derivatives = _block(
+                options, rows[step], target, *here, scale, rule, hess is not None
+            )
+            for room, values in zip(made, derivatives, strict=True):
+                if room is not None:
+                    room[step] = values
+        for array, room in zip((grad, hess), made, strict=True):
+            if array is not None and not np.may_share_memory(array, room):
+                array[...] = rows_back(room, array.shape, axis)
+        if losses is not None:
+            losses[...] = each.reshape(losses.shape)
+    return float(each.sum())
+
+
+def steps(rows, classes):
+    """Yield slices of the rows that are worked on at a time."""
+    step = max(BLOCK // max(classes, 1), 1)
+    for begin in range(0, rows, step):
+        yield slice(begin, begin + step)
+
+
+def scratch(classes):
+    """Return the bytes that a call needs."""
+    return ARRAYS * 8 * max(BLOCK, classes)
+
+
+def rows_of(array, axis):
+    """Return the classes of each position as a row."""
+    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+
+
+def rows_back(rows, shape, axis):
+    """Return rows as an array of a shape."""
+    positions = shape[:axis] + shape[axis + 1 :]
+    return np.moveaxis(rows.reshape(*positions, shape[axis]), -1, axis)
+
+
+def _room(array, axis):
+    """Return rows to write to: those of an array, or, where they are no view, new ones."""
+    rows = rows_of(array, axis)
+    return rows if np.may_share_memory(rows, array) else np.empty(rows.shape, array.dtype)
+
+
+def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want_hess):
+    """Return loss, gradient and second derivatives (or None) of some rows."""
+    u, du, d2u_over_du = transformed(options, x.astype(np.float64))
+    t = terms(options, u, masses(options, probs, labels, x.shape[1]))
+    factor = np.ones(len(x)) if sample_weight is None else sample_weight
+    if labels is not None:
+        factor = np.where(labels == options.ignore_index, 0.0, factor)
+    used = factor != 0  # a factor of 0: not there, whatever the logits are
+    loss = np.where(used, factor * loss_of(options, t), 0.0)
+    factor = (factor * scale if upstream is None else factor * scale * upstream)[:, None]
+    used = used[:, None]
+    grad = gradient(options, t) * du
+    hess = None
+    if want_hess:
+        hess = np.where(used, factor * _second(options, t, grad, du, d2u_over_du, rule), 0.0)
+        hess = np.abs(factor * grad) * used if rule[0] == "absolute" else hess
+    return loss, np.where(used, factor * grad, 0.0), hess
+
+
+def _second(options, t, grad, du, d2u_over_du, rule):
+    """Return the second derivatives by a rule, one per class."""
+    name, factor = rule
+    result = t.total * t.p * t.q
+    z, log_sum = 2.0 * options.z_loss, t.log_sum
+    if name != "diagonal":
+        if z:
+            result = result + z * (t.p**2 + np.maximum(log_sum, 0.0) * t.p * t.q)
+        return factor * result * du**2
+    if options.gamma:
+        others = t.k.sum(axis=1, keepdims=True) - t.k
+        result = result - t.k * t.q**2 - t.p**2 * others
+    if z:
+        result = result + z * (t.p**2 + log_sum * t.p * t.q)
+    result = result * du**2
+    return result if d2u_over_du is None else result + grad * d2u_over_du
+
+
+def transformed(options, x):
+    """Return u, its derivative by x, and u'' / u' (None for 0)."""
+    t, cap = options.temperature, options.logit_cap
+    u, du, d2u_over_du = x / t, 1.0 / t, None
+    if cap is not None:
+        e, slope = np.exp(-2.0 * np.abs(u / cap)), np.tanh(u / cap)
+        # where t cap is 0, all logits are 0 or at the cap, and there is no u''
+        d2u_over_du = np.where((slope == 0.0) | (e == 0.0), 0.0, np.divide(-2.0, t * cap) * slope)
+        u, du = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t
+    return u if options.prior is None else u + np.log(options.prior), du, d2u_over_du
+
+
+def masses(options, probs, labels, classes):
+    """Return a of each row: the target as a distribution, smoothed, times the class weights."""
+    w = np.ones(classes) if options.weight is None else options.weight
+    e = options.label_smoothing
+    if labels is None:
+        return w * ((1.0 - e) * probs.astype(np.float64) + e / classes)
+    a = np.tile(w * (e / classes), (len(labels), 1))
+    label = np.where(labels == options.ignore_index, 0, labels)
+    a[np.arange(len(labels)), label] += (1.0 - e) * w[label]
+    return a
+
+
+def terms(options, u, a):
+    """Return the Terms of rows u with masses a."""
+    p = _kernels.softmax(u, -1, 1.0, None)
+    log_loss = -_kernels.log_softmax(u, -1, 1.0, None)
+    q = -np.expm1(-log_loss)
+    log_sum = _kernels.logsumexp(u, -1, True, None) if options.z_loss else None
+    if not options.gamma:
+        return Terms(p, q, log_loss, a, a, 0.0, log_sum)
+    b, k = np.zeros(a.shape), np.zeros(a.shape)
+    used = np.nonzero(a)
+    b[used], k[used] = (a[used] * f for f in focal(p[used], q[used], log_loss[used], options.gamma))
+    return Terms(p, q, log_loss, a, b, k, log_sum)
+
+
+def focal(p, q, log_loss, gamma):
+    """Return F, and F' p.
+
+    p l is q times p l / q: no 0 * inf. F' p is 0 at q = 0: what it is multiplied with goes there faster.
+    """
+    ratio = np.where(q == 0.0, 1.0, np.where(p == 0.0, 0.0, p * log_loss / q))
+    factor = q**gamma * (1.0 + gamma * ratio)
+    derivative = gamma * q ** (gamma - 1.0) * (q * ratio - 2.0 * p - (gamma - 1.0) * p * ratio)
+    return factor, np.where(q == 0.0, 0.0, derivative)
+
+
+def loss_of(options, t):
+    """Return the loss of each row."""
+    each = t.a * t.log_loss if not options.gamma else t.a * t.q**options.gamma * t.log_loss
+    loss = np.where(t.a == 0.0, 0.0, each).sum(axis=1)
+    return loss + options.z_loss * t.log_sum[:, 0] ** 2 if options.z_loss else loss
+
+
+def gradient(options, t):
+    """Return the gradient by u."""
+    grad = t.p * (t.total - t.b) - t.b * t.q
+    return grad + 2.0 * options.z_loss * t.log_sum * t.p if options.z_loss else grad
+
+
+def products_by_u(options, t, v):
+    """Return H v by u of each row."""
+    # v_c - p.v as a sum of differences to the most probable class, for which p.v is nearly v_c
+    top = np.take_along_axis(v, t.p.argmax(axis=1)[:, None], axis=1)
+    deviation = (v - top) - (t.p * (v - top)).sum(axis=1, keepdims=True)
+    product = t.total * t.p * deviation
+    if options.gamma:
+        bent = t.k * deviation
+        product += t.p * (bent.sum(axis=1, keepdims=True) - bent) - bent * t.q
+    if options.z_loss:
+        mean = (t.p * v).sum(axis=1, keepdims=True)
+        product += 2.0 * options.z_loss * (mean * t.p + t.log_sum * t.p * deviation)
+    return product
+
+
+def products(options, x, v, probs, labels, sample_weight):
+    """Return H v by the logits of each row, of the sum of the losses."""
+    u, du, d2u_over_du = transformed(options, x.astype(np.float64))
+    v = v.astype(np.float64)
+    t = terms(options, u, masses(options, probs, labels, x.shape[1]))
+    result = du * products_by_u(options, t, du * v)
+    if d2u_over_du is not None:
+        result += gradient(options, t) * du * d2u_over_du * v
+    if sample_weight is not None:
+        result *= sample_weight[:, None]
+    return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
