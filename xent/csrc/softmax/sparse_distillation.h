@@ -230,30 +230,36 @@ typedef struct {
     T *distances;      /* room for a row whose logits are divided by a temperature */
 } KERNEL(sparse_work);
 
-/* The classes, the teacher's log-probabilities and the student's logits of position p. The classes were checked, but
- * they are the caller's memory, which another thread may write to: each is read once, and one that is out of range now
- * has no mass. */
-static void KERNEL(read_entries)(const xent_sparse_distillation_args *a, const S *x, ptrdiff_t p, sparse_entries *s)
+/* The classes and the teacher's log-probabilities of position p. The classes were checked, but they are the caller's
+ * memory, which another thread may write to: each is read once, and one that is out of range now has no mass. */
+static void KERNEL(read_entries)(const xent_sparse_distillation_args *a, ptrdiff_t p, sparse_entries *s)
 {
     const ptrdiff_t k = s->k, begin = p * k;
     for (ptrdiff_t j = 0; j < k; j++) {
         const int64_t id = a->ids[begin + j];
         s->id[j] = (uint64_t)id < (uint64_t)a->positions.classes ? (ptrdiff_t)id : -1;
-        s->l[j] = a->single ? ((const float *)a->log_probs)[begin + j] : ((const double *)a->log_probs)[begin + j];
-        s->l_low[j] = 0;
     }
-    for (ptrdiff_t j = 0; j < k; j += LANES) {
-        const ptrdiff_t n = xent_min(LANES, k - j);
+    for (ptrdiff_t j = 0; j < k; j++)
+        s->l[j] = a->single ? ((const float *)a->log_probs)[begin + j] : ((const double *)a->log_probs)[begin + j];
+    for (ptrdiff_t j = 0; j < k; j++)
+        if (s->id[j] < 0) s->l[j] = -INFINITY;
+    for (ptrdiff_t j = k; j < s->room; j++) s->l[j] = -INFINITY;
+    memset(s->l_low, 0, (size_t)s->room * sizeof *s->l_low);
+}
+
+/* The student's logits of the classes, where the row is in the caches by now. */
+static void KERNEL(read_logits)(const S *x, sparse_entries *s)
+{
+    for (ptrdiff_t j = 0; j < s->k; j += LANES) {
+        const ptrdiff_t n = xent_min(LANES, s->k - j);
         S found[LANES] = {0};
         T logits[LANES];
         for (ptrdiff_t i = 0; i < n; i++)
             if (s->id[j + i] >= 0) found[i] = x[s->id[j + i]];
         v_store(logits, KERNEL(load)(found, LANES, (V){0}));
-        for (ptrdiff_t i = 0; i < n; i++) s->x[j + i] = logits[i];
+        for (ptrdiff_t i = 0; i < n; i++) s->x[j + i] = s->id[j + i] < 0 ? -INFINITY : logits[i];
     }
-    for (ptrdiff_t j = 0; j < k; j++)
-        if (s->id[j] < 0) s->l[j] = s->x[j] = -INFINITY;
-    for (ptrdiff_t j = k; j < s->room; j++) s->l[j] = s->x[j] = -INFINITY, s->l_low[j] = 0;
+    for (ptrdiff_t j = s->k; j < s->room; j++) s->x[j] = -INFINITY;
 }
 
 /* The classes in the order of blocks (statistics.h). Returns how many there are. */
@@ -413,6 +419,8 @@ static KERNEL(measure) KERNEL(measure_row)(KERNEL(sparse_work) *w, NAME(stats) *
 /* The gradient of the entries, in their places. */
 static void KERNEL(put_entry_gradients)(const sparse_entries *s, double scale, S *out)
 {
+    for (ptrdiff_t j = 0; j < s->k; j++)
+        if (s->id[j] >= 0) __builtin_prefetch(out + s->id[j], 1);
     for (ptrdiff_t j = 0; j < s->k; j += LANES) {
         const ptrdiff_t n = xent_min(LANES, s->k - j);
         T entry[LANES] = {0};
@@ -456,9 +464,12 @@ static double KERNEL(sparse_position)(KERNEL(sparse_work) *w, ptrdiff_t p)
         if (w->tile.out) memset(w->tile.out, 0, (size_t)classes * sizeof(S));
         return 0;
     }
-    KERNEL(read_entries)(a, w->tile.x, p, e);
     NAME(stats) s;
-    KERNEL(measure) m = a->rule == XENT_RENORMALIZE ? KERNEL(measure_alone)(e) : KERNEL(measure_row)(w, &s);
+    KERNEL(measure) m = {0};
+    KERNEL(read_entries)(a, p, e);
+    if (a->rule != XENT_RENORMALIZE) m = KERNEL(measure_row)(w, &s);
+    KERNEL(read_logits)(w->tile.x, e);
+    if (a->rule == XENT_RENORMALIZE) m = KERNEL(measure_alone)(e);
     measure_from(e->x, e->x_low, e->room, m.reference, a->positions.temperature);
     const double loss = sparse_divergence(e, a->rule, e->k < classes, &m.tail, m.scale_exponent);
     if (w->tile.out) KERNEL(put_sparse_gradient)(w, &s, &m, p);
