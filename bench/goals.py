@@ -22,6 +22,8 @@ PEERS = {
     "kl_div_value_and_grad": (1.3, 4),
     "distillation_loss": (1.3, 4),
     "distillation_loss_value_and_grad": (1.3, 5),
+    "sparse_distillation_loss": (2, 3),
+    "sparse_distillation_loss_value_and_grad": (2, 3),
     "conv2d": (1.0, 1.25),
     "conv2d forward+backward": (1.2, 1.75),
     "max_pool2d": (2, 2),

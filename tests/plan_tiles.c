@@ -132,6 +132,7 @@ EXPORT void of_flat_arrays(ptrdiff_t size, ptrdiff_t partials, ptrdiff_t *sizes)
 #include "images/pool.h"
 #include "images/pool_backward.h"
 #include "softmax/label_losses.h"
+#include "softmax/sparse_distillation.h"
 
 #define CODE XENT_CONCAT(CODE_, XENT_STORED)
 
@@ -235,6 +236,28 @@ EXPORT ptrdiff_t KERNEL(of_distill)(const call *c, char *in, char *out, char *en
     *f = facts_of(&a.positions, &plan);
     char *scratch = place_scratch(end, plan.scratch_size);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(distillation)(&a, k, scratch);
+    f->intact = is_intact(scratch, plan.scratch_size, end);
+    return 0;
+}
+
+/* Of up to `most` ids at each position, of rows. */
+EXPORT ptrdiff_t KERNEL(of_sparse)(const call *c, char *in, char *out, char *end, facts *f, double *losses,
+                                   double *partial, int64_t *ids, const double *log_probs, ptrdiff_t most)
+{
+    xent_sparse_distillation_args a = {.rule = (int)c->exps,
+                                       .ids = ids,
+                                       .log_probs = log_probs,
+                                       .gradient_scale = 1,
+                                       .losses = {.data = losses}};
+    if (!walk(&a.positions, c, sizeof(S), in, out) || a.positions.inner > 1) return -1;
+    a.k = xent_min(a.positions.classes, xent_max(most / xent_max(a.positions.count, 1), 1));
+    for (ptrdiff_t i = 0; i < a.positions.count * a.k; i++) ids[i] = (i / a.k + i % a.k) % a.positions.classes;
+    a.positions.temperature = a.positions.transformed ? 3 : 1;
+    const xent_plan plan = xent_plan_sparse_distillation(&a, CODE);
+    a.positions.partial = partial, a.positions.sums = 1;
+    *f = facts_of(&a.positions, &plan);
+    char *scratch = place_scratch(end, plan.scratch_size);
+    for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(sparse_distillation)(&a, k, scratch);
     f->intact = is_intact(scratch, plan.scratch_size, end);
     return 0;
 }

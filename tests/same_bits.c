@@ -339,6 +339,32 @@ static void distillation(void)
     add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
 }
 
+static void sparse_distillation(void)
+{
+    const ptrdiff_t k = xent_min(c.classes, 21), n = c.positions * k;
+    int64_t *ids = make(XENT_F64, n, 0, 1, POSITIVE);
+    void *log_probs = make(c.real, n, -4, 3, NEGATIVE);
+    for (ptrdiff_t i = 0; i < n; i++)
+        ids[i] = (i / k + i % k * (c.classes / k)) % c.classes;
+    for (int rule = XENT_BUCKET; rule <= XENT_DROP; rule++)
+        for (int tempered = 0; tempered < 2 && !c.columns; tempered++) { /* it takes rows */
+            xent_sparse_distillation_args a = {.rule = rule,
+                                               .k = k,
+                                               .ids = ids,
+                                               .log_probs = log_probs,
+                                               .single = c.real == XENT_F32,
+                                               .sample_weight = c.sample_weight,
+                                               .upstream = c.upstream,
+                                               .gradient_scale = 3,
+                                               .losses = {c.results, c.real == XENT_F32}};
+            walk(&a.positions, c.x, NULL, c.out, NULL);
+            a.positions.temperature = tempered ? 3 : 1, a.positions.transformed = tempered;
+            run_sums(sparse_distillation_kernels[c.type], &a.positions, xent_plan_sparse_distillation(&a, c.type), 1);
+            add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
+        }
+    free(ids), free(log_probs);
+}
+
 /* The data of a loss of probabilities, and its target. */
 static void *data_of(int kind)
 {
@@ -437,6 +463,7 @@ static const struct {
     {"cross_entropy, gradient", cross_entropy_grad},
     {"evaluate", evaluate},
     {"distillation", distillation},
+    {"sparse distillation", sparse_distillation},
     {"losses of elements", losses_of_elements},
     {"losses of positions", losses_of_positions},
     {"losses of labels", losses_of_labels},

@@ -27,6 +27,7 @@ LOSS_ARGUMENTS = {
     "binary_cross_entropy": "probs, target",
     "kl_div": "log_probs, target",
     "distillation_loss": "student_logits, teacher_logits",
+    "sparse_distillation_loss": "student_logits, teacher_ids, teacher_log_probs",
     "mse_loss": "pred, target",
 }
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
@@ -86,6 +87,7 @@ LOSS_OPTIONS = {
     "binary_cross_entropy": "weight=None, clip=None, base=None, reduction='mean'",
     "kl_div": "axis=-1, log_target=False, base=None, reduction='mean'",
     "distillation_loss": "axis=-1, temperature=1.0, reduction='mean'",
+    "sparse_distillation_loss": "temperature=1.0, tail='bucket', sample_weight=None, reduction='mean'",
     "mse_loss": "reduction='mean'",
 }
 # Losses of a linear layer: a gradient alone would save nothing, so there are two functions of each.

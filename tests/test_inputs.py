@@ -62,6 +62,13 @@ CALLS = {
     **triple("binary_cross_entropy", {"probs": PROBS, "target": PROBS, **ELEMENTS}),
     **triple("kl_div", {"log_probs": LOGITS, "target": PROBS}),
     **triple("distillation_loss", {"student_logits": LOGITS, "teacher_logits": LOGITS}),
+    **triple(
+        "sparse_distillation_loss",
+        {
+            "student_logits": LOGITS, "teacher_ids": np.array([[0, 3], [1, 0], [2, 1]]),
+            "teacher_log_probs": np.full((N, 2), -1.0, "f4"), "sample_weight": PER_POSITION,
+        },  # fmt: skip
+    ),
     **triple("mse_loss", {"pred": LOGITS, "target": PROBS}),
     "linear_cross_entropy": LINEAR,
     "linear_cross_entropy_value_and_grad": LINEAR,

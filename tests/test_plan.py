@@ -164,6 +164,22 @@ def test_distillation(library, numbers, edge, name):
 
 
 @stored
+def test_sparse_distillation(library, numbers, edge, name):
+    losses, partial = np.zeros((2, MOST_ELEMENTS))
+    ids, log_probs = np.zeros(MOST_ELEMENTS, np.int64), np.full(MOST_ELEMENTS, -3.0)
+
+    def sparse(given, read, written, facts):
+        losses[:] = np.nan
+        function = getattr(library, f"of_sparse_{name}")
+        arrays = losses, partial, ids, log_probs
+        return call(function, given, read, written, edge.end, facts, *arrays, MOST_ELEMENTS)
+
+    for given, facts, _ in Walked(numbers, edge, name, 4, target=0, hess=0, capped=0)(sparse):
+        check_sums(given, facts, losses, partial)
+        assert facts["intact"], f"{given}: something is written outside of the scratch"
+
+
+@stored
 def test_label_losses(library, numbers, edge, name):
     losses, partial = np.zeros((2, MOST_ELEMENTS))
     labels = np.zeros(MOST_ELEMENTS, np.int64)

@@ -157,6 +157,20 @@ def of_pairs(shape, axis, dtype):
     yield "entropy", (p,), {"axis": axis}
 
 
+def of_sparse(shape, axis, dtype):
+    """Distillation from some of the classes, on the last axis alone."""
+    if axis != -1:
+        return
+    classes = shape[-1]
+    k = min(classes, 21)
+    ids = (labels(shape, -1)[..., np.newaxis] % classes + np.arange(k) * (classes // k)) % classes
+    log_probs = -numbers(ids.shape, dtype, 7, 0, 8)
+    weight = numbers(shape[:-1], "float64", 12)
+    for tail in ["bucket", "renormalize", "drop"]:
+        for options in [{}, {"reduction": "none", "sample_weight": weight, "temperature": 0.7}]:
+            yield from each_form("sparse_distillation_loss", numbers(shape, dtype), ids, log_probs, tail=tail, **options)
+
+
 def cross_entropy_options(shape, axis):
     classes, positions = shape[axis], positions_of(shape, axis)
     return {
@@ -247,6 +261,12 @@ def of_special_values(dtype):
             yield from each_form("cross_entropy", given, y, gamma=2.0, **options)
             yield from each_form("nll_loss", given, y, **options)
             yield from each_form("distillation_loss", given, p, **options)
+            if axis == -1:
+                some = np.arange(3) + np.zeros((len(given), 1), int)
+                for tail in ["bucket", "renormalize", "drop"]:
+                    yield from each_form(
+                        "sparse_distillation_loss", given, some, -p[:, :3], tail=tail, reduction="none"
+                    )
             yield from each_form("kl_div", p, given, log_target=True, **options)
             yield from each_form("sigmoid_cross_entropy", given, p, reduction="none")
             yield from each_form("mse_loss", given, p, reduction="none")
@@ -275,7 +295,7 @@ def of_layouts(dtype):
 def corpus(dtype):
     """Yield (operator, arguments, options) of each call."""
     for shape, axis in SHAPES:
-        for family in (of_softmax, of_labels, of_pairs):
+        for family in (of_softmax, of_labels, of_pairs, of_sparse):
             yield from family(shape, axis, dtype)
     for shape, axis in FEW:
         for family in (of_options, of_other_options):

@@ -38,6 +38,8 @@ BOUNDS = {
     "affine_gradient": (4, 4),
     # two softmaxes: probabilities within 4 ulp, and a difference of log-probabilities, whose square counts
     "distillation": (8, 8),
+    # k + 1 entries in doubles, with a tail that is a sum of rounded exponentials: see `sparse_distillation`
+    "sparse_distillation": (4, 6),
     "sigmoid": (4, 4),
     "log_sigmoid": (4, 4),
     # a sum of two numbers of one sign, each a product of a target and a softplus
@@ -174,6 +176,23 @@ def linear_layer(x, weight, bias, g, dtype):
     grad_x = off @ weight + convolution(g.shape[1], g @ weight, dtype)
     grad_weight = off.T @ x + convolution(len(g), g.T @ x, dtype)
     return 2 * d[:, 0], grad_x, grad_weight, off.sum(axis=0) + convolution(len(g), g.sum(axis=0), dtype)
+
+
+def sparse_distillation(loss, tail, left, mass):
+    """Scale of a loss of sparse distillation, and a slack beside the bound, as float64.
+
+    `tail` and `left` are what the classes beside the k have of the student's mass and of the teacher's, `mass`
+    the teacher's whole mass W, or None with "renormalize", where the k are exact but for the last rounding. The
+    tail is a sum of exponentials within an ulp, which is one of abs(W tail - left) in the loss. With mass W the
+    loss is W (KL + log W), whose terms cancel where W is less than 1. The masses of the teacher are known to half
+    of EPS64, as exponentials are, and with them log W and log(left).
+    """
+    if mass is None:
+        return np.abs(loss), 0.0
+    with np.errstate(all="ignore"):
+        log_mass = np.where(mass > 0, np.abs(np.log(mass)), 0.0)
+        log_ratio = np.where((left > 0) & (tail > 0), np.abs(np.log(left / tail)), 0.0)
+    return np.abs(loss) + np.abs(mass * tail - left) + mass * log_mass, EPS64 / 2 * (mass + log_ratio)
 
 
 # Central differences with step 1e-5 of functions with derivatives of order one: h^2 / 6 + eps / h, times ten.

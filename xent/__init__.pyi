@@ -26,6 +26,7 @@ __all__ = [
     "sampled_softmax_cross_entropy", "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads",
     "set_result_cache", "show_config", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
     "sigmoid_cross_entropy_value_and_grad", "softmax", "softmax_backward", "softmax_jacobian",
+    "sparse_distillation_loss", "sparse_distillation_loss_grad", "sparse_distillation_loss_value_and_grad",
 ]  # fmt: skip
 __version__: str
 
@@ -64,6 +65,7 @@ _Ints: TypeAlias = int | tuple[int, int]
 _Axes: TypeAlias = int | tuple[int, ...] | None
 _Labels: TypeAlias = int | tuple[int, ...]
 _Padding: TypeAlias = _Ints | tuple[tuple[int, int], tuple[int, int]] | Literal["valid", "same"]
+_Tail: TypeAlias = Literal["bucket", "renormalize", "drop"]
 _Reduced: TypeAlias = Literal["sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 
@@ -327,6 +329,38 @@ def distillation_loss_value_and_grad(
 def distillation_loss_value_and_grad(
     student_logits: _Data, teacher_logits: _Data, *, out: _Out | None = None, axis: int = -1,
     temperature: float = 1.0, reduction: _Reduced = "mean",
+) -> tuple[_Loss, _Array]: ...  # fmt: skip
+@overload
+def sparse_distillation_loss(
+    student_logits: _Data, teacher_ids: _Data, teacher_log_probs: _Data, *,
+    temperature: float = 1.0, tail: _Tail = "bucket", sample_weight: _Data | None = None,
+    reduction: Literal["none"],
+) -> _Losses: ...  # fmt: skip
+@overload
+def sparse_distillation_loss(
+    student_logits: _Data, teacher_ids: _Data, teacher_log_probs: _Data, *,
+    temperature: float = 1.0, tail: _Tail = "bucket", sample_weight: _Data | None = None,
+    reduction: _Reduced = "mean",
+) -> _Loss: ...  # fmt: skip
+def sparse_distillation_loss_grad(
+    student_logits: _Data, teacher_ids: _Data, teacher_log_probs: _Data, *,
+    grad_output: _Data | None = None, out: _Out | None = None,
+    temperature: float = 1.0, tail: _Tail = "bucket", sample_weight: _Data | None = None,
+    reduction: _Reduction = "mean",
+) -> _Array: ...  # fmt: skip
+@overload
+def sparse_distillation_loss_value_and_grad(
+    student_logits: _Data, teacher_ids: _Data, teacher_log_probs: _Data, *,
+    out: _Out | None = None,
+    temperature: float = 1.0, tail: _Tail = "bucket", sample_weight: _Data | None = None,
+    reduction: Literal["none"],
+) -> tuple[_Losses, _Array]: ...  # fmt: skip
+@overload
+def sparse_distillation_loss_value_and_grad(
+    student_logits: _Data, teacher_ids: _Data, teacher_log_probs: _Data, *,
+    out: _Out | None = None,
+    temperature: float = 1.0, tail: _Tail = "bucket", sample_weight: _Data | None = None,
+    reduction: _Reduced = "mean",
 ) -> tuple[_Loss, _Array]: ...  # fmt: skip
 def entropy(probs: _Data, *, axis: int = -1, base: float | None = None) -> _Losses: ...
 @overload

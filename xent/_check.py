@@ -580,6 +580,67 @@ def classes_of(value, name, shapes, classes):
     return array.astype(np.int64, copy=False)
 
 
+# ---- the k largest of a teacher ----
+
+_TAILS = ("bucket", "renormalize", "drop")  # in the order of their codes (csrc/table.h)
+
+
+def tail_rule(tail):
+    """Return the code of a rule for what the k of a teacher leave."""
+    if not isinstance(tail, str):
+        raise TypeError(f"tail must be a string, got {type(tail).__name__}")
+    if tail not in _TAILS:
+        raise ValueError(f"tail must be one of {', '.join(_TAILS)}, got {tail!r}")
+    return _TAILS.index(tail)
+
+
+def teacher_ids(value, positions):
+    """Return k classes per position as an aligned int64 array in C order."""
+    array = as_array(value, "teacher_ids")
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is a list of no classes
+    if array.dtype.kind not in "iu":
+        got = f"got dtype {array.dtype} of shape {array.shape}"
+        hint = "; teacher_ids.astype(np.int64) makes classes of whole numbers" if array.dtype.kind == "f" else ""
+        raise TypeError(f"teacher_ids must hold integers, {got}{hint}")
+    if array.ndim != len(positions) + 1 or array.shape[:-1] != positions or array.shape[-1] == 0:
+        expected = "(" + ", ".join([*map(str, positions), "k"]) + ("," if not positions else "") + "), k >= 1"
+        raise ValueError(f"teacher_ids must have shape {expected}, got {array.shape}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise _bad_id(array, int(array.argmax()), "expected a class of student_logits")
+    return np.require(array, dtype=np.int64, requirements="CA")
+
+
+def teacher_log_probs(value, shape):
+    """Return log-probabilities as floats or doubles in C order, of the shape of the classes."""
+    array = floats(value, "teacher_log_probs")
+    same_shape(array, shape, "teacher_log_probs", "teacher_ids")
+    return np.asarray(array, dtype=loss_dtype(array.dtype), order="C")
+
+
+def bad_teacher_id(ids, where, classes, repeated):
+    """Return the error for the id at flat position `where`."""
+    if not repeated:
+        return _bad_id(ids, where, f"expected 0 <= class < {classes}")
+    return _bad_id(ids, where, "which this position has before: each class may be there once")
+
+
+def _bad_id(ids, where, expected):
+    return ValueError(f"teacher_ids{_at(where, ids.shape)} is {ids.reshape(-1)[where]}, {expected}")
+
+
+def signed_weights(value, positions):
+    """Return a contiguous float64 array of one finite number per position."""
+    array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
+    same_shape(array, positions, "sample_weight", "the positions")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = int(bad.argmax())
+        got = f"sample_weight{_at(where, array.shape)} = {array.flat[where]}"
+        raise ValueError(f"sample_weight must be finite, got {got}")
+    return array
+
+
 def finite_at(values, classes, name):
     """Raise unless the numbers of some classes are finite."""
     bad = ~np.isfinite(values[classes])

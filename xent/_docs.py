@@ -30,6 +30,19 @@ ENTRIES = {
     Logits of the student. Integers and bools become float64.""",
     "teacher_logits": """teacher_logits : array_like of float
     Logits of the teacher, of the shape of `student_logits`; no gradient is taken by them.""",
+    "student_logits of sparse": """student_logits : array_like of float, shape (..., C)
+    Logits of the student. Integers and bools become float64.""",
+    "teacher_ids": """teacher_ids : array_like of int, shape (..., k)
+    k different classes of each position, in any order: those that are most probable for the teacher.""",
+    "teacher_log_probs": """teacher_log_probs : array_like of float, shape (..., k)
+    Their log-probabilities in nats; no gradient is taken by them.""",
+    "tail": """tail : {"bucket", "renormalize", "drop"}, optional
+    What becomes of the mass that the k leave: one class more, the k alone, or nothing.""",
+    "temperature of sparse": """temperature : float, optional
+    T, greater than 0: the student's logits are divided by it.""",
+    "sample_weight of any sign": """sample_weight : array_like of float, optional
+    One factor per position, finite; multiplies the whole loss of the position. A position of weight 0 is not
+    there, even if it holds NaN.""",
     "pred": """pred : array_like of float
     Predictions. Integers and bools become float64.""",
     "x": """x : array_like of float

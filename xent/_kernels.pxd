@@ -1,6 +1,6 @@
 """The C contract: csrc/table.h as Cython sees it, and one number of csrc/base.h. What the fields are for is said there."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 cdef extern from "csrc/base.h" nogil:
     enum:
@@ -42,6 +42,7 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *position_losses
         const xent_kernel *label_losses
         const xent_kernel *distillation
+        const xent_kernel *sparse_distillation
         const xent_kernel *im2col
         const xent_kernel *col2im
         const xent_kernel *conv2d_pack
@@ -188,6 +189,18 @@ cdef extern from "csrc/table.h" nogil:
         const double *upstream
         void *losses
 
+    ctypedef struct xent_sparse_distillation_args:
+        xent_positions positions
+        int rule
+        Py_ssize_t k
+        const int64_t *ids
+        const void *log_probs
+        int single
+        const double *sample_weight
+        const double *upstream
+        double gradient_scale
+        xent_per_position losses
+
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)
 
@@ -198,6 +211,7 @@ cdef extern from "csrc/table.h" nogil:
 
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
+    xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype)
 
     # ---- elements ----
 
@@ -248,6 +262,8 @@ cdef extern from "csrc/table.h" nogil:
 
     # ---- scans of what a caller gave, and sums ----
 
+    Py_ssize_t xent_scan_classes(const int64_t *ids, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, uint8_t *seen,
+                                 int *repeated)
     Py_ssize_t xent_scan_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t *counted)
     double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
                              const double *sample_weight, double *per_label)

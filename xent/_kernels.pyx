@@ -8,7 +8,7 @@ reduced. The parts; every kernel runs from `run.pxi`:
     run.pxi        walk, run, sum                                               call.pxi      what all losses have in common
     softmax.pxi    the softmax family                                           loss.pxi      softmax loss, losses of labels
     elements.pxi   losses of probabilities                                      sigmoid.pxi   sigmoid cross-entropy
-    images.pxi     convolution and pooling
+    sparse_distillation.pxi   distillation from the k largest                   images.pxi    convolution and pooling
 
 No size, no scratch formula and no arithmetic of a plan is here (csrc/), no error message but for lack of memory
 (`_check.py`), and no number of threads is decided here (`_threads.py`).
@@ -16,7 +16,7 @@ No size, no scratch formula and no arithmetic of a plan is here (csrc/), no erro
 
 cimport cython
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport PyObject
 from libc.math cimport INFINITY
@@ -57,5 +57,6 @@ include "bridge/call.pxi"
 include "bridge/softmax.pxi"
 include "bridge/loss.pxi"
 include "bridge/elements.pxi"
+include "bridge/sparse_distillation.pxi"
 include "bridge/sigmoid.pxi"
 include "bridge/images.pxi"

@@ -29,6 +29,25 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
     return -1; /* another thread has written to the labels meanwhile */
 }
 
+ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen, int *repeated)
+{
+    *repeated = 0;
+    for (ptrdiff_t p = 0; p < n; p++, ids += k) {
+        for (ptrdiff_t j = 0; j < k; j++) {
+            const int64_t id = ids[j];
+            if (!is_label(id, classes)) return p * k + j;
+            if (seen[id / 8] >> id % 8 & 1) {
+                *repeated = 1;
+                return p * k + j;
+            }
+            seen[id / 8] |= (uint8_t)(1 << id % 8);
+        }
+        for (ptrdiff_t j = 0; j < k; j++)
+            if (is_label(ids[j], classes)) seen[ids[j] / 8] = 0; /* another thread may have written to it meanwhile */
+    }
+    return -1;
+}
+
 double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,
                          const double *sample_weight, double *per_label)
 {

@@ -224,6 +224,23 @@ typedef struct {
     void *losses; /* of the type computed with, or NULL */
 } xent_distillation_args;
 
+/* What the k largest of a teacher leave of the mass (sparse_distillation.h). */
+enum { XENT_BUCKET, XENT_RENORMALIZE, XENT_DROP };
+
+/* Distillation from k probabilities of a teacher at each position. */
+typedef struct {
+    xent_positions positions; /* rows */
+    int rule;
+    ptrdiff_t k;
+    const int64_t *ids;    /* k classes per position */
+    const void *log_probs; /* floats or doubles, in the same places */
+    int single;            /* floats */
+    const double *sample_weight, *upstream; /* one per position, or NULL */
+    double gradient_scale;                  /* with 1 / temperature */
+    xent_per_position losses;
+    ptrdiff_t entries_at; /* bytes of the scratch before what the plan adds */
+} xent_sparse_distillation_args;
+
 /* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels
  * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
 int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
@@ -232,6 +249,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
+xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype);
 
 /* ---- elements (elements/) ---- */
 
@@ -292,6 +310,10 @@ xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
 /* The index of the first label that is neither in [0, classes) nor `ignore_index`, or -1; the number of those that are
  * not ignored. */
 ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t *counted);
+/* Of k classes at each of n positions, the index of the first that is not in [0, classes) or, `repeated`, was there before
+ * at its position; or -1. `seen` has a bit for each class, all 0. */
+ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen,
+                            int *repeated);
 /* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If
  * `per_label` is not NULL, the sample weights of each label are added to it. */
 double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,

@@ -60,6 +60,11 @@ from .softmax import (
     softmax_backward,
     softmax_jacobian,
 )
+from .sparse_distillation import (
+    sparse_distillation_loss,
+    sparse_distillation_loss_grad,
+    sparse_distillation_loss_value_and_grad,
+)
 from .squared_error import mse_loss, mse_loss_grad, mse_loss_value_and_grad
 
 __all__ = [
@@ -119,4 +124,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
+    "sparse_distillation_loss",
+    "sparse_distillation_loss_grad",
+    "sparse_distillation_loss_value_and_grad",
 ]

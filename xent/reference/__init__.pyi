@@ -59,6 +59,9 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
+    "sparse_distillation_loss",
+    "sparse_distillation_loss_grad",
+    "sparse_distillation_loss_value_and_grad",
 ]
 
 # Not imported from xent, which imports this module: mypy would take xent.cross_entropy for the file.
@@ -118,3 +121,6 @@ sigmoid_cross_entropy_value_and_grad = xent.sigmoid_cross_entropy_value_and_grad
 softmax = xent.softmax
 softmax_backward = xent.softmax_backward
 softmax_jacobian = xent.softmax_jacobian
+sparse_distillation_loss = xent.sparse_distillation_loss
+sparse_distillation_loss_grad = xent.sparse_distillation_loss_grad
+sparse_distillation_loss_value_and_grad = xent.sparse_distillation_loss_value_and_grad

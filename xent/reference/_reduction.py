@@ -41,11 +41,14 @@ def reduce_elements(loss, grad, x, base, reduction, grad_output):
     return _reduce(loss / nats, grad / nats, upstream, divisor, loss_dtype(x), reduction)
 
 
-def reduce_positions(loss, grad, x, axis, base, reduction, grad_output):
+def reduce_positions(loss, grad, x, axis, base, reduction, grad_output, mass=None):
+    """`mass` is the sum of the weights, where there are some: the divisor of "mean"."""
     upstream = np.asarray(1.0 if grad_output is None else as_float64(grad_output))
     if upstream.ndim:
         upstream = upstream[..., None]
     divisor = _divisor(reduction, loss.size, np.shape(x), axis % np.ndim(x) != 0)
+    if reduction == "mean" and mass is not None:
+        divisor = mass
     nats = unit(base)
     loss, grad = _reduce(loss / nats, grad / nats, upstream, divisor, loss_dtype(x), reduction)
     return loss, np.moveaxis(grad, -1, axis)

@@ -7,5 +7,6 @@
 #include "softmax/label_losses.h"
 #include "softmax/position_losses.h"
 #include "softmax/softmax.h"
+#include "softmax/sparse_distillation.h"
 
 #include "end.h"

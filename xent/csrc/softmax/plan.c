@@ -61,3 +61,21 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
                        .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }
+
+/* Behind the room of a row's exponentials lie the entries of a position, and indices. */
+xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype)
+{
+    xent_positions *p = &a->positions;
+    const int alone = a->rule == XENT_RENORMALIZE;
+    if (alone) p->transformed = 0;
+    xent_plan plan = xent_plan_positions(p, dtype,
+                                         alone           ? XENT_NO_EXPS
+                                         : p->out.data ? XENT_REUSED_EXPS
+                                                         : XENT_SUMMED_EXPS);
+    if (plan.scratch_size < 0) return plan;
+    const ptrdiff_t blocks = xent_ceil_div(p->classes, BLOCK), entries = xent_sparse_entries(a->k);
+    a->entries_at = xent_ceil_div(plan.scratch_size, CACHE_LINE) * CACHE_LINE;
+    plan.scratch_size = a->entries_at + entries * SPARSE_NUMBERS * (ptrdiff_t)sizeof(double) +
+                        (entries * SPARSE_INDICES + blocks + 1) * (ptrdiff_t)sizeof(ptrdiff_t);
+    return plan;
+}

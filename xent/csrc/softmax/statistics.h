@@ -99,6 +99,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
             *out = t->out && !t->streams ? t->out + p * t->out_step : x; /* fetch no result */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
+    ptrdiff_t left_out = 0;
     NAME(start_losers)(&r, WAYS);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
@@ -112,6 +113,8 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
             max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
         }
         m = max_logit > m ? max_logit : m;
+        for (; left_out < t->left_out_count && t->left_out[left_out] < i + size; left_out++)
+            room[t->left_out[left_out] - i] = 0;
         NAME(add_row)(room, size, &r);
     }
     *t->scale_exponent = scale_exponent;

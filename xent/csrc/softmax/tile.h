@@ -30,9 +30,6 @@
 #define TRANSPOSED_ELEMENTS (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(T))
 #define EXPS_ELEMENTS (EXPS_BYTES / (ptrdiff_t)sizeof(T))
 #define SHARE_ELEMENTS (SHARE_BYTES / (ptrdiff_t)sizeof(T))
-/* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
- * experiment. */
-#define BLOCK 2048
 /* Classes of a row up to which lanes are positions: as many as LINE_COLUMNS rows may have in the scratch. From about a
  * dozen vectors on, to work along a row is as fast. */
 #define SHORT_ROW (TRANSPOSED_ELEMENTS / LINE_COLUMNS)
@@ -65,6 +62,10 @@ typedef struct {
      * distances by now, and have their exponentials. Else NULL. */
     const T *max_logit;
     const double *moved;
+    /* Classes of a row, a tile by itself, whose exponentials are taken out before they are added up, in the order of
+     * BLOCKs; or NULL. */
+    const ptrdiff_t *left_out;
+    ptrdiff_t left_out_count;
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
