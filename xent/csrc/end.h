@@ -18,6 +18,7 @@
 #undef XENT_AFFINE_H
 #undef XENT_CONV_BACKWARD_H
 #undef XENT_CONV_H
+#undef XENT_COUNT_H
 #undef XENT_CROSS_ENTROPY_H
 #undef XENT_CUT_H
 #undef XENT_DISTILLATION_H
@@ -44,5 +45,6 @@
 #undef XENT_STORED_H
 #undef XENT_SUMS_H
 #undef XENT_TILE_H
+#undef XENT_TOKENS_H
 #undef XENT_TRANSFORM_H
 #undef XENT_TRANSPOSE_H

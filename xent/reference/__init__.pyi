@@ -34,6 +34,7 @@ __all__ = [
     "kl_div_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "linear_token_log_probs",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -58,6 +59,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
+    "token_log_probs",
 ]
 
 # Not imported from xent, which imports this module: mypy would take xent.cross_entropy for the file.
@@ -92,6 +94,7 @@ kl_div_grad = xent.kl_div_grad
 kl_div_value_and_grad = xent.kl_div_value_and_grad
 linear_cross_entropy = xent.linear_cross_entropy
 linear_cross_entropy_value_and_grad = xent.linear_cross_entropy_value_and_grad
+linear_token_log_probs = xent.linear_token_log_probs
 log_sigmoid = xent.log_sigmoid
 log_softmax = xent.log_softmax
 log_softmax_backward = xent.log_softmax_backward
@@ -116,3 +119,4 @@ sigmoid_cross_entropy_value_and_grad = xent.sigmoid_cross_entropy_value_and_grad
 softmax = xent.softmax
 softmax_backward = xent.softmax_backward
 softmax_jacobian = xent.softmax_jacobian
+token_log_probs = xent.token_log_probs

@@ -7,5 +7,6 @@
 #include "softmax/label_losses.h"
 #include "softmax/position_losses.h"
 #include "softmax/softmax.h"
+#include "softmax/tokens.h"
 
 #include "end.h"
