@@ -100,6 +100,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     NAME(start_losers)(&r, WAYS);
+    if (t->ranked) KERNEL(start_ranks)(t->ranked);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
@@ -112,6 +113,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
             max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
         }
         m = max_logit > m ? max_logit : m;
+        if (t->ranked) KERNEL(rank_block)(t->ranked, x + i, size, max_logit);
         NAME(add_row)(room, size, &r);
     }
     *t->scale_exponent = scale_exponent;

@@ -1,17 +1,16 @@
 /* tokens.h: log-probabilities of some classes of each position, their ranks and the entropy of the prediction.
  *
  * Design: a tile is looked at once for its statistics (statistics.h), of which -log p_y is made as that of a label is
- * (stats.h). Ranks need a second look, at the logits as they lie, since what transforms them keeps their order, but for
- * a prior: a chunk is so small that they are in the caches still. In a row the ids are taken in the order of their
- * logits, the smallest first, block by block: where none of a block is larger than one of them, none is larger than
- * those that follow. So the classes that are predicted, of which people ask most, cost little.
+ * (stats.h). Ranks are counted among the logits as they lie, since what transforms them keeps their order, but for a
+ * prior (ranks.h): those of long rows on the way, all others by a second look at the chunk, which is so small that it is
+ * in the caches still.
  */
 #include "begin.h"
-#include "simd/count.h"
 #include "simd/stored.h"
 #include "softmax/cut.h"
 #include "softmax/evaluate.h"
 #include "softmax/labels.h"
+#include "softmax/ranks.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
 #include "table.h"
@@ -21,8 +20,7 @@
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
 enum {
-    RANKED = 64,       /* ids that are put in order at a time: by insertion, whose time is the square of it */
-    RANK_BYTES = 8192, /* a block: 4 KiB wait longer for each count, 16 KiB are skipped less often */
+    RANK_BYTES = 8192, /* of a row, looked at for all ids in turn: a part of an L1 cache */
     COUNTED = 1 << 30  /* classes that are counted in a lane of 32 bits */
 };
 
@@ -46,40 +44,50 @@ static void KERNEL(read_ids)(const xent_token_args *a, const KERNEL(tile) *t, pt
 
 /* ---- ranks ---- */
 
-/* Adds the numbers of classes with a larger logit than those given, the smallest first. */
-static void KERNEL(count_in_row)(const S *x, ptrdiff_t classes, const S *logits, ptrdiff_t ids, int64_t *larger)
+/* The ids of a position from number `begin` on, at most RANKED; class 0 for one that is none any more. */
+static void KERNEL(take_ids)(const xent_token_args *a, const S *x, ptrdiff_t position, ptrdiff_t begin,
+                             KERNEL(ranked) *r)
 {
-    const ptrdiff_t block = RANK_BYTES / (ptrdiff_t)sizeof(S);
-    for (ptrdiff_t first = 0; first < classes; first += block)
-        for (ptrdiff_t k = 0; k < ids; k++) {
-            const ptrdiff_t found = KERNEL(count_larger)(x + first, xent_min(block, classes - first), logits[k]);
-            if (!found) break;
-            larger[k] += found;
-        }
+    const ptrdiff_t n = xent_min(RANKED, a->per_position - begin), place = first_id(a, position) + begin * a->inner;
+    ptrdiff_t classes[RANKED];
+    for (ptrdiff_t k = 0; k < n; k++) {
+        const int64_t id = a->ids[place + k * a->inner];
+        classes[k] = (uint64_t)id < (uint64_t)a->positions.classes ? (ptrdiff_t)id : 0;
+    }
+    KERNEL(put_in_order)(r, x, classes, n);
 }
 
-/* The ranks of the ids of a row; where the log-probability is NaN, `classes`. */
+/* A rank; where the log-probability is NaN, the number of classes. */
+ALWAYS_INLINE void KERNEL(put_rank)(const xent_token_args *a, ptrdiff_t at, int64_t larger)
+{
+    a->rank[at] = isnan(((const T *)a->log_probs)[at]) ? a->positions.classes : larger;
+}
+
+static void KERNEL(put_ranked)(const xent_token_args *a, ptrdiff_t position, ptrdiff_t begin, const KERNEL(ranked) *r)
+{
+    const ptrdiff_t place = first_id(a, position) + begin * a->inner;
+    for (ptrdiff_t k = 0; k < r->n; k++) KERNEL(put_rank)(a, place + r->number[k] * a->inner, r->larger[k]);
+}
+
+/* Whether rows are ranked while their statistics are made: each is a tile and a chunk of its own. */
+static int KERNEL(ranks_on_the_way)(const xent_token_args *a)
+{
+    const xent_positions *p = &a->positions;
+    return a->rank && p->inner == 1 && p->chunk == 1 && p->classes > SHORT_ROW && !p->transformed &&
+           a->per_position <= RANKED;
+}
+
 static void KERNEL(rank_row)(const xent_token_args *a, const KERNEL(tile) *t, ptrdiff_t p)
 {
-    const ptrdiff_t classes = a->positions.classes, place = first_id(a, t->first + p);
+    const ptrdiff_t classes = a->positions.classes, block = RANK_BYTES / (ptrdiff_t)sizeof(S);
     const S *x = t->x + p * t->x_step;
     for (ptrdiff_t begin = 0; begin < a->per_position; begin += RANKED) {
-        const ptrdiff_t end = xent_min(begin + RANKED, a->per_position);
-        S logits[RANKED];
-        ptrdiff_t where[RANKED], ids = 0;
-        int64_t larger[RANKED] = {0};
-        for (ptrdiff_t k = begin; k < end; k++) {
-            const ptrdiff_t at = place + k * a->inner;
-            const int64_t id = a->ids[at];
-            a->rank[at] = classes;
-            if (isnan(((const T *)a->log_probs)[at]) || (uint64_t)id >= (uint64_t)classes) continue;
-            ptrdiff_t i = ids++;
-            for (; i > 0 && KERNEL(get)(logits + i - 1) > KERNEL(get)(x + id); i--)
-                logits[i] = logits[i - 1], where[i] = where[i - 1];
-            logits[i] = x[id], where[i] = at;
-        }
-        KERNEL(count_in_row)(x, classes, logits, ids, larger);
-        for (ptrdiff_t i = 0; i < ids; i++) a->rank[where[i]] = larger[i];
+        KERNEL(ranked) r;
+        KERNEL(take_ids)(a, x, t->first + p, begin, &r);
+        KERNEL(start_ranks)(&r);
+        for (ptrdiff_t first = 0; first < classes; first += block)
+            KERNEL(rank_block)(&r, x + first, xent_min(block, classes - first), (T)INFINITY);
+        KERNEL(put_ranked)(a, t->first + p, begin, &r);
     }
 }
 
@@ -101,10 +109,8 @@ static void KERNEL(rank_columns)(const xent_token_args *a, const KERNEL(tile) *t
                                       m_gt(KERNEL(load)(t->x + p + c * t->x_step, n, threshold), threshold));
             for (int i = 0; i < LANES; i++) larger[i] += count[i];
         }
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const ptrdiff_t at = first_id(a, t->first + p + i) + k * a->inner;
-            a->rank[at] = isnan(((const T *)a->log_probs)[at]) ? classes : larger[i];
-        }
+        for (ptrdiff_t i = 0; i < n; i++)
+            KERNEL(put_rank)(a, first_id(a, t->first + p + i) + k * a->inner, larger[i]);
     }
 }
 
@@ -136,7 +142,11 @@ static void KERNEL(token_log_probs_tile)(const xent_positions *positions, const 
     NAME(stats) s;
     NAME(target) terms;
     KERNEL(labels) y;
-    KERNEL(statistics_wanted)(t, positions->classes, &s, a->entropy ? PROBABILITIES | LOGARITHMS : LOGARITHMS);
+    KERNEL(ranked) ranked;
+    KERNEL(tile) watched = *t;
+    const int on_the_way = KERNEL(ranks_on_the_way)(a);
+    if (on_the_way) KERNEL(take_ids)(a, t->x, t->first, 0, &ranked), watched.ranked = &ranked;
+    KERNEL(statistics_wanted)(&watched, positions->classes, &s, a->entropy ? PROBABILITIES | LOGARITHMS : LOGARITHMS);
     for (ptrdiff_t k = 0; k < a->per_position; k++) {
         KERNEL(read_ids)(a, t, k, &y);
         KERNEL(label_logits)(t, &s, &y, LOGARITHMS);
@@ -145,7 +155,10 @@ static void KERNEL(token_log_probs_tile)(const xent_positions *positions, const 
             log_probs[first_id(a, t->first + p) + k * a->inner] = y.label[p] < 0 ? (T)NAN : (T)(0.0 - terms.loss[p]);
     }
     if (a->entropy) KERNEL(put_entropies)(t, positions->classes, &s, (T *)a->entropy + t->first);
-    if (a->rank && positions->offset) KERNEL(rank_tile)(positions, t, sums);
+    if (on_the_way)
+        KERNEL(put_ranked)(a, t->first, 0, &ranked);
+    else if (a->rank && positions->offset)
+        KERNEL(rank_tile)(positions, t, sums);
 }
 
 /* The function of each type that a tile may come to. */
@@ -156,7 +169,7 @@ static void KERNEL(token_log_probs)(const void *args, ptrdiff_t chunk, void *scr
 {
     xent_token_args a = *(const xent_token_args *)args;
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(token_log_probs_tile));
-    if (!a.rank || a.positions.offset) return;
+    if (!a.rank || a.positions.offset || KERNEL(ranks_on_the_way)(&a)) return;
     a.positions.transformed = 0, a.positions.room = 0, a.positions.exps = XENT_SUMMED_EXPS; /* the logits as they lie, */
     a.positions.packs = 1;                                                                  /* short rows as columns */
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(rank_tile));
