@@ -19,14 +19,15 @@ __all__ = [
     "cross_entropy_probs_value_and_grad", "cross_entropy_value_and_grad", "distillation_loss",
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate",
     "get_num_threads", "im2col", "kl_div", "kl_div_grad", "kl_div_value_and_grad",
-    "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "log_sigmoid", "log_softmax",
-    "log_softmax_backward", "logsumexp", "logsumexp_backward", "max_pool2d", "max_pool2d_backward",
+    "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "linear_token_log_probs", "log_sigmoid",
+    "log_softmax", "log_softmax_backward", "logsumexp", "logsumexp_backward", "max_pool2d", "max_pool2d_backward",
     "mse_loss", "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss",
     "nll_loss_grad", "nll_loss_value_and_grad", "num_threads", "prepare_conv2d", "reference",
     "sampled_softmax_cross_entropy", "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads",
     "set_result_cache", "show_config", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
     "sigmoid_cross_entropy_value_and_grad", "softmax", "softmax_backward", "softmax_jacobian",
     "sparse_distillation_loss", "sparse_distillation_loss_grad", "sparse_distillation_loss_value_and_grad",
+    "token_log_probs",
 ]  # fmt: skip
 __version__: str
 
@@ -56,6 +57,7 @@ _Float: TypeAlias = np.float64 | np.float32 | np.float16
 _Array: TypeAlias = NDArray[_Float]
 _Loss: TypeAlias = np.float64 | np.float32
 _Losses: TypeAlias = NDArray[_Loss]
+_Ranks: TypeAlias = NDArray[np.int64]
 _Places: TypeAlias = NDArray[np.uint8 | np.uint16 | np.int32]
 
 _Data: TypeAlias = ArrayLike | _Exports
@@ -115,6 +117,16 @@ def logsumexp_backward(
 def softmax_backward(grad: _Data, y: _Data, axis: _Axes = -1, *, out: _Out | None = None) -> _Array: ...
 def log_softmax_backward(grad: _Data, y: _Data, axis: _Axes = -1, *, out: _Out | None = None) -> _Array: ...
 def softmax_jacobian(y: _Data, axis: _Axes = -1) -> _Array: ...
+@overload
+def token_log_probs(
+    logits: _Data, ids: _Data, *, axis: int = -1, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, ranks: Literal[False] = False,
+) -> _Losses: ...  # fmt: skip
+@overload
+def token_log_probs(
+    logits: _Data, ids: _Data, *, axis: int = -1, temperature: float = 1.0, logit_cap: float | None = None,
+    prior: _Data | None = None, ranks: Literal[True],
+) -> tuple[_Losses, _Ranks]: ...  # fmt: skip
 @overload
 def sigmoid(x: _Number, *, out: _Out | None = None) -> _Float: ...
 @overload
@@ -401,16 +413,42 @@ def linear_cross_entropy_value_and_grad(
     class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
-    chunk_bytes: int | None = None,
+    chunk_bytes: int | None = None, grad_output: _Data | None = None, needs: _All = (True, True, True),
 ) -> tuple[_Losses, _LayerGradients]: ...  # fmt: skip
 @overload
 def linear_cross_entropy_value_and_grad(
     x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
     class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
     label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: Literal["none"],
+    chunk_bytes: int | None = None, grad_output: _Data | None = None, needs: tuple[bool, bool, bool],
+) -> tuple[_Losses, _Gradients]: ...  # fmt: skip
+@overload
+def linear_cross_entropy_value_and_grad(
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
     logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
-    chunk_bytes: int | None = None,
+    chunk_bytes: int | None = None, grad_output: _Data | None = None, needs: _All = (True, True, True),
 ) -> tuple[_Loss, _LayerGradients]: ...  # fmt: skip
+@overload
+def linear_cross_entropy_value_and_grad(
+    x: _Data, weight: _Data, target: _Data, bias: _Data | None = None, *,
+    class_weight: _Data | None = None, sample_weight: _Data | None = None, ignore_index: _Labels = -100,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, gamma: float = 0.0, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None, reduction: _Reduced = "mean",
+    chunk_bytes: int | None = None, grad_output: _Data | None = None, needs: tuple[bool, bool, bool],
+) -> tuple[_Loss, _Gradients]: ...  # fmt: skip
+@overload
+def linear_token_log_probs(
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, entropy: Literal[False] = False,
+    chunk_bytes: int | None = None,
+) -> _Losses: ...  # fmt: skip
+@overload
+def linear_token_log_probs(
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, entropy: Literal[True],
+    chunk_bytes: int | None = None,
+) -> tuple[_Losses, _Losses]: ...  # fmt: skip
 @overload
 def nce_loss(
     x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,

@@ -641,6 +641,22 @@ def signed_weights(value, positions):
     return array
 
 
+def class_ids(value, shape, axis):
+    """Return numbers of classes for logits of a shape, one or several for each position, as int64 in C order.
+
+    It is a copy, as that of `classes_of`.
+    """
+    array, positions = as_array(value, "ids"), positions_of(shape, axis)
+    several = (*positions[:axis], array.shape[axis] if array.ndim == len(shape) else "K", *positions[axis:])
+    if array.shape not in (positions, several):
+        got = f"got {array.shape}{_reshaped('ids', array.shape, positions)}"
+        any_number = str((*positions[:axis], "K", *positions[axis:])).replace("'", "")
+        raise ValueError(f"ids must have the shape of the positions, {positions}, or {any_number}, {got}")
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is a list of no classes
+    return classes_of(array, "ids", [array.shape], shape[axis])
+
+
 def finite_at(values, classes, name):
     """Raise unless the numbers of some classes are finite."""
     bad = ~np.isfinite(values[classes])

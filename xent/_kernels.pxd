@@ -43,6 +43,7 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *label_losses
         const xent_kernel *distillation
         const xent_kernel *sparse_distillation
+        const xent_kernel *token_log_probs
         const xent_kernel *im2col
         const xent_kernel *col2im
         const xent_kernel *conv2d_pack
@@ -154,6 +155,14 @@ cdef extern from "csrc/table.h" nogil:
         const double *sample_weight
         int64_t *rank
         int64_t most
+
+    ctypedef struct xent_token_args:
+        xent_positions positions
+        const int64_t *ids
+        Py_ssize_t per_position, inner
+        void *log_probs
+        int64_t *rank
+        void *entropy
 
     enum:
         XENT_MSE

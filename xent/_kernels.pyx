@@ -37,7 +37,7 @@ cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
-cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64)
+cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64), INT64 = np.dtype(np.int64)
 
 include "bridge/config.pxi"
 

@@ -30,22 +30,43 @@ BLOCK_SHARE, SCRATCH_SHARE = 16, 32
 FEW, WIDE = 64, 256
 
 
-def loss_and_grad(x, weight, target, bias, options, chunk_bytes, want_grad):
-    """What the two functions share. Returns (loss, the three gradients or None)."""
-    p = _checked(x, weight, target, bias, options)
-    if chunk_bytes is not None:
-        chunk_bytes = _check.integer(chunk_bytes, "chunk_bytes", 1)
-    plan = _planned(p, chunk_bytes, want_grad)
+def loss_and_grad(
+    x, weight, target, bias, options, chunk_bytes, needs=(False, False, False), grad_output=None
+):
+    """What the two functions share. Returns (loss, the three gradients, each None where it is not needed)."""
+    p = _checked(x, weight, target, bias, options, needs, grad_output)
+    plan = _planned(p, _checked_bytes(chunk_bytes))
     losses = np.zeros(p.x.shape, p.dtype) if p.options.reduction == "none" else None
-    grads = _Gradients(p, plan) if want_grad else None
-    total = 0.0
-    if plan.most and p.divisor != 0:  # else a mean over nothing
-        with np.errstate(all="ignore"):
+    grads = _Gradients(p, plan)
+    total, something = 0.0, p.divisor != 0  # else a mean over nothing
+    with np.errstate(all="ignore"):
+        if plan.chunks and something:
             total = _run(p, plan, losses, grads)
-    elif want_grad:
-        grads.weight[...] = grads.x[...] = 0
+        else:
+            grads.clear()
+        if plan.silent and something:
+            total += _run_silent(p, plan, losses)
     loss = _reduction.scalar(p.dtype, total, p.divisor) if losses is None else losses[()]
-    return loss, grads.results() if want_grad else None
+    return loss, grads.results()
+
+
+def token_log_probs(x, weight, ids, bias, entropy, chunk_bytes):
+    """Return the log-probabilities of the classes `ids` and, or None, the entropy of each position."""
+    p, shape = _checked_tokens(x, weight, ids, bias, entropy)
+    plan = _planned(p, _checked_bytes(chunk_bytes))
+    log_probs = _kernels.empty((math.prod(p.x.shape), p.numbers), p.dtype)
+    entropies = _kernels.empty((len(log_probs),), p.dtype) if entropy else None
+    products = _Products(p, plan)
+    with np.errstate(all="ignore"):
+        for chunk in plan.chunks:
+            logits = products.logits(chunk)[1]
+            with _limited(plan.threads):
+                found = _kernels.token_log_probs(logits, p.target[chunk], -1, 1.0, None, None, False, entropy)
+            log_probs[chunk] = found[0]
+            if entropy:
+                entropies[chunk] = found[2]
+    log_probs = log_probs.reshape(shape)[()]
+    return log_probs, entropies.reshape(p.x.shape)[()] if entropy else None
 
 
 def _sum_over_positions(g):
@@ -75,7 +96,12 @@ class _LossCall(NamedTuple):
     dtype: np.dtype  # in which is computed
     dtypes: tuple  # of the three gradients
     divisor: float  # of the sum of the losses
-    counted: int  # positions that are not ignored
+    needs: tuple  # which of the three gradients are made
+    factor: float  # of the gradients
+    upstream: np.ndarray | None  # one of each position besides
+    present: np.ndarray | None  # indices of the positions that are there; None: all
+    numbers: int = 1  # labels of a position
+    keeps: bool = False  # the kernel keeps exponentials, for gradients or entropies
 
 
 class _Positions:
@@ -114,7 +140,11 @@ def check_layer(x, weight, bias):
     return x, weight, bias, _check.F64 if _check.F64 in dtypes else _check.F32, dtypes
 
 
-def _checked(x, weight, target, bias, options):
+def _checked_bytes(chunk_bytes):
+    return None if chunk_bytes is None else _check.integer(chunk_bytes, "chunk_bytes", 1)
+
+
+def _checked(x, weight, target, bias, options, needs, grad_output):
     """Check everything. Nothing is converted but what has one number for each class or position."""
     x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
     positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
@@ -122,20 +152,71 @@ def _checked(x, weight, target, bias, options):
     labels, probs = _target(target, shape, dtype, options.ignore_index)
     options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     divisor, counted = divisor_of(options, shape, labels)
-    target = _Positions(probs if labels is None else labels, len(positions))
-    bias = None if bias is None else bias.astype(dtype)
+    wanted = any(needs)
+    factor, upstream = 1.0, None
+    if grad_output is not None:
+        each = options.reduction == "none"
+        factor, upstream = _check.upstream(grad_output, positions if each else ())
+        if each and upstream is None:  # one position
+            factor, upstream = 1.0, np.array(factor)
     return _LossCall(
         _Positions(x, len(positions)),
         weight,
-        bias,
-        target,
+        None if bias is None else bias.astype(dtype),
+        _Positions(probs if labels is None else labels, len(positions)),
         labels is not None,
         options,
         dtype,
         dtypes,
         divisor,
-        counted,
+        (needs[0], needs[1], needs[2] and bias is not None),
+        factor,
+        None if upstream is None else upstream.reshape(-1),
+        _present(options, labels, counted, math.prod(positions)),
+        keeps=wanted,
     )
+
+
+def _checked_tokens(x, weight, ids, bias, entropy):
+    """Return the call of a layer whose logits are asked for some classes, and the shape of these."""
+    x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
+    ndim = x.ndim - 1
+    ids = _check.class_ids(ids, (*x.shape[:-1], len(weight)), ndim)
+    numbers = ids.shape[-1] if ids.ndim > ndim else 1
+    call = _LossCall(
+        _Positions(x, ndim),
+        weight,
+        None if bias is None else bias.astype(dtype),
+        _Positions(ids.reshape(*x.shape[:-1], numbers), ndim),
+        True,
+        Options(),
+        dtype,
+        dtypes,
+        1.0,
+        (False, False, False),
+        1.0,
+        None,
+        None,
+        numbers,
+        keeps=entropy,
+    )
+    return call, ids.shape
+
+
+def _present(options, labels, counted, positions):
+    """Return the indices of the positions that are there, None where all are.
+
+    Ignored ones are not, nor those of weight 0, whatever their rows of x hold.
+    """
+    there = np.ones(positions, bool)
+    if counted != positions:
+        there &= labels.reshape(-1) != options.ignore_index
+    if options.sample_weight is not None:
+        there &= options.sample_weight.reshape(-1) != 0
+    if _drops_classes(options, labels):
+        # clipped: the labels are the caller's memory, which another thread may write to
+        there[there] = options.weight.take(labels.reshape(-1)[there], mode="clip") != 0
+    return None if there.all() else np.flatnonzero(there)
 
 
 def _target(target, shape, dtype, ignore_index):
@@ -146,13 +227,21 @@ def _target(target, shape, dtype, ignore_index):
     return _check.target_of(target, shape, dtype, len(shape) - 1, ignore_index)
 
 
+def _drops_classes(options, labels):
+    """Whether positions are not there because their label has the weight 0, as there is no other term."""
+    if labels is None or options.weight is None or options.label_smoothing or options.z_loss:
+        return False
+    return not options.weight.all()
+
+
 # ---- how the work is cut ----
 
 
 class _Plan(NamedTuple):
     """How the work is cut: by shapes, dtypes and the memory that may be used, and by nothing else."""
 
-    chunks: list  # of positions: slices, or arrays of indices that leave out ignored ones
+    chunks: list  # of positions: slices, or arrays of indices that leave some out
+    silent: list  # the same of those that have a loss, but no part in the gradients
     most: int  # positions in a chunk
     columns: list  # of the weights that are converted at a time, as slices of the classes
     groups: list  # of the classes whose gradient is summed at a time
@@ -160,96 +249,115 @@ class _Plan(NamedTuple):
     threads: int  # of the loss, whose scratch has room
 
 
-def _planned(p, chunk_bytes, want_grad):
+def _planned(p, chunk_bytes):
     """Return the plan that holds at most `chunk_bytes` (None: the default) beside arguments and results.
 
     What everything takes is said by the three functions below; this one divides the memory. A tiny part of it
     may not be enough for one position, one class of a block and the scratch of one thread: then these it is.
     """
-    classes, kept = len(p.weight), _kept(p)
-    count = math.prod(p.x.shape) if kept is None else len(kept)
+    classes, (_, by_weight, _) = len(p.weight), p.needs
+    picked, silent = _parts(p)
+    count = math.prod(p.x.shape) if picked is None else len(picked)
     row = max(p.weight.shape[1] * p.dtype.itemsize, 1)
     converted = not _is_ready(p.weight, p.dtype)
-    widened = want_grad and p.dtypes[1] != p.dtype  # the gradient of the weights is not summed in place
+    widened = by_weight and p.dtypes[1] != p.dtype  # the gradient of the weights is not summed in place
     if chunk_bytes is None:
-        logits = count * classes * p.dtype.itemsize
-        most = CHUNK_BYTES if want_grad else FORWARD_BYTES
+        logits = (count + len(silent)) * classes * p.dtype.itemsize
+        most = CHUNK_BYTES if by_weight else FORWARD_BYTES
         chunk_bytes = max(min(most, logits // LOGITS_SHARE), FEW_BYTES)
-    position = _bytes_of_a_position(p, kept is not None, converted, want_grad)
-    scratch = _bytes_of_a_thread(p, want_grad)
-    free = chunk_bytes - _bytes_of_all(p, kept, want_grad)
+    position = _bytes_of_a_position(p, picked is not None, converted)
+    scratch = _bytes_of_a_thread(p)
+    free = chunk_bytes - _bytes_of_all(p, picked is not None)
 
     # All positions at once, or chunks that leave room for products which are added to the gradient. Sums for
     # 16-bit weights: of all classes if half of the memory holds them, else of a group at a time.
     block = max(min(BLOCK_BYTES, chunk_bytes // BLOCK_SHARE), row)
-    fits = count * position + (converted + widened) * block + scratch <= free
+    largest = max(count, len(silent))
+    fits = largest * position + (converted + widened) * block + scratch <= free
     group = classes
     if widened:
         group = min(classes, max(1, (block if fits else free // 2) // row))
         free -= group * row
-    sides = converted + (want_grad and not fits)
+    sides = converted + (by_weight and not fits)
     room = free - sides * block - max(scratch, free // SCRATCH_SHARE)
-    chunks = _cut(count, count if fits else max(1, room // position))
-    most = max((chunk.stop - chunk.start for chunk in chunks), default=0)
+    size = largest if fits else max(1, room // position)
+    chunks, silent_chunks = _cut(count, size), _cut(len(silent), size)
+    most = max((chunk.stop - chunk.start for chunk in chunks + silent_chunks), default=0)
 
     # Chunks of equal length leave more: for scratch, and for larger blocks.
     left = max(free - most * position, 0)
     threads = max(1, left // (4 if sides else 1) // scratch)
     block = max(block, min(BLOCK_BYTES, (left - left // 4) // max(sides, 1))) // row
-    if kept is not None:
-        chunks = [kept[chunk] for chunk in chunks]
+    if picked is not None:
+        chunks = [picked[chunk] for chunk in chunks]
     return _Plan(
-        chunks, most, _cut(classes, block if converted else classes), _cut(classes, group), block, threads
+        chunks,
+        [silent[chunk] for chunk in silent_chunks],
+        most,
+        _cut(classes, block if converted else classes),
+        _cut(classes, group),
+        block,
+        threads,
     )
 
 
-def _bytes_of_all(p, kept, want_grad):
+def _parts(p):
+    """Return the indices of the positions with a part in the gradients (None: all), and of all others.
+
+    An upstream gradient of 0 leaves the loss of a position, and nothing else of it. Without gradients, the
+    first are those that have a loss.
+    """
+    none = np.arange(0)
+    if not any(p.needs):
+        return p.present, none
+    present = np.arange(math.prod(p.x.shape)) if p.present is None else p.present
+    if p.factor == 0:
+        return none, present
+    if p.upstream is None or p.upstream.all():
+        return p.present, none
+    heard = p.upstream[present] != 0
+    return present[heard], present[~heard]
+
+
+def _bytes_of_all(p, picked):
     """Return what a call takes whatever its chunks are: for each class, and for each position.
 
     Copies of the bias, and sums for its gradient; of the class weights; of the prior, and its logarithm in
-    two parts; of labels and sample weights, and the indices of the positions that count.
+    two parts; of labels, sample weights and upstream gradients, and the indices of the positions that count.
     """
     o = p.options
-    per_class = (
-        (1 + 3 * want_grad) * (p.bias is not None) + 2 * (o.weight is not None) + 4 * (o.prior is not None)
-    )
-    per_position = p.labels + (o.sample_weight is not None) + 2 * (kept is not None)
+    per_class = (p.bias is not None) + 3 * p.needs[2] + 2 * (o.weight is not None) + 4 * (o.prior is not None)
+    factors = (o.sample_weight is not None) + (p.upstream is not None)
+    per_position = p.numbers * p.labels + factors + 2 * picked
     return 8 * (per_class * len(p.weight) + per_position * math.prod(p.x.shape))
 
 
-def _bytes_of_a_position(p, picked, converted, want_grad):
+def _bytes_of_a_position(p, picked, converted):
     """Return what a position of a chunk takes: logits, and copies of its row of x, gradient and target."""
     classes, features = p.weight.shape
     gathered = picked or not p.x.flat
     x_ready = p.x.array.dtype == p.dtype if gathered else _is_ready(p.x.array, p.dtype)
     rows = 2 * gathered + (not x_ready)
-    if want_grad:
+    if p.needs[0]:
         rows += _is_copied(p, picked) + 2 * converted
     plain = p.labels or (not gathered and p.target.flat and _is_ready(p.target.array, p.dtype))
     dense = 0 if plain else 3  # copies of probabilities: gathered, and converted twice at most
-    # 64: its label, weight and loss, a partial sum, and NumPy's copies of these
-    return ((1 + dense) * classes + rows * features) * p.dtype.itemsize + 64
+    # 64: its label, factors and loss, a partial sum, and NumPy's copies of these; more labels likewise
+    return ((1 + dense) * classes + rows * features) * p.dtype.itemsize + 32 + 32 * p.numbers
 
 
-def _bytes_of_a_thread(p, want_grad):
+def _bytes_of_a_thread(p):
     """Return the scratch of the kernel of the loss."""
     o = p.options
     if o.gamma != 0.0 and not (p.labels and o.label_smoothing == 0.0):
         return _float64.scratch(len(p.weight))
     dense, transformed = not p.labels, o.temperature != 1.0 or o.logit_cap is not None or o.prior is not None
-    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, want_grad)
+    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, p.keeps)
 
 
 def _is_copied(p, picked):
     """Whether the gradient of x is computed elsewhere and copied to its place."""
     return picked or p.dtypes[0] != p.dtype
-
-
-def _kept(p):
-    """Return the indices of the positions that count; None where all do."""
-    if p.counted == math.prod(p.x.shape):
-        return None
-    return np.flatnonzero(p.target.array != p.options.ignore_index)
 
 
 def _cut(size, most):
@@ -273,32 +381,58 @@ def _is_ready(matrix, dtype):
 # ---- the work ----
 
 
+class _Products:
+    """The logits of a chunk after another, in the same memory."""
+
+    def __init__(self, p, plan):
+        self.p, self.columns = p, plan.columns
+        self.room = _kernels.empty((plan.most, len(p.weight)), p.dtype)
+        self.x_room, self.weight_room = _Room(p.dtype), _Room(p.dtype)
+
+    def logits(self, chunk):
+        """Return the rows of x as BLAS takes them, and their logits."""
+        x = self.x_room.ready(self.p.x[chunk])
+        logits = self.room[: len(x)]
+        for columns in self.columns:
+            np.matmul(x, self.weight_room.ready(self.p.weight[columns]).T, out=logits[:, columns])
+        if self.p.bias is not None:
+            logits += self.p.bias
+        return x, logits
+
+
 def _run(p, plan, losses, grads):
-    """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if given."""
-    logits = _kernels.empty((plan.most, len(p.weight)), p.dtype)
-    x_room, weight_room = _Room(p.dtype), _Room(p.dtype)
+    """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if any are needed."""
+    products = _Products(p, plan)
     total = 0.0
-    for group in plan.groups if grads is not None else plan.groups[:1]:
+    for group in plan.groups if p.needs[1] else plan.groups[:1]:
         for k, chunk in enumerate(plan.chunks):
             first = group.start == 0
             if first or len(plan.chunks) > 1:  # else it is all there already
-                x = x_room.ready(p.x[chunk])
-                g = logits[: len(x)]
-                for columns in plan.columns:
-                    np.matmul(x, weight_room.ready(p.weight[columns]).T, out=g[:, columns])
-                if p.bias is not None:
-                    g += p.bias
+                x, g = products.logits(chunk)
                 with _limited(plan.threads):
-                    part = _chunk_loss(p, chunk, g, losses is not None, grads is not None)
+                    part = _chunk_loss(p, chunk, g, losses is not None, any(p.needs))
             if first and losses is not None:
                 losses.reshape(-1)[chunk] = part
             elif first:
                 total += part
-            if first and grads is not None:
-                grads.add_x(chunk, g, weight_room)
+            if first:
+                grads.add_x(chunk, g, products.weight_room)
                 grads.add_bias(g)
-            if grads is not None:
-                grads.add_weight(group, k, g, x)
+            grads.add_weight(group, k, g, x)
+    return total
+
+
+def _run_silent(p, plan, losses):
+    """The losses of positions without a gradient, as `_run`."""
+    products = _Products(p, plan)
+    total = 0.0
+    for chunk in plan.silent:
+        with _limited(plan.threads):
+            part = _chunk_loss(p, chunk, products.logits(chunk)[1], losses is not None, False)
+        if losses is None:
+            total += part
+        else:
+            losses.reshape(-1)[chunk] = part
     return total
 
 
@@ -314,11 +448,13 @@ def _chunk_loss(p, chunk, logits, each, want_grad):
         options = options._replace(ignore_index=())
     if options.sample_weight is not None:
         options = options._replace(sample_weight=options.sample_weight.reshape(-1)[chunk])
-    out, wants = logits if want_grad else None, _kernels.want_total
+    out, wants, upstream = logits if want_grad else None, _kernels.want_total, None
     if each:
         wants = _kernels.want_value_and_grad if want_grad else _kernels.want_value
-    scale = None if each or not want_grad else 1.0 / p.divisor
-    result = _kernels.cross_entropy(logits, p.target[chunk], out, scale, wants, *options)
+        upstream = None if p.upstream is None or not want_grad else p.upstream[chunk]
+    elif want_grad:
+        upstream = p.factor / p.divisor
+    result = _kernels.cross_entropy(logits, p.target[chunk], out, upstream, wants, *options)
     return result[0] if each and want_grad else result
 
 
@@ -345,22 +481,31 @@ class _Room:
 
 
 class _Gradients:
-    """The three gradients of the layer, and how the logits' gradient g of a chunk is added to them."""
+    """The gradients of the layer that are needed, and how the logits' gradient g of a chunk is added to them."""
 
     def __init__(self, p, plan):
         self.p, self.plan = p, plan
-        picked = any(not isinstance(chunk, slice) for chunk in plan.chunks)
+        by_x, by_weight, by_bias = p.needs
+        picked = bool(plan.silent) or any(not isinstance(chunk, slice) for chunk in plan.chunks)
         self.shape = (*p.x.shape, p.weight.shape[1])
         make = np.zeros if picked else _kernels.empty
-        self.x = make((math.prod(p.x.shape), p.weight.shape[1]), p.dtypes[0])
-        self.weight = _kernels.empty(p.weight.shape, p.dtypes[1])
-        self.bias = None if p.bias is None else np.zeros(p.bias.shape)
+        self.x = make((math.prod(p.x.shape), p.weight.shape[1]), p.dtypes[0]) if by_x else None
+        self.weight = _kernels.empty(p.weight.shape, p.dtypes[1]) if by_weight else None
+        self.bias = np.zeros(p.bias.shape) if by_bias else None
         self.copied = _is_copied(p, picked)
         self.row, self.term = _Room(p.dtype), _Room(p.dtype)
         self.sum, self.block = _Room(p.dtype), _Room(p.dtype)
 
+    def clear(self):
+        """Those of nothing."""
+        for gradient in (self.x, self.weight):
+            if gradient is not None:
+                gradient[...] = 0
+
     def add_x(self, chunk, g, weight_room):
         """grad_x of these positions: g W, a sum over the blocks of weights that are converted."""
+        if self.x is None:
+            return
         shape = len(g), self.p.weight.shape[1]
         out = self.row.matrix(*shape) if self.copied else self.x[chunk]
         for columns in self.plan.columns:
@@ -379,6 +524,8 @@ class _Gradients:
 
     def add_weight(self, group, k, g, x):
         """grad_weight += g^T x, for a group of classes and chunk number k."""
+        if self.weight is None:
+            return
         features, classes, start = x.shape[1], group.stop - group.start, group.start
         direct = self.weight.dtype == g.dtype
         total = self.weight[group] if direct else self.sum.matrix(classes, features)
@@ -393,6 +540,7 @@ class _Gradients:
             self.weight[group] = total
 
     def results(self):
-        """Return (grad_x, grad_weight, grad_bias or None)."""
+        """Return (grad_x, grad_weight, grad_bias), None for those that are not needed."""
+        x = None if self.x is None else self.x.reshape(self.shape)
         bias = None if self.bias is None else _check.narrowed(self.bias, self.p.dtypes[2])
-        return self.x.reshape(self.shape), self.weight, bias
+        return x, self.weight, bias

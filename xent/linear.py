@@ -1,7 +1,8 @@
-"""A linear layer and the cross-entropy of its logits in one, without ever holding all of the logits."""
+"""A linear layer with the cross-entropy or the log-probabilities of its logits, never holding all of these."""
 
+from . import _check
 from ._docs import documented
-from ._linear import loss_and_grad
+from ._linear import loss_and_grad, token_log_probs
 from ._options import Options
 
 
@@ -98,7 +99,7 @@ def linear_cross_entropy(
         -1, class_weight, sample_weight, ignore_index, label_smoothing,
         z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    return loss_and_grad(x, weight, target, bias, options, chunk_bytes, False)[0]
+    return loss_and_grad(x, weight, target, bias, options, chunk_bytes)[0]
 
 
 @documented
@@ -119,6 +120,8 @@ def linear_cross_entropy_value_and_grad(
     prior=None,
     reduction="mean",
     chunk_bytes=None,
+    grad_output=None,
+    needs=(True, True, True),
 ):
     """
     `linear_cross_entropy` and its gradients, without ever holding all of the logits.
@@ -137,27 +140,42 @@ def linear_cross_entropy_value_and_grad(
     <class_weight>
     <options of a layer>
     <chunk_bytes>
+    grad_output : array_like of float, optional
+        Upstream gradient, which multiplies the gradients and not the loss: with ``reduction="none"`` one number
+        of either sign for each position, else one number. None means 1. In a policy gradient it is the
+        advantage of each token.
+    <needs>
 
     Returns
     -------
     loss : scalar or ndarray
         As `linear_cross_entropy`.
     <grads of a layer>
-        Ignored positions take no part: their rows of `x` may hold anything.
+        One that `needs` leaves out is None and costs nothing. Positions that are ignored or have a weight or
+        an upstream gradient of 0 take no part in them: their rows of `x` may hold anything.
 
     Raises
     ------
     TypeError, ValueError
-        As `linear_cross_entropy`.
+        As `linear_cross_entropy`; also if `grad_output` does not have the shape of the loss, or `needs` is
+        anything but three bools.
 
     See Also
     --------
-    linear_cross_entropy, cross_entropy_value_and_grad
+    linear_cross_entropy, linear_token_log_probs, cross_entropy_value_and_grad
 
     Notes
     -----
+    With log-probabilities log pi and advantages A, the gradient of :math:`\\sum_n A_n \\log \\pi(y_n)`, along which
+    REINFORCE [1]_ steps, is this one with ``grad_output=-A`` and ``reduction="none"``.
+
     The gradient of 16-bit weights is summed in float32 and rounded once. Where the sums of all classes do not
     fit into half of `chunk_bytes`, the logits are computed once more for each part of the classes that does.
+
+    References
+    ----------
+    .. [1] R. J. Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
+       learning", Machine Learning 8 (1992), doi:10.1007/BF00992696.
 
     Examples
     --------
@@ -172,9 +190,91 @@ def linear_cross_entropy_value_and_grad(
     array([[-0.167,  0.117],
            [ 0.122, -0.133],
            [ 0.045,  0.016]])
+
+    A policy gradient: the first token was better than expected, the second worse. The head stays as it is.
+
+    >>> _, (grad_x, _, _) = xent.linear_cross_entropy_value_and_grad(
+    ...     x, weight, [0, 1], reduction="none", grad_output=[1.5, -0.5], needs=(True, False, False)
+    ... )
+    >>> grad_x.round(3)
+    array([[-0.636,  0.232],
+           [-0.05 ,  0.075]])
     """
+    needs = _check.needs(needs, ("grad_x", "grad_weight", "grad_bias"))
     options = Options(
         -1, class_weight, sample_weight, ignore_index, label_smoothing,
         z_loss, gamma, temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    return loss_and_grad(x, weight, target, bias, options, chunk_bytes, True)
+    return loss_and_grad(x, weight, target, bias, options, chunk_bytes, needs, grad_output)
+
+
+@documented
+def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None):
+    """
+    Log-probabilities of some classes of a linear layer, without ever holding all of the logits.
+
+    With z = x W^T + b, each class y of `ids` has
+
+    .. math:: \\log p_y = z_y - \\log \\sum_c \\exp(z_c), \\qquad H = -\\sum_c p_c \\log p_c
+
+    Parameters
+    ----------
+    <x of a layer>
+        <read in parts>
+    <weight of a layer>
+    ids : array_like of int
+        Numbers of classes, in ``[0, C)``: one for each position, in the shape of the positions, or K of them,
+        (..., K).
+    <bias of a layer>
+    entropy : bool, optional
+        Whether the entropy of each prediction is wanted too.
+    <chunk_bytes>
+
+    Returns
+    -------
+    log_probs : scalar or ndarray
+        Log-probabilities in nats, of the shape of `ids`: float64 if any of `x`, `weight` and `bias` is, else
+        float32.
+    entropies : scalar or ndarray
+        With `entropy` only: H of each position in nats, of the same dtype.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, `ids` does not hold integers, or `entropy` is no bool.
+    ValueError
+        If a shape does not fit, or one of `ids` is out of range (negative ones are).
+
+    See Also
+    --------
+    token_log_probs, linear_cross_entropy, linear_cross_entropy_value_and_grad
+
+    Notes
+    -----
+    What policy gradients, preference losses and speculative decoding ask of a language model. The results are exact
+    for the logits as they were computed, which are rounded as those of `linear_cross_entropy` are, whose notes hold
+    here too. The entropy is the sum of p_c (m - z_c), with m the largest logit, and log1p(R) [1]_: no term is
+    negative.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax
+       functions", IMA Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xent
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> weight = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    >>> log_probs, entropies = xent.linear_token_log_probs(x, weight, [[0, 2], [1, 0]], entropy=True)
+    >>> log_probs.round(3)
+    array([[-0.408, -2.408],
+           [-0.143, -2.143]])
+    >>> entropies.round(3)
+    array([0.832, 0.441])
+    """
+    if type(entropy) is not bool:
+        entropy = _check.flag(entropy, "entropy")
+    log_probs, entropies = token_log_probs(x, weight, ids, bias, entropy, chunk_bytes)
+    return (log_probs, entropies) if entropy else log_probs

@@ -188,3 +188,60 @@ cdef cnp.ndarray all_axes(cnp.ndarray x, tuple shape, tuple axes):
     kept = [k for k in range(len(shape)) if k not in axes]
     order = kept + list(axes)
     return (<object>x).reshape([shape[k] for k in order]).transpose(np.argsort(order))
+
+
+# ---- log-probabilities of some classes ----
+
+def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks, bint entropy):
+    """Return the log-probabilities, the ranks or None, and the entropies of the positions or None."""
+    cdef xent_token_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray x = floats(logits, b"logits"), places = None, entropies = None, offset, chosen, log_probs
+    cdef int k = axis_of(axis, x), dtype = dtype_code(x)
+    cdef double t = positive(temperature, "temperature"), cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
+    offset = log_prior(prior, cnp.PyArray_DIM(x, k), dtype)
+    chosen = class_ids(ids, x, k)
+    shape, real = (<object>chosen).shape, F64 if dtype == XENT_F64 else F32
+    log_probs = empty(shape, real)
+    if ranks:
+        places = empty(shape, INT64)
+    if entropy:
+        entropies = one_per_position(x, k, real_type(dtype))
+    if cnp.PyArray_SIZE(x):
+        a.per_position = cnp.PyArray_DIM(chosen, k) if cnp.PyArray_NDIM(chosen) == cnp.PyArray_NDIM(x) else 1
+        a.inner = math.prod((<object>x).shape[k + 1 :])
+        a.ids, a.log_probs, a.rank, a.entropy = <int64_t *>data(chosen), data(log_probs), <int64_t *>data(places), data(entropies)
+        copies = walk_or_copy(&a.positions, x, None, None, None, k)
+        a.positions.temperature, a.positions.cap, a.positions.offset = t, cap, data(offset)
+        a.positions.transformed = t != 1 or cap != 0 or offset is not None
+        plan = xent_plan_positions(&a.positions, dtype, XENT_REUSED_EXPS if entropy else XENT_SUMMED_EXPS)
+        run(table.token_log_probs[dtype], &a, &plan, cnp.PyArray_SIZE(x))
+    return unpacked(log_probs), unpacked(places) if ranks else None, unpacked(entropies) if entropy else None
+
+
+cdef cnp.ndarray class_ids(ids, cnp.ndarray x, int axis):
+    """Numbers of classes, one or several for each position, as int64 in C order."""
+    cdef xent_labels found
+    cdef Py_ssize_t counted = 0, bad, n, classes = cnp.PyArray_DIM(x, axis)
+    cdef cnp.ndarray array
+    if cnp.PyArray_CheckExact(ids) and cnp.PyArray_TYPE(<cnp.ndarray>ids) == cnp.NPY_INT64:
+        array = <cnp.ndarray>ids
+        if cnp.PyArray_ISCARRAY_RO(array) and is_shape_of_ids(array, x, axis):
+            n = cnp.PyArray_SIZE(array)
+            found.data, found.ignore_index = <int64_t *>data(array), -1
+            with nogil:
+                bad = xent_scan_labels(found, n, classes, &counted)
+            if bad < 0 and counted == n:
+                return array
+    return _check.class_ids(ids, (<object>x).shape, axis)
+
+
+cdef bint is_shape_of_ids(cnp.ndarray ids, cnp.ndarray x, int axis) noexcept:
+    """Whether this has the shape of the positions, or that of x but for the length of the class axis."""
+    cdef int k
+    if cnp.PyArray_NDIM(ids) != cnp.PyArray_NDIM(x):
+        return is_shape_of_positions(ids, x, axis)
+    for k in range(cnp.PyArray_NDIM(x)):
+        if k != axis and cnp.PyArray_DIM(ids, k) != cnp.PyArray_DIM(x, k):
+            return False
+    return True

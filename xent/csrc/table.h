@@ -176,6 +176,17 @@ typedef struct {
     int64_t most;  /* this, which ignored positions have */
 } xent_evaluate_args;
 
+/* Log-probabilities of `per_position` classes of each position (tokens.h). Class k of position p is
+ * ids[(p / inner * per_position + k) * inner + p % inner], and there are its results. */
+typedef struct {
+    xent_positions positions;
+    const int64_t *ids;
+    ptrdiff_t per_position, inner;
+    void *log_probs; /* of the type computed with */
+    int64_t *rank;   /* how many logits are larger, or NULL */
+    void *entropy;   /* of the prediction, one per position and of the type computed with, or NULL */
+} xent_token_args;
+
 /* Codes of the losses that are sums of a function of two numbers; the last two take labels. */
 enum {
     XENT_MSE,

@@ -26,7 +26,11 @@ from .divergence import (
     kl_div_value_and_grad,
 )
 from .evaluate import evaluate
-from .linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from .linear import (
+    linear_cross_entropy,
+    linear_cross_entropy_value_and_grad,
+    linear_token_log_probs,
+)
 from .nll import nll_loss, nll_loss_grad, nll_loss_value_and_grad
 from .pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from .probabilities import (
@@ -66,6 +70,7 @@ from .sparse_distillation import (
     sparse_distillation_loss_value_and_grad,
 )
 from .squared_error import mse_loss, mse_loss_grad, mse_loss_value_and_grad
+from .tokens import token_log_probs
 
 __all__ = [
     "avg_pool2d",
@@ -99,6 +104,7 @@ __all__ = [
     "kl_div_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "linear_token_log_probs",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -127,4 +133,5 @@ __all__ = [
     "sparse_distillation_loss",
     "sparse_distillation_loss_grad",
     "sparse_distillation_loss_value_and_grad",
+    "token_log_probs",
 ]

@@ -34,6 +34,7 @@ __all__ = [
     "kl_div_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "linear_token_log_probs",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -62,6 +63,7 @@ __all__ = [
     "sparse_distillation_loss",
     "sparse_distillation_loss_grad",
     "sparse_distillation_loss_value_and_grad",
+    "token_log_probs",
 ]
 
 # Not imported from xent, which imports this module: mypy would take xent.cross_entropy for the file.
@@ -96,6 +98,7 @@ kl_div_grad = xent.kl_div_grad
 kl_div_value_and_grad = xent.kl_div_value_and_grad
 linear_cross_entropy = xent.linear_cross_entropy
 linear_cross_entropy_value_and_grad = xent.linear_cross_entropy_value_and_grad
+linear_token_log_probs = xent.linear_token_log_probs
 log_sigmoid = xent.log_sigmoid
 log_softmax = xent.log_softmax
 log_softmax_backward = xent.log_softmax_backward
@@ -124,3 +127,4 @@ softmax_jacobian = xent.softmax_jacobian
 sparse_distillation_loss = xent.sparse_distillation_loss
 sparse_distillation_loss_grad = xent.sparse_distillation_loss_grad
 sparse_distillation_loss_value_and_grad = xent.sparse_distillation_loss_value_and_grad
+token_log_probs = xent.token_log_probs

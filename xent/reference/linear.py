@@ -1,9 +1,11 @@
-"""A linear layer and the cross-entropy of its logits, with every logit in memory."""
+"""A linear layer with the cross-entropy or log-probabilities of its logits, with every logit in memory."""
 
 import numpy as np
 
 from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, result_dtype
 from .cross_entropy import cross_entropy, cross_entropy_grad
+from .softmax import log_probabilities
+from .tokens import of_ids
 
 
 def linear_cross_entropy(x, weight, target, bias=None, *, class_weight=None, chunk_bytes=None, **options):
@@ -16,13 +18,45 @@ def linear_cross_entropy(x, weight, target, bias=None, *, class_weight=None, chu
 
 
 def linear_cross_entropy_value_and_grad(
-    x, weight, target, bias=None, *, class_weight=None, chunk_bytes=None, **options
+    x,
+    weight,
+    target,
+    bias=None,
+    *,
+    class_weight=None,
+    chunk_bytes=None,
+    grad_output=None,
+    needs=(True, True, True),
+    **options,
 ):
-    """`linear_cross_entropy` and the gradients of its sum by x, weight and bias (None without a bias)."""
+    """`linear_cross_entropy` and the gradients of it, times `grad_output`, by x, weight and bias.
+
+    Without reduction those of the sum of the losses, each times its number of `grad_output`: a position whose
+    number is 0 takes no part. A gradient that `needs` leaves out is None, and that by a bias without one.
+    """
     logits = _logits(x, weight, bias)
     loss = np.asarray(cross_entropy(logits, target, weight=class_weight, **options))
-    g = cross_entropy_grad(logits, target, weight=class_weight, grad_output=np.ones(loss.shape), **options)
-    return deliver(loss, dtype=_loss_dtype(x, weight, bias)), _backward(g, x, weight, bias)
+    upstream = np.ones(loss.shape) if grad_output is None else as_float64(grad_output)
+    g = cross_entropy_grad(logits, target, weight=class_weight, grad_output=upstream, **options)
+    g = np.where((np.broadcast_to(upstream, logits.shape[:-1]) == 0)[..., None], 0.0, g)
+    grads = (
+        grad if needed else None for grad, needed in zip(_backward(g, x, weight, bias), needs, strict=True)
+    )
+    return deliver(loss, dtype=_loss_dtype(x, weight, bias)), tuple(grads)
+
+
+def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None):
+    """`token_log_probs` of x @ weight.T + bias, and the entropy -sum_c p_c log p_c of each position.
+
+    chunk_bytes changes no result.
+    """
+    log_p, dtype = log_probabilities(_logits(x, weight, bias)), _loss_dtype(x, weight, bias)
+    found = deliver(of_ids(log_p, log_p, np.asarray(ids))[0], dtype=dtype)
+    if not entropy:
+        return found
+    with np.errstate(all="ignore"):
+        terms = np.where(log_p == -np.inf, 0.0, np.exp(log_p) * log_p)
+    return found, deliver(0.0 - terms.sum(axis=-1), dtype=dtype)
 
 
 def _logits(x, weight, bias):

@@ -33,6 +33,25 @@ typedef __mmask8 vm64;
     ALWAYS_INLINE void v_stream_##NAME(T *p, V v) { _mm512_stream_##P(p, v); }
 /* clang-format on */
 
+ALWAYS_INLINE vi32 v_count_f32(vi32 count, vm32 m)
+{
+    return (vi32)_mm512_mask_sub_epi32((__m512i)count, m, (__m512i)count, _mm512_set1_epi32(-1));
+}
+ALWAYS_INLINE vi64 v_count_f64(vi64 count, vm64 m)
+{
+    return (vi64)_mm512_mask_sub_epi64((__m512i)count, m, (__m512i)count, _mm512_set1_epi64(-1));
+}
+ALWAYS_INLINE vh16 v_count_greater_h16(vh16 count, vh16 a, vh16 b)
+{
+    const __mmask32 m = _mm512_cmpgt_epi16_mask((__m512i)a, (__m512i)b);
+    return (vh16)_mm512_mask_sub_epi16((__m512i)count, m, (__m512i)count, _mm512_set1_epi16(-1));
+}
+ALWAYS_INLINE vh16 v_count_above_h16(vh16 count, vh16 a, vh16 b)
+{
+    const __mmask32 m = _mm512_cmpgt_epu16_mask((__m512i)a, (__m512i)b);
+    return (vh16)_mm512_mask_sub_epi16((__m512i)count, m, (__m512i)count, _mm512_set1_epi16(-1));
+}
+
 XENT_WORDS(f32, float, vf32, vm32, ps)
 XENT_WORDS(f64, double, vf64, vm64, pd)
 

@@ -79,6 +79,9 @@ typedef int64_t vi64 __attribute__((vector_size(XENT_VBYTES)));
 typedef uint32_t vu32 __attribute__((vector_size(XENT_VBYTES)));
 typedef uint64_t vu64 __attribute__((vector_size(XENT_VBYTES)));
 typedef uint16_t vu16 __attribute__((vector_size(XENT_VBYTES / 2)));
+typedef uint16_t vh16 __attribute__((vector_size(XENT_VBYTES))); /* a whole vector of 16-bit integers */
+typedef int16_t vh16_signed __attribute__((vector_size(XENT_VBYTES)));
+typedef vh16 vh16_unaligned __attribute__((aligned(2), may_alias));
 typedef vu16 vu16_unaligned __attribute__((aligned(2), may_alias));
 
 /* The words that the compiler's vector extension can say for both types in one way. NAME is f32 or f64. */
@@ -108,11 +111,19 @@ typedef vi64 vm64;
 #define XENT_MASK_WORDS(NAME, V, VM)                                                                                   \
     ALWAYS_INLINE VM m_gt_##NAME(V a, V b) { return (VM)(a > b); }                                                     \
     ALWAYS_INLINE VM m_ge_##NAME(V a, V b) { return (VM)(a >= b); }                                                    \
-    ALWAYS_INLINE VM m_eq_##NAME(V a, V b) { return (VM)(a == b); }
+    ALWAYS_INLINE VM m_eq_##NAME(V a, V b) { return (VM)(a == b); }                                                    \
+    ALWAYS_INLINE VM v_count_##NAME(VM count, VM m) { return count - m; }
 /* clang-format on */
 XENT_MASK_WORDS(f32, vf32, vm32)
 XENT_MASK_WORDS(f64, vf64, vm64)
+ALWAYS_INLINE vh16 v_count_greater_h16(vh16 count, vh16 a, vh16 b)
+{
+    return count - (vh16)((vh16_signed)a > (vh16_signed)b);
+}
+ALWAYS_INLINE vh16 v_count_above_h16(vh16 count, vh16 a, vh16 b) { return count - (vh16)(a > b); }
 #endif
+
+ALWAYS_INLINE vh16 v_load_h16(const uint16_t *p) { return *(const vh16_unaligned *)p; }
 
 #if defined(__AVX512F__)
 #include "simd/avx512.h"

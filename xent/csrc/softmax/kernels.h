@@ -8,5 +8,6 @@
 #include "softmax/position_losses.h"
 #include "softmax/softmax.h"
 #include "softmax/sparse_distillation.h"
+#include "softmax/tokens.h"
 
 #include "end.h"

@@ -101,6 +101,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
     ptrdiff_t left_out = 0;
     NAME(start_losers)(&r, WAYS);
+    if (t->ranked) KERNEL(start_ranks)(t->ranked);
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
@@ -115,6 +116,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
         m = max_logit > m ? max_logit : m;
         for (; left_out < t->left_out_count && t->left_out[left_out] < i + size; left_out++)
             room[t->left_out[left_out] - i] = 0;
+        if (t->ranked) KERNEL(rank_block)(t->ranked, x + i, size, max_logit);
         NAME(add_row)(room, size, &r);
     }
     *t->scale_exponent = scale_exponent;
