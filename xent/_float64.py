@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _kernels
 
-BLOCK = 2**16  # elements of the arrays of one step: half a MiB each
+BLOCK = 2**14  # elements of the arrays of one step: 128 KiB each
 ARRAYS = 16  # that are held at a time, at most
 
 
@@ -20,8 +20,8 @@ class Terms(NamedTuple):
     p: np.ndarray
     q: np.ndarray  # 1 - p
     log_loss: np.ndarray  # -log p
-    a: np.ndarray  # masses of the classes: weight times target
-    b: np.ndarray  # masses with the focal factor F
+    weighed: np.ndarray  # masses a of the classes, weight times target, times q^gamma
+    b: np.ndarray  # masses times F
     k: np.ndarray | float  # a F'(p) p
     log_sum: np.ndarray | None  # L, with z-loss alone
 
@@ -116,7 +116,7 @@ def _room(array, axis):
 def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want_hess):
     """Return loss, gradient and second derivatives (or None) of some rows."""
     u, du, d2u_over_du = transformed(options, x.astype(np.float64))
-    t = terms(options, u, masses(options, probs, labels, x.shape[1]))
+    t = terms(options, u, masses(options, probs, labels, x.shape[1]), want_hess)
     factor = np.ones(len(x)) if sample_weight is None else sample_weight
     if labels is not None:
         factor = np.where(labels == options.ignore_index, 0.0, factor)
@@ -127,8 +127,9 @@ def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want
     grad = gradient(options, t) * du
     hess = None
     if want_hess:
-        hess = np.where(used, factor * _second(options, t, grad, du, d2u_over_du, rule), 0.0)
-        hess = np.abs(factor * grad) * used if rule[0] == "absolute" else hess
+        sizes = rule[0] == "absolute"
+        second = grad if sizes else _second(options, t, grad, du, d2u_over_du, rule)
+        hess = np.where(used, np.abs(factor * second) if sizes else factor * second, 0.0)
     return loss, np.where(used, factor * grad, 0.0), hess
 
 
@@ -174,35 +175,43 @@ def masses(options, probs, labels, classes):
     return a
 
 
-def terms(options, u, a):
-    """Return the Terms of rows u with masses a."""
+def terms(options, u, a, second):
+    """Return the Terms of rows u with masses a; `second`: for second derivatives too."""
     p = _kernels.softmax(u, -1, 1.0, None)
     log_loss = -_kernels.log_softmax(u, -1, 1.0, None)
     q = -np.expm1(-log_loss)
     log_sum = _kernels.logsumexp(u, -1, True, None) if options.z_loss else None
     if not options.gamma:
         return Terms(p, q, log_loss, a, a, 0.0, log_sum)
-    b, k = np.zeros(a.shape), np.zeros(a.shape)
-    used = np.nonzero(a)
-    b[used], k[used] = (a[used] * f for f in focal(p[used], q[used], log_loss[used], options.gamma))
-    return Terms(p, q, log_loss, a, b, k, log_sum)
+    used = np.flatnonzero(a)  # of labels, one in a row
+    if len(used) == a.size:
+        used = slice(None)
+    mass, *here = (array.reshape(-1)[used] for array in (a, p, q, log_loss))
+    parts = []
+    for factor in focal(*here, options.gamma, second):
+        parts.append(np.zeros(a.shape))
+        parts[-1].reshape(-1)[used] = mass * factor
+    return Terms(p, q, log_loss, *parts, *([0.0] * (not second)), log_sum)
 
 
-def focal(p, q, log_loss, gamma):
-    """Return F, and F' p.
+def focal(p, q, log_loss, gamma, second):
+    """Return q^gamma, F, and F' p if `second`.
 
     p l is q times p l / q: no 0 * inf. F' p is 0 at q = 0: what it is multiplied with goes there faster.
     """
-    ratio = np.where(q == 0.0, 1.0, np.where(p == 0.0, 0.0, p * log_loss / q))
-    factor = q**gamma * (1.0 + gamma * ratio)
+    power, ratio = q**gamma, p * log_loss / q
+    ratio[q == 0.0], ratio[p == 0.0] = 1.0, 0.0
+    factor = power * (1.0 + gamma * ratio)
+    if not second:
+        return power, factor
     derivative = gamma * q ** (gamma - 1.0) * (q * ratio - 2.0 * p - (gamma - 1.0) * p * ratio)
-    return factor, np.where(q == 0.0, 0.0, derivative)
+    derivative[q == 0.0] = 0.0
+    return power, factor, derivative
 
 
 def loss_of(options, t):
     """Return the loss of each row."""
-    each = t.a * t.log_loss if not options.gamma else t.a * t.q**options.gamma * t.log_loss
-    loss = np.where(t.a == 0.0, 0.0, each).sum(axis=1)
+    loss = np.where(t.weighed == 0.0, 0.0, t.weighed * t.log_loss).sum(axis=1)
     return loss + options.z_loss * t.log_sum[:, 0] ** 2 if options.z_loss else loss
 
 
@@ -231,7 +240,7 @@ def products(options, x, v, probs, labels, sample_weight):
     """Return H v by the logits of each row, of the sum of the losses."""
     u, du, d2u_over_du = transformed(options, x.astype(np.float64))
     v = v.astype(np.float64)
-    t = terms(options, u, masses(options, probs, labels, x.shape[1]))
+    t = terms(options, u, masses(options, probs, labels, x.shape[1]), True)
     result = du * products_by_u(options, t, du * v)
     if d2u_over_du is not None:
         result += gradient(options, t) * du * d2u_over_du * v

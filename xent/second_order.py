@@ -92,7 +92,7 @@ def cross_entropy_grad_hess(
 
     by u, of which "gauss_newton" keeps B p q. With a cap u depends on the logits x by a curve, and
     ``h_x = u'**2 h + u'' g``, of which it keeps the first. These exact diagonals, z-loss, and what a cap or
-    a focal loss of a distribution makes of the others, are computed by NumPy in float64, some thirty times as
+    a focal loss of a distribution makes of the others, are computed by NumPy in float64, some fifty times as
     slowly as the kernels compute the rest.
 
     References

@@ -40,8 +40,8 @@ cdef inline bint are_axes(axis) noexcept:
     return axis is None or isinstance(axis, tuple)
 
 
-cdef map_axes(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, out, tuple axes, int exps, double temperature=1,
-              bint logits_again=False):
+cdef map_axes(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, out, tuple axes, int exps,
+              double temperature=1, bint logits_again=False):
     """The same over several axes, which the kernels see as one. `out` may be None. Where x cannot be seen so, a copy can;
     then the result is a view of that, with its axes in the order of x.
     """
