@@ -25,6 +25,7 @@ EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XE
 #else
 
 #include "begin.h"
+#include "simd/count.h"
 #include "simd/pow.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
@@ -58,6 +59,7 @@ WORD(m_gt, v_select(m_gt(x, y), z, x))
 WORD(m_ge, v_select(m_ge(x, y), z, x))
 WORD(m_eq, v_select(m_eq(x, y), z, x))
 WORD(v_select, v_select(m_gt(x, y), y, z))
+WORD(v_count, (V)NAME(v_count)((VI)z, m_gt(x, y)))
 WORD(set, NAME(set)(a[i]))
 WORD(iset, (V)NAME(iset)(((VI)x)[0]))
 WORD(v_mix_lo, v_mix_lo(x, y))
@@ -182,6 +184,18 @@ EXPORT void of_v_lookup(const float *table, const int32_t *index, float *out, pt
         v_store(out + i, v_lookup(v_load(table), (vi32)v_load((const float *)index + i)));
 }
 #endif
+#define SIXTEEN_BITS(name, value)                                                                                      \
+    EXPORT void of_##name(const uint16_t *a, const uint16_t *b, const uint16_t *c, uint16_t *out, ptrdiff_t n)         \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i += 2 * LANES) {                                                                 \
+            const vh16 x = v_load_h16(a + i), y = v_load_h16(b + i), z = v_load_h16(c + i);                            \
+            (void)x, (void)y, (void)z;                                                                                 \
+            *(vh16_unaligned *)(out + i) = value;                                                                      \
+        }                                                                                                              \
+    }
+SIXTEEN_BITS(v_load_h16, x)
+SIXTEEN_BITS(v_count_greater_h16, v_count_greater_h16(z, x, y))
+SIXTEEN_BITS(v_count_above_h16, v_count_above_h16(z, x, y))
 EXPORT void of_xent_load_16(const uint16_t *a, uint32_t *out, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += LANES) v_store((float *)out + i, (vf32)xent_load_16(a + i));
@@ -194,6 +208,10 @@ EXPORT void of_xent_store_16(const uint32_t *a, uint16_t *out, ptrdiff_t n)
 #endif /* STORED_AS_16 */
 
 /* n >= LANES: all of a vector. */
+EXPORT void KERNEL(of_count_larger)(const S *a, ptrdiff_t n, const S *than, double *out)
+{
+    *out = (double)KERNEL(count_larger)(a, n, *than);
+}
 EXPORT void KERNEL(of_load)(const S *a, ptrdiff_t n, const T *fill, T *out)
 {
     v_store(out, KERNEL(load)(a, n, v_load(fill)));

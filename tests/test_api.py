@@ -32,9 +32,9 @@ LOSS_ARGUMENTS = {
 }
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
-    "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward",
-    "log_softmax_backward", "softmax_jacobian", "sigmoid", "log_sigmoid", "entropy", *LOSSES,
-    "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
+    "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward", "log_softmax_backward",
+    "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid", "log_sigmoid", "entropy",
+    *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
@@ -51,6 +51,8 @@ logsumexp_backward(grad, x, y, axis=-1, *, out=None)
 softmax_backward(grad, y, axis=-1, *, out=None)
 log_softmax_backward(grad, y, axis=-1, *, out=None)
 softmax_jacobian(y, axis=-1)
+token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, prior=None, ranks=False)
+linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
@@ -99,6 +101,7 @@ LAYER_SIGNATURES = {
     "sampled_softmax_cross_entropy": "(x, weight, target, sampled, sampled_log_prob, bias=None, *, "
     "reduction='mean')",
 }
+LAYER_EXTRAS = {"linear_cross_entropy_value_and_grad": ", grad_output=None, needs=(True, True, True))"}
 LOSS_EXTRAS = {"": "", "_grad": "grad_output=None, out=None, ", "_value_and_grad": "out=None, "}
 
 
@@ -117,7 +120,8 @@ def contract():
             yield f"{loss}{part}", f"({arguments}, *, {extras}{LOSS_OPTIONS[loss]})"
     for loss, signature in LAYER_SIGNATURES.items():
         for part in ("", "_value_and_grad"):
-            yield f"{loss}{part}", signature
+            extras = LAYER_EXTRAS.get(f"{loss}{part}", ")")
+            yield f"{loss}{part}", signature[:-1] + extras
 
 
 def parameters(function):

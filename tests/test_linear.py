@@ -516,3 +516,312 @@ def test_everything_is_checked_before_anything_is_read(tmp_path):
     for options in ({}, {"ignore_index": 3, "label_smoothing": 1.5}, {"ignore_index": 3, "reduction": "no"}):
         with pytest.raises(ValueError, match=r"target\[1048575\]|label_smoothing|reduction"):
             xent.linear_cross_entropy(x, weight, target, **options)
+
+
+# Upstream gradients, and gradients that are not needed ------------------------------------------------------
+
+value_and_grad = xent.linear_cross_entropy_value_and_grad
+NEEDS = [(True, False, False), (False, True, False), (False, False, True), (True, False, True), (False,) * 3]
+
+
+def advantages(positions, seed=5):
+    """Numbers of either sign, some of them 0."""
+    values = np.random.default_rng(seed).standard_normal(positions)
+    values[..., ::4] = 0
+    return values
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_upstream_gradients_of_positions(kind, chunk_bytes):
+    arrays = case((4, 6), 5, 9, np.dtype("f8"), kind)
+    options = {"reduction": "none", "grad_output": advantages((4, 6)), "label_smoothing": 0.1}
+    expected = reference(names[1], *arrays, **options)
+    got = value_and_grad(*arrays, chunk_bytes=chunk_bytes, **options)
+    assert np.allclose(got[0], expected[0], rtol=1e-12)
+    for actual, exact in zip(got[1], expected[1], strict=True):
+        assert np.allclose(actual, exact, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+def test_upstream_gradients_of_narrow_layers(kind):
+    x, weight, target, bias = case((70,), 20, 33, np.dtype(kind))
+    upstream = advantages((70,))
+    expected = reference(names[1], x, weight, target, bias, reduction="none", grad_output=upstream)
+    for chunk_bytes in CHUNKS:
+        got = value_and_grad(
+            x, weight, target, bias, reduction="none", grad_output=upstream, chunk_bytes=chunk_bytes
+        )
+        for actual, exact in zip(got[1], expected[1], strict=True):
+            assert actual.dtype == x.dtype
+            size = np.abs(wide(exact)).max()
+            assert np.allclose(wide(actual), wide(exact), rtol=float(finfo(kind).eps), atol=2e-6 * size)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS[1:])
+def test_a_scalar_upstream_gradient(reduction, dtype):
+    arrays = case((12,), 5, 9, dtype)
+    loss, grads = value_and_grad(*arrays, reduction=reduction)
+    for factor in (-2.0, 0.0, np.float32(0.25)):
+        scaled, by = value_and_grad(*arrays, reduction=reduction, grad_output=factor)
+        assert_same_bits(scaled, loss)
+        for actual, grad in zip(by, grads, strict=True):
+            assert np.array_equal(actual, grad * dtype.type(factor)), "powers of two are exact"
+
+
+def test_the_upstream_gradient_of_one_position():
+    x, weight, target, bias = case((1,), 5, 9, np.dtype("f8"))
+    expected = value_and_grad(x, weight, target, bias, reduction="none", grad_output=[-3.0])
+    got = value_and_grad(x[0], weight, target[0], bias, reduction="none", grad_output=-3.0)
+    assert np.allclose(got[1][1], expected[1][1])
+    assert np.allclose(got[1][0], expected[1][0][0])
+
+
+def test_policy_gradients_are_derivatives():
+    x, weight, target, bias = case((2, 3), 4, 5, np.dtype("f8"))
+    upstream = advantages((2, 3))
+    grads = value_and_grad(x, weight, target, bias, reduction="none", grad_output=upstream)[1]
+    arrays = [x, weight, target, bias]
+    for which, grad in zip((0, 1, 3), grads, strict=True):
+
+        def loss(v, which=which):
+            moved = arrays[:which] + [v] + arrays[which + 1 :]
+            return (upstream * reference("linear_cross_entropy", *moved, reduction="none")).sum()
+
+        assert np.allclose(grad, differences(loss, arrays[which]), rtol=0, atol=60 * DIFFERENCES)
+
+
+@pytest.mark.parametrize("needs", NEEDS)
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+def test_needs(needs, kind):
+    arrays = case((60,), 20, 33, np.dtype(kind))
+    for chunk_bytes in CHUNKS:
+        loss, grads = value_and_grad(*arrays, chunk_bytes=chunk_bytes)
+        some, got = value_and_grad(*arrays, chunk_bytes=chunk_bytes, needs=needs)
+        assert np.isclose(some, loss, rtol=1e-6)
+        for needed, actual, grad in zip(needs, got, grads, strict=True):
+            assert (actual is not None) == needed
+            if needed:
+                size = np.abs(wide(grad)).max()
+                assert np.allclose(wide(actual), wide(grad), rtol=float(finfo(kind).eps), atol=1e-5 * size)
+    assert value_and_grad(*arrays[:3], needs=(False, False, True))[1] == (None, None, None)
+
+
+def test_gradients_that_are_not_needed_cost_nothing(monkeypatch):
+    products, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda *a, **k: products.append(a) or matmul(*a, **k))
+    arrays = case((60,), 20, 33, np.dtype("f4"))
+    for needs, count in [
+        ((True, True, True), 3),
+        ((True, False, True), 2),
+        ((False, True, False), 2),
+        (NEEDS[4], 1),
+    ]:
+        products.clear()
+        value_and_grad(*arrays, needs=needs)
+        assert len(products) == count
+    # nor memory: that of the weights would be 4 MiB
+    x, weight = np.ones((4, 64), "f4"), np.ones((16384, 64), "f4")
+    peak = peak_bytes(lambda: value_and_grad(x, weight, [0, 1, 2, 3], needs=(True, False, False)))
+    assert peak < 2 * MIB
+
+
+# Weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_position_without_weight_is_not_there(kind, chunk_bytes, dtype):
+    x, weight, target, bias = case((20,), 6, 7, dtype, kind)
+    factors = np.arange(20) % 3 * 1.0
+    gone = factors == 0
+    x[gone] = [np.nan, np.inf, -np.inf, 1, 2, 3]
+    for reduction in ("mean", "sum", "none"):
+        options = {"chunk_bytes": chunk_bytes, "reduction": reduction}
+        loss, grads = value_and_grad(x, weight, target, bias, sample_weight=factors, **options)
+        alone = xent.linear_cross_entropy(x, weight, target, bias, sample_weight=factors, **options)
+        kept = value_and_grad(x[~gone], weight, target[~gone], bias, sample_weight=factors[~gone], **options)
+        if reduction == "none":
+            assert not loss[gone].any()
+            loss, alone = loss[~gone], alone[~gone]
+        assert not grads[0][gone].any()
+        results = (loss, alone, grads[0][~gone], *grads[1:])
+        for actual, expected in zip(results, (kept[0], kept[0], *kept[1]), strict=True):
+            assert np.allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-40, 1e200, 1.7e308])
+def test_means_over_weights_of_any_size(size):
+    x, weight, target, bias = case((12,), 6, 4, np.dtype("f8"))
+    expected = value_and_grad(x, weight, target, bias)
+    for option in ({"sample_weight": np.full(12, size)}, {"class_weight": np.full(4, size)}):
+        loss, grads = value_and_grad(x, weight, target, bias, **option)
+        assert np.isclose(loss, expected[0], rtol=1e-14)
+        for actual, exact in zip(grads, expected[1], strict=True):
+            assert np.allclose(actual, exact, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_label_without_weight_is_not_there(chunk_bytes):
+    x, weight, _, bias = case((12,), 6, 4, np.dtype("f8"))
+    target, factors = np.arange(12) % 4, np.array([1.0, 0, 2, 3])
+    x[target == 1] = np.nan
+    loss, grads = value_and_grad(x, weight, target, bias, class_weight=factors, chunk_bytes=chunk_bytes)
+    kept = target != 1
+    expected = value_and_grad(x[kept], weight, target[kept], bias, class_weight=factors)
+    assert np.isclose(loss, expected[0], rtol=1e-14)
+    assert np.allclose(grads[1], expected[1][1], rtol=1e-12, atol=1e-15)
+    # with smoothing or a z-loss the position has more than its label
+    for option in ({"label_smoothing": 0.1}, {"z_loss": 0.1}):
+        assert np.isnan(xent.linear_cross_entropy(x, weight, target, bias, class_weight=factors, **option))
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_position_without_upstream_gradient_has_a_loss_alone(chunk_bytes, dtype):
+    x, weight, target, bias = case((20,), 6, 7, dtype)
+    target = np.abs(target) % 7
+    upstream = advantages((20,))
+    x[upstream == 0, 0], x[5, 1] = np.inf, 3
+    options = {"reduction": "none", "chunk_bytes": chunk_bytes}
+    losses, grads = value_and_grad(x, weight, target, bias, grad_output=upstream, **options)
+    assert_same_bits(losses, xent.linear_cross_entropy(x, weight, target, bias, **options))
+    heard = upstream != 0
+    expected = value_and_grad(
+        x[heard], weight, target[heard], bias, grad_output=upstream[heard], reduction="none"
+    )
+    assert not grads[0][~heard].any()
+    for actual, exact in zip((grads[0][heard], *grads[1:]), expected[1], strict=True):
+        assert np.allclose(actual, exact, rtol=1e-5, atol=1e-6)
+    loss, grads = value_and_grad(x, weight, target, bias, grad_output=0.0, chunk_bytes=chunk_bytes)
+    assert not np.isfinite(loss)
+    assert not any(grad.any() for grad in grads)
+
+
+# Log-probabilities of tokens --------------------------------------------------------------------------------
+
+TOKENS = "linear_token_log_probs"
+
+
+def token_case(positions, features, classes, dtype, several, seed=0):
+    """x, weight, ids and bias."""
+    x, weight, _, bias = case(positions, features, classes, dtype, seed=seed)
+    shape = positions if several is None else (*positions, several)
+    return x, weight, random_labels(shape, classes, seed), bias
+
+
+def assert_tokens(x, weight, ids, bias, given=None, chunks=CHUNKS, what=""):
+    compute = np.dtype(np.float64 if np.float64 in (x.dtype, weight.dtype) else np.float32)
+    expected, entropies = reference(TOKENS, x, weight, ids, bias, entropy=True)
+    rows = wide(x).reshape(-1, x.shape[-1])
+    off = linear_layer(rows, weight, bias, np.zeros((len(rows), len(weight))), compute)[0].reshape(
+        x.shape[:-1]
+    )
+    eps = 8 * float(np.finfo(compute).eps)
+    each = off if ids.shape == x.shape[:-1] else off[..., None]
+    # an entropy moves by sum_c |dH / dz_c| d <= d sum_c p_c |log p_c + H| <= 2 d H, d as for a loss
+    for chunk_bytes in chunks:
+        where = f"{what} in chunks of {chunk_bytes}"
+        found, places = xent.linear_token_log_probs(
+            *(given or (x, weight, ids, bias)), entropy=True, chunk_bytes=chunk_bytes
+        )
+        alone = xent.linear_token_log_probs(*(given or (x, weight, ids, bias)), chunk_bytes=chunk_bytes)
+        assert_same_bits(alone, found)
+        assert_near(found, expected, each + eps * np.abs(expected), compute, where)
+        assert_near(places, entropies, (off + eps) * (1 + np.abs(entropies)), compute, f"entropy {where}")
+
+
+@pytest.mark.parametrize("several", [None, 0, 3])
+@pytest.mark.parametrize("positions, features, classes", SHAPES)
+def test_tokens_against_the_reference(positions, features, classes, several, dtype):
+    assert_tokens(*token_case(positions, features, classes, dtype, several))
+
+
+@pytest.mark.parametrize("narrow", NARROW, ids=str)
+def test_tokens_of_sixteen_bits(narrow):
+    assert_tokens(*token_case((70,), 20, 333, narrow, 2))
+    x, weight, ids, _ = token_case((9, 2), 5, 7, narrow, None)
+    assert_tokens(x, weight, ids, None)
+
+
+@pytest.mark.parametrize("variant", ZOO)
+def test_tokens_of_every_memory_layout(variant, dtype):
+    arrays = token_case((3, 5), 6, 7, dtype, 2)
+    assert_tokens(*arrays, [of_zoo(variant, a) for a in arrays], what=variant)
+
+
+def test_entropies_of_certain_and_uniform_predictions(dtype):
+    x = np.array([[0.0], [60.0], [1000.0]], dtype)
+    weight = np.array([[1.0], [0.0], [0.0], [0.0]], dtype)
+    _, entropies = xent.linear_token_log_probs(x, weight, [0, 0, 0], entropy=True)
+    # sum of p (m - x) + log1p(R): 3 e^-60 (60 + 1), where 1 - p rounds to 0
+    exact = [np.log(4), 3 * np.exp(-60) * 61, 0.0]
+    assert np.allclose(entropies, exact, rtol=8 * float(np.finfo(dtype).eps), atol=0)
+    assert np.isnan(xent.linear_token_log_probs(x * np.nan, weight, [0, 0, 0], entropy=True)[1]).all()
+
+
+@pytest.mark.parametrize("kinds", ["f4 f4", "f2 f4", "f4 f2", "f8 f8", "f4 F"])
+@pytest.mark.parametrize("threads", [1, 16])
+def test_memory_of_tokens(kinds, threads):
+    (x_kind, w_kind), n, d, c = kinds.split(), 160, 32, 8192
+    x, weight = np.ones((n, d), x_kind), np.ones((c, d), w_kind.replace("F", "f4"))
+    if "F" in kinds:
+        weight = np.repeat(weight, 2, 1)[:, ::2]
+    ids = random_labels((n, 4), c)
+    results = n * 5 * (8 if kinds == "f8 f8" else 4)
+    with xent.num_threads(threads):
+        for entropy in (False, True):
+            call = lambda e=entropy: xent.linear_token_log_probs(  # noqa: E731
+                x, weight, ids, weight[:, 0], entropy=e, chunk_bytes=MIB
+            )
+            assert peak_bytes(call) - results <= MIB + BUFFERS
+
+
+@pytest.mark.parametrize("needs", [(True, True, True), *NEEDS])
+@pytest.mark.parametrize("threads", [1, 16])
+def test_memory_with_upstream_gradients(needs, threads):
+    n, d, c = 160, 32, 8192
+    x, weight, target = np.ones((n, d), "f4"), np.ones((c, d), "f2"), random_labels((n,), c)
+    options = {"reduction": "none", "grad_output": advantages((n,)), "needs": needs, "chunk_bytes": 2 * MIB}
+    with xent.num_threads(threads):
+        assert (
+            extra_bytes(lambda: value_and_grad(x, weight, target, weight[:, 0], **options))
+            <= 2 * MIB + BUFFERS
+        )
+
+
+def test_tokens_have_the_same_bits_on_any_number_of_threads():
+    arrays = token_case((90,), 20, 9000, np.dtype("f4"), 3)
+    results = []
+    for threads in (1, 2, 16):
+        with xent.num_threads(threads):
+            results.append(xent.linear_token_log_probs(*arrays, entropy=True, chunk_bytes=600_000))
+    assert_same_bits(results[0], results[1])
+    assert_same_bits(results[0], results[2])
+
+
+def test_errors_of_tokens():
+    for ids in (Y[:2], 1, np.zeros((3, 4, 1), int), np.zeros((2, 3), int)):
+        with raises(ValueError, "ids", np.shape(ids), "(3,)", "(3, K)"):
+            xent.linear_token_log_probs(X, W, ids)
+    for bad in (5, -1, 2**40):
+        with raises(ValueError, f"ids[1, 0] is {bad}", "5"):
+            xent.linear_token_log_probs(X, W, [[0, 1], [bad, 7], [0, 0]])
+    with raises(TypeError, "ids", "integers"):
+        xent.linear_token_log_probs(X, W, Y * 1.0)
+    with raises(TypeError, "entropy", "True or False"):
+        xent.linear_token_log_probs(X, W, Y, entropy=1)
+    with raises(ValueError, "chunk_bytes", 0):
+        xent.linear_token_log_probs(X, W, Y, chunk_bytes=0)
+    with raises(ValueError, "bias", (4,), "5"):
+        xent.linear_token_log_probs(X, W, Y, np.zeros(4))
+
+
+def test_errors_of_upstream_gradients_and_needs():
+    for reduction, bad in [("none", 1.0), ("none", np.ones(2)), ("mean", np.ones(3))]:
+        with raises(ValueError, "grad_output", np.shape(bad)):
+            value_and_grad(X, W, Y, reduction=reduction, grad_output=bad)
+    with raises(TypeError, "grad_output", "real numbers"):
+        value_and_grad(X, W, Y, grad_output="1")
+    for bad, error in [((True, True), ValueError), (True, TypeError), ((1, True, True), TypeError)]:
+        with raises(error, "needs"):
+            value_and_grad(X, W, Y, needs=bad)

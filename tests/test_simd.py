@@ -142,6 +142,7 @@ WORDS = {
     "v_max": lambda a, b, c: np.where(a > b, a, b),
     "v_min": lambda a, b, c: np.where(a < b, a, b),
     "v_select": lambda a, b, c: np.where(a > b, b, c),
+    "v_count": lambda a, b, c: (bits(c) + (a > b)).astype(BITS[c.itemsize]).view(c.dtype),
     "m_gt": lambda a, b, c: np.where(a > b, c, a),
     "m_ge": lambda a, b, c: np.where(a >= b, c, a),
     "m_eq": lambda a, b, c: np.where(a == b, c, a),
@@ -239,6 +240,33 @@ def test_floats_and_doubles(simd):
     out = np.empty_like(rest)
     simd("narrowed_rest", doubles, out, doubles.size)
     assert_bits(out, rest, "v_widen of v_narrow", any_nan=True)
+
+
+@covers("v_load_h16", "v_count_greater_h16", "v_count_above_h16")
+def test_counts_of_16_bits(simd):
+    a, b, c = np.random.default_rng(3).integers(0, 2**16, (3, 4096)).astype(np.uint16)
+    a[:2048] = b[:2048] + np.arange(-1, 2047).astype(np.uint16) % 3 - 1  # close ones
+    for word, expected in [
+        ("v_load_h16", a),
+        ("v_count_greater_h16", c + (a.view(np.int16) > b.view(np.int16))),
+        ("v_count_above_h16", c + (a > b)),
+    ]:
+        out = misaligned(np.zeros_like(a))
+        simd(word, *map(misaligned, (a, b, c)), out, a.size)
+        assert_bits(out, expected.astype(np.uint16), word)
+
+
+@covers("count_larger")
+@stored
+def test_count_larger(simd, edge, name):
+    """Than numbers of either sign, in arrays of every length; nothing behind is read."""
+    values = np.random.default_rng(4).standard_normal(200).astype(STORED[name])
+    values[::9], values[1::9], values[2::9], values[3::31] = 0.0, -0.0, -1.0, np.inf
+    for than in np.array([1.5, 0.0, -0.0, -1.0, np.inf, -np.inf], STORED[name]):
+        for n in [*range(70), 200]:
+            found = np.empty(1)
+            simd(f"count_larger_{name}", edge.last(values[:n]), n, np.array([than]), found)
+            assert found == (values[:n] > than).sum(), f"{n} numbers larger than {than}"
 
 
 @covers("v_lookup")

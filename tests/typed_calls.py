@@ -54,6 +54,10 @@ assert_type(xent.mse_loss(x, probs, reduction="none"), Losses)
 assert_type(xent.linear_cross_entropy(x, np.eye(3), labels), Loss)
 assert_type(xent.linear_cross_entropy(x, np.eye(3), labels, reduction="none"), Losses)
 assert_type(xent.nce_loss(x, np.eye(3), labels, [1], np.zeros(3)), Loss)
+assert_type(xent.token_log_probs(x, labels), Losses)
+assert_type(xent.token_log_probs(x, labels, ranks=True), tuple[Losses, NDArray[np.int64]])
+assert_type(xent.linear_token_log_probs(x, np.eye(3), labels), Losses)
+assert_type(xent.linear_token_log_probs(x, np.eye(3), labels, entropy=True), tuple[Losses, Losses])
 assert_type(xent.sampled_softmax_cross_entropy(x, np.eye(3), labels, [1], np.zeros(3)), Loss)
 
 
@@ -83,6 +87,11 @@ assert_type(xent.cross_entropy_grad_hess(x, labels, hessian="gauss_newton", gamm
 assert_type(xent.cross_entropy(x, labels, ignore_index=(-1, -100)), Loss)
 assert_type(xent.cross_entropy_hvp(x, labels, x), Array)
 loss, (grad_x, grad_weight, grad_bias) = xent.linear_cross_entropy_value_and_grad(x, np.eye(3), labels)
+losses, some = xent.linear_cross_entropy_value_and_grad(
+    x, np.eye(3), labels, reduction="none", grad_output=[1, -2, 0, 1], needs=(True, False, False)
+)
+assert_type(losses, Losses)
+assert_type(some[0], Array | None)
 weight = np.eye(3, dtype=np.float32)
 weight -= 0.1 * grad_weight
 if grad_bias is not None:

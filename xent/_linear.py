@@ -38,7 +38,7 @@ def loss_and_grad(
     plan = _planned(p, _checked_bytes(chunk_bytes))
     losses = np.zeros(p.x.shape, p.dtype) if p.options.reduction == "none" else None
     grads = _Gradients(p, plan)
-    total, something = 0.0, p.divisor != 0  # else a mean over nothing
+    total, something = 0.0, p.divisor != 0 or p.cancels  # else a mean over nothing
     with np.errstate(all="ignore"):
         if plan.chunks and something:
             total = _run(p, plan, losses, grads)
@@ -46,6 +46,8 @@ def loss_and_grad(
             grads.clear()
         if plan.silent and something:
             total += _run_silent(p, plan, losses)
+        if losses is None and p.cancels:
+            return np.divide(total, 0.0).astype(p.dtype), grads.results()
     loss = _reduction.scalar(p.dtype, total, p.divisor) if losses is None else losses[()]
     return loss, grads.results()
 
@@ -100,6 +102,7 @@ class _LossCall(NamedTuple):
     factor: float  # of the gradients
     upstream: np.ndarray | None  # one of each position besides
     present: np.ndarray | None  # indices of the positions that are there; None: all
+    cancels: bool = False  # the weights add up to 0, and are not all 0
     numbers: int = 1  # labels of a position
     keeps: bool = False  # the kernel keeps exponentials, for gradients or entropies
 
@@ -148,11 +151,11 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
     """Check everything. Nothing is converted but what has one number for each class or position."""
     x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
     positions, shape = x.shape[:-1], (*x.shape[:-1], len(weight))
-    options = check_options(options, shape, "class_weight")
+    options = _scaled(check_options(options, shape, "class_weight"))
     labels, probs = _target(target, shape, dtype, options.ignore_index)
     options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     divisor, counted = divisor_of(options, shape, labels)
-    wanted = any(needs)
+    present = _present(options, labels, counted, math.prod(positions))
     factor, upstream = 1.0, None
     if grad_output is not None:
         each = options.reduction == "none"
@@ -172,8 +175,12 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
         (needs[0], needs[1], needs[2] and bias is not None),
         factor,
         None if upstream is None else upstream.reshape(-1),
-        _present(options, labels, counted, math.prod(positions)),
-        keeps=wanted,
+        present,
+        cancels=options.reduction == "mean"
+        and divisor == 0
+        and counted > 0
+        and _weighs(options, labels, present),
+        keeps=any(needs),
     )
 
 
@@ -197,10 +204,44 @@ def _checked_tokens(x, weight, ids, bias, entropy):
         1.0,
         None,
         None,
-        numbers,
+        numbers=numbers,
         keeps=entropy,
     )
     return call, ids.shape
+
+
+def _scaled(options):
+    """Return options of a mean with weights of which neither the sum nor its inverse is infinite.
+
+    Powers of two change none of the quotients by the sum: of the sample weights, and of the class weights
+    together with the z-loss, which stands beside them.
+    """
+    if options.reduction != "mean":
+        return options
+    sample, _ = _near_one(options.sample_weight)
+    weight, by_class = _near_one(options.weight)
+    with np.errstate(over="ignore", under="ignore"):
+        z_loss = float(np.ldexp(options.z_loss, -by_class))
+    return options._replace(sample_weight=sample, weight=weight, z_loss=z_loss)
+
+
+def _near_one(weights):
+    """Return weights divided by a power of two, and its exponent: 0 for weights of an ordinary size."""
+    most = 0.0 if weights is None or not weights.size else float(max(weights.max(), -weights.min()))
+    if (
+        most == 0 or 2.0**-100 < most < 2.0**100
+    ):  # a sum of any number of these is finite, and so is its inverse
+        return weights, 0
+    exponent = math.frexp(most)[1]
+    return np.ldexp(weights, -exponent), exponent
+
+
+def _weighs(options, labels, present):
+    """Whether a position that is there has a weight other than 0, beside its label's smoothing or z-loss."""
+    if labels is None or options.weight is None:
+        return present is None or bool(present.size)
+    labels = labels.reshape(-1) if present is None else labels.reshape(-1)[present]
+    return bool(options.weight.take(labels, mode="clip").any())
 
 
 def _present(options, labels, counted, positions):
@@ -401,7 +442,7 @@ class _Products:
 
 
 def _run(p, plan, losses, grads):
-    """Work all chunks: fill `losses`, or return their sum if that is None; and fill `grads`, if any are needed."""
+    """Work all chunks: fill `losses`, or return their sum if that is None; fill the gradients in `grads`."""
     products = _Products(p, plan)
     total = 0.0
     for group in plan.groups if p.needs[1] else plan.groups[:1]:
@@ -453,7 +494,7 @@ def _chunk_loss(p, chunk, logits, each, want_grad):
         wants = _kernels.want_value_and_grad if want_grad else _kernels.want_value
         upstream = None if p.upstream is None or not want_grad else p.upstream[chunk]
     elif want_grad:
-        upstream = p.factor / p.divisor
+        upstream = float(np.divide(p.factor, p.divisor))  # infinite where weights cancel
     result = _kernels.cross_entropy(logits, p.target[chunk], out, upstream, wants, *options)
     return result[0] if each and want_grad else result
 
@@ -481,7 +522,7 @@ class _Room:
 
 
 class _Gradients:
-    """The gradients of the layer that are needed, and how the logits' gradient g of a chunk is added to them."""
+    """The gradients that are needed, and how the logits' gradient g of a chunk is added to them."""
 
     def __init__(self, p, plan):
         self.p, self.plan = p, plan

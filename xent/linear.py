@@ -1,4 +1,4 @@
-"""A linear layer with the cross-entropy or the log-probabilities of its logits, never holding all of these."""
+"""A linear layer with the cross-entropy or log-probabilities of its logits, never holding all of these."""
 
 from . import _check
 from ._docs import documented
@@ -141,8 +141,8 @@ def linear_cross_entropy_value_and_grad(
     <options of a layer>
     <chunk_bytes>
     grad_output : array_like of float, optional
-        Upstream gradient, which multiplies the gradients and not the loss: with ``reduction="none"`` one number
-        of either sign for each position, else one number. None means 1. In a policy gradient it is the
+        Upstream gradient, which multiplies the gradients and not the loss: with ``reduction="none"`` one
+        number of either sign for each position, else one number. None means 1. In a policy gradient it is the
         advantage of each token.
     <needs>
 
@@ -166,8 +166,9 @@ def linear_cross_entropy_value_and_grad(
 
     Notes
     -----
-    With log-probabilities log pi and advantages A, the gradient of :math:`\\sum_n A_n \\log \\pi(y_n)`, along which
-    REINFORCE [1]_ steps, is this one with ``grad_output=-A`` and ``reduction="none"``.
+    With the probabilities pi and advantages A, what REINFORCE [1]_ descends is
+    :math:`-\\sum_n A_n \\log \\pi_n(y_n)`, and its gradients are these with ``reduction="none"`` and
+    ``grad_output=A``.
 
     The gradient of 16-bit weights is summed in float32 and rounded once. Where the sums of all classes do not
     fit into half of `chunk_bytes`, the logits are computed once more for each part of the classes that does.
@@ -197,8 +198,8 @@ def linear_cross_entropy_value_and_grad(
     ...     x, weight, [0, 1], reduction="none", grad_output=[1.5, -0.5], needs=(True, False, False)
     ... )
     >>> grad_x.round(3)
-    array([[-0.636,  0.232],
-           [-0.05 ,  0.075]])
+    array([[-0.637,  0.232],
+           [-0.051,  0.075]])
     """
     needs = _check.needs(needs, ("grad_x", "grad_weight", "grad_bias"))
     options = Options(
@@ -251,10 +252,10 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
 
     Notes
     -----
-    What policy gradients, preference losses and speculative decoding ask of a language model. The results are exact
-    for the logits as they were computed, which are rounded as those of `linear_cross_entropy` are, whose notes hold
-    here too. The entropy is the sum of p_c (m - z_c), with m the largest logit, and log1p(R) [1]_: no term is
-    negative.
+    What policy gradients, preference losses and speculative decoding ask of a language model. The results are
+    exact for the logits as they were computed; these are rounded as those of `linear_cross_entropy`, whose
+    notes hold here too. The entropy is the sum of p_c (m - z_c), with m the largest logit, and log1p(R) [1]_:
+    no term is negative.
 
     References
     ----------

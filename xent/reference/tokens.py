@@ -8,9 +8,9 @@ from .softmax import log_probabilities
 
 
 def token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, prior=None, ranks=False):
-    """log_softmax(u)[id] for each of `ids`, with u as in `cross_entropy`; with `ranks` also #{c : u_c > u_id}.
+    """log_softmax(u)[y] for each y of `ids`, u as in `cross_entropy`; with `ranks` also #{c : u_c > u_y}.
 
-    `ids` have the shape of the positions, or that of the logits with K classes in the place of all. Without a
+    `ids` have the shape of the positions, or that of the logits with K in the place of all classes. Without a
     prior the ranks are those of the logits themselves: what comes before it is strictly increasing. Where the
     log-probability is NaN the rank is the number of classes, as if every other came before.
     """
@@ -28,7 +28,7 @@ def token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, pr
 
 
 def of_ids(log_p, key, ids):
-    """Return the log-probabilities of `ids`, (...) or (..., K), and the numbers of classes with a larger key."""
+    """Return the log-probabilities of `ids`, (...) or (..., K), and how many classes have a larger key."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids have dtype {ids.dtype}, expected integers")
     several = ids if ids.ndim == log_p.ndim else ids[..., None]
