@@ -150,6 +150,18 @@ cdef extern from "csrc/table.h" nogil:
         const double *sample_weight
         int64_t *rank
         int64_t most
+        int brief
+        double *report[4]
+
+    enum:
+        XENT_LOSSES
+        XENT_RIGHT
+        XENT_CONFIDENCE
+        XENT_PREDICTED
+        XENT_TEACHER_LOSS
+        XENT_STUDENT_LOSS
+        XENT_TEACHER_P
+        XENT_STUDENT_P
 
     enum:
         XENT_MSE
@@ -184,6 +196,9 @@ cdef extern from "csrc/table.h" nogil:
         double temperature, factor, gradient_scale
         const double *upstream
         void *losses
+        double *same
+        xent_labels labels
+        double *report[4]
 
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)

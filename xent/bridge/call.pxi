@@ -54,6 +54,15 @@ cdef class LossCall:
             self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name.decode())
         return 0
 
+    cdef take_labels(self, target, ignore_index):
+        """Labels; returns the one value that is ignored."""
+        if type(ignore_index) is not tuple:
+            ignore_index = label_value(ignore_index, "ignore_index")
+            self.labels = labels_of(target, self.x, self.axis, ignore_index)
+            return ignore_index
+        self.labels, ignore_index = _check.labels_ignoring(target, (<object>self.x).shape, self.axis, ignore_index)
+        return ignore_index
+
     cdef int take_floats(self, target, const char *name=b"target") except -1:
         """A target of the shape of the data."""
         self.given, self.target_name = target, name

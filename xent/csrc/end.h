@@ -28,6 +28,7 @@
 #undef XENT_IM2COL_H
 #undef XENT_LABELS_H
 #undef XENT_LABEL_LOSSES_H
+#undef XENT_LARGEST_H
 #undef XENT_LOG_H
 #undef XENT_MAPS_H
 #undef XENT_PATCH_H

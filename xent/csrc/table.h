@@ -98,7 +98,7 @@ typedef struct {
 
 /* ---- the softmax family (softmax/) ---- */
 
-enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
+enum { XENT_MOST_SUMS = 9 }; /* of a chunk */
 
 /* Exponentials: none; added up only; the result is made of them. */
 enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS };
@@ -166,13 +166,19 @@ typedef struct {
     xent_per_position losses;
 } xent_cross_entropy_args;
 
-/* Sums: losses, squares, entropies, first places (evaluate.h). */
+/* What evaluate() may report of each position: -log p_y; 1 where the label has the largest logit, else 0; the largest
+ * probability; the class with the largest logit, or -1. */
+enum { XENT_LOSSES, XENT_RIGHT, XENT_CONFIDENCE, XENT_PREDICTED, XENT_REPORTS };
+
+/* Sums: losses, squares, entropies, first places; then those of standard errors (evaluate.h). */
 typedef struct {
     xent_positions positions;
     xent_labels labels;
     const double *sample_weight;
     int64_t *rank; /* classes before the label's, one per position, or NULL: at most */
     int64_t most;  /* this, which ignored positions have */
+    int brief;     /* neither squares nor entropies */
+    double *report[XENT_REPORTS]; /* one number per position each, or NULL */
 } xent_evaluate_args;
 
 /* Codes of the losses that are sums of a function of two numbers; the last two take labels. */
@@ -213,6 +219,9 @@ typedef struct {
     xent_per_position losses;
 } xent_label_losses_args;
 
+/* What comparisons want of each position: the losses -log p_y of teacher and student, and the probabilities p_y. */
+enum { XENT_TEACHER_LOSS, XENT_STUDENT_LOSS, XENT_TEACHER_P, XENT_STUDENT_P, XENT_PAIR_REPORTS };
+
 /* The distillation loss. */
 typedef struct {
     xent_positions positions;
@@ -221,6 +230,10 @@ typedef struct {
     double gradient_scale;
     const double *upstream;
     void *losses; /* of the type computed with, or NULL */
+    /* Comparisons, without gradient: 1 where the same class has the largest logit, else 0; or NULL. Then with labels: */
+    double *same;
+    xent_labels labels;
+    double *report[XENT_PAIR_REPORTS]; /* one number per position each */
 } xent_distillation_args;
 
 /* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels

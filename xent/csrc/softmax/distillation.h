@@ -17,6 +17,8 @@
 #include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/sums.h"
+#include "softmax/labels.h"
+#include "softmax/largest.h"
 #include "softmax/position_losses.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
@@ -185,21 +187,50 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
     }
 }
 
-/* Statistics of what lies in scratch. */
-static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, NAME(stats) *s)
+/* One of both as a tile that lies in scratch. */
+static NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, ptrdiff_t first)
 {
-    const NAME(tile) tile = {.x = x,
-                             .exps = exps,
-                             .x_step = d->step,
-                             .exps_step = d->step,
-                             .n = d->n,
-                             .rows = !d->lanes_are_positions,
-                             .lanes_are_positions = d->lanes_are_positions,
-                             .kept = 1,
-                             .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
-                             .scale_exponent = scale_exponent};
-    NAME(statistics)(&tile, d->classes, s);
+    return (NAME(tile)){.x = x,
+                        .exps = exps,
+                        .x_step = d->step,
+                        .exps_step = d->step,
+                        .first = first,
+                        .n = d->n,
+                        .rows = !d->lanes_are_positions,
+                        .lanes_are_positions = d->lanes_are_positions,
+                        .kept = 1,
+                        .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
+                        .scale_exponent = scale_exponent};
 }
+
+/* The losses and probabilities of the labels, of one of both. */
+static void NAME(put_label_report)(const NAME(tile) *t, const NAME(stats) *s, NAME(labels) *y, double *loss, double *p_y)
+{
+    NAME(target) terms;
+    NAME(label_logits)(t, s, y, PROBABILITIES);
+    NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
+        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p];
+    }
+}
+
+/* What comparisons want, of two tiles. */
+static void NAME(put_comparison)(const xent_distillation_args *a, const NAME(tile) *student, const NAME(tile) *teacher,
+                                 const NAME(stats) *s, const NAME(stats) *t)
+{
+    const ptrdiff_t classes = a->positions.classes;
+    double largest[TILE], of_teacher[TILE];
+    NAME(labels) y;
+    NAME(put_largest)(student, classes, s, largest), NAME(put_largest)(teacher, classes, t, of_teacher);
+    for (ptrdiff_t p = 0; p < student->n; p++)
+        a->same[student->first + p] = (largest[p] >= 0) & (largest[p] == of_teacher[p]);
+    if (!a->labels.data) return;
+    NAME(read_labels)(a->labels, classes, 1, NULL, student, &y);
+    NAME(put_label_report)(student, s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
+    NAME(put_label_report)(teacher, t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
+}
+
 /* Division by the temperature: multiplying is exact for powers of two. */
 typedef struct {
     V number;
@@ -282,12 +313,15 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
             KERNEL(fetch)(KERNEL(at)(&positions->target, o, k, i), classes);
             if (positions->out.data) KERNEL(fetch)(KERNEL(at)(&positions->out, o, k, i), classes);
         }
-        NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
-        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
+        const NAME(tile) of_student = NAME(pair_tile)(&d, d.student, d.student_exps, &scale_exponent, p),
+                         of_teacher = NAME(pair_tile)(&d, d.teacher, d.teacher_exps, &scale_exponent, p);
+        NAME(statistics)(&of_student, classes, &student);
+        NAME(statistics)(&of_teacher, classes, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss, excess);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
+        if (a->same) NAME(put_comparison)(a, &of_student, &of_teacher, &student, &teacher);
         if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
