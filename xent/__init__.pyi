@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import reference as reference
-from ._evaluation import Comparison as Comparison, Evaluation as Evaluation
+from ._evaluation import Comparison as Comparison
+from ._evaluation import Evaluation as Evaluation
 from ._evaluation import SequenceEvaluation as SequenceEvaluation
 from ._prepared import PreparedWeight as PreparedWeight
 

@@ -272,7 +272,7 @@ class Evaluation(_Result):
         return self.label_entropy - self.loss
 
     def bits_per(self, n_bytes):
-        """Sum of the losses, in bits whatever the base, divided by a number: bits per byte of that many bytes."""
+        """Sum of the losses in bits, whatever the base, divided by a number: bits per byte of so many."""
         return float(self.loss_sum / math.log(2) / n_bytes)
 
     @property
@@ -307,7 +307,15 @@ class Evaluation(_Result):
         """Return all numbers by their names, as what JSON knows: numbers, lists and dicts."""
         result = {
             name: getattr(self, name)
-            for name in ["count", "total_weight", "base", "loss", "loss_standard_error", "perplexity", "accuracy"]
+            for name in [
+                "count",
+                "total_weight",
+                "base",
+                "loss",
+                "loss_standard_error",
+                "perplexity",
+                "accuracy",
+            ]
             + ["accuracy_standard_error", "top_k_accuracy", "classification_error", "mse", "entropy"]
             + ["label_entropy", "mutual_information"]
         }
@@ -353,11 +361,9 @@ class Evaluation(_Result):
     def __repr__(self):
         unit = self._unit()
         top = "".join(f", top_{k}_accuracy={v:.4g}" for k, v in self.top_k_accuracy.items() if k != 1)
-        calibration = (
-            ""
-            if self.bin_sums is None
-            else f", expected_calibration_error={self.expected_calibration_error:.4g}"
-        )
+        calibration = ""
+        if self.bin_sums is not None:
+            calibration = f", expected_calibration_error={self.expected_calibration_error:.4g}"
         return (
             f"Evaluation(count={self.count}, loss={self.loss:.4g} {unit}, perplexity={self.perplexity:.4g}, "
             f"accuracy={self.accuracy:.4g}{top}, mse={self.mse:.4g}, entropy={self.entropy:.4g} {unit}, "
@@ -537,11 +543,11 @@ class Comparison(_Result):
     def kl_standard_error(self):
         """Standard error of `kl`, in units of `base`; NaN for fewer than two positions."""
         with np.errstate(invalid="ignore"):  # infinite divergences
-            gaps = self.kl_values - self._mean(self.kl_values.sum(dtype=np.float64))
+            gaps = self.kl_values.astype(np.float64) - self._mean(self.kl_values.sum(dtype=np.float64))
             return self._in_units(self._standard_error(float((gaps * gaps).sum(dtype=np.float64))))
 
     def kl_quantile(self, q):
-        """Quantiles of KL(a || b) over the positions, in units of `base`, as ``np.quantile`` interpolates them.
+        """Quantiles of KL(a || b), in units of `base`, interpolated as by ``np.quantile``.
 
         A float for a number q, an array for several; NaN over nothing.
         """
@@ -598,7 +604,7 @@ class Comparison(_Result):
 
     @property
     def perplexity_ratio_standard_error(self):
-        """Standard error of `perplexity_ratio`, of which the losses of a position make a pair. (With a target.)"""
+        """Standard error of `perplexity_ratio`: by the differences of the losses. (With a target.)"""
         gap, squares = self._of_target(1) - self._of_target(0), self._of_target(2)
         return self.perplexity_ratio * self._standard_error(squares - gap * self._mean(gap))
 
@@ -630,20 +636,21 @@ class Comparison(_Result):
         self._check_like(other, base="base")
         if (self.target_sums is None) != (other.target_sums is None):
             raise ValueError("comparisons with and without a target cannot be added")
-        sums = None if self.target_sums is None else tuple(map(operator.add, self.target_sums, other.target_sums))
+        sums = self.target_sums
+        if sums is not None:
+            sums = tuple(map(operator.add, sums, other.target_sums))
         values = np.concatenate([self.kl_values, other.kl_values])
         return Comparison(values, self.same_count + other.same_count, self.base, sums)
 
     def __repr__(self):
         median, most = self.kl_quantile([0.5, 0.99])
-        losses = (
-            ""
-            if self.target_sums is None
-            else f", loss_a={self.loss_a:.4g}, loss_b={self.loss_b:.4g}, perplexity_ratio={self.perplexity_ratio:.4g}"
-        )
+        losses = ""
+        if self.target_sums is not None:
+            losses = f", loss_a={self.loss_a:.4g}, loss_b={self.loss_b:.4g}"
+            losses += f", perplexity_ratio={self.perplexity_ratio:.4g}"
         return (
-            f"Comparison(count={self.count}, kl={self.kl:.4g} {self._unit()}, median={median:.4g}, 99%={most:.4g}, "
-            f"same_top={self.same_top:.4g}{losses})"
+            f"Comparison(count={self.count}, kl={self.kl:.4g} {self._unit()}, median={median:.4g}, "
+            f"99%={most:.4g}, same_top={self.same_top:.4g}{losses})"
         )
 
     def _mean(self, total):

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 _Floats: TypeAlias = NDArray[np.float64]
 _Integers: TypeAlias = NDArray[np.int64]
 _Several: TypeAlias = list[float] | tuple[float, ...] | _Floats
-_Value: TypeAlias = (
-    float | dict[int, float] | dict[str, list[float]] | list[list[float]] | None
-)
+_Value: TypeAlias = float | dict[int, float] | dict[str, list[float]] | list[list[float]] | None
 
 class Reliability(NamedTuple):
     edges: _Floats

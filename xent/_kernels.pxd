@@ -41,6 +41,7 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *position_losses
         const xent_kernel *label_losses
         const xent_kernel *distillation
+        const xent_kernel *comparison
         const xent_kernel *im2col
         const xent_kernel *col2im
         const xent_kernel *conv2d_pack
@@ -158,10 +159,6 @@ cdef extern from "csrc/table.h" nogil:
         XENT_RIGHT
         XENT_CONFIDENCE
         XENT_PREDICTED
-        XENT_TEACHER_LOSS
-        XENT_STUDENT_LOSS
-        XENT_TEACHER_P
-        XENT_STUDENT_P
 
     enum:
         XENT_MSE
@@ -196,6 +193,11 @@ cdef extern from "csrc/table.h" nogil:
         double temperature, factor, gradient_scale
         const double *upstream
         void *losses
+
+    ctypedef struct xent_comparison_args:
+        xent_positions positions
+        double temperature
+        void *divergence
         double *same
         xent_labels labels
         double *report[4]
@@ -210,6 +212,7 @@ cdef extern from "csrc/table.h" nogil:
 
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
+    xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype)
 
     # ---- elements ----
 

@@ -252,6 +252,4 @@ loss_b=0.7587, perplexity_ratio=1.077)
     >>> result.kl_quantile([0.5, 0.95]).round(4)
     array([0.0249, 0.3507])
     """
-    return Comparison(
-        *_kernels.compare(logits_a, logits_b, target, axis, ignore_index, base, temperature)
-    )
+    return Comparison(*_kernels.compare(logits_a, logits_b, target, axis, ignore_index, base, temperature))

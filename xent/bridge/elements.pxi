@@ -212,7 +212,6 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     cdef xent_loss loss
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef double t
-    memset(&a, 0, sizeof(a))
     call.open(student_logits, b"student_logits", wants)
     call.take_axis(axis)
     call.take_floats(teacher_logits, b"teacher_logits")

@@ -191,7 +191,7 @@ cdef tuple details(LossCall call, cnp.ndarray report, ignored, bins, confusion):
         return bin_sums, class_sums, matrix
     labels = call.labels.reshape(-1)
     weight = None if call.sample_weight is None else call.sample_weight.reshape(-1)
-    here = (labels >= 0) & (labels < classes) & (labels != ignored)
+    here = counted_of(call, ignored)
     if weight is not None:
         here &= weight != 0
         weight = weight[here]
@@ -246,8 +246,7 @@ def evaluate_sequences(logits, target, groups, axis, ignore_index, prior, base, 
     put_report(&a, report, XENT_RIGHT)
     run_evaluation(call, &a, offset, t, sums)
     names, place = np.unique(groups.reshape(-1), return_inverse=True)
-    labels, size = call.labels.reshape(-1), len(names)
-    here = (labels >= 0) & (labels < call.classes) & (labels != ignored)
+    here, size = counted_of(call, ignored), len(names)
     log_probs = 0.0 - np.bincount(place, report[XENT_LOSSES], size)
     tokens = np.bincount(place[here], None, size)
     missed = np.bincount(place[here & (report[XENT_RIGHT] == 0)], None, size)
@@ -255,44 +254,52 @@ def evaluate_sequences(logits, target, groups, axis, ignore_index, prior, base, 
 
 
 def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
-    """Return the arguments of a Comparison. b is the student of a distillation, a the teacher."""
-    cdef xent_distillation_args a
+    """Return the arguments of a Comparison. To the kernel b is a student, a the teacher."""
+    cdef xent_comparison_args a
+    cdef xent_plan plan
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef cnp.ndarray same, report
-    cdef double t
-    cdef int row
+    cdef cnp.ndarray x, teacher, divergence, same, report
+    cdef Py_ssize_t row, positions
     logits_a, logits_b = _check.common_floats((logits_a, "logits_a"), (logits_b, "logits_b"))
     call.open(logits_b, b"logits_b", VALUE)
     call.take_axis(axis)
     call.take_floats(logits_a, b"logits_a")
-    if call.classes == 0 and positions_of(call.x, call.axis):
+    positions = positions_of(call.x, call.axis)
+    if call.classes == 0 and positions:
         raise _check.no_class("logits_b", (<object>call.x).shape)
-    t = positive(temperature, "temperature")
-    base = base_of(base)
     memset(&a, 0, sizeof(a))
-    here = slice(None)
-    report = np.zeros((4, positions_of(call.x, call.axis)))
-    same = np.zeros(positions_of(call.x, call.axis))
+    a.temperature = positive(temperature, "temperature")
+    base = base_of(base)
+    counted, report = slice(None), np.zeros((5, positions))
     if target is not None:
         ignored = call.take_labels(target, ignore_index)
         call.count(ignored, None)
+        counted = counted_of(call, ignored)
         a.labels = call.found
-        labels = call.labels.reshape(-1)
-        here = (labels >= 0) & (labels < call.classes) & (labels != ignored)
         for row in range(4):
-            a.report[row] = <double *>cnp.PyArray_DATA(report) + row * cnp.PyArray_DIM(report, 1)
-    call.losses = one_per_position(call.x, call.axis, real_type(call.dtype))
-    a.factor, a.same = 1, <double *>cnp.PyArray_DATA(same)
-    if cnp.PyArray_SIZE(call.x):
-        run_distillation(call, &a, t)
-    values = call.losses.reshape(-1)[here]
-    sums = None
-    if target is not None:
-        loss_a, loss_b, p_a, p_b = report[:, here]
-        with np.errstate(all="ignore"):
-            gap, change = loss_b - loss_a, p_b - p_a
-            sums = tuple([float(numbers.sum()) for numbers in (loss_a, loss_b, gap * gap, change, change * change)])
-    return values, int(same[here].sum()), base, sums
+            a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
+    x, teacher = call.x, call.target
+    if not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+        x, teacher, a.temperature = cooled(x, call.axis, a.temperature), cooled(teacher, call.axis, a.temperature), 1
+    divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
+    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
+    if positions:
+        copies = walk_or_copy(&a.positions, x, teacher, None, None, call.axis)
+        plan = xent_plan_comparison(&a, dtype_code(x))
+        run(table.comparison[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+    values, report = narrowed(divergence, call.dtype).reshape(-1)[counted], report[:, counted]
+    if target is None:
+        return values, int(report[4].sum()), base, None
+    with np.errstate(all="ignore"):
+        gap, change = report[0] - report[1], report[2] - report[3]
+        sums = tuple([float(v.sum()) for v in (report[1], report[0], gap * gap, change, change * change)])
+    return values, int(report[4].sum()), base, sums
+
+
+cdef counted_of(LossCall call, ignored):
+    """Which positions have a label that is not ignored."""
+    labels = call.labels.reshape(-1)
+    return (labels >= 0) & (labels < call.classes) & (labels != ignored)
 
 
 # ---- losses of labels ----

@@ -16,6 +16,7 @@
 #undef LANES
 
 #undef XENT_AFFINE_H
+#undef XENT_COMPARISON_H
 #undef XENT_CONV_BACKWARD_H
 #undef XENT_CONV_H
 #undef XENT_CROSS_ENTROPY_H

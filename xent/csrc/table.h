@@ -175,9 +175,9 @@ typedef struct {
     xent_positions positions;
     xent_labels labels;
     const double *sample_weight;
-    int64_t *rank; /* classes before the label's, one per position, or NULL: at most */
-    int64_t most;  /* this, which ignored positions have */
-    int brief;     /* neither squares nor entropies */
+    int64_t *rank;                /* classes before the label's, one per position, or NULL: at most */
+    int64_t most;                 /* this, which ignored positions have */
+    int brief;                    /* neither squares nor entropies */
     double *report[XENT_REPORTS]; /* one number per position each, or NULL */
 } xent_evaluate_args;
 
@@ -219,9 +219,6 @@ typedef struct {
     xent_per_position losses;
 } xent_label_losses_args;
 
-/* What comparisons want of each position: the losses -log p_y of teacher and student, and the probabilities p_y. */
-enum { XENT_TEACHER_LOSS, XENT_STUDENT_LOSS, XENT_TEACHER_P, XENT_STUDENT_P, XENT_PAIR_REPORTS };
-
 /* The distillation loss. */
 typedef struct {
     xent_positions positions;
@@ -230,11 +227,18 @@ typedef struct {
     double gradient_scale;
     const double *upstream;
     void *losses; /* of the type computed with, or NULL */
-    /* Comparisons, without gradient: 1 where the same class has the largest logit, else 0; or NULL. Then with labels: */
-    double *same;
-    xent_labels labels;
-    double *report[XENT_PAIR_REPORTS]; /* one number per position each */
 } xent_distillation_args;
+
+/* Comparisons of a student's logits with a teacher's, the target. */
+enum { XENT_STUDENT_LOSS, XENT_TEACHER_LOSS, XENT_STUDENT_P, XENT_TEACHER_P, XENT_COMPARED };
+typedef struct {
+    xent_positions positions;
+    double temperature;
+    void *divergence; /* of the type computed with, one per position */
+    double *same;     /* 1 where the same class has the largest logit, else 0 */
+    xent_labels labels;
+    double *report[XENT_COMPARED]; /* with labels y, -log p_y and p_y of both, one number per position each */
+} xent_comparison_args;
 
 /* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels
  * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
@@ -244,6 +248,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
+xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype);
 
 /* ---- elements (elements/) ---- */
 

@@ -1,4 +1,4 @@
-"""Evaluation of logits against labels, and comparison with others: sums over the positions, from which the numbers follow."""
+"""Evaluation of logits against labels, and comparison with others: sums over the positions."""
 
 import operator
 
@@ -169,15 +169,17 @@ def _sum(weight, values):
 
 
 def _bin_sums(p, right, weight, bins):
-    """Return sums of weight, confidence and right predictions for each bin of confidence; NaN is in the first."""
+    """Return sums of weights, confidences and what is right for each bin; NaN is in the first."""
     confidence = p.max(axis=-1, initial=0.0)
     place = np.ceil(np.where(np.isnan(confidence), 0.0, confidence) * bins) - 1
     at = np.arange(bins)[:, None] == np.clip(place, 0, bins - 1)
-    return np.array([(np.where(at, weight * v, 0.0)).sum(axis=-1) for v in (np.ones(len(p)), confidence, right)])
+    return np.array(
+        [(np.where(at, weight * v, 0.0)).sum(axis=-1) for v in (np.ones(len(p)), confidence, right)]
+    )
 
 
 def _counts(u, label, weight, weighted, confusion):
-    """Return the confusion matrix, or its sums for each class alone: of integers where there are no weights."""
+    """Return the confusion matrix, or its sums for each class: integers where there are no weights."""
     predicted = _predicted(u)[:, None] == np.arange(u.shape[-1])
     matrix = (label * weight[:, None]).T @ predicted
     matrix = matrix if weighted else matrix.astype(np.int64)

@@ -17,8 +17,6 @@
 #include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/sums.h"
-#include "softmax/labels.h"
-#include "softmax/largest.h"
 #include "softmax/position_losses.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
@@ -30,18 +28,19 @@
 
 #ifndef STORED_AS_16
 
-/* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 8, at most ln 2 / 2: with h doubled,
- * F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
+/* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 2^doublings, at most ln 2 / 2 where these
+ * are 3: with h doubled, F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
 #define REACH ((T)2.75)
 #define DISTILLED 4 /* vectors side by side: one after the other, each would wait for its chain of products */
-ALWAYS_INLINE void NAME(exp_minus_1)(const V *d, V *e, V *beyond)
+ALWAYS_INLINE void NAME(exp_minus_1)(const V *d, V *e, V *beyond, int doublings)
 {
+    const V part = NAME(set)((T)-1 / (T)(1 << doublings));
     V h[DISTILLED], q[DISTILLED];
-    for (int i = 0; i < DISTILLED; i++) h[i] = d[i] * NAME(set)((T)-0.125), q[i] = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    for (int i = 0; i < DISTILLED; i++) h[i] = d[i] * part, q[i] = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     for (int k = EXP_DEGREE - 1; k >= 0; k--)
         for (int i = 0; i < DISTILLED; i++) q[i] = v_fma(q[i], h[i], NAME(set)(NAME(exp_q)[k]));
     for (int i = 0; i < DISTILLED; i++) beyond[i] = h[i] * h[i] * q[i], e[i] = h[i] + beyond[i];
-    for (int k = 2; k >= 0; k--)
+    for (int k = doublings - 1; k >= 0; k--)
         for (int i = 0; i < DISTILLED; i++) {
             beyond[i] = v_fma(e[i], e[i], beyond[i] + beyond[i]);
             e[i] = v_fma(d[i], NAME(set)((T)-1 / (1 << k)), beyond[i]); /* the product is exact */
@@ -66,7 +65,7 @@ ALWAYS_INLINE void NAME(distill)(const V *s, const V *t, const V *e_s, const V *
                 error = v_min((t[i] - (u - back)) - (s[i] + back), most); /* no NaN where u is infinite */
         d[i] = v_max(((u - c->high) + error) - c->low, zero - most);
     }
-    NAME(exp_minus_1)(d, e, beyond);
+    NAME(exp_minus_1)(d, e, beyond, 3);
     for (int i = 0; i < DISTILLED; i++) {
         const V p = e_s[i] * c->student, q = e_t[i] * c->teacher;
         const VM near = m_ge(NAME(set)(REACH), v_abs(d[i])) & m_gt(q, zero);
@@ -187,14 +186,13 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
     }
 }
 
-/* One of both as a tile that lies in scratch. */
-static NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, ptrdiff_t first)
+/* What lies in scratch, as a tile. */
+ALWAYS_INLINE NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent)
 {
     return (NAME(tile)){.x = x,
                         .exps = exps,
                         .x_step = d->step,
                         .exps_step = d->step,
-                        .first = first,
                         .n = d->n,
                         .rows = !d->lanes_are_positions,
                         .lanes_are_positions = d->lanes_are_positions,
@@ -203,34 +201,11 @@ static NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *
                         .scale_exponent = scale_exponent};
 }
 
-/* The losses and probabilities of the labels, of one of both. */
-static void NAME(put_label_report)(const NAME(tile) *t, const NAME(stats) *s, NAME(labels) *y, double *loss, double *p_y)
+static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, NAME(stats) *s)
 {
-    NAME(target) terms;
-    NAME(label_logits)(t, s, y, PROBABILITIES);
-    NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
-        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p];
-    }
+    const NAME(tile) tile = NAME(pair_tile)(d, x, exps, scale_exponent);
+    NAME(statistics)(&tile, d->classes, s);
 }
-
-/* What comparisons want, of two tiles. */
-static void NAME(put_comparison)(const xent_distillation_args *a, const NAME(tile) *student, const NAME(tile) *teacher,
-                                 const NAME(stats) *s, const NAME(stats) *t)
-{
-    const ptrdiff_t classes = a->positions.classes;
-    double largest[TILE], of_teacher[TILE];
-    NAME(labels) y;
-    NAME(put_largest)(student, classes, s, largest), NAME(put_largest)(teacher, classes, t, of_teacher);
-    for (ptrdiff_t p = 0; p < student->n; p++)
-        a->same[student->first + p] = (largest[p] >= 0) & (largest[p] == of_teacher[p]);
-    if (!a->labels.data) return;
-    NAME(read_labels)(a->labels, classes, 1, NULL, student, &y);
-    NAME(put_label_report)(student, s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
-    NAME(put_label_report)(teacher, t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
-}
-
 /* Division by the temperature: multiplying is exact for powers of two. */
 typedef struct {
     V number;
@@ -313,15 +288,12 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
             KERNEL(fetch)(KERNEL(at)(&positions->target, o, k, i), classes);
             if (positions->out.data) KERNEL(fetch)(KERNEL(at)(&positions->out, o, k, i), classes);
         }
-        const NAME(tile) of_student = NAME(pair_tile)(&d, d.student, d.student_exps, &scale_exponent, p),
-                         of_teacher = NAME(pair_tile)(&d, d.teacher, d.teacher_exps, &scale_exponent, p);
-        NAME(statistics)(&of_student, classes, &student);
-        NAME(statistics)(&of_teacher, classes, &teacher);
+        NAME(pair_statistics)(&d, d.student, d.student_exps, &scale_exponent, &student);
+        NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss, excess);
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
-        if (a->same) NAME(put_comparison)(a, &of_student, &of_teacher, &student, &teacher);
         if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);

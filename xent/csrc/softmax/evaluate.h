@@ -72,7 +72,10 @@ ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
 }
 
 /* An exponential that no other class exceeds. To look for it in each row costs more than to look in a few again. */
-ALWAYS_INLINE T NAME(guessed_rival)(const NAME(stats) *s, ptrdiff_t p) { return s->others[p] < ALONE ? 0 : (T)INFINITY; }
+ALWAYS_INLINE T NAME(guessed_rival)(const NAME(stats) *s, ptrdiff_t p)
+{
+    return s->others[p] < ALONE ? 0 : (T)INFINITY;
+}
 #endif
 
 /* Exponentials of a row from class c on, made again without the label and what lies after the end. */
@@ -272,7 +275,8 @@ static void KERNEL(put_report)(const xent_evaluate_args *a, const KERNEL(tile) *
         const double most = s->peak[p] * s->unit[p], all = most + s->rest[p] * s->unit[p];
         confidence[t->first + p] = y->counted[p] == 0 ? 0 : isnan(s->inverse[p]) ? NAN : most / all;
     }
-    if (a->report[XENT_PREDICTED]) KERNEL(put_largest)(t, a->positions.classes, s, a->report[XENT_PREDICTED] + t->first);
+    if (a->report[XENT_PREDICTED])
+        KERNEL(put_largest)(t, a->positions.classes, s, a->report[XENT_PREDICTED] + t->first);
 }
 
 /* The squares and entropies of all classes but the label's. */

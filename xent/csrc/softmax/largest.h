@@ -40,6 +40,7 @@ static ptrdiff_t KERNEL(largest_in_row)(const S *x, ptrdiff_t classes, T m)
         for (int k = 1; k < 4; k++) found = (VM)(found | m_eq(KERNEL(load)(x + c + k * LANES, LANES, zero), most));
         if (m_any(found)) break;
     }
+    while (c + LANES <= classes && !m_any(m_eq(KERNEL(load)(x + c, LANES, zero), most))) c += LANES;
     while (c < classes && KERNEL(get)(x + c) != m) c++;
     return c;
 }

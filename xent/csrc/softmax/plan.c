@@ -51,9 +51,8 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 }
 
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */
-xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
+static xent_plan plan_pair(xent_positions *p, int dtype)
 {
-    xent_positions *p = &a->positions;
     p->chunk = positions_of_chunk(p);
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
@@ -61,3 +60,6 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
                        .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }
+
+xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype) { return plan_pair(&a->positions, dtype); }
+xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype) { return plan_pair(&a->positions, dtype); }
