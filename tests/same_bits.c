@@ -325,7 +325,7 @@ static void evaluate_call(int transformed)
     xent_positions *p = &a.positions;
     walk(p, c.x, NULL, NULL, NULL);
     p->keeps_logits = 1, p->transformed = transformed, p->offset = transformed ? c.offset : NULL;
-    run_sums(evaluate_kernels[c.type], p, xent_plan_positions(p, c.type, XENT_REUSED_EXPS), 4);
+    run_sums(evaluate_kernels[c.type], p, xent_plan_positions(p, c.type, XENT_REUSED_EXPS), XENT_MOST_SUMS);
     for (ptrdiff_t k = 0; k < c.positions; k++) add_bits((uint64_t)c.rank[k]);
 }
 static void evaluate(void) { evaluate_call(0), evaluate_call(1); }

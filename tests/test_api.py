@@ -34,7 +34,7 @@ LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward", "log_softmax_backward",
     "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid", "log_sigmoid", "entropy",
-    *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
+    *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate", "evaluate_sequences", "compare",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
@@ -55,7 +55,11 @@ token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, prior=
 linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
-evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
+evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, \
+base=None, temperature=1.0, calibration_bins=None, confusion=False)
+evaluate_sequences(logits, target, groups, *, axis=-1, ignore_index=-100, prior=None, base=None, \
+temperature=1.0)
+compare(logits_a, logits_b, target=None, *, axis=-1, ignore_index=-100, base=None, temperature=1.0)
 entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)
 conv2d_backward(grad, x, weight, *, stride=1, padding=0, dilation=1, groups=1, needs=(True, True, True), \

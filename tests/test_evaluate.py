@@ -1,5 +1,6 @@
-"""evaluate and the Evaluation that it returns: against the reference, scikit-learn and information theory."""
+"""evaluate, evaluate_sequences and compare: against the reference, scikit-learn and information theory."""
 
+import json
 import math
 
 import hypothesis.extra.numpy as hnp
@@ -9,7 +10,7 @@ from helpers import ZOO, finfo, of_zoo, raises, random_labels, random_logits, ra
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_options import positions_of, random_prior
-from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_accuracy_score
 from tolerances import bound, reference_error, transform_error
 
 import xent
@@ -63,6 +64,13 @@ def assert_close(actual, expected, relative, what=""):
     assert list(actual.top_k_accuracy) == list(expected.top_k_accuracy), what
     for k, value in expected.top_k_accuracy.items():
         assert_close(actual.top_k_accuracy[k], value, relative, f"top {k} {what}")
+    for mine, theirs in zip(actual.second_sums, expected.second_sums, strict=True):
+        assert_close(mine, theirs, 2 * relative, f"second sums {what}")
+    for name in ["class_sums", "confusion"]:
+        mine, theirs = getattr(actual, name), getattr(expected, name)
+        assert (mine is None) == (theirs is None), what
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs, 1e-14, err_msg=what)
 
 
 def assert_evaluation(logits, target, given=None, what="", given_options=None, **options):
@@ -73,7 +81,10 @@ def assert_evaluation(logits, target, given=None, what="", given_options=None, *
     expected = reference("evaluate", wide(logits), target, **known)
     limit = bound("evaluation", single, max(np.size(target), 1) + logits.shape[axis])
     prior = options.get("prior")
-    error = reference_error(logits, axis) + transform_error(wide(logits), axis, prior=prior)
+    temperature = options.get("temperature", 1.0)
+    error = reference_error(logits, axis) + transform_error(
+        wide(logits), axis, prior=prior, temperature=temperature
+    )
     # of probabilities, relative; a loss near 0 has it relative to 1 - p instead
     relative = limit * float(finfo(single).eps) + 4 * float(np.max(error, initial=0.0))
     result = xent.evaluate(*(given or (logits, target)), **{**options, **(given_options or {})})
@@ -89,6 +100,8 @@ def options_of(names, shape, axis, dtype):
         "prior": random_prior(shape[axis]),
         "base": 2,
         "top_k": (1, 3, 5),
+        "temperature": 1.75,
+        "confusion": "per_class",
     }
     return {name: every[name] for name in names}
 
@@ -99,7 +112,10 @@ def options_of(names, shape, axis, dtype):
 @pytest.mark.parametrize("shape, axis", SHAPES)
 def test_against_the_reference(shape, axis, dtype):
     labels = random_labels(positions_of(shape, axis), shape[axis], ignored=0.2)
-    logits, every = random_logits(shape, dtype), ["sample_weight", "prior", "base", "top_k"]
+    logits, every = (
+        random_logits(shape, dtype),
+        ["sample_weight", "prior", "base", "top_k", "temperature", "confusion"],
+    )
     for names in [[], *([name] for name in every), every]:
         options = options_of(names, shape, axis, dtype)
         assert_evaluation(logits, labels, what=f"{names}", axis=axis, **options)
@@ -141,7 +157,7 @@ def test_any_shape_and_options(data):
     ignore_index = data.draw(st.sampled_from([-100, -1, 0, 2, 255]))
     ignored = data.draw(st.floats(0, 1))
     labels = random_labels(positions_of(shape, axis), shape[axis], 1, ignored, ignore_index)
-    names = data.draw(st.sets(st.sampled_from(["sample_weight", "prior", "base", "top_k"])))
+    names = data.draw(st.sets(st.sampled_from(["sample_weight", "prior", "base", "top_k", "confusion"])))
     # coarse logits: many ties
     logits = np.round(random_logits(shape, dtype, scale=data.draw(st.floats(0, 5))))
     options = options_of(sorted(names), shape, axis, dtype)
@@ -270,7 +286,7 @@ def test_ranks_among_many_ties(shape, axis, dtype):
     own = np.take_along_axis(rows, labels[..., None], -1)
     earlier = np.arange(shape[axis]) < labels[..., None]
     before = ((rows > own) | (rows == own) & earlier).sum(-1)
-    before[np.isnan(rows).any(-1)] = shape[axis]
+    before[np.isnan(rows).any(-1) | np.isneginf(rows).all(-1)] = shape[axis]
     top_k = tuple(range(1, shape[axis] + 1, 1 + shape[axis] // 20))
     result = xent.evaluate(logits, labels, axis=axis, top_k=top_k)
     assert result.top_k_accuracy == {k: (before < k).mean() for k in top_k}
@@ -358,6 +374,26 @@ def test_nan_logits(dtype):
                 # such a row ranks nothing: a model that gives NaN is right nowhere
                 assert result.accuracy == 0.5
                 assert result.top_k_accuracy == {1: 0.5, 3: 0.5}
+
+
+@pytest.mark.parametrize("row", [[-INF] * 3, [NAN, 0, 0], [-INF, NAN, -INF], [-INF] * 40])
+@pytest.mark.parametrize("options", [{}, {"temperature": 2}, {"prior": True}], ids=str)
+def test_what_is_never_right(row, options, dtype):
+    if "prior" in options:
+        options = {"prior": random_prior(len(row))}
+    for label in range(3):
+        x = np.array([row] * 5).astype(dtype)
+        for values, axis in [(x, -1), (x.T.copy(), 0)]:
+            for function in [xent.evaluate, xent.reference.evaluate]:
+                result = function(
+                    values, [label] * 5, axis=axis, top_k=(1, len(row)), confusion=True, **options
+                )
+                assert result.top_k_accuracy == {1: 0.0, len(row): 0.0}
+                assert not result.confusion_matrix.any()
+            same = xent.compare(values, values, axis=axis).same_top
+            sequences = xent.evaluate_sequences(values, [label] * 5, [0] * 5, axis=axis)
+            assert same == 0
+            assert not sequences.greedy.any()
 
 
 def test_certain_predictions(dtype):
@@ -494,3 +530,406 @@ def test_errors_of_options():
     for bad in [(1.5,), ("1",)]:
         with pytest.raises(TypeError):
             xent.evaluate(X, LABELS, top_k=bad)
+
+
+# Standard errors, calibration, confusion --------------------------------------------------------------------
+
+
+def losses_of(logits, labels, axis=-1):
+    """Losses, and whether labels have the largest logit, by NumPy."""
+    return reference("cross_entropy", wide(logits), labels, axis=axis, reduction="none"), (
+        wide(logits).argmax(axis) == labels
+    )
+
+
+def test_standard_errors(dtype):
+    logits, labels = random_logits((211, 9), dtype), random_labels((211,), 9)
+    losses, right = losses_of(logits, labels)
+    result = xent.evaluate(logits, labels, base=2)
+    n = len(labels)
+    assert result.loss_standard_error == pytest.approx(
+        losses.std(ddof=1) / math.sqrt(n) / math.log(2), rel=1e-6
+    )
+    assert result.accuracy_standard_error == pytest.approx(right.std(ddof=1) / math.sqrt(n), rel=1e-12)
+
+
+def test_standard_errors_with_weights():
+    logits, labels = random_logits((90, 5), np.float64), random_labels((90,), 5)
+    weight = random_weights(90, np.float64)
+    weight[::4] = 0
+    losses, right = losses_of(logits, labels)
+    result = xent.evaluate(logits, labels, sample_weight=weight)
+    counted = np.count_nonzero(weight)
+    for values, mean, error in [
+        (losses, result.loss, result.loss_standard_error),
+        (right, result.accuracy, result.accuracy_standard_error),
+    ]:
+        squares = (weight**2 * (values - mean) ** 2).sum() / weight.sum() ** 2
+        assert error == pytest.approx(math.sqrt(squares * counted / (counted - 1)), rel=1e-12)
+    assert result.loss_standard_error == pytest.approx(
+        xent.evaluate(
+            logits[weight != 0], labels[weight != 0], sample_weight=weight[weight != 0]
+        ).loss_standard_error,
+        rel=1e-12,
+    )
+
+
+def test_standard_errors_of_next_to_nothing():
+    one = xent.evaluate([[1.0, 2.0]], [0])
+    assert math.isnan(one.loss_standard_error)
+    assert math.isnan(one.accuracy_standard_error)
+    assert math.isnan(xent.compare([[1.0, 2.0]], [[1.0, 2.5]]).kl_standard_error)
+    same = xent.evaluate(np.zeros((1000, 3)), np.zeros(1000, int))
+    assert same.loss_standard_error <= 1e-8 * same.loss
+    assert same.accuracy_standard_error == 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape, axis", [((400, 6), -1), ((150, 70), -1), ((3, 6, 90), 1)])
+def test_calibration(shape, axis, weighted, dtype):
+    logits, labels = random_logits(shape, dtype), random_labels(positions_of(shape, axis), 6, ignored=0.1)
+    weight = random_weights(labels.size, dtype).reshape(labels.shape) if weighted else None
+    result = xent.evaluate(logits, labels, axis=axis, sample_weight=weight, calibration_bins=10)
+    p = np.moveaxis(reference("softmax", wide(logits), axis), axis, -1)[labels != -100]
+    confidence, right = p.max(-1), p.argmax(-1) == labels[labels != -100]
+    v = np.ones(len(p)) if weight is None else wide(weight)[labels != -100]
+    expected, edges = 0, np.linspace(0, 1, 11)
+    for low, high, share, sure, correct in zip(edges, edges[1:], *result.reliability[1:], strict=False):
+        here = (confidence > low) & (confidence <= high)
+        assert share == pytest.approx(v[here].sum(), rel=1e-12)
+        if here.any():
+            assert sure == pytest.approx(np.average(confidence[here], weights=v[here]), rel=2e-6)
+            assert correct == pytest.approx(np.average(right[here], weights=v[here]), rel=1e-12)
+            expected += abs((v * (right * 1.0 - confidence))[here].sum()) / v.sum()
+        else:
+            assert math.isnan(sure)
+            assert math.isnan(correct)
+    np.testing.assert_allclose(result.reliability.edges, edges, 1e-15)
+    assert result.expected_calibration_error == pytest.approx(expected, rel=1e-5)
+
+
+def test_edges_of_bins(dtype):
+    # equal logits of C classes: a confidence of 1 / C exactly, which is in the bin below that edge
+    for classes in [2, 5, 10]:
+        for function in [xent.evaluate, xent.reference.evaluate]:
+            result = function(np.zeros((4, classes), dtype), [0, 1, 1, 0], calibration_bins=10)
+            assert result.reliability.weight[10 // classes - 1] == 4
+            assert result.expected_calibration_error == pytest.approx(0.5 - 1 / classes, abs=1e-15)
+    result = xent.evaluate(np.array([[NAN, 0.0], [1.0, 0.0]], dtype), [0, 0], calibration_bins=3)
+    assert math.isnan(result.expected_calibration_error)
+    result = xent.evaluate(
+        np.array([[NAN, 0.0], [1.0, 0.0]], dtype), [-100, 0], calibration_bins=1, confusion=True
+    )
+    assert result.expected_calibration_error == pytest.approx(1 - 1 / (1 + math.exp(-1)), rel=1e-6)
+    assert result.confusion_matrix.tolist() == [[1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("shape, axis", [((300, 4), -1), ((90, 200), -1), ((4, 11, 30), 0)])
+def test_confusion_is_that_of_scikit_learn(shape, axis, dtype):
+    classes = shape[axis]
+    logits = np.round(random_logits(shape, dtype))  # many ties
+    labels = random_labels(positions_of(shape, axis), classes, ignored=0.1)
+    weight = random_weights(labels.size, dtype).reshape(labels.shape)
+    counted, predicted = labels != -100, wide(logits).argmax(axis)
+    for factors in [None, weight]:
+        expected = confusion_matrix(
+            labels[counted],
+            predicted[counted],
+            labels=np.arange(classes),
+            sample_weight=None if factors is None else wide(factors)[counted],
+        )
+        result = xent.evaluate(logits, labels, axis=axis, sample_weight=factors, confusion=True)
+        np.testing.assert_allclose(result.confusion_matrix, expected, 1e-12)
+        assert result.confusion_matrix.dtype == (np.int64 if factors is None else np.float64)
+        brief = xent.evaluate(logits, labels, axis=axis, sample_weight=factors, confusion="per_class")
+        for mine, theirs in zip(result.per_class, brief.per_class, strict=True):
+            np.testing.assert_allclose(mine, theirs, 1e-12)
+        precision, recall = result.per_class.precision, result.per_class.recall
+        np.testing.assert_allclose(
+            np.nan_to_num(precision), expected.diagonal() / np.maximum(expected.sum(0), 1e-300), 1e-12
+        )
+        np.testing.assert_allclose(
+            np.nan_to_num(recall), expected.diagonal() / np.maximum(expected.sum(1), 1e-300), 1e-12
+        )
+
+
+def test_ignored_labels_of_several_values():
+    logits, labels = random_logits((40, 5), np.float64), random_labels((40,), 5, ignored=0.2)
+    spoiled = np.where(labels == 3, -1, labels)
+    expected = xent.evaluate(logits, np.where(labels == 3, -100, labels))
+    for function in [xent.evaluate, xent.reference.evaluate]:
+        for values in [(-100, -1), (-1, -100), (-1, -100, 7)]:
+            result = function(logits, spoiled, ignore_index=values)
+            assert_close(result, expected, 1e-12)
+    assert xent.evaluate(logits, labels, ignore_index=(-100,)) == xent.evaluate(logits, labels)
+    unsigned = np.where(labels < 0, 255, labels).astype(np.uint8)
+    assert xent.evaluate(logits, unsigned, ignore_index=(255, -1)) == xent.evaluate(logits, labels)
+    with raises(ValueError, "ignore_index", "()"):
+        xent.evaluate(logits, labels, ignore_index=())
+    with raises(ValueError, "target[", "is -1"):
+        xent.evaluate(logits, spoiled, ignore_index=(-100, -2))
+    with raises(TypeError, "ignore_index", "float"):
+        xent.evaluate(logits, labels, ignore_index=(-100, 1.5))
+
+
+def test_what_was_not_asked_for():
+    result = xent.evaluate([[1.0, 2.0]], [0])
+    for name, option in [
+        ("expected_calibration_error", "calibration_bins=15"),
+        ("reliability", "calibration_bins=15"),
+        ("confusion_matrix", "confusion=True"),
+        ("per_class", "confusion='per_class'"),
+    ]:
+        with raises(AttributeError, option):
+            getattr(result, name)
+    with raises(AttributeError, "compare(a, b, target)"):
+        assert xent.compare([[1.0, 2.0]], [[1.0, 2.0]]).loss_ratio
+    for options, part in [
+        ({"calibration_bins": 0}, "calibration_bins"),
+        ({"confusion": "per class"}, "confusion"),
+        ({"temperature": 0}, "temperature"),
+    ]:
+        with raises(ValueError, part):
+            xent.evaluate([[1.0, 2.0]], [0], **options)
+    with raises(TypeError, "confusion"):
+        xent.evaluate([[1.0, 2.0]], [0], confusion=1)
+
+
+def test_all_of_it_adds_up_and_becomes_a_dict():
+    logits, labels = random_logits((300, 9), np.float32), random_labels((300,), 9, ignored=0.1)
+    weight = random_weights(300, np.float64)
+    for confusion in [True, "per_class"]:
+        options = {"calibration_bins": 7, "confusion": confusion, "temperature": 1.5, "top_k": (1, 2)}
+        whole = xent.evaluate(logits, labels, sample_weight=weight, **options).as_dict()
+        total = sum(chunks(logits, labels, weight, 64, **options)).as_dict()
+        assert list(total) == list(whole)
+        for name, value in flat(whole):
+            assert dict(flat(total))[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+        assert json.loads(json.dumps(whole))["count"] == whole["count"]
+    one = xent.evaluate(logits, labels, calibration_bins=7)
+    for other in [{"calibration_bins": 8}, {}, {"calibration_bins": 7, "confusion": True}]:
+        with raises(ValueError, "different"):
+            one + xent.evaluate(logits, labels, **other)
+    assert one.bits_per(100) == pytest.approx(one.loss * one.count / math.log(2) / 100, rel=1e-12)
+
+
+def flat(value, name=""):
+    """The numbers of a dict as pairs (name, number)."""
+    if isinstance(value, dict):
+        return [pair for key, part in value.items() for pair in flat(part, f"{name}/{key}")]
+    if isinstance(value, list):
+        return [pair for k, part in enumerate(value) for pair in flat(part, f"{name}/{k}")]
+    return [(name, value)]
+
+
+# Sequences --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape, axis", [((70, 5), -1), ((4, 40, 3), 2), ((9, 3, 300), -1), ((3, 8, 40), 1)])
+def test_sequences_against_the_reference(shape, axis, dtype):
+    logits, labels = (
+        random_logits(shape, dtype),
+        random_labels(positions_of(shape, axis), shape[axis], ignored=0.2),
+    )
+    labels = np.where(np.random.default_rng(0).random(labels.shape) < 0.7, wide(logits).argmax(axis), labels)
+    groups = np.random.default_rng(1).integers(-3, 7, labels.shape) * 2**40
+    single = dtype if dtype == np.float64 else np.dtype(np.float32)
+    for options in [{}, {"temperature": 2}, {"prior": random_prior(shape[axis]), "base": 2}]:
+        result = xent.evaluate_sequences(logits, labels, groups, axis=axis, **options)
+        expected = reference("evaluate_sequences", wide(logits), labels, groups, axis=axis, **options)
+        np.testing.assert_array_equal(result.groups, expected.groups)
+        np.testing.assert_array_equal(result.tokens, expected.tokens)
+        np.testing.assert_array_equal(result.greedy, expected.greedy)
+        relative = bound("evaluation", single, labels.size) * float(finfo(single).eps) + 1e-6 * bool(options)
+        np.testing.assert_allclose(result.log_prob, expected.log_prob, relative + 1e-12, 1e-300)
+        np.testing.assert_allclose(result.perplexity, expected.perplexity, 1e-5)
+        for threads in [1, 2]:
+            with xent.num_threads(threads):
+                assert result == xent.evaluate_sequences(logits, labels, groups, axis=axis, **options)
+
+
+def test_sequences_are_what_evaluate_adds_up():
+    logits, labels = random_logits((60, 11), np.float64), random_labels((60,), 11)
+    groups = np.arange(60) // 7
+    result = xent.evaluate_sequences(logits, labels, groups, base=2)
+    for group in result:
+        here = groups == group
+        one = xent.evaluate(logits[here], labels[here], base=2)
+        assert result[group].log_prob == pytest.approx(-one.loss * one.count, rel=1e-12)
+        assert result[group].tokens == one.count
+        assert result[group].greedy == (one.accuracy == 1)
+    assert len(result) == 9
+    with pytest.raises(KeyError):
+        result[9]
+    columns = json.loads(json.dumps(result.as_dict()))
+    assert columns["groups"] == list(range(9))
+
+
+def test_sequences_add_up_by_group():
+    logits, labels = random_logits((60, 6), np.float64), random_labels((60,), 6, ignored=0.3)
+    labels[::2] = logits[::2].argmax(-1)
+    groups = np.random.default_rng(0).integers(0, 25, 60)
+    whole = xent.evaluate_sequences(logits, labels, groups)
+    total = sum(
+        xent.evaluate_sequences(logits[k : k + 13], labels[k : k + 13], groups[k : k + 13])
+        for k in range(0, 60, 13)
+    )
+    assert whole.as_dict().keys() == total.as_dict().keys()
+    for name in ["groups", "tokens", "greedy"]:
+        np.testing.assert_array_equal(getattr(whole, name), getattr(total, name))
+    np.testing.assert_allclose(total.log_prob, whole.log_prob, 1e-13)
+    nothing = xent.evaluate_sequences(np.zeros((0, 6)), [], [])
+    assert whole + nothing == nothing + whole == whole
+    with raises(ValueError, "base"):
+        whole + xent.evaluate_sequences(logits, labels, groups, base=2)
+    with raises(AttributeError, "a SequenceEvaluation"):
+        whole.groups = groups
+
+
+def test_groups_that_are_none():
+    x, y = np.zeros((4, 3)), [0, 1, 2, 0]
+    with raises(TypeError, "groups must hold integers"):
+        xent.evaluate_sequences(x, y, np.zeros(4))
+    with raises(ValueError, "groups must have the shape of the positions, (4,)"):
+        xent.evaluate_sequences(x, y, [0, 1])
+    result = xent.evaluate_sequences(x, [-100, -100, 0, 1], [5, 5, 6, 6])
+    assert result[5] == (0.0, 0, True)
+    assert result[6].greedy is False
+    assert xent.evaluate_sequences(x[0], 0, 8)[8].greedy is True
+
+
+# Comparisons ------------------------------------------------------------------------------------------------
+
+COMPARED = [
+    "loss_a",
+    "loss_b",
+    "loss_ratio",
+    "perplexity_ratio",
+    "probability_change",
+    "rms_probability_change",
+]
+
+
+@pytest.mark.parametrize(
+    "shape, axis", [((70, 5), -1), ((30, 300), -1), ((4, 1500), -1), ((3, 8, 40), 1), ((40, 33), 0)]
+)
+@pytest.mark.parametrize("noise", [0.01, 1.0, 20.0])
+def test_comparison_against_the_reference(shape, axis, noise, dtype):
+    a = random_logits(shape, dtype)
+    b = (wide(a) + noise * wide(random_logits(shape, np.float64, 1))).astype(dtype)
+    labels = random_labels(positions_of(shape, axis), shape[axis], ignored=0.2)
+    single = dtype if dtype == np.float64 else np.dtype(np.float32)
+    for options in [{}, {"temperature": 3.0, "base": 2}]:
+        for target in [None, labels]:
+            result = xent.compare(a, b, target, axis=axis, **options)
+            expected = reference("compare", wide(a), wide(b), target, axis=axis, **options)
+            assert result.count == expected.count
+            assert result.same_count == expected.same_count
+            assert result.kl_values.dtype == single
+            eps = float(finfo(single).eps)
+            # the reference adds terms of both signs, of the size of the largest difference
+            room = 64 * float(finfo(np.float64).eps) * (1 + 3 * noise) * 10
+            limit = bound("comparison", single) * eps + (4 * eps * noise * 4 if options else 0)
+            np.testing.assert_allclose(result.kl_values, expected.kl_values, limit, room)
+            for name in COMPARED if target is not None else []:
+                scale = 1 if "probability" in name else abs(getattr(expected, name))
+                assert abs(getattr(result, name) - getattr(expected, name)) <= 200 * eps * max(scale, 1), name
+
+
+def test_comparison_of_near_predictions():
+    # d of 1e-4: the divergence is half its variance
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((50, 400))
+    d = 1e-4 * rng.standard_normal(a.shape)
+    p = reference("softmax", a)
+    expected = 0.5 * ((p * d**2).sum(-1) - (p * d).sum(-1) ** 2)
+    for shift in [0.0, 3.0]:
+        np.testing.assert_allclose(xent.compare(a, a + d + shift).kl_values, expected, 1e-4)
+    single = a.astype("f4")
+    moved = (single + d).astype("f4")
+    exact = (wide(moved) - wide(single)) * 1.0
+    p = reference("softmax", wide(single))
+    expected = 0.5 * ((p * exact**2).sum(-1) - (p * exact).sum(-1) ** 2)
+    np.testing.assert_allclose(xent.compare(single, moved).kl_values, expected, 1e-3)
+    assert xent.compare(single, single).kl == 0
+    assert xent.compare(single, single).same_top == 1
+
+
+def test_comparison_is_the_distillation_loss(dtype):
+    a, b = random_logits((40, 300), dtype), random_logits((40, 300), dtype, 1)
+    for values in [(a, b), (a[:, :7].copy(), b[:, :7].copy())]:
+        expected = xent.distillation_loss(values[1], values[0], reduction="none")
+        np.testing.assert_allclose(xent.compare(*values).kl_values, expected, 3e-6)
+    both = xent.compare(a, b.astype(np.float32))
+    assert both.kl == pytest.approx(xent.compare(a.astype(np.float32), b.astype(np.float32)).kl, rel=1e-6)
+
+
+def test_numbers_of_a_comparison():
+    a, b = random_logits((101, 12), np.float64), random_logits((101, 12), np.float64, 1)
+    labels = random_labels((101,), 12)
+    result = xent.compare(a, b, labels)
+    kl = reference("compare", a, b).kl_values
+    assert result.kl == pytest.approx(kl.mean(), rel=1e-12)
+    assert result.kl_standard_error == pytest.approx(kl.std(ddof=1) / math.sqrt(101), rel=1e-12)
+    levels = [0, 0.25, 0.5, 0.95, 1]
+    np.testing.assert_allclose(result.kl_quantile(levels), np.quantile(kl, levels), 1e-12)
+    assert result.kl_quantile(0.5) == pytest.approx(np.median(kl), rel=1e-12)
+    same = a.argmax(-1) == b.argmax(-1)
+    assert result.same_top == same.mean()
+    assert result.same_top_standard_error == pytest.approx(same.std(ddof=1) / math.sqrt(101), rel=1e-12)
+    losses = [reference("cross_entropy", x, labels, reduction="none") for x in (a, b)]
+    gap = losses[1] - losses[0]
+    assert result.perplexity_ratio == pytest.approx(result.perplexity_b / result.perplexity_a, rel=1e-12)
+    assert result.perplexity_ratio_standard_error == pytest.approx(
+        math.exp(gap.mean()) * gap.std(ddof=1) / math.sqrt(101), rel=1e-10
+    )
+    change = np.exp(-losses[1]) - np.exp(-losses[0])
+    assert result.probability_change == pytest.approx(change.mean(), rel=1e-10)
+    assert result.rms_probability_change == pytest.approx(math.sqrt((change**2).mean()), rel=1e-10)
+    assert result.loss_ratio == pytest.approx(losses[1].mean() / losses[0].mean(), rel=1e-12)
+    for threads in [1, 2]:
+        with xent.num_threads(threads):
+            assert xent.compare(a, b, labels) == result
+    assert json.loads(json.dumps(result.as_dict()))["kl_median"] == pytest.approx(np.median(kl), rel=1e-12)
+
+
+def test_comparisons_add_up():
+    a, b = random_logits((60, 6), np.float32), random_logits((60, 6), np.float32, 1)
+    labels = random_labels((60,), 6, ignored=0.3)
+    for target in [None, labels]:
+        whole = xent.compare(a, b, target)
+        parts = [
+            xent.compare(a[k : k + 17], b[k : k + 17], None if target is None else target[k : k + 17])
+            for k in range(0, 60, 17)
+        ]
+        for name, value in sum(parts).as_dict().items():
+            assert value == pytest.approx(whole.as_dict()[name], rel=1e-6), name
+    with raises(ValueError, "target"):
+        xent.compare(a, b) + whole
+    with raises(ValueError, "base"):
+        xent.compare(a, b, labels, base=2) + whole
+    nothing = xent.compare(np.zeros((0, 6)), np.zeros((0, 6)))
+    assert nothing.kl == nothing.same_top == 0
+    assert math.isnan(nothing.kl_quantile(0.5))
+    with raises(ValueError, "logits_a", "logits_b"):
+        xent.compare(a, b[:3])
+
+
+def test_infinite_divergences(dtype):
+    for classes in [3, 70]:
+        a, b = np.zeros((3, classes), dtype), np.zeros((3, classes), dtype)
+        a[0, 0] = b[0, 0] = -INF  # of probability 0 in both: nothing
+        a[1, 0] = -INF
+        b[2, 0] = -INF
+        for x, y, axis in [(a, b, -1), (a.T.copy(), b.T.copy(), 0)]:
+            result = xent.compare(x, y, axis=axis)
+            np.testing.assert_allclose(
+                result.kl_values, [0, math.log(classes / (classes - 1)), INF], 1e-6, 1e-7
+            )
+            assert result.kl == INF
+            assert result.kl_quantile(0.5) == pytest.approx(math.log(classes / (classes - 1)), rel=1e-6)
+            assert result.kl_quantile(1) == INF
+            assert math.isnan(result.kl_standard_error)
+        a[0, 1] = NAN
+        assert math.isnan(xent.compare(a, b).kl_values[0])
+        assert xent.compare(a, b).same_count < 3

@@ -55,6 +55,8 @@ CALLS = {
     "log_sigmoid": {"x": LOGITS},
     "entropy": {"probs": PROBS},
     "evaluate": {"logits": LOGITS, "target": LABELS, "sample_weight": PER_POSITION, "prior": PER_CLASS},
+    "evaluate_sequences": {"logits": LOGITS, "target": LABELS, "groups": LABELS, "prior": PER_CLASS},
+    "compare": {"logits_a": LOGITS, "logits_b": PROBS, "target": LABELS},
     "cross_entropy_grad_hess": {"logits": LOGITS, "target": LABELS, **OPTIONS},
     "cross_entropy_hvp": {"logits": LOGITS, "target": LABELS, "vector": LOGITS, **OPTIONS},
     **triple("cross_entropy", {"logits": LOGITS, "target": LABELS, **OPTIONS}),
@@ -116,6 +118,8 @@ def leaves(result):
         return [leaf for part in result for leaf in leaves(part)]
     if isinstance(result, xent.Evaluation):
         return [result.loss, result.accuracy, result.mse, result.entropy]
+    if isinstance(result, (xent.SequenceEvaluation, xent.Comparison)):
+        return [np.asarray(value) for value in vars(result).values() if value is not None]
     return [] if result is None else [np.asarray(result)]
 
 
@@ -126,8 +130,8 @@ def assert_same(result, expected):
 
 def test_the_table_names_every_function():
     controls = {
-        "Evaluation", "PreparedWeight", "__version__", "get_num_threads", "num_threads", "reference",
-        "set_num_threads", "set_result_cache", "show_config",
+        "Comparison", "Evaluation", "PreparedWeight", "SequenceEvaluation", "__version__", "get_num_threads",
+        "num_threads", "reference", "set_num_threads", "set_result_cache", "show_config",
     }  # fmt: skip
     assert set(CALLS) == set(xent.__all__) - controls
 

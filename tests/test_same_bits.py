@@ -135,7 +135,8 @@ def of_labels(shape, axis, dtype):
         yield from each_form("nll_loss", -numbers(shape, dtype, 7, 0, 8), y, **options)
         yield from each_form("cross_entropy_probs", fractions(shape, dtype), counted, **options)
         yield "cross_entropy_grad_hess", (x, y), options
-    yield "evaluate", (x, y), {"axis": axis, "top_k": (1, 3)}
+    yield "evaluate", (x, y), {"axis": axis, "top_k": (1, 3), "calibration_bins": 7, "confusion": "per_class"}
+    yield "evaluate_sequences", (x, y, y), {"axis": axis}
 
 
 def of_pairs(shape, axis, dtype):
@@ -154,6 +155,8 @@ def of_pairs(shape, axis, dtype):
         yield from each_form("kl_div", log_p, log_q, log_target=True, **options)
         yield from each_form("distillation_loss", x, numbers(shape, dtype, 10), temperature=3, **options)
         yield "cross_entropy_grad_hess", (x, q), options
+    y = np.where(labels(shape, axis) == IGNORED, 0, labels(shape, axis))
+    yield "compare", (x, x + numbers(shape, dtype, 10) / 8, y), {"axis": axis}
     yield "entropy", (p,), {"axis": axis}
 
 
@@ -311,7 +314,7 @@ def arrays_of(result):
     """The arrays in a result, and what an evaluation adds up."""
     if isinstance(result, tuple):
         return [array for part in result for array in arrays_of(part)]
-    if isinstance(result, xent.Evaluation):
+    if isinstance(result, (xent.Evaluation, xent.SequenceEvaluation, xent.Comparison)):
         return [np.array(value) for value in vars(result).values() if value is not None]
     return [np.array(result)]
 

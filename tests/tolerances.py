@@ -65,6 +65,8 @@ BOUNDS = {
     # per position and class a square of a probability or p log p: two numbers of 4 ulp each, multiplied;
     # sums over classes and positions of numbers of one sign. The sums themselves are float64.
     "evaluation": (9, 9),
+    # terms of one sign, as of "distillation"; one beyond 2 ln 2 loses up to a factor of 4 (comparison.h)
+    "comparison": (12, 12),
     # a sum over a window that counts for at most three and a half roundings, and one division, at the scale
     # of the mean of magnitudes; pool.h says why
     "average": (4, 4),

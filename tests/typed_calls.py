@@ -126,6 +126,23 @@ assert_type(result, xent.Evaluation)
 assert_type(result.accuracy, float)
 assert_type(result.top_k_accuracy, dict[int, float])
 assert_type(result.count, int)
+assert_type(result.loss_standard_error, float)
+checked = xent.evaluate(
+    x, labels, ignore_index=(-100, -1), temperature=2, calibration_bins=15, confusion="per_class"
+)
+assert_type(checked.expected_calibration_error, float)
+assert_type(checked.reliability.edges, NDArray[np.float64])
+assert_type(checked.per_class.recall, NDArray[np.float64])
+assert_type(xent.evaluate(x, labels, confusion=True).bits_per(1000), float)
+sequences = xent.evaluate_sequences(x, labels, labels)
+assert_type(sequences + sequences, xent.SequenceEvaluation)
+assert_type(sequences.log_prob, NDArray[np.float64])
+assert_type(sequences[0].greedy, bool)
+comparison = xent.compare(x, x, labels) + xent.compare(x, x, labels)
+assert_type(comparison, xent.Comparison)
+assert_type(comparison.kl_quantile(0.99), float)
+assert_type(comparison.kl_quantile([0.5, 0.99]), NDArray[np.float64])
+assert_type(comparison.perplexity_ratio, float)
 
 # ---- images ----
 

@@ -2,7 +2,7 @@
 
 from . import _openmp  # noqa: F401 (the first, as it loads the kernels)
 from ._config import __version__, show_config
-from ._evaluation import Evaluation
+from ._evaluation import Comparison, Evaluation, SequenceEvaluation
 from ._prepared import PreparedWeight
 from ._results import set_result_cache
 from ._threads import get_num_threads, num_threads, set_num_threads
@@ -26,7 +26,7 @@ from .divergence import (
     kl_div_grad,
     kl_div_value_and_grad,
 )
-from .evaluate import evaluate
+from .evaluate import compare, evaluate, evaluate_sequences
 from .linear import (
     linear_cross_entropy,
     linear_cross_entropy_value_and_grad,
@@ -74,8 +74,10 @@ from .squared_error import mse_loss, mse_loss_grad, mse_loss_value_and_grad
 from .tokens import token_log_probs
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "PreparedWeight",
+    "SequenceEvaluation",
     "__version__",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -83,6 +85,7 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "compare",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -102,6 +105,7 @@ __all__ = [
     "distillation_loss_value_and_grad",
     "entropy",
     "evaluate",
+    "evaluate_sequences",
     "get_num_threads",
     "im2col",
     "kl_div",

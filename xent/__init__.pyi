@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import reference as reference
+from ._evaluation import Comparison as Comparison
 from ._evaluation import Evaluation as Evaluation
+from ._evaluation import SequenceEvaluation as SequenceEvaluation
 from ._prepared import PreparedWeight as PreparedWeight
 
 __all__ = [
-    "Evaluation", "PreparedWeight", "__version__", "avg_pool2d", "avg_pool2d_backward",
+    "Comparison", "Evaluation", "PreparedWeight", "SequenceEvaluation", "__version__", "avg_pool2d",
+    "avg_pool2d_backward", "compare", "evaluate_sequences",
     "binary_cross_entropy", "binary_cross_entropy_grad", "binary_cross_entropy_value_and_grad",
     "col2im", "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d",
     "conv_transpose2d_backward", "cross_entropy", "cross_entropy_grad", "cross_entropy_grad_hess",
@@ -217,8 +220,18 @@ def cross_entropy_hvp(
 def evaluate(
     logits: _Data, target: _Data, *, axis: int = -1, ignore_index: _Labels = -100,
     sample_weight: _Data | None = None, top_k: int | tuple[int, ...] = (1,), prior: _Data | None = None,
-    base: float | None = None,
+    base: float | None = None, temperature: float = 1.0, calibration_bins: int | None = None,
+    confusion: bool | Literal["per_class"] = False,
 ) -> Evaluation: ...  # fmt: skip
+def evaluate_sequences(
+    logits: _Data, target: _Data, groups: _Data, *, axis: int = -1,
+    ignore_index: _Labels = -100, prior: _Data | None = None, base: float | None = None,
+    temperature: float = 1.0,
+) -> SequenceEvaluation: ...  # fmt: skip
+def compare(
+    logits_a: _Data, logits_b: _Data, target: _Data | None = None, *, axis: int = -1,
+    ignore_index: _Labels = -100, base: float | None = None, temperature: float = 1.0,
+) -> Comparison: ...  # fmt: skip
 @overload
 def nll_loss(
     log_probs: _Data, target: _Data, *, axis: int = -1, weight: _Data | None = None,

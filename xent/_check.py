@@ -397,6 +397,15 @@ def top_k(value):
     return tuple(integer(k, "top_k", 1) for k in value)
 
 
+def confusion(value):
+    """Return whether a confusion matrix is wanted, or "per_class" for the numbers of each class alone."""
+    if isinstance(value, str):
+        if value != "per_class":
+            raise ValueError(f"confusion must be True, False or 'per_class', got {value!r}")
+        return str(value)
+    return flag(value, "confusion")
+
+
 # Factors of U p (1 - p); "absolute" is another thing.
 _CURVATURES = {"diagonal": 1.0, "gauss_newton": 1.0, "upper": 2.0, "friedman": None, "absolute": 0.0}
 
@@ -488,6 +497,19 @@ def _with_one_ignored(labels, classes, values):
         raise bad_label(labels, int(bad.argmax()), classes, values)
     labels[mask] = values[0]
     return labels
+
+
+def groups(value, positions):
+    """Return numbers of groups, one for each position, as an int64 array."""
+    array = as_array(value, "groups")
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is a list of no groups
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"groups must hold integers, got dtype {array.dtype} of shape {array.shape}")
+    same_shape(array, positions, "groups", "the positions")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"groups must fit into 64 bits with a sign, got {array.max()}")
+    return array.astype(np.int64, copy=False)
 
 
 _ONE_HOT = "; one-hot targets must be floating-point: give target.astype(np.float32), or target.argmax(axis)"

@@ -103,6 +103,10 @@ ENTRIES = {
     "ignore_index": """ignore_index : int or tuple of int, optional
     Positions with this label, or one of several, count for nothing: loss 0, gradient 0. (Index targets
     only.)""",
+    "ignore_index of evaluations": """ignore_index : int or tuple of int, optional
+    Positions with this label, or one of these, are not counted.""",
+    "base of evaluations": """base : float, optional
+    Base, greater than 1, of the logarithms: 2 for bits, 10 for dits, None for nats.""",
     "ignore_index of elements": """ignore_index : int, optional
     Elements with this target count for nothing: loss 0, gradient 0. (Integer targets only.)""",
     "label_smoothing": """label_smoothing : float, optional

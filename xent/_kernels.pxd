@@ -44,6 +44,7 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *distillation
         const xent_kernel *sparse_distillation
         const xent_kernel *token_log_probs
+        const xent_kernel *comparison
         const xent_kernel *im2col
         const xent_kernel *col2im
         const xent_kernel *conv2d_pack
@@ -155,6 +156,14 @@ cdef extern from "csrc/table.h" nogil:
         const double *sample_weight
         int64_t *rank
         int64_t most
+        int brief
+        double *report[4]
+
+    enum:
+        XENT_LOSSES
+        XENT_RIGHT
+        XENT_CONFIDENCE
+        XENT_PREDICTED
 
     ctypedef struct xent_token_args:
         xent_positions positions
@@ -209,6 +218,13 @@ cdef extern from "csrc/table.h" nogil:
         const double *upstream
         double gradient_scale
         xent_per_position losses
+    ctypedef struct xent_comparison_args:
+        xent_positions positions
+        double temperature
+        void *divergence
+        double *same
+        xent_labels labels
+        double *report[4]
 
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)
@@ -221,6 +237,7 @@ cdef extern from "csrc/table.h" nogil:
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype)
+    xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype)
 
     # ---- elements ----
 

@@ -54,6 +54,12 @@ cdef class LossCall:
             self.labels, self.target = target_of(target, self.x, self.axis, ignore_index, self.name.decode())
         return 0
 
+    cdef take_labels(self, target, ignore_index):
+        """Labels; returns the one value that is ignored."""
+        ignore_index = ignored(ignore_index)
+        self.labels = labels_of(target, self.x, self.axis, ignore_index)
+        return one_ignored(ignore_index)
+
     cdef int take_floats(self, target, const char *name=b"target") except -1:
         """A target of the shape of the data."""
         self.given, self.target_name = target, name

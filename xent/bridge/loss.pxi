@@ -131,45 +131,208 @@ cdef inline cnp.ndarray log_prior(cnp.ndarray prior, int dtype):
 
 # ---- evaluation ----
 
-def evaluate(logits, target, axis, ignore_index, sample_weight, top_k, prior, base):
+cdef enum:
+    EVALUATED = 9  # sums of the kernel
+
+
+def evaluate(
+    logits, target, axis, ignore_index, sample_weight, top_k, prior, base, temperature, calibration_bins, confusion,
+):
     """Return the arguments of an Evaluation."""
     cdef xent_evaluate_args a
-    cdef xent_plan plan
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef double sums[4]
-    cdef cnp.ndarray offset, rank = None, per_label
+    cdef double sums[EVALUATED]
+    cdef cnp.ndarray offset, rank = None, per_label, report = None
+    cdef double t
     if not (
         inert(target) and inert(axis) and inert(ignore_index) and inert(sample_weight) and inert(top_k) and inert(prior)
-        and inert(base)
+        and inert(base) and inert(temperature) and inert(calibration_bins) and inert(confusion)
     ):
         logits, target, sample_weight, prior = map(private, (logits, target, sample_weight, prior))
     call.open(logits, b"logits", VALUE)
     call.take_axis(axis)
-    ignore_index = ignored(ignore_index)
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
     offset = log_prior(class_numbers(prior, call.classes, "prior", True), call.dtype)
+    t = positive(temperature, "temperature")
     if type(top_k) is not tuple or top_k != (1,) or type(top_k[0]) is not int:
         top_k = _check.top_k(top_k)
-    if base is not None:
-        base = _check.real(base, "base", 1.0, open_low=True)
-    call.labels = labels_of(target, call.x, call.axis, ignore_index)
+    base = base_of(base)
+    bins = 0 if calibration_bins is None else _check.integer(calibration_bins, "calibration_bins", 1)
+    if confusion is not False:
+        confusion = _check.confusion(confusion)
+    left_out = call.take_labels(target, ignore_index)
     per_label = np.zeros(call.classes)
-    call.count(one_ignored(ignore_index), per_label)
+    call.count(left_out, per_label)
+    memset(&a, 0, sizeof(a))
     most = min(max(top_k, default=1), max(call.classes, 1))
     if most > 1:
         rank = one_per_position(call.x, call.axis, cnp.NPY_INT64)
-    copies = walk_or_copy(&a.positions, call.x, None, None, None, call.axis)
-    a.positions.keeps_logits = True
-    a.positions.transformed, a.positions.offset = offset is not None, data(offset)
-    a.labels, a.sample_weight, a.rank, a.most = call.found, <double *>data(call.sample_weight), <int64_t *>data(rank), most
-    plan = xent_plan_positions(&a.positions, call.dtype, XENT_REUSED_EXPS)
-    run_sums(table.evaluate[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 4, sums)
+    if bins or confusion:
+        report = np.zeros((4, positions_of(call.x, call.axis)))
+        put_report(&a, report, XENT_RIGHT)
+        put_report(&a, report, XENT_CONFIDENCE if bins else XENT_RIGHT)
+        put_report(&a, report, XENT_PREDICTED if confusion else XENT_RIGHT)
+    a.rank, a.most = <int64_t *>data(rank), most
+    run_evaluation(call, &a, offset, t, sums)
     hits = (sums[3],)
     if rank is not None:  # of the ranks 0 to most - 1; ignored positions have `most`
         counts = np.bincount(rank.reshape(-1), None if sample_weight is None else call.sample_weight.reshape(-1), most + 1)
         hits = counts[:most].cumsum()
     top_k_sums = tuple([float(hits[min(k, most) - 1]) for k in top_k])
-    return call.counted, call.mass, sums[0], sums[3], top_k, top_k_sums, sums[1], sums[2], per_label, base
+    if sample_weight is None:
+        second = float(call.counted), float(call.counted), sums[0], sums[4], sums[3]
+    else:
+        second = sums[5], sums[6], sums[7], sums[4], sums[8]
+    return (
+        call.counted, call.mass, sums[0], sums[3], top_k, top_k_sums, sums[1], sums[2], per_label, base, second,
+        *details(call, report, left_out, bins, confusion),
+    )
+
+
+cdef int put_report(xent_evaluate_args *a, cnp.ndarray report, int row) except -1:
+    """Ask for what belongs into a row of a report."""
+    a.report[row] = <double *>cnp.PyArray_DATA(report) + row * cnp.PyArray_DIM(report, 1)
+    return 0
+
+
+cdef int run_evaluation(LossCall call, xent_evaluate_args *a, cnp.ndarray offset, double t, double *sums) except -1:
+    """Fill in the sums and what else `a` asks for."""
+    cdef xent_plan plan
+    copies = walk_or_copy(&a.positions, call.x, None, None, None, call.axis)
+    a.positions.keeps_logits = not a.brief
+    a.positions.temperature, a.positions.offset = t, data(offset)
+    a.positions.transformed = t != 1 or offset is not None
+    a.labels, a.sample_weight = call.found, <double *>data(call.sample_weight)
+    plan = xent_plan_positions(&a.positions, call.dtype, XENT_SUMMED_EXPS if a.brief else XENT_REUSED_EXPS)
+    return run_sums(table.evaluate[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), EVALUATED, sums)
+
+
+cdef tuple details(LossCall call, cnp.ndarray report, left_out, bins, confusion):
+    """Sums of the bins of confidence, of the classes and of pairs of classes, each None where it is not wanted."""
+    cdef Py_ssize_t classes = call.classes
+    bin_sums = class_sums = matrix = None
+    if report is None:
+        return bin_sums, class_sums, matrix
+    labels = call.labels.reshape(-1)
+    weight = None if call.sample_weight is None else call.sample_weight.reshape(-1)
+    here = counted_of(call, left_out)
+    if weight is not None:
+        here &= weight != 0
+        weight = weight[here]
+    labels, report = labels[here], report[:, here]
+    if bins:
+        right, confidence = report[XENT_RIGHT], report[XENT_CONFIDENCE]
+        # (k / bins, (k + 1) / bins]; where there are no probabilities, the first is NaN
+        place = np.clip(np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+        factor = 1.0 if weight is None else weight
+        bin_sums = np.stack([
+            np.bincount(place, factor * values, bins) for values in (np.ones(len(place)), confidence, right)
+        ])
+    if confusion:
+        predicted = report[XENT_PREDICTED].astype(np.int64)
+        some = predicted >= 0
+        labels, predicted, weight = labels[some], predicted[some], None if weight is None else weight[some]
+    if confusion == "per_class":
+        same = labels == predicted
+        class_sums = np.stack([
+            np.bincount(predicted, weight, classes),
+            np.bincount(predicted[same], None if weight is None else weight[same], classes),
+        ])
+    elif confusion:
+        matrix = np.bincount(labels * classes + predicted, weight, classes * classes).reshape(classes, classes)
+    return bin_sums, class_sums, matrix
+
+
+cdef base_of(base):
+    """A base of units, greater than 1, or None."""
+    return None if base is None else _check.real(base, "base", 1.0, open_low=True)
+
+
+def evaluate_sequences(logits, target, groups, axis, ignore_index, prior, base, temperature):
+    """Return the arguments of a SequenceEvaluation."""
+    cdef xent_evaluate_args a
+    cdef LossCall call = LossCall.__new__(LossCall)
+    cdef double sums[EVALUATED]
+    cdef cnp.ndarray offset, report
+    cdef double t
+    if not (
+        inert(target) and inert(groups) and inert(axis) and inert(ignore_index) and inert(prior) and inert(base)
+        and inert(temperature)
+    ):
+        logits, target, groups, prior = map(private, (logits, target, groups, prior))
+    call.open(logits, b"logits", VALUE)
+    call.take_axis(axis)
+    offset = log_prior(class_numbers(prior, call.classes, "prior", True), call.dtype)
+    t = positive(temperature, "temperature")
+    base = base_of(base)
+    left_out = call.take_labels(target, ignore_index)
+    groups = _check.groups(groups, shape_without(call.x, call.axis))
+    call.count(left_out, None)
+    memset(&a, 0, sizeof(a))
+    a.brief = True
+    report = np.zeros((2, positions_of(call.x, call.axis)))
+    put_report(&a, report, XENT_LOSSES)
+    put_report(&a, report, XENT_RIGHT)
+    run_evaluation(call, &a, offset, t, sums)
+    names, place = np.unique(groups.reshape(-1), return_inverse=True)
+    here, size = counted_of(call, left_out), len(names)
+    log_probs = 0.0 - np.bincount(place, report[XENT_LOSSES], size)
+    tokens = np.bincount(place[here], None, size)
+    missed = np.bincount(place[here & (report[XENT_RIGHT] == 0)], None, size)
+    return names, log_probs, tokens.astype(np.int64, copy=False), missed == 0, base
+
+
+def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
+    """Return the arguments of a Comparison. To the kernel b is a student, a the teacher."""
+    cdef xent_comparison_args a
+    cdef xent_plan plan
+    cdef LossCall call = LossCall.__new__(LossCall)
+    cdef cnp.ndarray x, teacher, divergence, same, report
+    cdef Py_ssize_t row, positions
+    if not (
+        inert(logits_b) and inert(target) and inert(axis) and inert(ignore_index) and inert(base) and inert(temperature)
+    ):
+        logits_a, logits_b, target = map(private, (logits_a, logits_b, target))
+    logits_a, logits_b = _check.common_floats((logits_a, "logits_a"), (logits_b, "logits_b"))
+    call.open(logits_b, b"logits_b", VALUE)
+    call.take_axis(axis)
+    call.take_floats(logits_a, b"logits_a")
+    positions = positions_of(call.x, call.axis)
+    if call.classes == 0 and positions:
+        raise _check.no_class("logits_b", (<object>call.x).shape)
+    memset(&a, 0, sizeof(a))
+    a.temperature = positive(temperature, "temperature")
+    base = base_of(base)
+    counted, report = slice(None), np.zeros((5, positions))
+    if target is not None:
+        left_out = call.take_labels(target, ignore_index)
+        call.count(left_out, None)
+        counted = counted_of(call, left_out)
+        a.labels = call.found
+        for row in range(4):
+            a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
+    x, teacher = call.x, call.target
+    if not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+        x, teacher, a.temperature = cooled(x, call.axis, a.temperature), cooled(teacher, call.axis, a.temperature), 1
+    divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
+    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
+    if positions:
+        copies = walk_or_copy(&a.positions, x, teacher, None, None, call.axis)
+        plan = xent_plan_comparison(&a, dtype_code(x))
+        run(table.comparison[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
+    values, report = narrowed(divergence, call.dtype).reshape(-1)[counted], report[:, counted]
+    if target is None:
+        return values, int(report[4].sum()), base, None
+    with np.errstate(all="ignore"):
+        gap, change = report[0] - report[1], report[2] - report[3]
+        sums = tuple([float(v.sum()) for v in (report[1], report[0], gap * gap, change, change * change)])
+    return values, int(report[4].sum()), base, sums
+
+
+cdef counted_of(LossCall call, left_out):
+    """Which positions have a label that is not ignored."""
+    labels = call.labels.reshape(-1)
+    return (labels >= 0) & (labels < call.classes) & (labels != left_out)
 
 
 # ---- losses of labels ----

@@ -199,7 +199,7 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
     cdef cnp.ndarray x = floats(logits, b"logits"), places = None, entropies = None, offset, chosen, log_probs
     cdef int k = axis_of(axis, x), dtype = dtype_code(x)
     cdef double t = positive(temperature, "temperature"), cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
-    offset = log_prior(prior, cnp.PyArray_DIM(x, k), dtype)
+    offset = log_prior(class_numbers(prior, cnp.PyArray_DIM(x, k), "prior", True), dtype)
     chosen = class_ids(ids, x, k)
     shape, real = (<object>chosen).shape, F64 if dtype == XENT_F64 else F32
     log_probs = empty(shape, real)

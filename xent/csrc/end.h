@@ -16,6 +16,7 @@
 #undef LANES
 
 #undef XENT_AFFINE_H
+#undef XENT_COMPARISON_H
 #undef XENT_CONV_BACKWARD_H
 #undef XENT_CONV_H
 #undef XENT_COUNT_H
@@ -29,6 +30,7 @@
 #undef XENT_IM2COL_H
 #undef XENT_LABELS_H
 #undef XENT_LABEL_LOSSES_H
+#undef XENT_LARGEST_H
 #undef XENT_LOG_H
 #undef XENT_MAPS_H
 #undef XENT_PATCH_H

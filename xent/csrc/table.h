@@ -98,7 +98,7 @@ typedef struct {
 
 /* ---- the softmax family (softmax/) ---- */
 
-enum { XENT_MOST_SUMS = 4 }; /* of a chunk */
+enum { XENT_MOST_SUMS = 9 }; /* of a chunk */
 
 /* Exponentials: none; added up only; the result is made of them. */
 enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS };
@@ -167,13 +167,19 @@ typedef struct {
     xent_per_position losses;
 } xent_cross_entropy_args;
 
-/* Sums: losses, squares, entropies, first places (evaluate.h). */
+/* What evaluate() may report of each position: -log p_y; 1 where the label has the largest logit, else 0; the largest
+ * probability; the class with the largest logit, or -1. */
+enum { XENT_LOSSES, XENT_RIGHT, XENT_CONFIDENCE, XENT_PREDICTED, XENT_REPORTS };
+
+/* Sums: losses, squares, entropies, first places; then those of standard errors (evaluate.h). */
 typedef struct {
     xent_positions positions;
     xent_labels labels;
     const double *sample_weight;
-    int64_t *rank; /* classes before the label's, one per position, or NULL: at most */
-    int64_t most;  /* this, which ignored positions have */
+    int64_t *rank;                /* classes before the label's, one per position, or NULL: at most */
+    int64_t most;                 /* this, which ignored positions have */
+    int brief;                    /* neither squares nor entropies */
+    double *report[XENT_REPORTS]; /* one number per position each, or NULL */
 } xent_evaluate_args;
 
 /* Log-probabilities of `per_position` classes of each position (tokens.h). Class k of position p is
@@ -243,14 +249,24 @@ typedef struct {
     xent_positions positions; /* rows */
     int rule;
     ptrdiff_t k;
-    const int64_t *ids;    /* k classes per position */
-    const void *log_probs; /* floats or doubles, in the same places */
-    int single;            /* floats */
+    const int64_t *ids;                     /* k classes per position */
+    const void *log_probs;                  /* floats or doubles, in the same places */
+    int single;                             /* floats */
     const double *sample_weight, *upstream; /* one per position, or NULL */
     double gradient_scale;                  /* with 1 / temperature */
     xent_per_position losses;
     ptrdiff_t entries_at; /* bytes of the scratch before what the plan adds */
 } xent_sparse_distillation_args;
+/* Comparisons of a student's logits with a teacher's, the target. */
+enum { XENT_STUDENT_LOSS, XENT_TEACHER_LOSS, XENT_STUDENT_P, XENT_TEACHER_P, XENT_COMPARED };
+typedef struct {
+    xent_positions positions;
+    double temperature;
+    void *divergence; /* of the type computed with, one per position */
+    double *same;     /* 1 where the same class has the largest logit, else 0 */
+    xent_labels labels;
+    double *report[XENT_COMPARED]; /* with labels y, -log p_y and p_y of both, one number per position each */
+} xent_comparison_args;
 
 /* walk.c: see arrays of one shape (NULL: none) as positions and classes; 0 if they do not lie in a way that the kernels
  * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
@@ -261,6 +277,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
 xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype);
+xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype);
 
 /* ---- elements (elements/) ---- */
 

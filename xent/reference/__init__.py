@@ -25,7 +25,7 @@ from .divergence import (
     kl_div_grad,
     kl_div_value_and_grad,
 )
-from .evaluate import evaluate
+from .evaluate import compare, evaluate, evaluate_sequences
 from .linear import (
     linear_cross_entropy,
     linear_cross_entropy_value_and_grad,
@@ -79,6 +79,7 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "compare",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -98,6 +99,7 @@ __all__ = [
     "distillation_loss_value_and_grad",
     "entropy",
     "evaluate",
+    "evaluate_sequences",
     "im2col",
     "kl_div",
     "kl_div_grad",

@@ -9,6 +9,7 @@ __all__ = [
     "binary_cross_entropy_grad",
     "binary_cross_entropy_value_and_grad",
     "col2im",
+    "compare",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -28,6 +29,7 @@ __all__ = [
     "distillation_loss_value_and_grad",
     "entropy",
     "evaluate",
+    "evaluate_sequences",
     "im2col",
     "kl_div",
     "kl_div_grad",
@@ -73,6 +75,7 @@ binary_cross_entropy = xent.binary_cross_entropy
 binary_cross_entropy_grad = xent.binary_cross_entropy_grad
 binary_cross_entropy_value_and_grad = xent.binary_cross_entropy_value_and_grad
 col2im = xent.col2im
+compare = xent.compare
 conv1d = xent.conv1d
 conv1d_backward = xent.conv1d_backward
 conv2d = xent.conv2d
@@ -92,6 +95,7 @@ distillation_loss_grad = xent.distillation_loss_grad
 distillation_loss_value_and_grad = xent.distillation_loss_value_and_grad
 entropy = xent.entropy
 evaluate = xent.evaluate
+evaluate_sequences = xent.evaluate_sequences
 im2col = xent.im2col
 kl_div = xent.kl_div
 kl_div_grad = xent.kl_div_grad

@@ -28,18 +28,19 @@
 
 #ifndef STORED_AS_16
 
-/* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 8, at most ln 2 / 2: with h doubled,
- * F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
+/* E1 = e^-d - 1 and F = e^-d - 1 + d for |d| <= REACH, from those of h = -d / 2^doublings, at most ln 2 / 2 where these
+ * are 3: with h doubled, F becomes 2 F + E1^2, a sum of positive terms, and E1 = h + F. */
 #define REACH ((T)2.75)
 #define DISTILLED 4 /* vectors side by side: one after the other, each would wait for its chain of products */
-ALWAYS_INLINE void NAME(exp_minus_1)(const V *d, V *e, V *beyond)
+ALWAYS_INLINE void NAME(exp_minus_1)(const V *d, V *e, V *beyond, int doublings)
 {
+    const V part = NAME(set)((T)-1 / (T)(1 << doublings));
     V h[DISTILLED], q[DISTILLED];
-    for (int i = 0; i < DISTILLED; i++) h[i] = d[i] * NAME(set)((T)-0.125), q[i] = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
+    for (int i = 0; i < DISTILLED; i++) h[i] = d[i] * part, q[i] = NAME(set)(NAME(exp_q)[EXP_DEGREE]);
     for (int k = EXP_DEGREE - 1; k >= 0; k--)
         for (int i = 0; i < DISTILLED; i++) q[i] = v_fma(q[i], h[i], NAME(set)(NAME(exp_q)[k]));
     for (int i = 0; i < DISTILLED; i++) beyond[i] = h[i] * h[i] * q[i], e[i] = h[i] + beyond[i];
-    for (int k = 2; k >= 0; k--)
+    for (int k = doublings - 1; k >= 0; k--)
         for (int i = 0; i < DISTILLED; i++) {
             beyond[i] = v_fma(e[i], e[i], beyond[i] + beyond[i]);
             e[i] = v_fma(d[i], NAME(set)((T)-1 / (1 << k)), beyond[i]); /* the product is exact */
@@ -64,7 +65,7 @@ ALWAYS_INLINE void NAME(distill)(const V *s, const V *t, const V *e_s, const V *
                 error = v_min((t[i] - (u - back)) - (s[i] + back), most); /* no NaN where u is infinite */
         d[i] = v_max(((u - c->high) + error) - c->low, zero - most);
     }
-    NAME(exp_minus_1)(d, e, beyond);
+    NAME(exp_minus_1)(d, e, beyond, 3);
     for (int i = 0; i < DISTILLED; i++) {
         const V p = e_s[i] * c->student, q = e_t[i] * c->teacher;
         const VM near = m_ge(NAME(set)(REACH), v_abs(d[i])) & m_gt(q, zero);
@@ -185,19 +186,24 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
     }
 }
 
-/* Statistics of what lies in scratch. */
+/* What lies in scratch, as a tile. */
+ALWAYS_INLINE NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent)
+{
+    return (NAME(tile)){.x = x,
+                        .exps = exps,
+                        .x_step = d->step,
+                        .exps_step = d->step,
+                        .n = d->n,
+                        .rows = !d->lanes_are_positions,
+                        .lanes_are_positions = d->lanes_are_positions,
+                        .kept = 1,
+                        .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
+                        .scale_exponent = scale_exponent};
+}
+
 static void NAME(pair_statistics)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent, NAME(stats) *s)
 {
-    const NAME(tile) tile = {.x = x,
-                             .exps = exps,
-                             .x_step = d->step,
-                             .exps_step = d->step,
-                             .n = d->n,
-                             .rows = !d->lanes_are_positions,
-                             .lanes_are_positions = d->lanes_are_positions,
-                             .kept = 1,
-                             .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
-                             .scale_exponent = scale_exponent};
+    const NAME(tile) tile = NAME(pair_tile)(d, x, exps, scale_exponent);
     NAME(statistics)(&tile, d->classes, s);
 }
 /* Division by the temperature: multiplying is exact for powers of two. */

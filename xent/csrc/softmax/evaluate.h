@@ -6,10 +6,14 @@
  *   entropy    -sum_c p_c log p_c = sum_c p_c (m - x_c) + log1p(R): both terms >= 0
  *   rank       the number of classes that come before y: a larger logit, or the same and a smaller index
  *
- * The sums over the positions, times a->sample_weight, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY
- * and FIRST of the partial sums. A label has rank 0 if its logit is the largest and its exponential larger than any
- * other; only where that leaves it open are logits compared. If there is a->rank it gets the ranks, up to a->most; only
- * then are classes counted.
+ * The sums over the positions, times a->sample_weight v, of the first three and of [rank == 0] are LOSS, SQUARES, ENTROPY
+ * and FIRST of the partial sums. For standard errors there are those of (v loss)^2 and, with weights, of [v != 0], v^2,
+ * v^2 loss and v^2 [rank == 0]; without, they would be numbers that are known. A label has rank 0 if its logit is the
+ * largest and its exponential larger than any other; only where that leaves it open are logits compared. If there is
+ * a->rank it gets the ranks, up to a->most; only then are classes counted. Nothing has a rank where largest.h says so.
+ * a->report has one number per position of what somebody wants of each.
+ *
+ * Where a->brief says so, squares and entropies are not wanted: they are 0, and the logits are not looked at again.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -17,6 +21,7 @@
 #include "simd/sums.h"
 #include "softmax/cut.h"
 #include "softmax/labels.h"
+#include "softmax/largest.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
 #include "table.h"
@@ -26,9 +31,8 @@
 
 #ifndef STORED_AS_16
 #if XENT_REAL == 64
-enum { LOSS, SQUARES, ENTROPY, FIRST };
-#define ALONE 0.5    /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
-#define COUNTS 65536 /* ones that are added up in a lane: floats count up to 2^24 */
+enum { LOSS, SQUARES, ENTROPY, FIRST, LOSS_SQUARES, WEIGHTED, WEIGHTS_2, LOSSES_2, FIRSTS_2 };
+#define ALONE 0.5  /* of R: another logit that is as large as the largest has made it at least 1, but for roundings */
 #define STRETCH 32 /* vectors that are added up before they reach a wide sum: an error of some 2^-20 of a mean square */
 #endif
 
@@ -65,6 +69,12 @@ ALWAYS_INLINE void NAME(end_stretch)(NAME(evaluated) *r)
     NAME(sum_add)(&r->wide_square, r->square[0] + r->square[1]),
         NAME(sum_add)(&r->wide_entropy, r->entropy[0] + r->entropy[1]);
     r->square[0] = r->square[1] = r->entropy[0] = r->entropy[1] = zero;
+}
+
+/* An exponential that no other class exceeds. To look for it in each row costs more than to look in a few again. */
+ALWAYS_INLINE T NAME(guessed_rival)(const NAME(stats) *s, ptrdiff_t p)
+{
+    return s->others[p] < ALONE ? 0 : (T)INFINITY;
 }
 #endif
 
@@ -107,14 +117,7 @@ static void KERNEL(evaluate_row)(const KERNEL(tile) *t, ptrdiff_t classes, const
     }
     for (int w = 0; w < WAYS; w++) square.way[w] = r[w].wide_square, entropy.way[w] = r[w].wide_entropy;
     known->square[p] = NAME(row_total)(&square), known->entropy[p] = NAME(row_total)(&entropy);
-    /* To look for it in each row costs more than to look in a few again. */
-    known->rival[p] = s->others[p] < ALONE ? 0 : (T)INFINITY;
-}
-
-/* The logits of class c at n positions from p on, of a tile whose lanes are positions. */
-ALWAYS_INLINE V KERNEL(logits_of_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
-{
-    return t->logits ? v_load(t->logits + p + c * t->exps_step) : KERNEL(load_positions)(t, p, c, n, fill);
+    known->rival[p] = NAME(guessed_rival)(s, p);
 }
 
 /* Sums over the classes of a vector of positions from p on. */
@@ -150,15 +153,6 @@ static void KERNEL(evaluate_positions)(const KERNEL(tile) *t, ptrdiff_t classes,
     NAME(sum_lanes)(&r.wide_square, known->square + p, NULL),
         NAME(sum_lanes)(&r.wide_entropy, known->entropy + p, NULL);
     v_store(known->rival + p, v_max(rival[0], rival[1]));
-}
-
-/* One of the logits is NaN: then nothing is ranked. */
-ALWAYS_INLINE int KERNEL(any_nan)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p, ptrdiff_t classes)
-{
-    const ptrdiff_t step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
-    int found = 0;
-    for (ptrdiff_t c = 0; isnan(s->inverse[p]) && c < classes; c++) found |= isnan(KERNEL(get)(t->x + from + c * step));
-    return found;
 }
 
 /* The number of classes before the label of a row. */
@@ -204,15 +198,15 @@ static void KERNEL(ranks_of_positions)(const KERNEL(tile) *t, ptrdiff_t classes,
     }
 }
 
-/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where a logit is
- * NaN. */
+/* The ranks of the positions of a tile, up to `most`, which is also that of ignored positions and where nothing is
+ * ranked. */
 static void KERNEL(put_ranks)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
                               int64_t most, int64_t *rank)
 {
     if (t->lanes_are_positions)
         for (ptrdiff_t p = 0; p < t->n; p += LANES) KERNEL(ranks_of_positions)(t, classes, y, p, rank + p);
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        if (y->label[p] < 0 || KERNEL(any_nan)(t, s, p, classes))
+        if (y->label[p] < 0 || KERNEL(is_unranked)(t, s, p, classes))
             rank[p] = most;
         else if (!t->lanes_are_positions)
             rank[p] = KERNEL(rank_in_row)(t, classes, y, p);
@@ -233,7 +227,7 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
     for (ptrdiff_t p = 0; any && p < t->n; p++) {
         if (!open[p]) continue;
         const ptrdiff_t step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
-        int behind = KERNEL(any_nan)(t, s, p, classes);
+        int behind = KERNEL(is_unranked)(t, s, p, classes);
         for (ptrdiff_t c = 0; !behind && c < y->label[p]; c++) behind = KERNEL(get)(t->x + from + c * step) == y->x[p];
         first[p] = !behind;
     }
@@ -250,6 +244,50 @@ static void KERNEL(take_labels)(const KERNEL(tile) *t, const KERNEL(labels) *y)
         if (y->label[p] >= 0) exps[KERNEL(element)(rows, step, p, y->label[p])] = 0;
 }
 
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Add what standard errors are made of, from losses and first places times their weights. */
+static void add_second_sums(const xent_evaluate_args *a, const double *loss, const double *first, const double *factor,
+                            ptrdiff_t n, row_sum_f64 *sums)
+{
+    double product[TILE];
+    for (ptrdiff_t p = 0; p < n; p++) product[p] = loss[p] * loss[p];
+    row_sum_add_array(sums + LOSS_SQUARES, product, n);
+    if (!a->sample_weight) return;
+    for (ptrdiff_t p = 0; p < n; p++) product[p] = factor[p] != 0;
+    row_sum_add_array(sums + WEIGHTED, product, n);
+    for (ptrdiff_t p = 0; p < n; p++) product[p] = factor[p] * factor[p];
+    row_sum_add_array(sums + WEIGHTS_2, product, n);
+    for (ptrdiff_t p = 0; p < n; p++) product[p] = factor[p] == 0 ? 0 : loss[p] * factor[p];
+    row_sum_add_array(sums + LOSSES_2, product, n);
+    for (ptrdiff_t p = 0; p < n; p++) product[p] = first[p] * factor[p];
+    row_sum_add_array(sums + FIRSTS_2, product, n);
+}
+#endif
+
+/* What is wanted of each position. Ignored ones have 0. */
+static void KERNEL(put_report)(const xent_evaluate_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                               const KERNEL(labels) *y, const double *loss, const double *first)
+{
+    double *losses = a->report[XENT_LOSSES], *right = a->report[XENT_RIGHT], *confidence = a->report[XENT_CONFIDENCE];
+    for (ptrdiff_t p = 0; losses && p < t->n; p++) losses[t->first + p] = y->counted[p] != 0 ? loss[p] : 0;
+    for (ptrdiff_t p = 0; right && p < t->n; p++) right[t->first + p] = y->counted[p] != 0 ? first[p] : 0;
+    for (ptrdiff_t p = 0; confidence && p < t->n; p++) { /* the largest probability; there may be none (stats.h) */
+        const double most = s->peak[p] * s->unit[p], all = most + s->rest[p] * s->unit[p];
+        confidence[t->first + p] = y->counted[p] == 0 ? 0 : isnan(s->inverse[p]) ? NAN : most / all;
+    }
+    if (a->report[XENT_PREDICTED])
+        KERNEL(put_largest)(t, a->positions.classes, s, a->report[XENT_PREDICTED] + t->first);
+}
+
+/* The squares and entropies of all classes but the label's. */
+static void KERNEL(look_again)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(stats) *s, const KERNEL(labels) *y,
+                               NAME(known) *known)
+{
+    KERNEL(take_labels)(t, y);
+    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
+        (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, s, y, p, known);
+}
+
 static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *sums)
 {
     const xent_evaluate_args *a = (const xent_evaluate_args *)positions;
@@ -262,21 +300,21 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     KERNEL(read_labels)(a->labels, classes, 1, NULL, t, &y);
     KERNEL(label_logits)(t, &s, &y, PROBABILITIES);
     NAME(target_terms)(&terms, &s, y.x, y.e, t->n, PROBABILITIES);
-    KERNEL(take_labels)(t, &y);
-    for (ptrdiff_t p = 0; p < t->n; p += t->lanes_are_positions ? LANES : 1)
-        (t->lanes_are_positions ? KERNEL(evaluate_positions) : KERNEL(evaluate_row))(t, classes, &s, &y, p, &known);
+    if (!a->brief) KERNEL(look_again)(t, classes, &s, &y, &known);
+    for (ptrdiff_t p = 0; a->brief && p < t->n; p++) known.rival[p] = NAME(guessed_rival)(&s, p);
     double loss[TILE], first[TILE], factor[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) factor[p] = y.counted[p];
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) factor[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
         loss[p] = terms.loss[p];
-        known.square[p] += rest * rest;
-        known.entropy[p] += (p_y == 0 ? 0 : term) + s.log_total[p];
+        known.square[p] = a->brief ? 0 : known.square[p] + rest * rest;
+        known.entropy[p] = a->brief ? 0 : known.entropy[p] + ((p_y == 0 ? 0 : term) + s.log_total[p]);
         first[p] = y.x[p] == s.max_logit[p];
     }
     KERNEL(settle)(t, classes, &s, &y, &known, first);
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
+    KERNEL(put_report)(a, t, &s, &y, loss, first);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         /* Without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count. */
         const int counts = y.counted[p] != 0;
@@ -287,6 +325,7 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     }
     row_sum_add_array(sums + LOSS, loss, t->n), row_sum_add_array(sums + FIRST, first, t->n);
     row_sum_add_array(sums + SQUARES, known.square, t->n), row_sum_add_array(sums + ENTROPY, known.entropy, t->n);
+    add_second_sums(a, loss, first, factor, t->n, sums);
 }
 
 TILE_KERNEL(evaluate)

@@ -1,6 +1,7 @@
 /* kernels.h: the kernels of this folder for one stored type, which is XENT_STORED (begin.h). */
 #include "begin.h"
 
+#include "softmax/comparison.h"
 #include "softmax/cross_entropy.h"
 #include "softmax/distillation.h"
 #include "softmax/evaluate.h"

@@ -51,9 +51,8 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 }
 
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */
-xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
+static xent_plan plan_pair(xent_positions *p, int dtype)
 {
-    xent_positions *p = &a->positions;
     p->chunk = positions_of_chunk(p);
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
@@ -62,6 +61,9 @@ xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
                        .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
 }
 
+xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype) { return plan_pair(&a->positions, dtype); }
+xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype) { return plan_pair(&a->positions, dtype); }
+
 /* Behind the room of a row's exponentials lie the entries of a position, and indices. */
 xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype)
 {
@@ -69,9 +71,9 @@ xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dt
     const int alone = a->rule == XENT_RENORMALIZE;
     if (alone) p->transformed = 0;
     xent_plan plan = xent_plan_positions(p, dtype,
-                                         alone           ? XENT_NO_EXPS
+                                         alone         ? XENT_NO_EXPS
                                          : p->out.data ? XENT_REUSED_EXPS
-                                                         : XENT_SUMMED_EXPS);
+                                                       : XENT_SUMMED_EXPS);
     if (plan.scratch_size < 0) return plan;
     const ptrdiff_t blocks = xent_ceil_div(p->classes, BLOCK), entries = xent_sparse_entries(a->k);
     a->entries_at = xent_ceil_div(plan.scratch_size, CACHE_LINE) * CACHE_LINE;

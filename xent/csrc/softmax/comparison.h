@@ -1,0 +1,215 @@
+/* comparison.h: how far predictions p (of logits s, the student's) are from q (of t, the teacher's), value alone. For each
+ * position
+ *
+ *   KL      sum_c q_c (d_c + e^-d_c - 1)      as in distillation.h: no term is negative
+ *   same    whether the same class has the largest logit (largest.h)
+ *   and with labels y   -log p_y, -log q_y, p_y, q_y
+ *
+ * An error of the constant D in all d_c moves the sum by half its square, which is nothing beside the sum but where that
+ * is nothing itself: unlike the gradient it needs no correction.
+ *
+ * Design: the logits are looked at twice, as by evaluate(). Rows of the type computed with are read where they lie, if
+ * there is no temperature; all others come to a scratch, as in distillation.
+ */
+#include "begin.h"
+#include "elements/points.h"
+#include "simd/exp.h"
+#include "simd/sums.h"
+#include "softmax/distillation.h"
+#include "softmax/labels.h"
+#include "softmax/largest.h"
+#include "softmax/statistics.h"
+#include "softmax/stats.h"
+#include "softmax/tile.h"
+#include "table.h"
+
+#ifndef XENT_COMPARISON_H
+#define XENT_COMPARISON_H
+
+#ifndef STORED_AS_16
+
+/* Terms with |d| up to 2 ln 2 are taken from the polynomial, with h = -d / 4. Beyond, q (d - 1) + p loses at most a factor
+ * of 4, which is the sum of the magnitudes over the term at d = -2 ln 2. */
+#define NEAR ((T)1.375)
+#define NEAR_DOUBLINGS 2
+
+/* Where all are near the student's exponentials are not looked at: then `e_s` is NULL. A term comes out the same whatever
+ * its neighbours are. d is the student's distance from the teacher; infinite logits and NaN are far. */
+ALWAYS_INLINE void NAME(compare_terms)(const V *d, const V *e_s, const V *e_t, const NAME(pair) *c, V *term)
+{
+    const V zero = {0}, one = NAME(set)(1), most = NAME(set)(LARGEST);
+    V e[DISTILLED], beyond[DISTILLED];
+    NAME(exp_minus_1)(d, e, beyond, NEAR_DOUBLINGS);
+    for (int i = 0; i < DISTILLED; i++) {
+        const V q = e_t[i] * c->teacher;
+        term[i] = q * beyond[i];
+        if (!e_s) continue;
+        /* where the teacher's probability is 0, p is left: also where both logits are -infinity, and d NaN */
+        const V far = v_fma(q, v_max(d[i], zero - most) - one, e_s[i] * c->student);
+        term[i] = v_select(m_ge(NAME(set)(NEAR), v_abs(d[i])), term[i], far);
+    }
+}
+
+/* t - s - D. */
+ALWAYS_INLINE V NAME(compare_distance)(V s, V t, const NAME(pair) *c)
+{
+    const V u = t - s, back = u - t, error = (t - (u - back)) - (s + back);
+    return ((u - c->high) + error) - c->low;
+}
+
+/* The same where u may be infinite, and `error` NaN. */
+ALWAYS_INLINE V NAME(compare_infinite)(V s, V t, V d)
+{
+    const V u = t - s;
+    return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(u)), d, u);
+}
+
+/* Vectors of both, of a row or of a vector of positions. */
+typedef struct {
+    const T *s, *t, *e_s, *e_t;
+    ptrdiff_t s_step, t_step, exps_step; /* from vector to vector */
+    ptrdiff_t vectors, last;             /* the last has so many numbers */
+} NAME(compared);
+
+/* TERMS of `sides` vectors from the k-th on; with `whole` all are there, and another after them. */
+ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
+                                       NAME(row_sum) *sum, int sides, int whole)
+{
+    const V zero = {0};
+    V term[AHEAD];
+    for (int k = 0; k < TERMS * sides; k += DISTILLED) {
+        V d[DISTILLED], s[DISTILLED], t[DISTILLED], e_s[DISTILLED], e_t[DISTILLED];
+        ptrdiff_t n[DISTILLED];
+        VM far = {0};
+        for (int j = 0; j < DISTILLED; j++) { /* where there is none, no probability */
+            const ptrdiff_t i = first + k + j;
+            n[j] = whole || i + 1 < c->vectors ? LANES : i + 1 == c->vectors ? c->last : 0;
+            s[j] = NAME(load_part)(c->s + i * c->s_step, n[j], zero),
+            t[j] = NAME(load_part)(c->t + i * c->t_step, n[j], zero);
+            e_t[j] = n[j] > 0 ? v_load(c->e_t + i * c->exps_step) : zero;
+            d[j] = NAME(compare_distance)(s[j], t[j], pair);
+            far = (VM)(far | (VM)~m_ge(NAME(set)(NEAR), v_abs(d[j])));
+        }
+        if (!m_any(far)) {
+            NAME(compare_terms)(d, NULL, e_t, pair, term + k);
+            continue;
+        }
+        for (int j = 0; j < DISTILLED; j++) {
+            e_s[j] = n[j] > 0 ? v_load(c->e_s + (first + k + j) * c->exps_step) : zero;
+            d[j] = NAME(compare_infinite)(s[j], t[j], d[j]);
+        }
+        NAME(compare_terms)(d, e_s, e_t, pair, term + k);
+    }
+    NAME(add_terms)(sum->way, term, sides);
+}
+
+/* The divergences of the positions of a tile. `lanes_are_positions` is a constant at every call. */
+ALWAYS_INLINE void NAME(compare_along)(const NAME(tile) *student, const NAME(tile) *teacher, ptrdiff_t classes,
+                                       const NAME(stats) *s, const NAME(stats) *t, const T *low, double *kl,
+                                       int lanes_are_positions)
+{
+    const int sides = lanes_are_positions ? 1 : WAYS, most = TERMS * sides;
+    for (ptrdiff_t p = 0; p < student->n; p += lanes_are_positions ? LANES : 1) {
+        const ptrdiff_t exps = lanes_are_positions ? p : p * student->exps_step;
+        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, lanes_are_positions);
+        const NAME(compared) c = {.s = student->x + (lanes_are_positions ? p : p * student->x_step),
+                                  .t = teacher->x + (lanes_are_positions ? p : p * teacher->x_step),
+                                  .e_s = student->exps + exps,
+                                  .e_t = teacher->exps + exps,
+                                  .s_step = lanes_are_positions ? student->x_step : LANES,
+                                  .t_step = lanes_are_positions ? teacher->x_step : LANES,
+                                  .exps_step = lanes_are_positions ? student->exps_step : LANES,
+                                  .vectors = lanes_are_positions ? classes : (classes + LANES - 1) / LANES,
+                                  .last = lanes_are_positions ? LANES : (classes - 1) % LANES + 1};
+        NAME(row_sum) sum;
+        ptrdiff_t k = 0;
+        NAME(start_row_sum)(&sum);
+        for (; k + most < c.vectors; k += most) NAME(compare_group)(&c, k, &pair, &sum, sides, 1);
+        NAME(compare_group)(&c, k, &pair, &sum, sides, 0);
+        if (lanes_are_positions)
+            NAME(sum_lanes)(sum.way, kl + p, NULL);
+        else
+            kl[p] = NAME(row_total)(&sum);
+    }
+}
+
+/* The losses and probabilities of the labels, of one of both. */
+static void NAME(put_of_labels)(const NAME(tile) *t, const NAME(stats) *s, NAME(labels) *y, double *loss, double *p_y)
+{
+    NAME(target) terms;
+    NAME(label_logits)(t, s, y, PROBABILITIES);
+    NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
+        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p];
+    }
+}
+
+static void NAME(compare_tiles)(const xent_comparison_args *a, const NAME(tile) *student, const NAME(tile) *teacher)
+{
+    const ptrdiff_t classes = a->positions.classes, first = student->first;
+    T low[TILE];
+    double kl[TILE], place[TILE], of_teacher[TILE];
+    NAME(stats) s, t;
+    NAME(labels) y;
+    NAME(statistics)(student, classes, &s), NAME(statistics)(teacher, classes, &t);
+    NAME(low_differences)(&s, &t, low, student->n);
+    if (student->lanes_are_positions)
+        NAME(compare_along)(student, teacher, classes, &s, &t, low, kl, 1);
+    else
+        NAME(compare_along)(student, teacher, classes, &s, &t, low, kl, 0);
+    NAME(put_largest)(student, classes, &s, place), NAME(put_largest)(teacher, classes, &t, of_teacher);
+    for (ptrdiff_t p = 0; p < student->n; p++) {
+        ((T *)a->divergence)[first + p] = kl[p] < 0 ? 0 : (T)kl[p];
+        a->same[first + p] = (place[p] >= 0) & (place[p] == of_teacher[p]);
+    }
+    if (!a->labels.data) return;
+    NAME(read_labels)(a->labels, classes, 1, NULL, student, &y);
+    NAME(put_of_labels)(student, &s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
+    NAME(put_of_labels)(teacher, &t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
+}
+#endif /* STORED_AS_16 */
+
+/* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
+static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_comparison_args *a = (const xent_comparison_args *)args;
+    const xent_positions *positions = &a->positions;
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
+                    classes = positions->classes, row = NAME(padded_row)(classes);
+    const int rows = positions->inner == 1, lanes_are_positions = !rows || classes <= SHORT_ROW,
+              in_place = sizeof(S) == sizeof(T) && !lanes_are_positions && a->temperature == 1;
+    T *memory = (T *)scratch, scale_exponents[2] = {FIRST_SCALE_EXPONENT, FIRST_SCALE_EXPONENT};
+    NAME(pairs) d = {.student = memory,
+                     .teacher = memory + positions->room,
+                     .student_exps = memory + 2 * positions->room,
+                     .teacher_exps = memory + 3 * positions->room,
+                     .classes = classes,
+                     .lanes_are_positions = lanes_are_positions};
+    const NAME(cooling) cooling = NAME(cooling_of)((T)a->temperature);
+    const ptrdiff_t room = rows && lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
+    const ptrdiff_t most =
+        xent_min(TILE, lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
+    for (ptrdiff_t p = begin; p < end; p += d.n) {
+        const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                        o = p / positions->inner / positions->middle_count;
+        const S *x = KERNEL(at)(&positions->x, o, m, i), *target = KERNEL(at)(&positions->target, o, m, i);
+        const ptrdiff_t x_step = rows ? positions->x.middle_stride : positions->x.stride,
+                        target_step = rows ? positions->target.middle_stride : positions->target.stride;
+        d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
+        d.step = lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
+        NAME(tile) student = NAME(pair_tile)(&d, d.student, d.student_exps, scale_exponents),
+                   teacher = NAME(pair_tile)(&d, d.teacher, d.teacher_exps, scale_exponents + 1);
+        student.first = teacher.first = p;
+        if (in_place) {
+            student.x = (const T *)x, student.x_step = x_step;
+            teacher.x = (const T *)target, teacher.x_step = target_step;
+        } else {
+            KERNEL(gather_pair)(&d, x, x_step, rows, d.student, &cooling);
+            KERNEL(gather_pair)(&d, target, target_step, rows, d.teacher, &cooling);
+        }
+        NAME(compare_tiles)(a, &student, &teacher);
+    }
+}
+
+#endif
