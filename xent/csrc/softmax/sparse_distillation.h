@@ -279,7 +279,7 @@ static ptrdiff_t KERNEL(order_entries)(const sparse_entries *s, ptrdiff_t classe
 }
 
 /* The largest of a row that is not NaN. */
-static T KERNEL(largest_in_row)(const S *x, ptrdiff_t classes)
+static T KERNEL(max_of_row)(const S *x, ptrdiff_t classes)
 {
     const V minus_infinity = NAME(set)((T)-INFINITY);
     V largest = minus_infinity;
@@ -312,7 +312,7 @@ static double KERNEL(tail_statistics)(KERNEL(sparse_work) *w, NAME(stats) *s)
     t->max_logit = max_logit;
     KERNEL(made_statistics)(t, classes, s);
     t->max_logit = NULL;
-    return isinf(s->max_logit[0]) ? 0 : KERNEL(largest_in_row)(t->x, classes);
+    return isinf(s->max_logit[0]) ? 0 : KERNEL(max_of_row)(t->x, classes);
 }
 
 /* ---- tails of next to no mass ---- */
