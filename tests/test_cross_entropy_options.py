@@ -162,7 +162,7 @@ def test_every_number_of_classes(name, dtype):
 @pytest.mark.parametrize("shape, axis", [((2, 40_000), -1), ((40_000, 3), 0)])
 def test_many_classes(shape, axis, dtype):
     for kind in KINDS:
-        names = [n for n in NAMES if n != "gamma" or kind == "labels"]
+        names = NAMES
         assert_options(
             random_logits(shape, dtype),
             targets(kind, shape, axis, dtype, ignored=0.0),
@@ -190,7 +190,7 @@ def test_any_shape_and_options(data):
 def test_probabilities_that_are_labels(dtype):
     shape = (40, 6)
     logits, labels = random_logits(shape, dtype), random_labels((40,), 6)
-    options = make([n for n in NAMES if n != "gamma"], shape, -1, dtype)
+    options = make(NAMES, shape, -1, dtype)
     expected = xent.cross_entropy(logits, labels, reduction="sum", **options)
     result = xent.cross_entropy(logits, np.eye(6, dtype=dtype)[labels], reduction="sum", **options)
     assert abs(result / expected - 1) < 1e-5
@@ -268,6 +268,34 @@ def assert_last_digits(row, settings, dtype):
     assert_grad(expected[1], grad, terms, double, gamma, own, f"reference {settings}")
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 3.5])
+def test_focal_loss_of_a_distribution(gamma, dtype):
+    """Loss, gradient and diagonal of the Hessian against mpmath, which takes derivatives by itself."""
+    rows = [[0.5, -1.0, 2.0], [9.0, 0.0, 1.0], [0.0, 0.0, -20.0], [3.0, 3.0, 3.0]]
+    target = [[0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.125, 0.0, 0.5], [0.0, 0.0, 0.0]]
+    x, t = np.array(rows, dtype), np.array(target, dtype)
+    loss, grad = xent.cross_entropy_value_and_grad(x, t, gamma=gamma, reduction="none")
+    _, hess = xent.cross_entropy_grad_hess(x, t, gamma=gamma, reduction="none")
+    limit = 8 * float(finfo(dtype).eps) if dtype.itemsize > 2 else float(finfo(dtype).eps) / 1.9
+    with mp.workdps(50):
+        for row, masses, *results in zip(wide(x), wide(t), wide(loss), wide(grad), wide(hess), strict=True):
+
+            def value(*u, masses=masses):
+                total = mp.fsum(mp.exp(v) for v in u)
+                p = [mp.exp(v) / total for v in u]
+                return mp.fsum(
+                    mp.mpf(float(m)) * (1 - q) ** gamma * -mp.log(q) for m, q in zip(masses, p, strict=True)
+                )
+
+            u = [mp.mpf(float(v)) for v in row]
+            exact = float(value(*u))
+            assert abs(results[0] - exact) <= limit * (1 + gamma) * abs(exact)
+            for c in range(3):
+                for order, result in [(1, results[1][c]), (2, results[2][c])]:
+                    exact = float(mp.diff(value, tuple(u), tuple(order * (k == c) for k in range(3))))
+                    assert abs(result - exact) <= limit * (1 + gamma) * max(masses.sum(), abs(exact))
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_focal_loss_of_a_confident_prediction(gamma):
     # 1 - p = exp(-20) / (1 + exp(-20)); a loss made of 1 - p rounded would have few digits
@@ -332,7 +360,7 @@ def test_gradient_is_the_derivative(kind, reduction):
 def test_grad_output(kind, reduction, dtype):
     for shape, axis in [((6, 5), -1), ((4, 5, 9), 1), ((2, 300), -1)]:
         logits, target = random_logits(shape, dtype), targets(kind, shape, axis, dtype)
-        names = [n for n in NAMES if n != "gamma" or kind == "labels"]
+        names = NAMES
         options = {"axis": axis, "reduction": reduction, **make(names, shape, axis, dtype)}
         result_shape = positions_of(shape, axis) if reduction == "none" else ()
         upstream = np.asarray(random_logits(result_shape, dtype, seed=9))
@@ -634,7 +662,7 @@ def test_no_positions_without_reduction(dtype):
 @pytest.mark.parametrize("variant", ZOO)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_memory_layout(kind, variant, dtype):
-    names = [n for n in NAMES if n != "gamma" or kind == "labels"]
+    names = NAMES
     for shape, axis in [((7, 5), -1), ((3, 40), -1), ((4, 6, 9), 1), ((11, 4), 0)]:
         logits, target = random_logits(shape, dtype), targets(kind, shape, axis, dtype)
         options, what = make(names, shape, axis, dtype), f"of {shape} axis {axis}"
@@ -674,7 +702,7 @@ LARGE = [((30_001, 9), -1), ((503, 500), -1), ((3, 70_001), -1), ((3, 11, 90, 97
 @pytest.mark.parametrize("shape, axis", LARGE)
 def test_threads_give_the_same_bits(shape, axis, kind, dtype):
     logits, target = random_logits(shape, dtype), targets(kind, shape, axis, dtype)
-    names = [n for n in ["weight", *NAMES] if n != "gamma" or kind == "labels"]
+    names = ["weight", *NAMES]
     options = {"axis": axis, **make(names, shape, axis, dtype)}
     for reduction in ["mean", "none"]:
         with xent.num_threads(1):
@@ -692,7 +720,7 @@ def test_threads_give_the_same_bits(shape, axis, kind, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape, axis", [LARGE[0], LARGE[3]])
 def test_large_arrays(shape, axis, kind, dtype):
-    names = [n for n in ["weight", *NAMES] if n != "gamma" or kind == "labels"]
+    names = ["weight", *NAMES]
     assert_options(
         random_logits(shape, dtype),
         targets(kind, shape, axis, dtype),

@@ -164,6 +164,31 @@ def test_options_that_bend(hessian, kind, dtype):
             assert hessian == "diagonal" or (wide(result[1]) >= 0).all()
 
 
+def test_nothing_bends(dtype):
+    for shape, labels in [((0, 5), np.zeros(0, int)), ((2, 0), np.full(2, -100)), ((0, 0), np.zeros(0, int))]:
+        x = np.zeros(shape, dtype)
+        for reduction in ["none", "sum", "mean_full"]:
+            options = {"gamma": 2.0, "label_smoothing": 0.1, "reduction": reduction}
+            loss, grad = xent.cross_entropy_value_and_grad(x, labels, **options)
+            assert not loss.any()
+            assert grad.shape == shape
+            for result in xent.cross_entropy_grad_hess(x, labels, **options):
+                assert result.shape == shape
+
+
+def test_a_position_without_weight_is_not_there(dtype):
+    x = np.array([[NAN, 1, 2], [0, 1, 2]], dtype)
+    options = {"gamma": 2.0, "logit_cap": 5.0, "sample_weight": [0.0, 1.0], "label_smoothing": 0.1}
+    for result in [
+        *xent.cross_entropy_grad_hess(x, [0, 1], **options),
+        xent.cross_entropy_grad(x, [0, 1], **options),
+        xent.cross_entropy_hvp(x, [0, 1], np.ones_like(x), **options),
+    ]:
+        assert not wide(result[0]).any()
+        assert np.isfinite(wide(result)).all()
+    assert np.isfinite(xent.cross_entropy(x, [0, 1], **options))
+
+
 def test_a_diagonal_that_is_negative():
     logits = np.array([[-4.0, -3.0, -9.0]])
     for label, options in [(2, {"gamma": 2.0}), (0, {"logit_cap": 0.5}), (0, {"z_loss": 1.0})]:

@@ -62,6 +62,10 @@ def run(x, labels, probs, options, upstream, scale, rule, losses, grad, hess):
     position unless that is None. `rule` is the name of the second derivatives and their factor.
     """
     axis, classes = options.axis, x.shape[options.axis]
+    if x.size == 0:
+        if losses is not None:
+            losses[...] = 0
+        return 0.0
     rows, targets = rows_of(x, axis), None if probs is None else rows_of(probs, axis)
     made = [None if a is None else _room(a, axis) for a in (grad, hess)]
     flat = [None if a is None else a.reshape(-1) for a in (labels, options.sample_weight, upstream)]
@@ -117,10 +121,7 @@ def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want
     """Return loss, gradient and second derivatives (or None) of some rows."""
     u, du, d2u_over_du = transformed(options, x.astype(np.float64))
     t = terms(options, u, masses(options, probs, labels, x.shape[1]), want_hess)
-    factor = np.ones(len(x)) if sample_weight is None else sample_weight
-    if labels is not None:
-        factor = np.where(labels == options.ignore_index, 0.0, factor)
-    used = factor != 0  # a factor of 0: not there, whatever the logits are
+    factor, used = _factors(options, len(x), labels, sample_weight)
     loss = np.where(used, factor * loss_of(options, t), 0.0)
     factor = (factor * scale if upstream is None else factor * scale * upstream)[:, None]
     used = used[:, None]
@@ -131,6 +132,17 @@ def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want
         second = grad if sizes else _second(options, t, grad, du, d2u_over_du, rule)
         hess = np.where(used, np.abs(factor * second) if sizes else factor * second, 0.0)
     return loss, np.where(used, factor * grad, 0.0), hess
+
+
+def _factors(options, rows, labels, sample_weight):
+    """Return the weight of each row, 0 where it is ignored; and where it is not 0.
+
+    A row of the weight 0 is not there, whatever its logits are.
+    """
+    factor = np.ones(rows) if sample_weight is None else sample_weight
+    if labels is not None:
+        factor = np.where(labels == options.ignore_index, 0.0, factor)
+    return factor, factor != 0.0
 
 
 def _second(options, t, grad, du, d2u_over_du, rule):
@@ -244,6 +256,5 @@ def products(options, x, v, probs, labels, sample_weight):
     result = du * products_by_u(options, t, du * v)
     if d2u_over_du is not None:
         result += gradient(options, t) * du * d2u_over_du * v
-    if sample_weight is not None:
-        result *= sample_weight[:, None]
-    return result if labels is None else np.where(labels[:, None] == options.ignore_index, 0.0, result)
+    factor, used = _factors(options, len(x), labels, sample_weight)
+    return np.where(used[:, None], factor[:, None] * result, 0.0)

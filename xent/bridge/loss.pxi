@@ -31,7 +31,7 @@ cdef softmax_loss(
     cdef double smoothing, t, cap, curvature
     cdef cnp.ndarray frequencies, offset
     if not (
-        inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(sample_weight)
+        inert(target) and inert(grad_output) and inert(hessian) and inert(axis) and inert(weight) and inert(sample_weight)
         and inert(ignore_index) and inert(label_smoothing) and inert(z_loss) and inert(gamma) and inert(temperature)
         and inert(logit_cap) and inert(prior) and inert(reduction)
     ):

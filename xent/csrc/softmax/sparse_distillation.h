@@ -178,7 +178,7 @@ static void sparse_terms(const sparse_entries *s, double high, double low, doubl
     for (ptrdiff_t i = 0; i < s->room; i += DISTILLED * LANES_F64) {
         vf64 d[DISTILLED], e[DISTILLED], beyond[DISTILLED];
         log_ratios(s, i, set_f64(high), set_f64(low), d);
-        exp_minus_1_f64(d, e, beyond);
+        exp_minus_1_f64(d, e, beyond, 3);
         for (int k = 0; k < DISTILLED; k++) {
             const ptrdiff_t at = i + k * LANES_F64;
             const vf64 q = v_load(s->q + at) * set_f64(inverse_n), p = v_load(s->e + at) * set_f64(inverse_z);
