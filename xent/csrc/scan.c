@@ -29,7 +29,8 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
     return -1; /* another thread has written to the labels meanwhile */
 }
 
-ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen, int *repeated)
+ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen,
+                            int *repeated)
 {
     *repeated = 0;
     for (ptrdiff_t p = 0; p < n; p++, ids += k) {

@@ -231,9 +231,9 @@ typedef struct {
     xent_positions positions; /* rows */
     int rule;
     ptrdiff_t k;
-    const int64_t *ids;    /* k classes per position */
-    const void *log_probs; /* floats or doubles, in the same places */
-    int single;            /* floats */
+    const int64_t *ids;                     /* k classes per position */
+    const void *log_probs;                  /* floats or doubles, in the same places */
+    int single;                             /* floats */
     const double *sample_weight, *upstream; /* one per position, or NULL */
     double gradient_scale;                  /* with 1 / temperature */
     xent_per_position losses;

@@ -69,9 +69,9 @@ xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dt
     const int alone = a->rule == XENT_RENORMALIZE;
     if (alone) p->transformed = 0;
     xent_plan plan = xent_plan_positions(p, dtype,
-                                         alone           ? XENT_NO_EXPS
+                                         alone         ? XENT_NO_EXPS
                                          : p->out.data ? XENT_REUSED_EXPS
-                                                         : XENT_SUMMED_EXPS);
+                                                       : XENT_SUMMED_EXPS);
     if (plan.scratch_size < 0) return plan;
     const ptrdiff_t blocks = xent_ceil_div(p->classes, BLOCK), entries = xent_sparse_entries(a->k);
     a->entries_at = xent_ceil_div(plan.scratch_size, CACHE_LINE) * CACHE_LINE;
