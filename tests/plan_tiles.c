@@ -244,11 +244,8 @@ EXPORT ptrdiff_t KERNEL(of_distill)(const call *c, char *in, char *out, char *en
 EXPORT ptrdiff_t KERNEL(of_sparse)(const call *c, char *in, char *out, char *end, facts *f, double *losses,
                                    double *partial, int64_t *ids, const double *log_probs, ptrdiff_t most)
 {
-    xent_sparse_distillation_args a = {.rule = (int)c->exps,
-                                       .ids = ids,
-                                       .log_probs = log_probs,
-                                       .gradient_scale = 1,
-                                       .losses = {.data = losses}};
+    xent_sparse_distillation_args a = {
+        .rule = (int)c->exps, .ids = ids, .log_probs = log_probs, .gradient_scale = 1, .losses = {.data = losses}};
     if (!walk(&a.positions, c, sizeof(S), in, out) || a.positions.inner > 1) return -1;
     a.k = xent_min(a.positions.classes, xent_max(most / xent_max(a.positions.count, 1), 1));
     for (ptrdiff_t i = 0; i < a.positions.count * a.k; i++) ids[i] = (i / a.k + i % a.k) % a.positions.classes;

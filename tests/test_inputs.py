@@ -69,8 +69,10 @@ CALLS = {
     **triple(
         "sparse_distillation_loss",
         {
-            "student_logits": LOGITS, "teacher_ids": np.array([[0, 3], [1, 0], [2, 1]]),
-            "teacher_log_probs": np.full((N, 2), -1.0, "f4"), "sample_weight": PER_POSITION,
+            "student_logits": LOGITS,
+            "teacher_ids": np.array([[0, 3], [1, 0], [2, 1]]),
+            "teacher_log_probs": np.full((N, 2), -1.0, "f4"),
+            "sample_weight": PER_POSITION,
         },  # fmt: skip
     ),
     **triple("mse_loss", {"pred": LOGITS, "target": PROBS}),

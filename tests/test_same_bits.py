@@ -171,7 +171,9 @@ def of_sparse(shape, axis, dtype):
     weight = numbers(shape[:-1], "float64", 12)
     for tail in ["bucket", "renormalize", "drop"]:
         for options in [{}, {"reduction": "none", "sample_weight": weight, "temperature": 0.7}]:
-            yield from each_form("sparse_distillation_loss", numbers(shape, dtype), ids, log_probs, tail=tail, **options)
+            yield from each_form(
+                "sparse_distillation_loss", numbers(shape, dtype), ids, log_probs, tail=tail, **options
+            )
 
 
 def cross_entropy_options(shape, axis):

@@ -54,7 +54,7 @@ def case(shape, k, dtype, distance=1.0, seed=0, temperature=1.0):
 
 
 def exact_position(x, ids, log_q, temperature, tail):
-    """(loss, gradient, size of its terms, mass of the tail and what the teacher has left of 1, W), in mpmath."""
+    """Loss, gradient, size of its terms, the tail's mass, what the teacher leaves of 1, and W, in mpmath."""
     numbers = [mp.mpf(float(v)) / mp.mpf(float(temperature)) for v in x]
     others = sorted(set(range(len(x))) - {int(i) for i in ids})
     seen = range(len(x)) if tail != "renormalize" else [int(i) for i in ids]
@@ -87,16 +87,14 @@ def assert_exact(student, ids, log_probs, what="", **options):
     single = np.dtype(np.float64 if student.dtype == np.float64 else np.float32)
     with mp.workprec(300):
         rows = [
-            exact_position(wide(x), i, l, temperature, tail)
-            for x, i, l in zip(student, ids, log_probs, strict=True)
+            exact_position(wide(x), some, log_q, temperature, tail)
+            for x, some, log_q in zip(student, ids, log_probs, strict=True)
         ]
         losses = exact([r[0] for r in rows], (len(rows),))
         grads = exact([g for r in rows for g in r[1]], student.shape)
         sizes = exact([g for r in rows for g in r[2]], student.shape)[0]
         of_tail, left, mass = (np.array([float(r[k]) for r in rows]) for k in (3, 4, 5))
-    loss, grad = getattr(xent, f"{NAME}_value_and_grad")(
-        student, ids, log_probs, reduction="none", **options
-    )
+    loss, grad = getattr(xent, f"{NAME}_value_and_grad")(student, ids, log_probs, reduction="none", **options)
     what = f"{what} {tail} T={temperature}"
     scale, slack = sparse_distillation(losses[0], of_tail, left, None if tail == "renormalize" else mass)
     limit = bound("sparse_distillation", single)
@@ -107,7 +105,9 @@ def assert_exact(student, ids, log_probs, what="", **options):
         slack = limit * float(finfo(np.float32).eps) * sizes
         assert_ulp(grad, grads, ROUNDED, dtype=student.dtype, slack=slack, what=f"gradient {what}")
     assert_same_bits(getattr(xent, NAME)(student, ids, log_probs, reduction="none", **options), loss)
-    assert_same_bits(getattr(xent, f"{NAME}_grad")(student, ids, log_probs, reduction="none", **options), grad)
+    assert_same_bits(
+        getattr(xent, f"{NAME}_grad")(student, ids, log_probs, reduction="none", **options), grad
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
@@ -303,15 +303,27 @@ def assert_close(student, ids, log_probs, given=None, what="", **options):
     both = getattr(xent, f"{NAME}_value_and_grad")(*given, **options)
     for result in [getattr(xent, NAME)(*given, **options), both[0]]:
         assert np.asarray(result).dtype == single, what
-        assert np.allclose(result, loss, rtol=64 * float(finfo(single).eps), atol=64 * float(finfo(single).eps)), what
+        assert np.allclose(
+            result, loss, rtol=64 * float(finfo(single).eps), atol=64 * float(finfo(single).eps)
+        ), what
     for result in [getattr(xent, f"{NAME}_grad")(*given, **options), both[1]]:
         assert result.dtype == dtype, what
-        assert np.allclose(wide(result), grad, rtol=8 * eps, atol=64 * EPS64 if single == np.float64 else 4e-7), what
+        assert np.allclose(
+            wide(result), grad, rtol=8 * eps, atol=64 * EPS64 if single == np.float64 else 4e-7
+        ), what
 
 
 @pytest.mark.parametrize(
     "shape, k",
-    [((1,), 1), ((3, 1), 1), ((9, 5), 2), ((70, 17), 4), ((2, 3, 130), 7), ((2, 9000), 40), ((3, 2, 8193), 30)],
+    [
+        ((1,), 1),
+        ((3, 1), 1),
+        ((9, 5), 2),
+        ((70, 17), 4),
+        ((2, 3, 130), 7),
+        ((2, 9000), 40),
+        ((3, 2, 8193), 30),
+    ],
 )
 @pytest.mark.parametrize("kind", [*DTYPES, *SIXTEEN], ids=str)
 def test_shapes(shape, k, kind):
@@ -345,7 +357,9 @@ def test_out(kind):
         for tail, temperature in itertools.product(TAILS, [1.0, 2.0]):
             options = {"tail": tail, "temperature": temperature}
             expected = xent.sparse_distillation_loss_grad(*given, **options)
-            for k_out, out in enumerate([np.full(shape, 7, kind), np.full(shape[::-1], 7, kind).T, given[0].copy()]):
+            for k_out, out in enumerate(
+                [np.full(shape, 7, kind), np.full(shape[::-1], 7, kind).T, given[0].copy()]
+            ):
                 for part in ["_grad", "_value_and_grad"]:
                     if k_out == 2:
                         out = given[0].copy()
@@ -357,15 +371,11 @@ def test_out(kind):
 
 
 def test_wide_log_probabilities_keep_their_bits():
-    student, ids, log_probs = case((4, 30), 5, np.dtype(np.float32))
-    log_probs = reference("log_softmax", random_logits((4, 30), np.float64))[:, :5]
-    with mp.workprec(300):
-        rows = [exact_position(x, i, l, 1.0, "renormalize")[0] for x, i, l in zip(wide(student), ids, log_probs, strict=True)]
-        expected = exact(rows, (4,))
-    for kind in [np.float32, np.float16]:
-        loss = xent.sparse_distillation_loss(student.astype(kind), ids, log_probs, tail="renormalize", reduction="none")
-        if kind == np.float32:
-            assert_ulp(loss, expected, 1, dtype=np.dtype(np.float32))
+    """Those of a float64 teacher beside a student of 32 bits, which is nearly as good."""
+    student, ids, _ = case((4, 30), 30, np.dtype(np.float32), 0.0)
+    log_probs = np.take_along_axis(reference("log_softmax", wide(student) + 1e-9 * ids), ids, -1)
+    assert_exact(student, ids, log_probs, tail="renormalize")
+    assert_exact(student[:, :9], ids[:, :1] % 9, log_probs[:, :1])
 
 
 def test_nothing():

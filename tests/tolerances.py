@@ -183,11 +183,11 @@ def linear_layer(x, weight, bias, g, dtype):
 def sparse_distillation(loss, tail, left, mass):
     """Scale of a loss of sparse distillation, and a slack beside the bound, as float64.
 
-    `tail` and `left` are what the classes beside the k have of the student's mass and of the teacher's, `mass`
-    the teacher's whole mass W, or None with "renormalize", where the k are exact but for the last rounding. The
-    tail is a sum of exponentials within an ulp, which is one of abs(W tail - left) in the loss. With mass W the
-    loss is W (KL + log W), whose terms cancel where W is less than 1. The masses of the teacher are known to half
-    of EPS64, as exponentials are, and with them log W and log(left).
+    `tail` and `left` are what the classes beside the k have of the student's mass and of the teacher's, and
+    `mass` is W, the teacher's whole mass, or None with "renormalize", where the k are exact but for the last
+    rounding. The tail is a sum of exponentials within an ulp, which is one of abs(W tail - left) in the loss.
+    With mass W the loss is W (KL + log W), whose terms cancel where W is less than 1. The masses of the
+    teacher are known to half of EPS64, as exponentials are, and with them log W and log(left).
     """
     if mass is None:
         return np.abs(loss), 0.0

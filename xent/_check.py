@@ -623,7 +623,9 @@ def teacher_ids(value, positions):
         array = array.astype(np.int64)  # an empty list is a list of no classes
     if array.dtype.kind not in "iu":
         got = f"got dtype {array.dtype} of shape {array.shape}"
-        hint = "; teacher_ids.astype(np.int64) makes classes of whole numbers" if array.dtype.kind == "f" else ""
+        hint = (
+            "; teacher_ids.astype(np.int64) makes classes of whole numbers" if array.dtype.kind == "f" else ""
+        )
         raise TypeError(f"teacher_ids must hold integers, {got}{hint}")
     if array.ndim != len(positions) + 1 or array.shape[:-1] != positions or array.shape[-1] == 0:
         expected = "(" + ", ".join([*map(str, positions), "k"]) + ("," if not positions else "") + "), k >= 1"

@@ -61,7 +61,7 @@ def sparse_distillation_loss(
 
     - "bucket": all other classes count as one more, on both sides: t = max(0, 1 - sum of q), and 0 where
       the k are all classes. So the student learns how much mass lies elsewhere, but not where.
-    - "renormalize": the k alone, on both sides: q is divided by its sum and p is the softmax of k logits [2]_.
+    - "renormalize": the k alone, on both sides: q is divided by its sum, p the softmax of the k logits [2]_.
       Nothing is learnt of other classes: their gradient is 0. What is added to all log-probabilities of a
       position makes no difference: they may be logits.
     - "drop": t = 0. The k, as they are, against the student's whole softmax: a loss that is least where

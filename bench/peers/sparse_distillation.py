@@ -1,11 +1,11 @@
-"""Distillation from the k largest probabilities of a teacher, as a mean, in the words of each library's users."""
+"""Distillation from the largest probabilities of a teacher, as a mean, as users of each library spell it."""
 
 import numpy as np
 
 import xent
 
 from . import adapters
-from .libraries import functional, jax, torch
+from .libraries import functional, jax
 
 K = 64  # as many as are kept of a vocabulary
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, deliver, loss_dtype, result_dtype
+from ._common import as_float64, deliver, result_dtype
 from ._reduction import reduce_positions
 from .softmax import log_probabilities, logsumexp, probabilities
 
@@ -67,14 +67,15 @@ def sparse_distillation_loss_value_and_grad(
     return loss, deliver(grad, out, result_dtype(student_logits))
 
 
-# With the classes i_1 ... i_k of a position, q_j = exp(log_prob_j), Q = sum_j q_j, p = softmax(student / T), and the
-# other classes, the tail, in which lie 1 - Q of the teacher's mass and S = 1 - sum_j p_(i_j) of the student's:
+# With the classes i_1 ... i_k of a position, q_j = exp(log_prob_j), Q = sum_j q_j, p = softmax(student / T),
+# and the other classes, the tail, in which lie 1 - Q of the teacher's mass and S = 1 - sum_j p_(i_j) of the
+# student's:
 #
 #     drop          loss = sum_j q_j (log q_j - log p_(i_j))
 #     bucket        loss = the same + t (log t - log S),  t = max(0, 1 - Q), and t = 0 where there is no tail
 #     renormalize   loss = sum_j q'_j (log q'_j - log p'_j),  q' = q / Q,  p' = softmax(student_(i_j) / T)
 #
-# dlog p_(i_j) / dx_c = ([c = i_j] - p_c) / T, and S is a sum of p_c: dlog S / dx_c = ([c in tail] p_c / S - p_c) / T. So
+# T dlog p_(i_j) / dx_c = [c = i_j] - p_c, and S is a sum: T dlog S / dx_c = [c in tail] p_c / S - p_c. So
 #
 #     drop          T g_c = Q p_c - q_j [c = i_j]
 #     bucket        T g_c = (Q + t) p_c - q_j [c = i_j] - t p_c / S [c in tail]
@@ -95,7 +96,7 @@ def _sparse(student, ids, log_probs, temperature, tail, sample_weight, reduction
 
 
 def _drop(x, ids, log_q, temperature):
-    """Return the losses, and T times the gradient."""
+    """Return the losses, and T times the gradient by the rule "drop"."""
     p, log_p = probabilities(x, temperature)[0], log_probabilities(x, temperature)
     q = np.exp(log_q)
     loss = _terms(q, log_q, np.take_along_axis(log_p, ids, -1)).sum(axis=-1)

@@ -55,7 +55,8 @@ typedef struct {
     double *x, *x_low; /* the student's logits; then their distances from some number, divided by T */
     double *q, *e;     /* e^l; e^x 2^-scale_exponent */
     double *low, *term, *gap;
-    ptrdiff_t *id, *ordered, *first; /* the k classes; in the order of blocks of classes; where each block begins there */
+    ptrdiff_t *id, *ordered,
+        *first; /* the k classes; in the order of blocks of classes; where each block begins there */
     ptrdiff_t k, room;
 } sparse_entries;
 
@@ -84,7 +85,8 @@ static sparse_entries sparse_entries_in(void *memory, ptrdiff_t k)
 static void exps_in_two(const double *x, const double *x_low, double *e, double *e_low, ptrdiff_t n,
                         double scale_exponent)
 {
-    const vf64 zero = {0}, one = set_f64(1), infinity = set_f64(INFINITY), most = set_f64((1000 + scale_exponent) * LN2);
+    const vf64 zero = {0}, one = set_f64(1), infinity = set_f64(INFINITY),
+               most = set_f64((1000 + scale_exponent) * LN2);
     const scale_f64 scale = scale_of_f64(set_f64(scale_exponent));
     for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
         const vf64 v = v_load(x + i);
@@ -132,7 +134,8 @@ static double largest_of(const double *x, ptrdiff_t n)
 static void measure_from(double *x, double *x_low, ptrdiff_t n, double reference, double temperature)
 {
     const double part = temperature >= 4 ? 0.25 : 1;
-    const vf64 zero = {0}, quarter = set_f64(part), from = set_f64(-reference) * quarter, t = set_f64(temperature) * quarter;
+    const vf64 zero = {0}, quarter = set_f64(part), from = set_f64(-reference) * quarter,
+               t = set_f64(temperature) * quarter;
     for (ptrdiff_t i = 0; i < n; i += LANES_F64) {
         const vf64 v = v_load(x + i) * quarter, difference = v + from, error = sum_error_f64(v, from, difference);
         const vf64 quotient = difference / t, product = quotient * t;
@@ -207,7 +210,8 @@ static double sparse_divergence(const sparse_entries *s, int rule, int others, c
     if (weight == 0) norm = 1; /* nothing of the teacher is to be compared */
     exps_in_two(s->x, s->x_low, s->e, s->low, n, scale_exponent);
     s->e[k] = tail->mass;
-    const double total = total_of(s->e, s->low, n, tail->mass_low), log_z = log_in_two(total, 0, scale_exponent, &c_low),
+    const double total = total_of(s->e, s->low, n, tail->mass_low),
+                 log_z = log_in_two(total, 0, scale_exponent, &c_low),
                  log_norm = log_in_two(norm, norm_low, 0, &log_low), c = log_z - log_norm, back = c - log_z;
     c_low += (log_z - (c - back)) - (log_norm + back) - log_low;
     s->x[k] = tail->log, s->x_low[k] = tail->log_low;
@@ -490,11 +494,11 @@ static void KERNEL(sparse_distillation)(const void *args, ptrdiff_t chunk, void 
                              .entries = sparse_entries_in((char *)scratch + a->entries_at, a->k),
                              .distances = room,
                              .tile = {.rows = 1, .n = 1, .scale_exponent = &scale_exponent}};
-    w.tile.exps = positions->transformed               ? room + transform_elements(positions)
+    w.tile.exps = positions->transformed            ? room + transform_elements(positions)
                   : positions->room > EXPS_ELEMENTS ? room
-                                                       : exps;
-    w.tile.kept = positions->transformed || (positions->exps == XENT_REUSED_EXPS &&
-                                             padded <= xent_max(EXPS_ELEMENTS, positions->room));
+                                                    : exps;
+    w.tile.kept = positions->transformed ||
+                  (positions->exps == XENT_REUSED_EXPS && padded <= xent_max(EXPS_ELEMENTS, positions->room));
     w.tile.blocks = padded > EXPS_ELEMENTS;
     w.tile.streams = positions->streams;
     w.tile.x_step = positions->x.middle_stride, w.tile.out_step = positions->out.middle_stride;

@@ -14,7 +14,7 @@ enum {
     /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
      * experiment. */
     BLOCK = 2048,
-    GROUP = 8,  /* vectors that are added up before they reach a wide sum (stats.h) */
+    GROUP = 8, /* vectors that are added up before they reach a wide sum (stats.h) */
     /* Positions of a tile are a multiple: fewer would waste parts of each cache line that columns touch. */
     LINE_COLUMNS = 16,
     /* Numbers behind a row whose exponentials are added up: more than any instruction set needs. */
@@ -39,10 +39,10 @@ enum {
     /* Or, of columns, as many positions: two cache lines of floats. On an Emerald Rapids 16 of 150 classes took 1.3 to
      * 1.6 times as long, as classes lie far apart in memory, and 64 and 128 up to 1.3 times. */
     TRANSFORMED_COLUMNS = 32,
-    PAIR_ARRAYS = 4,    /* that distillation works on: the logits and the exponentials of both models */
+    PAIR_ARRAYS = 4,     /* that distillation works on: the logits and the exponentials of both models */
     PAIR_NUMBERS = 4096, /* of each of them: all fit an L2 cache, and a few rows share what is done once per tile */
-    SPARSE_NUMBERS = 9, /* arrays of doubles that sparse distillation works on, */
-    SPARSE_INDICES = 2, /* and of indices beside the beginnings of blocks */
+    SPARSE_NUMBERS = 9,  /* arrays of doubles that sparse distillation works on, */
+    SPARSE_INDICES = 2,  /* and of indices beside the beginnings of blocks */
     SPARSE_GROUP = 4 * XENT_MOST_LANES / 2 /* of whose entries are multiples: four vectors of doubles */
 };
 
