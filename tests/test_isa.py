@@ -11,8 +11,7 @@ OTHERS = [isa for isa in CONFIG["isa_usable"] if isa != CONFIG["isa"]]
 # Files that run in one process each, of some 20 seconds.
 NUMERIC = [
     "conv conv_random conv_prepared pool same_bits",
-    "vmath softmax tokens cross_entropy nll evaluate",
-    "vmath softmax softmax_axes cross_entropy nll evaluate",
+    "vmath softmax softmax_axes tokens cross_entropy nll evaluate",
     "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
     pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),
     pytest.param("sigmoid_cross_entropy probabilities sparse_distillation linear", marks=pytest.mark.slow),
