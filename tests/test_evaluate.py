@@ -704,13 +704,18 @@ def test_all_of_it_adds_up_and_becomes_a_dict():
         total = sum(chunks(logits, labels, weight, 64, **options)).as_dict()
         assert list(total) == list(whole)
         for name, value in flat(whole):
-            assert dict(flat(total))[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+            assert_number(dict(flat(total))[name], value, name)
         assert json.loads(json.dumps(whole))["count"] == whole["count"]
     one = xent.evaluate(logits, labels, calibration_bins=7)
     for other in [{"calibration_bins": 8}, {}, {"calibration_bins": 7, "confusion": True}]:
         with raises(ValueError, "different"):
             one + xent.evaluate(logits, labels, **other)
     assert one.bits_per(100) == pytest.approx(one.loss * one.count / math.log(2) / 100, rel=1e-12)
+
+
+def assert_number(actual, expected, name):
+    """Assert two numbers equal but for roundings in other tiles, NaN and None too."""
+    assert actual == (expected if expected is None else pytest.approx(expected, rel=1e-6, nan_ok=True)), name
 
 
 def flat(value, name=""):
@@ -778,7 +783,7 @@ def test_sequences_add_up_by_group():
     for name in ["groups", "tokens", "greedy"]:
         np.testing.assert_array_equal(getattr(whole, name), getattr(total, name))
     np.testing.assert_allclose(total.log_prob, whole.log_prob, 1e-13)
-    nothing = xent.evaluate_sequences(np.zeros((0, 6)), [], [])
+    nothing = xent.evaluate_sequences(np.zeros((0, 6)), np.zeros(0, int), [])
     assert whole + nothing == nothing + whole == whole
     with raises(ValueError, "base"):
         whole + xent.evaluate_sequences(logits, labels, groups, base=2)
@@ -829,7 +834,8 @@ def test_comparison_against_the_reference(shape, axis, noise, dtype):
             eps = float(finfo(single).eps)
             # the reference adds terms of both signs, of the size of the largest difference
             room = 64 * float(finfo(np.float64).eps) * (1 + 3 * noise) * 10
-            limit = bound("comparison", single) * eps + (4 * eps * noise * 4 if options else 0)
+            # quotients x / T are rounded before their differences, of the size of the noise, are taken
+            limit = (bound("comparison", single) + bool(options) * 40 / noise) * eps
             np.testing.assert_allclose(result.kl_values, expected.kl_values, limit, room)
             for name in COMPARED if target is not None else []:
                 scale = 1 if "probability" in name else abs(getattr(expected, name))
@@ -853,6 +859,21 @@ def test_comparison_of_near_predictions():
     np.testing.assert_allclose(xent.compare(single, moved).kl_values, expected, 1e-3)
     assert xent.compare(single, single).kl == 0
     assert xent.compare(single, single).same_top == 1
+
+
+@pytest.mark.parametrize("variant", ZOO)
+def test_layouts_of_sequences_and_comparisons(variant):
+    for shape, axis in [((7, 5), -1), ((3, 140), -1), ((4, 6, 9), 1)]:
+        a, b = random_logits(shape, np.float32), random_logits(shape, np.float32, 1)
+        labels = random_labels(positions_of(shape, axis), shape[axis], ignored=0.1)
+        given = of_zoo(variant, a), of_zoo(variant, b), of_zoo(variant, labels)
+        result, expected = xent.compare(*given, axis=axis), xent.compare(a, b, labels, axis=axis)
+        np.testing.assert_allclose(result.kl_values, expected.kl_values, 1e-5)
+        assert result.same_count == expected.same_count
+        result = xent.evaluate_sequences(given[0], given[2], given[2], axis=axis)
+        expected = xent.evaluate_sequences(a, labels, labels, axis=axis)
+        np.testing.assert_allclose(result.log_prob, expected.log_prob, 1e-5)
+        np.testing.assert_array_equal(result.greedy, expected.greedy)
 
 
 def test_comparison_is_the_distillation_loss(dtype):
@@ -903,7 +924,7 @@ def test_comparisons_add_up():
             for k in range(0, 60, 17)
         ]
         for name, value in sum(parts).as_dict().items():
-            assert value == pytest.approx(whole.as_dict()[name], rel=1e-6), name
+            assert_number(value, whole.as_dict()[name], name)
     with raises(ValueError, "target"):
         xent.compare(a, b) + whole
     with raises(ValueError, "base"):

@@ -448,7 +448,7 @@ def test_refused_by_the_reference(kind):
 
 def test_none_is_refused_where_there_must_be_an_array():
     for name, arguments in CALLS.items():
-        for key in arguments.keys() - OPTIONAL:
+        for key in arguments.keys() - OPTIONAL - ({"target"} if name == "compare" else set()):
             with raises(TypeError, f"{key} must be real numbers, got None"):
                 call(name, arguments | {key: None})
     for name in ["linear_cross_entropy", "nce_loss", "conv2d", "conv_transpose2d"]:
@@ -507,7 +507,7 @@ def test_out_of_another_library(name):
 # Labels -----------------------------------------------------------------------------------------------------
 
 LABELLED = [name for name, arguments in CALLS.items() if arguments.get("target") is LABELS]
-DRAWN = [name for name in LABELLED if "nce" in name or "sampled" in name]
+DRAWN = [name for name in LABELLED if name.startswith(("nce", "sampled"))]
 
 
 @pytest.mark.parametrize("name", LABELLED)

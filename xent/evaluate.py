@@ -247,9 +247,9 @@ def compare(logits_a, logits_b, target=None, *, axis=-1, ignore_index=-100, base
     >>> b = [[2.0, 1.5, 0.0], [0.0, 2.5, 0.0], [0.0, 1.0, 0.0]]
     >>> result = xent.compare(a, b, [0, 1, 2])
     >>> result
-    Comparison(count=3, kl=0.1437 nats, median=0.02494, 99%=0.3854, same_top=0.6667, loss_a=0.6847, \
-loss_b=0.7587, perplexity_ratio=1.077)
+    Comparison(count=3, kl=0.1337 nats, median=0.02499, 99%=0.3574, same_top=0.6667, loss_a=0.6847, \
+loss_b=0.7528, perplexity_ratio=1.071)
     >>> result.kl_quantile([0.5, 0.95]).round(4)
-    array([0.0249, 0.3507])
+    array([0.025 , 0.3303])
     """
     return Comparison(*_kernels.compare(logits_a, logits_b, target, axis, ignore_index, base, temperature))
