@@ -625,7 +625,7 @@ def test_zero_weights_and_impossible_targets_in_products(dtype):
     product = xent.cross_entropy_hvp(logits, [0, 1, 1], vector, sample_weight=[0, 1, 0], reduction="sum")
     assert not wide(product[0]).any()
     assert np.isfinite(wide(product[1])).all()
-    assert np.isnan(wide(product[2])).all()
+    assert not wide(product[2]).any(), "without weight it is not there"
     spoiled = vector.copy()
     spoiled[1, 0] = NAN
     product = xent.cross_entropy_hvp(np.zeros((3, 3), dtype), [0, 1, 2], spoiled)
