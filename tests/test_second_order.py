@@ -164,6 +164,14 @@ def test_options_that_bend(hessian, kind, dtype):
             assert hessian == "diagonal" or (wide(result[1]) >= 0).all()
 
 
+def test_a_name_of_another_kind_of_string():
+    x = random_logits((3, 4), np.dtype("f8"))
+    for hessian in HESSIANS:
+        expected = xent.cross_entropy_grad_hess(x, [0, 1, 2], hessian=hessian, gamma=2.0)
+        result = xent.cross_entropy_grad_hess(x, [0, 1, 2], hessian=np.str_(hessian), gamma=2.0)
+        assert_same_bits(result, expected)
+
+
 def test_nothing_bends(dtype):
     for shape, labels in [((0, 5), np.zeros(0, int)), ((2, 0), np.full(2, -100)), ((0, 0), np.zeros(0, int))]:
         x = np.zeros(shape, dtype)
