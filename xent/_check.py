@@ -411,11 +411,13 @@ _CURVATURES = {"diagonal": 1.0, "gauss_newton": 1.0, "upper": 2.0, "friedman": N
 
 
 def hessian_name(hessian):
-    """Raise unless there is such a rule of second derivatives."""
+    """Return the name of a rule of second derivatives as a plain string."""
     if not isinstance(hessian, str):
         raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
+    hessian = str.__str__(hessian)
     if hessian not in _CURVATURES:
         raise ValueError(f"hessian must be one of {', '.join(_CURVATURES)}, got {hessian!r}")
+    return hessian
 
 
 def curvature(hessian, classes):

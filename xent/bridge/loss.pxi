@@ -15,7 +15,7 @@ def cross_entropy_grad_hess(
     logit_cap, prior, reduction,
 ):
     if not is_word(hessian, "diagonal"):
-        _check.hessian_name(hessian)
+        hessian = _check.hessian_name(hessian)
     return softmax_loss(
         logits, target, out, None, GRAD_AND_HESS, hessian, axis, weight, sample_weight, ignore_index,
         label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
