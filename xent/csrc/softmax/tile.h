@@ -66,7 +66,7 @@ typedef struct {
      * distances by now, and have their exponentials. Else NULL. */
     const T *max_logit;
     const double *moved;
-    KERNEL(ranked) * ranked; /* classes of the only row, which are ranked on the way, or NULL */
+    KERNEL(ranked) *ranked; /* classes of the only row, which are ranked on the way, or NULL */
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
