@@ -7,6 +7,7 @@ PEERS = {
     "softmax": (1.2, 3),
     "log_softmax": (1.2, 3),
     "logsumexp": (1.2, 3),
+    "token_log_probs": (1.2, 3),
     "evaluate": (2, 4),
     "cross_entropy_grad_hess": (1.5, 4),
     "sigmoid_cross_entropy": (1.5, 4),
@@ -38,6 +39,7 @@ OPTION = 1.5  # times the best peer, value and gradient with one option
 SIXTEEN_BITS = {"cross_entropy": 2.5, "cross_entropy_value_and_grad": 3}  # times the best peer
 NETWORK = 1.0  # times the best peer, all convolutions of a network for one image
 PREPARED = 1.05  # times the best peer, conv2d with weights that were packed before
+TOKENS = 1.15  # times logsumexp alone, token_log_probs of 8 ids a position at most
 EVALUATION = 1.25  # times cross_entropy alone, evaluate at most, from so many logits on:
 EVALUATED = 100_000
 READ_SHARE = 0.88  # of the read bandwidth, cross_entropy on logits larger than the caches

@@ -162,6 +162,7 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
         factor, upstream = _check.upstream(grad_output, positions if each else ())
         if each and upstream is None:  # one position
             factor, upstream = 1.0, np.array(factor)
+    may_cancel = options.reduction == "mean" and divisor == 0 and counted
     return _LossCall(
         _Positions(x, len(positions)),
         weight,
@@ -176,10 +177,7 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
         factor,
         None if upstream is None else upstream.reshape(-1),
         present,
-        cancels=options.reduction == "mean"
-        and divisor == 0
-        and counted > 0
-        and _weighs(options, labels, present),
+        cancels=bool(may_cancel and _weighs(options, labels, present)),
         keeps=any(needs),
     )
 
@@ -230,7 +228,7 @@ def _near_one(weights):
     most = 0.0 if weights is None or not weights.size else float(max(weights.max(), -weights.min()))
     if (
         most == 0 or 2.0**-100 < most < 2.0**100
-    ):  # a sum of any number of these is finite, and so is its inverse
+    ):  # any number of these has a finite sum, with a finite inverse
         return weights, 0
     exponent = math.frexp(most)[1]
     return np.ldexp(weights, -exponent), exponent
@@ -249,12 +247,15 @@ def _present(options, labels, counted, positions):
 
     Ignored ones are not, nor those of weight 0, whatever their rows of x hold.
     """
+    drops = _drops_classes(options, labels)
+    if counted == positions and options.sample_weight is None and not drops:  # the quick yes
+        return None
     there = np.ones(positions, bool)
     if counted != positions:
         there &= labels.reshape(-1) != options.ignore_index
     if options.sample_weight is not None:
         there &= options.sample_weight.reshape(-1) != 0
-    if _drops_classes(options, labels):
+    if drops:
         # clipped: the labels are the caller's memory, which another thread may write to
         there[there] = options.weight.take(labels.reshape(-1)[there], mode="clip") != 0
     return None if there.all() else np.flatnonzero(there)

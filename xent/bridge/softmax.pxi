@@ -210,7 +210,8 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
     if cnp.PyArray_SIZE(x):
         a.per_position = cnp.PyArray_DIM(chosen, k) if cnp.PyArray_NDIM(chosen) == cnp.PyArray_NDIM(x) else 1
         a.inner = math.prod((<object>x).shape[k + 1 :])
-        a.ids, a.log_probs, a.rank, a.entropy = <int64_t *>data(chosen), data(log_probs), <int64_t *>data(places), data(entropies)
+        a.ids, a.log_probs = <int64_t *>data(chosen), data(log_probs)
+        a.rank, a.entropy = <int64_t *>data(places), data(entropies)
         copies = walk_or_copy(&a.positions, x, None, None, None, k)
         a.positions.temperature, a.positions.cap, a.positions.offset = t, cap, data(offset)
         a.positions.transformed = t != 1 or cap != 0 or offset is not None

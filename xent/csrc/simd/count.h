@@ -29,7 +29,8 @@ static ptrdiff_t KERNEL(count_larger)(const S *p, ptrdiff_t n, S t)
         for (int k = 0; k < SHORTS; k++) rest[k] = bits;
         memcpy(rest, p + i, (size_t)size * sizeof(S));
         const vh16 v = v_load_h16(rest);
-        counts[0] = negative ? v_count_above_h16(counts[0], threshold, v) : v_count_greater_h16(counts[0], v, threshold);
+        counts[0] =
+            negative ? v_count_above_h16(counts[0], threshold, v) : v_count_greater_h16(counts[0], v, threshold);
     }
     for (int k = 0; k < SHORTS; k++) count += (uint16_t)(counts[0][k] + counts[1][k]);
     return count;
@@ -42,8 +43,7 @@ static ptrdiff_t KERNEL(count_larger)(const S *p, ptrdiff_t n, S t)
     VI counts[2] = {{0}, {0}};
     ptrdiff_t i = 0, count = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES)
-        for (int k = 0; k < 2; k++)
-            counts[k] = NAME(v_count)(counts[k], m_gt(v_load(p + i + k * LANES), threshold));
+        for (int k = 0; k < 2; k++) counts[k] = NAME(v_count)(counts[k], m_gt(v_load(p + i + k * LANES), threshold));
     for (; i < n; i += LANES)
         counts[0] = NAME(v_count)(counts[0], m_gt(KERNEL(load)(p + i, n - i, threshold), threshold));
     for (int k = 0; k < LANES; k++) count += counts[0][k] + counts[1][k];

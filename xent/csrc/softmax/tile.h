@@ -67,7 +67,7 @@ typedef struct {
      * BLOCKs; or NULL. */
     const ptrdiff_t *left_out;
     ptrdiff_t left_out_count;
-    KERNEL(ranked) * ranked; /* classes of the only row, which are ranked on the way, or NULL */
+    KERNEL(ranked) *ranked; /* classes of the only row, which are ranked on the way, or NULL */
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their

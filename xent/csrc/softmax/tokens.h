@@ -105,12 +105,10 @@ static void KERNEL(rank_columns)(const xent_token_args *a, const KERNEL(tile) *t
         for (ptrdiff_t first = 0; first < classes; first += COUNTED) {
             VI count = {0};
             for (ptrdiff_t c = first; c < xent_min(classes, first + COUNTED); c++)
-                count = NAME(v_count)(count,
-                                      m_gt(KERNEL(load)(t->x + p + c * t->x_step, n, threshold), threshold));
+                count = NAME(v_count)(count, m_gt(KERNEL(load)(t->x + p + c * t->x_step, n, threshold), threshold));
             for (int i = 0; i < LANES; i++) larger[i] += count[i];
         }
-        for (ptrdiff_t i = 0; i < n; i++)
-            KERNEL(put_rank)(a, first_id(a, t->first + p + i) + k * a->inner, larger[i]);
+        for (ptrdiff_t i = 0; i < n; i++) KERNEL(put_rank)(a, first_id(a, t->first + p + i) + k * a->inner, larger[i]);
     }
 }
 
@@ -170,8 +168,8 @@ static void KERNEL(token_log_probs)(const void *args, ptrdiff_t chunk, void *scr
     xent_token_args a = *(const xent_token_args *)args;
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(token_log_probs_tile));
     if (!a.rank || a.positions.offset || KERNEL(ranks_on_the_way)(&a)) return;
-    a.positions.transformed = 0, a.positions.room = 0, a.positions.exps = XENT_SUMMED_EXPS; /* the logits as they lie, */
-    a.positions.packs = 1;                                                                  /* short rows as columns */
+    /* the logits as they lie, but short rows as columns */
+    a.positions.transformed = 0, a.positions.room = 0, a.positions.exps = XENT_SUMMED_EXPS, a.positions.packs = 1;
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(rank_tile));
 }
 
