@@ -32,7 +32,8 @@ LOSS_ARGUMENTS = {
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "softmax_backward", "log_softmax_backward", "softmax_jacobian",
-    "sigmoid", "log_sigmoid", "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
+    "sigmoid", "log_sigmoid", "sigmoid_backward", "log_sigmoid_backward", "sigmoid_cross_entropy_grad_hess",
+    "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
@@ -50,6 +51,10 @@ log_softmax_backward(grad, y, axis=-1, *, out=None)
 softmax_jacobian(y, axis=-1)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
+sigmoid_backward(grad, y, *, out=None)
+log_sigmoid_backward(grad, y, *, out=None)
+sigmoid_cross_entropy_grad_hess(logits, target, *, hessian='diagonal', out=None, weight=None, pos_weight=None, \
+label_smoothing=0.0, gamma=0.0, alpha=None, ignore_index=None, reduction='mean')
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
 entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)

@@ -35,6 +35,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
@@ -52,8 +53,10 @@ __all__ = [
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",
+    "sigmoid_backward",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_grad_hess",
     "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
@@ -93,6 +96,7 @@ kl_div_value_and_grad = xent.kl_div_value_and_grad
 linear_cross_entropy = xent.linear_cross_entropy
 linear_cross_entropy_value_and_grad = xent.linear_cross_entropy_value_and_grad
 log_sigmoid = xent.log_sigmoid
+log_sigmoid_backward = xent.log_sigmoid_backward
 log_softmax = xent.log_softmax
 log_softmax_backward = xent.log_softmax_backward
 logsumexp = xent.logsumexp
@@ -110,8 +114,10 @@ prepare_conv2d = xent.prepare_conv2d
 sampled_softmax_cross_entropy = xent.sampled_softmax_cross_entropy
 sampled_softmax_cross_entropy_value_and_grad = xent.sampled_softmax_cross_entropy_value_and_grad
 sigmoid = xent.sigmoid
+sigmoid_backward = xent.sigmoid_backward
 sigmoid_cross_entropy = xent.sigmoid_cross_entropy
 sigmoid_cross_entropy_grad = xent.sigmoid_cross_entropy_grad
+sigmoid_cross_entropy_grad_hess = xent.sigmoid_cross_entropy_grad_hess
 sigmoid_cross_entropy_value_and_grad = xent.sigmoid_cross_entropy_value_and_grad
 softmax = xent.softmax
 softmax_backward = xent.softmax_backward
