@@ -53,8 +53,8 @@ sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
 sigmoid_backward(grad, y, *, out=None)
 log_sigmoid_backward(grad, y, *, out=None)
-sigmoid_cross_entropy_grad_hess(logits, target, *, hessian='diagonal', out=None, weight=None, pos_weight=None, \
-label_smoothing=0.0, gamma=0.0, alpha=None, ignore_index=None, reduction='mean')
+sigmoid_cross_entropy_grad_hess(logits, target, *, hessian='diagonal', out=None, weight=None, \
+pos_weight=None, label_smoothing=0.0, gamma=0.0, alpha=None, ignore_index=None, reduction='mean')
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, base=None)
 entropy(probs, *, axis=-1, base=None)
 conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, activation=None, out=None)

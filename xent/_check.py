@@ -508,7 +508,8 @@ def bad_binary(target, ignore_index):
         if ignore_index is not None:
             bad, expected = bad & (target != ignore_index), f"0, 1 or ignore_index={ignore_index}"
     else:
-        bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
+        with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN
+            bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
     where = int(bad.argmax())
     return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
 

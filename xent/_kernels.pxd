@@ -168,7 +168,11 @@ cdef extern from "csrc/table.h" nogil:
         double unit, clip, gradient_scale, factor, divisor
         int careful
 
-    const double XENT_PLAIN_WEIGHT_F32, XENT_PLAIN_WEIGHT_F64, XENT_PLAIN_SCALE_F32, XENT_PLAIN_SCALE_F64
+    enum:
+        XENT_PLAIN_WEIGHT_F32
+        XENT_PLAIN_WEIGHT_F64
+
+    const double XENT_PLAIN_SCALE_F32, XENT_PLAIN_SCALE_F64
 
     ctypedef struct xent_wide_sum:
         double sum, error
@@ -269,7 +273,7 @@ cdef extern from "csrc/table.h" nogil:
     double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
                              const double *sample_weight, double *per_label)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
-    int xent_are_plain(const void *numbers, int dtype, Py_ssize_t n, double most)
+    int xent_are_plain(const void *numbers, int dtype, Py_ssize_t n, int octaves)
     double xent_wide_mean(const double *partial, const xent_wide_sum *wide, Py_ssize_t n, double divisor, double unit)
 
     ctypedef struct xent_probs_args:

@@ -73,34 +73,38 @@ cdef inline bint are_odd_weights(cnp.ndarray weight) noexcept:
     if weight is None:
         return False
     dtype = dtype_code(weight)
-    most = XENT_PLAIN_WEIGHT_F64 if dtype == XENT_F64 else XENT_PLAIN_WEIGHT_F32
-    return not xent_are_plain(data(weight), dtype, cnp.PyArray_SIZE(weight), most)
+    return not xent_are_plain(
+        data(weight), dtype, cnp.PyArray_SIZE(weight),
+        XENT_PLAIN_WEIGHT_F64 if dtype == XENT_F64 else XENT_PLAIN_WEIGHT_F32,
+    )
 
 
 cdef bint fit_floats(cnp.ndarray numbers, given) except -1:
     """Whether contiguous floats are what was given but for a rounding: none became infinite or 0, or lost digits next to 0.
     """
-    if not xent_are_plain(data(numbers), XENT_F32, cnp.PyArray_SIZE(numbers), 2.0**126):
+    if not xent_are_plain(data(numbers), XENT_F32, cnp.PyArray_SIZE(numbers), 126):
         return False
     return np.count_nonzero(numbers) == np.count_nonzero(given)
 
 
-cdef cnp.ndarray element_weights(value, str name, cnp.ndarray x, str of, bint signed=True):
+cdef cnp.ndarray element_weights(value, str name, cnp.ndarray x, str of, bint *odd, bint signed=True):
     """Finite factors that broadcast to x, in C order, in the type of its losses, or doubles where that loses some; or None.
+    Sets `odd` if there are some to be careful with.
     """
-    cdef cnp.ndarray array
+    cdef cnp.ndarray array, narrow
     cdef int dtype
     if value is None:
         return None
     if is_floats(value) and is_trailing_shape(<cnp.ndarray>value, x):
         array, dtype = <cnp.ndarray>value, dtype_code(<cnp.ndarray>value)
-        if dtype == real_dtype_code(dtype_code(x)) and (signed or are_factors(array, False)) and not are_odd_weights(array):
+        if dtype == real_dtype_code(dtype_code(x)) and not are_odd_weights(array) and (signed or are_factors(array, False)):
             return array
     array = _check.factors(value, name, (<object>x).shape, of, signed)
-    if dtype_code(x) == XENT_F64:
-        return in_c_order(np.asarray(array, dtype=F64))
-    narrow = in_c_order(narrowed(array, XENT_F32))
-    return narrow if dtype_code(array) == XENT_F32 or fit_floats(narrow, array) else in_c_order(np.asarray(array, dtype=F64))
+    narrow = in_c_order(narrowed(array, dtype_code(x)))
+    if dtype_code(x) != XENT_F64 and dtype_code(array) == XENT_F64 and not fit_floats(narrow, array):
+        narrow = in_c_order(array)
+    odd[0] |= are_odd_weights(narrow)
+    return narrow
 
 
 cdef bint take_wide_upstream(LossCall call, grad_output) except -1:
@@ -141,11 +145,12 @@ def mse_loss(pred, target, out, grad_output, int wants, reduction):
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
+    cdef bint odd = False
     call.open(probs, b"probs", wants)
     call.take_floats(target)
-    call.weight = element_weights(weight, "weight", call.x, "probs")
+    call.weight = element_weights(weight, "weight", call.x, "probs", &odd)
     call.take_reduction(reduction)
-    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base)
+    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base, odd)
 
 
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
@@ -221,8 +226,8 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     return call.finish(0)
 
 
-cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base):
-    """A loss of elements, or of classes whose positions are reduced."""
+cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base, bint odd=False):
+    """A loss of elements, or of classes whose positions are reduced; `odd`: of weights to be careful with."""
     cdef xent_element_losses_args a
     cdef xent_loss loss
     cdef cnp.ndarray x, grad
@@ -232,7 +237,7 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
         check_probs(call)
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0 / loss.unit)
-    loss.careful |= are_odd_weights(call.weight)
+    loss.careful |= odd
     x = call.working()
     wide = call.weight is not None and call.dtype != XENT_F64 and dtype_code(call.weight) == XENT_F64
     if take_wide_upstream(call, grad_output) or wide:
@@ -240,7 +245,7 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
         call.target, call.weight, call.upstream = widened(call.target), widened(call.weight), widened(call.upstream)
         if call.losses is not None:
             call.losses = one_per_position(call.x, -1, cnp.NPY_FLOAT64)
-    if call.weight is not None:
+    if call.weight is not None and not same_shape(call.weight, x):
         call.weight = np.broadcast_to(call.weight, (<object>x).shape)
     grad = call.working_grad(x)
     operands = walk_elements(call, &a, x, grad)

@@ -42,12 +42,12 @@ cdef sigmoid_loss(
     cdef Py_ssize_t count
     cdef double total = 0
     cdef int dtype
-    cdef bint transposed, checked, of_counted
+    cdef bint transposed, checked, of_counted, odd = False
     # ---- check ----
     call.open(logits, b"logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
-    call.weight = element_weights(weight, "weight", call.x, "logits")
-    call.pos_weight = element_weights(pos_weight, "pos_weight", call.x, "logits", signed=False)
+    call.weight = element_weights(weight, "weight", call.x, "logits", &odd)
+    call.pos_weight = element_weights(pos_weight, "pos_weight", call.x, "logits", &odd, signed=False)
     memset(&a, 0, sizeof(a))
     a.base = real(label_smoothing, "label_smoothing", 0, 1)
     a.mix, a.base = 1 - a.base, a.base / 2
@@ -59,7 +59,7 @@ cdef sigmoid_loss(
     call.reduce(grad_output, real_dtype_code(call.dtype))
     call.make_results(out)
     x, t, dtype = call.x, call.target, call.dtype
-    a.careful = are_odd_weights(call.weight) or are_odd_weights(call.pos_weight)
+    a.careful = odd
     if dtype != XENT_F64 and needs_doubles(call, grad_output):
         x, dtype, a.careful = widened(x), XENT_F64, True
         if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(t)) and not cnp.PyTypeNum_ISBOOL(cnp.PyArray_TYPE(t)):

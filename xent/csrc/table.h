@@ -199,8 +199,7 @@ typedef struct {
 
 /* Factors beyond these, and not 0, are odd: weights, of floats and of doubles, and the factor of all gradients. Between
  * them three weights and the tail of an exponential are far from the ends of the type. */
-#define XENT_PLAIN_WEIGHT_F32 0x1p20
-#define XENT_PLAIN_WEIGHT_F64 0x1p200
+enum { XENT_PLAIN_WEIGHT_F32 = 20, XENT_PLAIN_WEIGHT_F64 = 200 }; /* octaves from 1 */
 #define XENT_PLAIN_SCALE_F32 0x1p60
 #define XENT_PLAIN_SCALE_F64 0x1p400
 
@@ -324,8 +323,8 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
                          const double *sample_weight, double *per_label);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
-/* Whether all of n floats or doubles are 0 or of a size from 1 / most to most. */
-int xent_are_plain(const void *numbers, int dtype, ptrdiff_t n, double most);
+/* Whether all of n floats or doubles are 0 or of a size from 2^-octaves up to, without it, 2^octaves. */
+int xent_are_plain(const void *numbers, int dtype, ptrdiff_t n, int octaves);
 /* The sum of `partial` and `wide`, n of both, divided by two numbers without overflow on the way. */
 double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_t n, double divisor, double unit);
 /* The sum of every `step`th of the terms, n of them, in index order. */

@@ -20,24 +20,32 @@ typedef struct {
     V scale, unit;
     NAME(bounds) bounds;
     const xent_loss *given;
+    int careful;
     xent_wide_sum *sum; /* of the losses of odd elements */
 } KERNEL(loss_row);
+
+/* What is made of a vector: the loss, and what it is one by one. */
+typedef struct {
+    NAME(loss) loss;
+    V each;
+} KERNEL(mended);
 
 /* Make odd elements of a vector, of which n are there, or all if the call is careful, with care: the gradient, and if it
  * is wanted the loss, which leaves the products for a sum of its own. */
 static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V x, V t,
-                                                          V odd, NAME(loss) *l, V *each, int value)
+                                                          V odd, int odd_loss, KERNEL(mended) *m)
 {
+    const int value = odd_loss || r->careful;
     for (int k = 0; k < xent_min(n, LANES); k++) {
         const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + k] : 1;
-        if ((odd[k] == 0 && !r->given->careful) || weight == 0) continue;
+        if ((odd[k] == 0 && !r->careful) || weight == 0) continue;
         const careful_loss made =
             careful_point(r->given, (double)x[k], (double)t[k], weight, r->upstream ? (double)r->upstream[i + k] : 1);
-        l->gradient[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
+        m->loss.gradient[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
         if (!value) continue;
-        l->share[k] = l->cost[k] = 0;
+        m->loss.share[k] = m->loss.cost[k] = 0;
         wide_add_to(r->sum, made.loss);
-        (*each)[k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
+        m->each[k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
     }
 }
 
@@ -60,9 +68,11 @@ ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_
     V each = zero;
     if (r->losses) each = l.share * NAME(counted)(l.share, l.cost) / r->unit;
     const int any_odd = (odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient)) && m_any(l.odd);
-    if (__builtin_expect(any_odd | r->given->careful, 0))
-        KERNEL(mend_losses)(r, i, n, x, t, any_odd ? v_select(l.odd, one, zero) : zero, &l, &each,
-                            odd == ODD_LOSS || r->given->careful);
+    if (__builtin_expect(any_odd | r->careful, 0)) {
+        KERNEL(mended) m = {.loss = l, .each = each}; /* apart, so that the loss of ordinary elements stays in registers */
+        KERNEL(mend_losses)(r, i, n, x, t, any_odd ? v_select(l.odd, one, zero) : zero, odd == ODD_LOSS, &m);
+        l = m.loss, each = m.each;
+    }
     if (r->losses) NAME(store)(r->losses + i, each, n);
     if (gradient) KERNEL(store)(r->out + i, l.gradient, n);
     return l;
@@ -142,7 +152,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     int bad = 0;
     (void)scratch;
     NAME(start_row_sum)(&sum);
-    r.given = &a->loss, r.sum = a->wide + chunk;
+    r.given = &a->loss, r.careful = a->loss.careful, r.sum = a->wide + chunk;
     *r.sum = (xent_wide_sum){.sum = 0};
     r.bounds = NAME(bounds_of)(a->loss.clip), r.bounds.bad = &bad;
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);

@@ -83,9 +83,12 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
                 target = t->target ? KERNEL(load)(t->target + at.target, here, one) : one;
         NAME(loss) l = point(x, target, log[k], bounds, scale);
         const int any_odd = (odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient)) && m_any(l.odd);
-        if (__builtin_expect(any_odd | (gradient && care->careful), 0))
-            KERNEL(mend_classes)(care, here, x, target, any_odd ? v_select(l.odd, one, zero) : zero, &l,
-                                 odd == ODD_LOSS);
+        if (__builtin_expect(any_odd | (gradient && care->careful), 0)) {
+            NAME(loss) made = l; /* apart, so that the loss of ordinary elements stays in registers */
+            const V which = any_odd ? v_select(l.odd, one, zero) : zero;
+            KERNEL(mend_classes)(care, here, x, target, which, &made, odd == ODD_LOSS);
+            l = made;
+        }
         share[k] = l.share, cost[k] = l.cost;
         if (here < LANES) cost[k] = NAME(first_of)(l.cost, here); /* past the end 1 was read */
         if (gradient) KERNEL(store)(t->out + at.out, l.gradient, here);
