@@ -33,8 +33,9 @@ LOSS_ARGUMENTS = {
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
     "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward", "log_softmax_backward",
-    "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid", "log_sigmoid", "entropy",
-    *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate", "evaluate_sequences", "compare",
+    "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid", "log_sigmoid", "sigmoid_backward",
+    "log_sigmoid_backward", "sigmoid_cross_entropy_grad_hess", "entropy", *LOSSES, "cross_entropy_grad_hess",
+    "cross_entropy_hvp", "evaluate", "evaluate_sequences", "compare",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
@@ -55,6 +56,10 @@ token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, prior=
 linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None)
 sigmoid(x, *, out=None)
 log_sigmoid(x, *, out=None)
+sigmoid_backward(grad, y, *, out=None)
+log_sigmoid_backward(grad, y, *, out=None)
+sigmoid_cross_entropy_grad_hess(logits, target, *, hessian='diagonal', out=None, weight=None, \
+pos_weight=None, label_smoothing=0.0, gamma=0.0, alpha=None, ignore_index=None, reduction='mean')
 evaluate(logits, target, *, axis=-1, ignore_index=-100, sample_weight=None, top_k=(1,), prior=None, \
 base=None, temperature=1.0, calibration_bins=None, confusion=False)
 evaluate_sequences(logits, target, groups, *, axis=-1, ignore_index=-100, prior=None, base=None, \

@@ -34,6 +34,8 @@ ELEMENTWISE = {
     "softmax_jacobian": ([X], ["y"]),
     "sigmoid": ([X], ["x"]),
     "log_sigmoid": ([X], ["x"]),
+    "sigmoid_backward": ([X, X], ["grad", "y"]),
+    "log_sigmoid_backward": ([X, X], ["grad", "y"]),
 }
 CROSS_ENTROPY = ["cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"]
 NLL = ["nll_loss", "nll_loss_grad", "nll_loss_value_and_grad"]
@@ -60,6 +62,8 @@ WITH_OUT = [
     "log_softmax_backward",
     "sigmoid",
     "log_sigmoid",
+    "sigmoid_backward",
+    "log_sigmoid_backward",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",
     "nll_loss_grad",
@@ -183,7 +187,7 @@ def test_factors_that_do_not_broadcast(shape):
         xent.logsumexp(X, b=np.ones(shape))
 
 
-@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if "backward" in name])
 def test_grad_and_y_differ_in_shape(name):
     for grad, y in [(X[:2], X), (X, X[:, :4]), (X[0], X), (X[:1], X)]:
         with raises(ValueError, "grad", grad.shape, y.shape):
@@ -254,7 +258,7 @@ def test_weight(name):
     for weight in [np.ones(4), np.ones((1, 5)), np.ones((3, 5)), np.float64(1)]:
         with raises(ValueError, "weight", np.shape(weight), 5):
             call(name, X, LABELS, weight=weight)
-    for bad in [-1.0, np.nan, np.inf]:
+    for bad in [-1.0, np.nan, np.inf][name in NLL :]:
         weight = np.ones(5)
         weight[3] = bad
         with raises(ValueError, "weight", bad):
@@ -463,6 +467,7 @@ UNTOUCHED = {
     "log_softmax_backward": [((X, X[:2]), {})],
     "sigmoid": [((X.astype(object),), {})],
     "log_sigmoid": [((X[:2],), {})],
+    "sigmoid_backward": [((X[:2], X), {}), ((X, X * 1j), {})],
     "cross_entropy_grad": [
         ((X, [0, 1, 5]), {}),
         ((X, [0, 1, -1]), {"reduction": "none"}),

@@ -160,3 +160,29 @@ def test_any_shape_and_options(data):
         weight=random_weights(shape[axis], dtype) if data.draw(st.booleans()) else None,
         reduction=data.draw(st.sampled_from(reductions)),
     )
+
+
+def test_weights_of_either_sign(dtype):
+    x, y = -np.abs(random_logits((60, 7), dtype)), np.arange(60) % 7
+    weight = np.array([1.5, -0.75, 0, 2, -3, 0.5, 1])
+    grad = xent.nll_loss_grad(x, y, weight=weight)
+    for reduction in ("none", "sum", "mean", "mean_valid"):
+        loss = xent.nll_loss(x, y, weight=weight, reduction=reduction)
+        expected = reference("nll_loss", x, y, weight=weight, reduction=reduction)
+        scale = np.abs(reference("nll_loss", x, y, weight=weight, reduction="none")).sum()
+        assert_ulp(loss, expected, 8, dtype=dtype, scale=scale if reduction != "none" else None)
+    np.testing.assert_allclose(grad, reference("nll_loss_grad", x, y, weight=weight), rtol=1e-6)
+    for bad in (np.nan, np.inf, -np.inf):  # label 2 is not there
+        x[y == 2] = bad
+        np.testing.assert_array_equal(xent.nll_loss_grad(x, y, weight=weight), grad)
+        assert np.isfinite(xent.nll_loss(x, y, weight=weight))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-310, 1e308, -1e300, 5e-324])
+def test_means_over_weights_of_any_size(size, dtype):
+    x, y = np.array([[-1, -2], [-0.5, -4]], dtype), [1, 0]
+    loss, grad = xent.nll_loss_value_and_grad(x, y, weight=[size, size])
+    assert loss == 1.25
+    np.testing.assert_array_equal(grad, [[0, -0.5], [-0.5, 0]])
+    loss = xent.nll_loss(x.astype(np.float64) * 2, y, weight=[size / 4, size / 4], reduction="mean_full")
+    np.testing.assert_allclose(loss, size / 4 * 2.5, rtol=1e-15, atol=1e-323)

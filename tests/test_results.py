@@ -294,6 +294,7 @@ CALLS = {
     "logsumexp": lambda: xent.logsumexp(np.broadcast_to(BIG[:1, :2], (300_000, 2))),
     "sigmoid": lambda: xent.sigmoid(BIG),
     "log_sigmoid": lambda: xent.log_sigmoid(BIG.T),
+    "sigmoid_backward": lambda: xent.sigmoid_backward(BIG, BIG),
     "cross_entropy": lambda: xent.cross_entropy_value_and_grad(BIG, LABELS)[1],
     "all ignored": lambda: xent.cross_entropy_grad(BIG, np.full(600, -100)),
     "probabilities": lambda: xent.cross_entropy_grad(BIG, PROBS, label_smoothing=0.1),
@@ -308,6 +309,7 @@ CALLS = {
     "sigmoid, ignored": lambda: xent.sigmoid_cross_entropy_grad(
         BIG, np.where(BIG > 1, -1, 1), ignore_index=-1
     ),
+    "sigmoid, second derivatives": lambda: xent.sigmoid_cross_entropy_grad_hess(BIG, BIG > 0)[1],
     "probs of labels": lambda: xent.cross_entropy_probs_grad(PROBS, np.zeros(600, np.int64)),
     "probs": lambda: xent.cross_entropy_probs_grad(PROBS, PROBS),
     "binary": lambda: xent.binary_cross_entropy_grad(PROBS, PROBS),

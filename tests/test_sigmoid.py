@@ -3,13 +3,14 @@
 import functools
 
 import hypothesis.extra.numpy as hnp
+import ml_dtypes
 import numpy as np
 import pytest
-from helpers import ZOO, assert_ulp, exact, of_zoo, random_logits, reference
+from helpers import ZOO, assert_ulp, exact, finfo, of_zoo, random_logits, reference, wide
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp
-from tolerances import EPS64, bound
+from tolerances import DIFFERENCES, EPS64, bound
 
 import xent
 
@@ -123,3 +124,60 @@ def test_symmetry(dtype):
     total = xent.sigmoid(x).astype(np.float64) + xent.sigmoid(-x)
     assert np.abs(total - 1).max() <= 4 * np.finfo(dtype).eps
     assert_ulp(xent.log_sigmoid(x) - xent.log_sigmoid(-x), x, 8, dtype=dtype, scale=np.abs(x) + 2)
+
+
+# Products with the derivatives ------------------------------------------------------------------------------
+
+
+def exact_products(name, grad, y):
+    def product(g, v):
+        g, v = mp.mpf(float(g)), mp.mpf(float(v))
+        return g * v * (1 - v) if name == "sigmoid_backward" else -g * mp.expm1(v)
+
+    with mp.workprec(200):
+        return exact([product(*row) for row in zip(grad.ravel(), y.ravel(), strict=True)], y.shape)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_backward", "log_sigmoid_backward"])
+def test_products_to_the_last_digit(name, dtype):
+    x = spots(dtype)
+    y = getattr(xent, name.removesuffix("_backward"))(x)
+    grad = np.random.default_rng(5).normal(size=x.size).astype(dtype)
+    for g in (grad, grad * dtype.type(2.0**100)):
+        got = getattr(xent, name)(g, y)
+        assert got.dtype == dtype
+        assert_ulp(got, exact_products(name, g, y), bound("sigmoid", dtype), dtype=dtype)
+        tiny = float(finfo(dtype).smallest_normal)
+        np.testing.assert_allclose(got, reference(name, g, y), rtol=4 * float(finfo(dtype).eps), atol=tiny)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_backward", "log_sigmoid_backward"])
+def test_products_are_those_of_differences(name):
+    x, grad, step = np.linspace(-9, 9, 50), np.linspace(-1, 2, 50), 1e-5
+    forward = getattr(xent, name.removesuffix("_backward"))
+    difference = grad * (forward(x + step) - forward(x - step)) / (2 * step)
+    np.testing.assert_allclose(getattr(xent, name)(grad, forward(x)), difference, rtol=0, atol=DIFFERENCES)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_backward", "log_sigmoid_backward"])
+def test_products_in_any_order_type_and_place(name):
+    y = -np.random.default_rng(6).random((9, 40))
+    y = -y if name == "sigmoid_backward" else y
+    grad = np.random.default_rng(7).normal(size=(9, 40))
+    backward = getattr(xent, name)
+    for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
+        g, v = grad.astype(dtype), y.astype(dtype)
+        expected = backward(g, v)
+        right = reference(name, wide(g), wide(v))
+        np.testing.assert_allclose(wide(expected), right, rtol=3 * float(finfo(dtype).eps))
+        for a, b in [(np.asfortranarray(g), v), (g, np.asfortranarray(v)), (g[::-1], v[::-1])]:
+            np.testing.assert_array_equal(
+                wide(backward(a, b)), wide(expected[::-1] if a.strides[0] < 0 else expected)
+            )
+        for place in (0, 1):
+            both = [g.copy(), v.copy()]
+            assert backward(*both, out=both[place]) is both[place]
+            np.testing.assert_array_equal(wide(both[place]), wide(expected))
+    assert isinstance(backward(1.0, y[0, 0]), np.float64)
+    assert backward(grad.astype(np.float32), y).dtype == np.float64
+    assert backward(np.zeros((0, 3)), np.zeros((0, 3))).shape == (0, 3)

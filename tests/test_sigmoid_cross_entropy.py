@@ -530,7 +530,10 @@ def test_nan_spoils_its_own_element_only(size, gamma, dtype):
         for result, expected in zip(spoiled, clean, strict=True):
             expected[place] = NAN
             np.testing.assert_array_equal(result, expected)
-        for o in [{"weight": 0.0}, {"alpha": 1.0}, {"label_smoothing": 1.0}]:
+        loss, grad = xent.sigmoid_cross_entropy_value_and_grad(logits, target, gamma=gamma, weight=0.0)
+        assert loss == 0
+        assert not grad.any()
+        for o in [{"alpha": 1.0}, {"label_smoothing": 1.0}]:
             assert np.isnan(xent.sigmoid_cross_entropy(logits, target, gamma=gamma, **o))
 
 
@@ -602,7 +605,7 @@ def test_wrong_arguments(name):
         for shape in [(3,), (4, 5), (1, 3, 5), (5, 3), (0,)]:
             with raises(ValueError, option, "broadcast", shape, "(3, 5)"):
                 function(x, y, **{option: np.ones(shape)})
-        for bad in [-1.0, NAN, INF]:
+        for bad in [-1.0, NAN, INF][option == "weight" :]:
             factor = np.ones((3, 1))
             factor[1] = bad
             with raises(ValueError, f"{option}[1, 0] = {bad}"):
@@ -639,9 +642,141 @@ def test_wrong_arguments(name):
 
 
 def test_factors_beyond_float32():
-    with raises(ValueError, "weight[1] = 1e+39", "float32"):
-        xent.sigmoid_cross_entropy(np.zeros(2, np.float32), [0, 1], weight=[1.0, 1e39])
+    x = np.array([0, 100], np.float32)
+    loss, grad = xent.sigmoid_cross_entropy_value_and_grad(x, [0, 1], weight=[0.0, 1e60], reduction="sum")
+    assert loss == np.float32(np.exp(-100.0) * 1e60)
+    assert grad.tolist() == [0.0, -loss]
     assert xent.sigmoid_cross_entropy(np.zeros(2), [0, 1], weight=[1.0, 1e39]) > 1e38
+
+
+# Weights of either sign -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1.5])
+def test_weights_of_either_sign(gamma, dtype):
+    x, t = random_logits((40, 9), dtype), targets("probabilities", (40, 9), dtype)
+    weight = np.random.default_rng(3).normal(size=(40, 9)).astype(dtype)
+    weight[::3, 2] = 0
+    options = {"gamma": gamma, "pos_weight": 2.5, "reduction": "none"}
+    loss, grad = xent.sigmoid_cross_entropy_value_and_grad(x, t, weight=weight, **options)
+    up, down = (
+        xent.sigmoid_cross_entropy_value_and_grad(x, t, weight=np.maximum(part, 0), **options)
+        for part in (weight, -weight)
+    )
+    for result, plus, minus in zip((loss, grad), up, down, strict=True):
+        np.testing.assert_array_equal(wide(result), wide(plus) - wide(minus))
+    expected = reference(
+        "sigmoid_cross_entropy", wide(x), wide(t), **options | {"weight": weight, "reduction": "sum"}
+    )
+    total = xent.sigmoid_cross_entropy(x, t, **options | {"weight": weight, "reduction": "sum"})
+    assert_ulp(total, expected, 4 + 2 + 1 + 3 * gamma + 1, dtype=loss.dtype, scale=np.abs(wide(loss)).sum())
+
+
+def test_what_has_no_weight_is_not_there(dtype):
+    x, y = random_logits((50,), dtype), targets("integers", (50,), dtype)
+    weight = np.where(np.arange(50) % 4 == 0, 0.0, -1.5)
+    clean = xent.sigmoid_cross_entropy_value_and_grad(x, y, weight=weight)
+    for bad in (NAN, INF, -INF):
+        x[::4] = bad
+        for gamma in (0.0, 2.0, 0.5):
+            xent.sigmoid_cross_entropy_value_and_grad(x, y, weight=weight, gamma=gamma)
+        spoiled = xent.sigmoid_cross_entropy_value_and_grad(x, y, weight=weight)
+        for result, expected in zip(spoiled, clean, strict=True):
+            np.testing.assert_array_equal(result, expected)
+        grad, hess = xent.sigmoid_cross_entropy_grad_hess(x, y, weight=weight, gamma=2.0)
+        assert not grad[::4].any()
+        assert not hess[::4].any()
+        assert np.isfinite(wide(hess)).all()
+
+
+# Second derivatives -----------------------------------------------------------------------------------------
+
+RULES = ["diagonal", "gauss_newton", "absolute"]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 0.5, 3.7])
+@pytest.mark.parametrize("rule", RULES)
+def test_second_derivatives(rule, gamma, dtype):
+    shape = (13, 41)
+    x = random_logits(shape, dtype)
+    weight = np.random.default_rng(4).normal(size=41).astype(dtype)
+    for kind, smoothing in [("integers", 0.0), ("probabilities", 0.1)]:
+        t = targets(kind, shape, dtype)
+        options = {"weight": weight, "pos_weight": 2.5, "alpha": 0.25, "gamma": gamma}
+        options |= {"label_smoothing": smoothing, "reduction": "sum"}
+        grad, hess = xent.sigmoid_cross_entropy_grad_hess(x, t, hessian=rule, **options)
+        np.testing.assert_array_equal(grad, xent.sigmoid_cross_entropy_grad(x, t, **options))
+        given = t if kind == "integers" else wide(t)
+        expected = reference("sigmoid_cross_entropy_grad_hess", wide(x), given, hessian=rule, **options)[1]
+        size = np.abs(weight) * (1 + gamma) ** 2  # p (1 - p) and the terms of a focal loss are no larger
+        ulps = bound("hessian", dtype) + bound("sigmoid_weights", dtype) + 1 + 3 * gamma
+        assert_ulp(hess, expected, ulps, dtype=dtype, scale=np.maximum(np.abs(expected), size))
+        if rule == "absolute":
+            np.testing.assert_array_equal(hess, np.abs(grad))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 0.5])
+def test_second_derivatives_are_differences_of_gradients(gamma):
+    x = np.linspace(-6, 6, 60)
+    t = np.tile([0.0, 1.0, 0.3], 20)
+    options = {"gamma": gamma, "pos_weight": 1.7, "reduction": "sum", "weight": -0.7}
+    step = 1e-5
+    up, down = (reference("sigmoid_cross_entropy_grad", x + s, t, **options) for s in (step, -step))
+    hess = xent.sigmoid_cross_entropy_grad_hess(x, t, **options)[1]
+    np.testing.assert_allclose(hess, (up - down) / (2 * step), rtol=0, atol=DIFFERENCES)
+
+
+def test_confident_second_derivatives_keep_their_digits(dtype):
+    x = np.array([-80, -20, 20, 80], dtype)
+    with mp.workdps(60):
+        e = [mp.exp(-abs(mp.mpf(float(v)))) for v in x]
+        expected = exact([v / (1 + v) ** 2 for v in e], x.shape)
+    hess = xent.sigmoid_cross_entropy_grad_hess(x, [0, 1, 1, 0], reduction="sum")[1]
+    assert_ulp(hess, expected, bound("hessian", dtype), dtype=dtype)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_second_derivatives_where_gradients_end(rule):
+    x = np.array([INF, -INF, INF, -INF, NAN])
+    for gamma in (0.0, 0.5, 1.0, 2.0):
+        for weight in (1.0, -1.0):
+            hess = xent.sigmoid_cross_entropy_grad_hess(
+                x, [0, 0, 1, 1, 1], hessian=rule, gamma=gamma, weight=weight, reduction="sum"
+            )[1]
+            if rule != "absolute":
+                assert not hess[:4].any()
+            assert np.isnan(hess[4])
+
+
+def test_second_derivatives_in_any_order_and_in_place():
+    x, y = np.asfortranarray(random_logits((30, 7), np.float32)), targets("integers", (30, 7), np.float32)
+    expected = xent.sigmoid_cross_entropy_grad_hess(np.ascontiguousarray(x), y, gamma=2.0)
+    for result, right in zip(xent.sigmoid_cross_entropy_grad_hess(x, y, gamma=2.0), expected, strict=True):
+        np.testing.assert_array_equal(result, right)
+    place, other = x.copy(), np.empty((7, 60), np.float32)[:, ::2].T
+    grad, hess = xent.sigmoid_cross_entropy_grad_hess(place, y, gamma=2.0, out=(place, other))
+    assert grad is place
+    assert hess is other
+    np.testing.assert_array_equal(grad, expected[0])
+    np.testing.assert_array_equal(hess, expected[1])
+    for value in xent.sigmoid_cross_entropy_grad_hess(0.5, 1):
+        assert np.ndim(value) == 0
+
+
+def test_wrong_second_derivatives():
+    x, y = np.zeros(3), [0, 1, 1]
+    with raises(ValueError, "hessian", "gauss_newton", "'upper'"):
+        xent.sigmoid_cross_entropy_grad_hess(x, y, hessian="upper")
+    with raises(TypeError, "hessian"):
+        xent.sigmoid_cross_entropy_grad_hess(x, y, hessian=None)
+    with raises(TypeError, "out", "pair"):
+        xent.sigmoid_cross_entropy_grad_hess(x, y, out=x)
+    with raises(ValueError, "overlap"):
+        xent.sigmoid_cross_entropy_grad_hess(x, y, out=(None, x))
+    out = np.full(3, 7.0), np.full(3, 7.0)
+    with raises(ValueError, "target[1] is 2"):
+        xent.sigmoid_cross_entropy_grad_hess(x, [0, 2, 1], out=out)
+    assert (np.array(out) == 7).all()
 
 
 def test_wrong_outputs():

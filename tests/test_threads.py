@@ -45,6 +45,7 @@ def softmax_calls(shape, axis, dtype):
     yield "log_softmax_backward", lambda: xent.log_softmax_backward(g, -y, axis)
     yield "sigmoid", lambda: xent.sigmoid(x)
     yield "log_sigmoid", lambda: xent.log_sigmoid(x)
+    yield "sigmoid_backward", lambda: xent.sigmoid_backward(g, y)
 
 
 def loss_calls(shape, axis, dtype):

@@ -85,6 +85,8 @@ assert_type(xent.mse_loss_value_and_grad(x, probs), tuple[Loss, Array])
 assert_type(xent.cross_entropy_grad_hess(x, labels, hessian="upper"), tuple[Array, Array])
 assert_type(xent.cross_entropy_grad_hess(x, labels, hessian="gauss_newton", gamma=2.0), tuple[Array, Array])
 assert_type(xent.cross_entropy(x, labels, ignore_index=(-1, -100)), Loss)
+assert_type(xent.sigmoid_cross_entropy_grad_hess(x, probs, hessian="gauss_newton"), tuple[Array, Array])
+assert_type(xent.kl_div_value_and_grad(x, probs, axis=None), tuple[Loss, Array])
 assert_type(xent.cross_entropy_hvp(x, labels, x), Array)
 loss, (grad_x, grad_weight, grad_bias) = xent.linear_cross_entropy_value_and_grad(x, np.eye(3), labels)
 losses, some = xent.linear_cross_entropy_value_and_grad(
@@ -112,6 +114,8 @@ assert_type(xent.softmax(x, None), Array)
 assert_type(xent.softmax_backward(x, x, (0, 1)), Array)
 assert_type(xent.sigmoid(2.0), np.float64 | np.float32 | np.float16)
 assert_type(xent.log_sigmoid(x), Array)
+assert_type(xent.sigmoid_backward(x, probs), Array)
+assert_type(xent.log_sigmoid_backward(2.0, -1.0), np.float64 | np.float32 | np.float16)
 assert_type(xent.entropy(probs), Losses)
 
 # ---- what has the memory, and what is a list ----

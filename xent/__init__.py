@@ -50,10 +50,11 @@ from .sampled import (
     sampled_softmax_cross_entropy_value_and_grad,
 )
 from .second_order import cross_entropy_grad_hess, cross_entropy_hvp
-from .sigmoid import log_sigmoid, sigmoid
+from .sigmoid import log_sigmoid, log_sigmoid_backward, sigmoid, sigmoid_backward
 from .sigmoid_cross_entropy import (
     sigmoid_cross_entropy,
     sigmoid_cross_entropy_grad,
+    sigmoid_cross_entropy_grad_hess,
     sigmoid_cross_entropy_value_and_grad,
 )
 from .softmax import (
@@ -115,6 +116,7 @@ __all__ = [
     "linear_cross_entropy_value_and_grad",
     "linear_token_log_probs",
     "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
@@ -138,8 +140,10 @@ __all__ = [
     "set_result_cache",
     "show_config",
     "sigmoid",
+    "sigmoid_backward",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_grad_hess",
     "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",

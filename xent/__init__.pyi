@@ -23,11 +23,13 @@ __all__ = [
     "distillation_loss_grad", "distillation_loss_value_and_grad", "entropy", "evaluate",
     "get_num_threads", "im2col", "kl_div", "kl_div_grad", "kl_div_value_and_grad",
     "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "linear_token_log_probs", "log_sigmoid",
-    "log_softmax", "log_softmax_backward", "logsumexp", "logsumexp_backward", "max_pool2d", "max_pool2d_backward",
-    "mse_loss", "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss", "nce_loss_value_and_grad", "nll_loss",
+    "log_sigmoid_backward", "log_softmax", "log_softmax_backward", "logsumexp", "logsumexp_backward",
+    "max_pool2d", "max_pool2d_backward", "mse_loss", "mse_loss_grad", "mse_loss_value_and_grad", "nce_loss",
+    "nce_loss_value_and_grad", "nll_loss",
     "nll_loss_grad", "nll_loss_value_and_grad", "num_threads", "prepare_conv2d", "reference",
     "sampled_softmax_cross_entropy", "sampled_softmax_cross_entropy_value_and_grad", "set_num_threads",
-    "set_result_cache", "show_config", "sigmoid", "sigmoid_cross_entropy", "sigmoid_cross_entropy_grad",
+    "set_result_cache", "show_config", "sigmoid", "sigmoid_backward", "sigmoid_cross_entropy",
+    "sigmoid_cross_entropy_grad", "sigmoid_cross_entropy_grad_hess",
     "sigmoid_cross_entropy_value_and_grad", "softmax", "softmax_backward", "softmax_jacobian",
     "sparse_distillation_loss", "sparse_distillation_loss_grad", "sparse_distillation_loss_value_and_grad",
     "token_log_probs",
@@ -139,6 +141,14 @@ def log_sigmoid(x: _Number, *, out: _Out | None = None) -> _Float: ...
 @overload
 def log_sigmoid(x: _Data, *, out: _Out | None = None) -> _Array: ...
 @overload
+def sigmoid_backward(grad: _Number, y: _Number, *, out: _Out | None = None) -> _Float: ...
+@overload
+def sigmoid_backward(grad: _Data, y: _Data, *, out: _Out | None = None) -> _Array: ...
+@overload
+def log_sigmoid_backward(grad: _Number, y: _Number, *, out: _Out | None = None) -> _Float: ...
+@overload
+def log_sigmoid_backward(grad: _Data, y: _Data, *, out: _Out | None = None) -> _Array: ...
+@overload
 def sigmoid_cross_entropy(
     logits: _Data, target: _Data, *, weight: _Data | None = None, pos_weight: _Data | None = None,
     label_smoothing: float = 0.0, gamma: float = 0.0, alpha: float | None = None,
@@ -156,6 +166,12 @@ def sigmoid_cross_entropy_grad(
     gamma: float = 0.0, alpha: float | None = None, ignore_index: int | None = None,
     reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
+def sigmoid_cross_entropy_grad_hess(
+    logits: _Data, target: _Data, *, hessian: Literal["diagonal", "gauss_newton", "absolute"] = "diagonal",
+    out: tuple[_Out | None, _Out | None] | None = None, weight: _Data | None = None,
+    pos_weight: _Data | None = None, label_smoothing: float = 0.0, gamma: float = 0.0,
+    alpha: float | None = None, ignore_index: int | None = None, reduction: _Reduction = "mean",
+) -> tuple[_Array, _Array]: ...  # fmt: skip
 @overload
 def sigmoid_cross_entropy_value_and_grad(
     logits: _Data, target: _Data, *, out: _Out | None = None, weight: _Data | None = None,
@@ -309,26 +325,27 @@ def binary_cross_entropy_value_and_grad(
 ) -> tuple[_Loss, _Array]: ...  # fmt: skip
 @overload
 def kl_div(
-    log_probs: _Data, target: _Data, *, axis: int = -1, log_target: bool = False,
+    log_probs: _Data, target: _Data, *, axis: int | None = -1, log_target: bool = False,
     base: float | None = None, reduction: Literal["none"],
 ) -> _Losses: ...  # fmt: skip
 @overload
 def kl_div(
-    log_probs: _Data, target: _Data, *, axis: int = -1, log_target: bool = False,
+    log_probs: _Data, target: _Data, *, axis: int | None = -1, log_target: bool = False,
     base: float | None = None, reduction: _Reduced = "mean",
 ) -> _Loss: ...  # fmt: skip
 def kl_div_grad(
     log_probs: _Data, target: _Data, *, grad_output: _Data | None = None, out: _Out | None = None,
-    axis: int = -1, log_target: bool = False, base: float | None = None, reduction: _Reduction = "mean",
+    axis: int | None = -1, log_target: bool = False, base: float | None = None,
+    reduction: _Reduction = "mean",
 ) -> _Array: ...  # fmt: skip
 @overload
 def kl_div_value_and_grad(
-    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int | None = -1,
     log_target: bool = False, base: float | None = None, reduction: Literal["none"],
 ) -> tuple[_Losses, _Array]: ...  # fmt: skip
 @overload
 def kl_div_value_and_grad(
-    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int = -1,
+    log_probs: _Data, target: _Data, *, out: _Out | None = None, axis: int | None = -1,
     log_target: bool = False, base: float | None = None, reduction: _Reduced = "mean",
 ) -> tuple[_Loss, _Array]: ...  # fmt: skip
 @overload

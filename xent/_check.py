@@ -287,11 +287,11 @@ def one_ignored(values):
     return values[0] if isinstance(values, tuple) else values
 
 
-def per_class(value, classes, name, positive=False):
-    """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
+def per_class(value, classes, name, positive=False, signed=False):
+    """Return a contiguous float64 array of one finite number per class; their signs as in `_in_range`."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
     one_per_class(array, classes, name)
-    return _in_range(array, name, positive)
+    return _in_range(array, name, positive, signed)
 
 
 def sample_weights(value, positions):
@@ -301,24 +301,27 @@ def sample_weights(value, positions):
     return _in_range(array, "sample_weight")
 
 
-def _in_range(array, name, positive=False, given=None):
-    """Return an array of finite numbers, not negative or even positive; `given` is it before a conversion."""
-    bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
+def _in_range(array, name, positive=False, signed=False):
+    """Return an array of finite numbers, not negative unless `signed`, or even positive."""
+    bad = ~np.isfinite(array)
+    if not signed:
+        bad |= ~((array > 0) if positive else (array >= 0))
     if bad.any():
         where = int(bad.argmax())
-        expected = "finite and positive" if positive else "finite and not negative"
-        shown, place = array if given is None else given, "" if given is None else f" in {array.dtype}"
-        got = f"{name}{_at(where, array.shape)} = {shown.flat[where]}"
-        raise ValueError(f"{name} must be {expected}{place}, got {got}")
+        expected = "finite" if signed else "finite and positive" if positive else "finite and not negative"
+        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
+        raise ValueError(f"{name} must be {expected}, got {got}")
     return array
 
 
-def factors(value, name, shape, dtype):
-    """Return factors that broadcast to the logits' shape, in the dtype of losses: finite and not negative."""
+def factors(value, name, shape, of, signed=False):
+    """Return finite factors that broadcast to a shape, that of `of`; not negative unless `signed`."""
     array = floats(value, name)
     if array.ndim > len(shape) or not _broadcasts(array.shape, shape):
-        raise ValueError(f"{name} must broadcast to the shape of logits, {shape}, got {array.shape}")
-    return _in_range(narrowed(array, loss_dtype(dtype)), name, given=array)
+        raise ValueError(f"{name} must broadcast to the shape of {of}, {shape}, got {array.shape}")
+    if array.dtype not in (F32, F64):
+        array = array.astype(F32)
+    return _in_range(array, name, signed=signed)
 
 
 def _broadcasts(shape, to):
@@ -380,16 +383,6 @@ def needs(value, results):
     return tuple(flag(needed, f"needs[{k}]") for k, needed in enumerate(value))
 
 
-def broadcast(value, name, shape, dtype, of):
-    """Return floats that are broadcast to a shape, in the dtype of losses."""
-    array = narrowed(floats(value, name), loss_dtype(dtype))
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        got = f"got shape {array.shape}"
-        raise ValueError(f"{name} must broadcast to {of}, of shape {shape}, {got}") from None
-
-
 def top_k(value):
     """Return a tuple of ints."""
     if not isinstance(value, (tuple, list, np.ndarray)):
@@ -418,6 +411,15 @@ def hessian_name(hessian):
     if hessian not in _CURVATURES:
         raise ValueError(f"hessian must be one of {', '.join(_CURVATURES)}, got {hessian!r}")
     return hessian
+
+
+def binary_hessian(hessian):
+    """Return the name of a rule of second derivatives of independent classes."""
+    if not isinstance(hessian, str):
+        raise TypeError(f"hessian must be a string, got {type(hessian).__name__}")
+    if hessian not in ("diagonal", "gauss_newton", "absolute"):
+        raise ValueError(f"hessian must be one of diagonal, gauss_newton, absolute, got {hessian!r}")
+    return str.__str__(hessian)
 
 
 def curvature(hessian, classes):
@@ -566,7 +568,8 @@ def bad_binary(target, ignore_index):
         if ignore_index is not None:
             bad, expected = bad & (target != ignore_index), f"0, 1 or ignore_index={ignore_index}"
     else:
-        bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
+        with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN
+            bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
     where = int(bad.argmax())
     return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
 

@@ -63,8 +63,8 @@ ENTRIES = {
     Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)``. Or probabilities:
     floats, of the shape of `probs`; they are not normalised.""",
     "target of elements": """target : array_like
-    Probabilities or labels 0 and 1, of the shape of `probs`. They are converted to the dtype of `probs`
-    (float32 if that has 16 bits).""",
+    Probabilities or labels 0 and 1, of the shape of `probs`; others are an error. They are converted to the
+    dtype of `probs` (float32 if that has 16 bits).""",
     "target of sigmoid_cross_entropy": """target : array_like
     Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
     [0, 1].""",
@@ -89,15 +89,18 @@ ENTRIES = {
     The class axis. Every other axis is a position.""",
     "axis of softmax": """axis : int, tuple of int or None, optional
     The class axis, or several axes that are one; None means all of them. Every other axis is a position.""",
+    "axis or None": """axis : int or None, optional
+    The class axis. Every other axis is a position. None: every element is a position of its own.""",
     "weight of classes": """weight : array_like of float, shape (C,), optional
     w: one factor per class, not negative.""",
-    "weight of probs": """weight : array_like of float, optional
-    Factors of the losses, broadcast with `probs`.""",
     "weight of elements": """weight : array_like of float, optional
-    Factors of the elements, finite and not negative; any shape that broadcasts to that of `logits`.""",
+    Factors of the elements, finite, of either sign; any shape that broadcasts to that of `{x}`. An element
+    whose weight is 0 is not there, be it infinite or NaN.""",
     "pos_weight": """pos_weight : array_like of float, optional
-    Factors of the first term, that of t, likewise; typically one per class, such as the negative examples
-    per positive one.""",
+    Factors of the first term, that of t, finite and not negative, of any such shape; typically one per class,
+    such as the negative examples per positive one.""",
+    "weight of labels": """weight : array_like of float, shape (C,), optional
+    w: one finite factor per class, of either sign. Positions whose label has the weight 0 are not there.""",
     "sample_weight": """sample_weight : array_like of float, optional
     One factor per position, not negative; multiplies the whole loss of the position.""",
     "ignore_index": """ignore_index : int or tuple of int, optional
@@ -142,6 +145,10 @@ ENTRIES = {
     ),
     "reduction of elements": _reduction(
         "element", '"mean", "mean_valid" and "mean_full": over the number of elements.'
+    ),
+    "reduction of kl_div": _reduction(
+        "position",
+        '"mean", "mean_valid" and "mean_full": over the number of positions (of elements without an axis).',
     ),
     "reduction of nll_loss": _reduction(
         "position", f'"mean": over the sum of the weights ``w[y]`` of counted positions.\n    {_COUNTED}'

@@ -37,6 +37,8 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *evaluate
         const xent_kernel *sigmoid
         const xent_kernel *log_sigmoid
+        const xent_kernel *sigmoid_backward
+        const xent_kernel *log_sigmoid_backward
         const xent_kernel *sigmoid_cross_entropy
         const xent_kernel *element_losses
         const xent_kernel *position_losses
@@ -185,7 +187,18 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef struct xent_loss:
         int kind
-        double unit, clip, gradient_scale
+        double unit, clip, gradient_scale, factor, divisor
+        int careful
+
+    enum:
+        XENT_PLAIN_WEIGHT_F32
+        XENT_PLAIN_WEIGHT_F64
+
+    const double XENT_PLAIN_SCALE_F32, XENT_PLAIN_SCALE_F64
+
+    ctypedef struct xent_wide_sum:
+        double sum, error
+        int64_t exponent
 
     ctypedef struct xent_position_losses_args:
         xent_positions positions
@@ -245,6 +258,8 @@ cdef extern from "csrc/table.h" nogil:
         Py_ssize_t rows, middle_count, length, piece, chunk
         xent_operand x, target, out, weight, upstream, losses
         double *partial
+        xent_wide_sum *wide
+        int *bad
         xent_loss loss
 
     enum:
@@ -256,6 +271,7 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_map_args:
         Py_ssize_t size, chunk
         const void *x
+        const void *y
         void *out
 
     xent_plan xent_plan_map(xent_map_args *a)
@@ -270,6 +286,12 @@ cdef extern from "csrc/table.h" nogil:
         const void *data
         Py_ssize_t repeat, count
 
+    enum:
+        XENT_NO_CURVATURE
+        XENT_EXACT
+        XENT_GAUSS_NEWTON
+        XENT_ABSOLUTE
+
     ctypedef struct xent_sigmoid_args:
         Py_ssize_t size, chunk
         const void *x
@@ -277,14 +299,16 @@ cdef extern from "csrc/table.h" nogil:
         int target_code, ignoring
         int64_t ignore_index
         xent_factor weight, pos_weight, upstream
-        double mix, base, gamma, alpha_1, alpha_0, gradient_scale
-        int value
+        double mix, base, gamma, alpha_1, alpha_0, gradient_scale, factor, divisor
+        int careful, curvature, value
         void *out
+        void *hess
         void *losses
         double *partial
+        xent_wide_sum *wide
         int64_t *counted
 
-    xent_plan xent_plan_sigmoid(xent_sigmoid_args *a)
+    xent_plan xent_plan_sigmoid(xent_sigmoid_args *a, int dtype)
 
     # ---- scans of what a caller gave, and sums ----
 
@@ -294,6 +318,17 @@ cdef extern from "csrc/table.h" nogil:
     double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
                              const double *sample_weight, double *per_label)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
+    int xent_are_plain(const void *numbers, int dtype, Py_ssize_t n, int octaves)
+    double xent_wide_mean(const double *partial, const xent_wide_sum *wide, Py_ssize_t n, double divisor, double unit)
+
+    ctypedef struct xent_probs_args:
+        Py_ssize_t size
+        int dtype
+        const void *data
+        int *bad
+
+    xent_plan xent_plan_probs(const xent_probs_args *a)
+    void xent_check_probs(const void *args, Py_ssize_t chunk, void *scratch) noexcept
     double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
 
     ctypedef struct xent_add_args:

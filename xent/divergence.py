@@ -15,10 +15,10 @@ def kl_div(log_probs, target, *, axis=-1, log_target=False, base=None, reduction
     ----------
     <log_probs>
     <target of kl_div>
-    <axis>
+    <axis or None>
     <log_target>
     <base>
-    <reduction of positions>
+    <reduction of kl_div>
 
     Returns
     -------
@@ -41,7 +41,10 @@ def kl_div(log_probs, target, *, axis=-1, log_target=False, base=None, reduction
     Notes
     -----
     Entries with t = 0 count for nothing. "mean" is over the positions, which PyTorch calls "batchmean" (for
-    matrices), while its "mean" is over the elements. A target that is NaN or negative gives its position NaN.
+    matrices); with ``axis=None`` it is over the elements, as PyTorch's "mean" is, and "none" gives the terms
+    one by one, as ``scipy.special.rel_entr`` does from probabilities (``scipy.special.kl_div`` adds the
+    difference of the probabilities to each). A target that is NaN or negative gives its position NaN; it is
+    not normalised, and may be counts.
 
     References
     ----------
@@ -54,6 +57,8 @@ def kl_div(log_probs, target, *, axis=-1, log_target=False, base=None, reduction
     >>> import xent
     >>> print(xent.kl_div(np.log([[0.5, 0.5]]), [[1.0, 0.0]], base=2))
     1.0
+    >>> xent.kl_div(np.log([[0.5, 0.5]]), [[0.75, 0.25]], axis=None, reduction="none").round(3)
+    array([[ 0.304, -0.173]])
     """
     return _kernels.kl_div(
         log_probs, target, None, None, _kernels.want_value, axis, log_target, base, reduction
@@ -83,10 +88,10 @@ def kl_div_grad(
     <target of kl_div>
     <grad_output>
     <out>
-    <axis>
+    <axis or None>
     <log_target>
     <base>
-    <reduction of positions>
+    <reduction of kl_div>
 
     Returns
     -------
@@ -126,10 +131,10 @@ def kl_div_value_and_grad(
     <log_probs>
     <target of kl_div>
     <out>
-    <axis>
+    <axis or None>
     <log_target>
     <base>
-    <reduction of positions>
+    <reduction of kl_div>
 
     Returns
     -------

@@ -16,14 +16,15 @@ def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, redu
     <log_probs>
     <target of labels>
     <axis>
-    <weight of classes>
+    <weight of labels>
     <ignore_index>
     <reduction of nll_loss>
 
     Returns
     -------
     scalar or ndarray
-        The loss in nats: float64 for float64 input, else float32.
+        The loss in nats: float64 for float64 input, else float32. Where weights have both signs, losses may
+        cancel, and the bound on errors is at the scale of their magnitudes.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def nll_loss_grad(
     <grad_output>
     <out>
     <axis>
-    <weight of classes>
+    <weight of labels>
     <ignore_index>
     <reduction of nll_loss>
 
@@ -111,7 +112,7 @@ def nll_loss_value_and_grad(
     <target of labels>
     <out>
     <axis>
-    <weight of classes>
+    <weight of labels>
     <ignore_index>
     <reduction of nll_loss>
 

@@ -170,7 +170,7 @@ def binary_cross_entropy(probs, target, *, weight=None, clip=None, base=None, re
     ----------
     <probs of elements>
     <target of elements>
-    <weight of probs>
+    <weight of elements>
     <clip of elements>
     <base>
     <reduction of elements>
@@ -179,14 +179,15 @@ def binary_cross_entropy(probs, target, *, weight=None, clip=None, base=None, re
     -------
     scalar or ndarray
         The loss: float64 for float64 `probs`, else float32. Each element's loss is within 4 ulp of its own
-        value, also for p next to 0 or 1.
+        value, also for p next to 0 or 1. Where weights have both signs, the bound of a sum is at the scale of
+        the magnitudes.
 
     Raises
     ------
     TypeError
         If `probs`, `target` or `weight` do not hold real numbers.
     ValueError
-        If a shape does not fit or an option is outside its range.
+        If a shape does not fit, a target is outside [0, 1], or an option is outside its range.
 
     See Also
     --------
@@ -196,7 +197,8 @@ def binary_cross_entropy(probs, target, *, weight=None, clip=None, base=None, re
     -----
     0 log 0 is 0, and infinite losses stay infinite unless `clip` bounds the probabilities. (PyTorch bounds
     the logarithms by -100.) Next to 1 the bound is on 1 - p, so that it holds also where 1 - e rounds to 1. A
-    weight of 0 gives the loss 0. A probability that is NaN gives its element NaN.
+    probability that is NaN gives its element NaN, unless its weight is 0. Factors of any size enter before a
+    loss or gradient is rounded.
     Others outside [0, 1] are not looked for: they give NaN or, with a target of 0 or 1, a loss that may be
     negative.
 
@@ -233,7 +235,7 @@ def binary_cross_entropy_grad(
     <target of elements>
     <grad_output>
     <out>
-    <weight of probs>
+    <weight of elements>
     <clip of elements>
     <base>
     <reduction of elements>
@@ -276,7 +278,7 @@ def binary_cross_entropy_value_and_grad(
     <probs of elements>
     <target of elements>
     <out>
-    <weight of probs>
+    <weight of elements>
     <clip of elements>
     <base>
     <reduction of elements>

@@ -1,4 +1,4 @@
-"""The logistic sigmoid and its logarithm, elementwise."""
+"""The logistic sigmoid and its logarithm, elementwise, and their vector-Jacobian products."""
 
 from . import _kernels
 from ._docs import documented
@@ -30,7 +30,7 @@ def sigmoid(x, *, out=None):
 
     See Also
     --------
-    log_sigmoid, softmax
+    log_sigmoid, sigmoid_backward, softmax
 
     Notes
     -----
@@ -69,7 +69,7 @@ def log_sigmoid(x, *, out=None):
 
     See Also
     --------
-    sigmoid, log_softmax
+    sigmoid, log_sigmoid_backward, log_softmax
 
     References
     ----------
@@ -82,3 +82,82 @@ def log_sigmoid(x, *, out=None):
     array([-1.00000000e+03, -6.93147181e-01, -4.24835426e-18])
     """
     return _kernels.log_sigmoid(x, out)
+
+
+@documented
+def sigmoid_backward(grad, y, *, out=None):
+    """
+    Vector-Jacobian product of the sigmoid: the gradient with respect to its input.
+
+    .. math:: g = \\mathrm{grad} \\, y \\, (1 - y)
+
+    Parameters
+    ----------
+    <grad of y>
+    y : array_like of float
+        ``sigmoid(x)``.
+    <out of y>
+
+    Returns
+    -------
+    ndarray or scalar
+        Gradient with respect to ``x``, of the shape of `y`, within 4 ulp of its own value for the y that is
+        given. Next to 1 the difference 1 - y has only the digits that rounding left of y: where these matter,
+        ``grad * sigmoid(x) * sigmoid(-x)`` keeps all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sigmoid`; also if the shapes differ.
+
+    See Also
+    --------
+    sigmoid, log_sigmoid_backward, softmax_backward
+
+    Examples
+    --------
+    >>> import xent
+    >>> y = xent.sigmoid([-2.0, 0.0, 3.0])
+    >>> xent.sigmoid_backward([1.0, 1.0, 2.0], y).round(3)
+    array([0.105, 0.25 , 0.09 ])
+    """
+    return _kernels.sigmoid_backward(grad, y, out)
+
+
+@documented
+def log_sigmoid_backward(grad, y, *, out=None):
+    """
+    Vector-Jacobian product of the log-sigmoid: the gradient with respect to its input.
+
+    .. math:: g = \\mathrm{grad} \\, (1 - \\exp(y))
+
+    Parameters
+    ----------
+    <grad of y>
+    y : array_like of float
+        ``log_sigmoid(x)``.
+    <out of y>
+
+    Returns
+    -------
+    ndarray or scalar
+        Gradient with respect to ``x``, of the shape of `y`, within 4 ulp of its own value: next to 0, where
+        1 - exp(y) cancels, too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sigmoid`; also if the shapes differ.
+
+    See Also
+    --------
+    log_sigmoid, sigmoid_backward, log_softmax_backward
+
+    Examples
+    --------
+    >>> import xent
+    >>> y = xent.log_sigmoid([-2.0, 0.0, 40.0])
+    >>> xent.log_sigmoid_backward([1.0, 1.0, 1.0], y)
+    array([8.80797078e-01, 5.00000000e-01, 4.24835426e-18])
+    """
+    return _kernels.log_sigmoid_backward(grad, y, out)

@@ -26,6 +26,103 @@ def log_sigmoid(x, out):
     return map_elements(table.log_sigmoid, x, out)
 
 
+cdef map_pairs(const xent_kernel *kernels, grad, y, out):
+    cdef xent_map_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y"), result
+    if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):
+        g, x = _check.common_floats((g, "grad"), (x, "y"))
+    if not same_shape(g, x):
+        _check.same_shape(g, (<object>x).shape, "grad", "y")
+    if out is not None:
+        result_like(out, x, "y", ((g, "grad"),), in_place=2)
+    g, x = in_c_order(g), in_c_order(x)
+    result = out if out is not None and cnp.PyArray_ISCARRAY(<cnp.ndarray>out) else empty_in_c_order(x)
+    a.size, a.x, a.y, a.out = cnp.PyArray_SIZE(x), data(g), data(x), data(result)
+    plan = xent_plan_map(&a)
+    run(kernels[dtype_code(x)], &a, &plan, a.size)
+    if out is None:
+        return unpacked(result)
+    if out is not result:
+        out[...] = result
+    return out
+
+
+def sigmoid_backward(grad, y, out):
+    return map_pairs(table.sigmoid_backward, grad, y, out)
+
+
+def log_sigmoid_backward(grad, y, out):
+    return map_pairs(table.log_sigmoid_backward, grad, y, out)
+
+
+# ---- odd factors ----
+#
+# The kernels multiply ordinary factors as they come; odd ones they take with care, in numbers whose exponents do not end,
+# which takes some ten times as long. Factors that floats cannot hold make a call one of doubles.
+
+cdef inline bint is_odd_scale(double scale, double factor, int dtype) noexcept:
+    """Whether the factor of all gradients is one to be careful with."""
+    cdef double most = XENT_PLAIN_SCALE_F64 if dtype == XENT_F64 else XENT_PLAIN_SCALE_F32
+    return factor != 0 and not 1 / most <= abs(scale) <= most
+
+
+cdef inline bint are_odd_weights(cnp.ndarray weight) noexcept:
+    """Whether there are weights to be careful with."""
+    cdef int dtype
+    if weight is None:
+        return False
+    dtype = dtype_code(weight)
+    return not xent_are_plain(
+        data(weight), dtype, cnp.PyArray_SIZE(weight),
+        XENT_PLAIN_WEIGHT_F64 if dtype == XENT_F64 else XENT_PLAIN_WEIGHT_F32,
+    )
+
+
+cdef bint fit_floats(cnp.ndarray numbers, given) except -1:
+    """Whether contiguous floats are what was given but for a rounding: none became infinite or 0, or lost digits next to 0.
+    """
+    if not xent_are_plain(data(numbers), XENT_F32, cnp.PyArray_SIZE(numbers), 126):
+        return False
+    return np.count_nonzero(numbers) == np.count_nonzero(given)
+
+
+cdef cnp.ndarray element_weights(value, str name, cnp.ndarray x, str of, bint *odd, bint signed=True):
+    """Finite factors that broadcast to x, in C order, in the type of its losses, or doubles where that loses some; or None.
+    Sets `odd` if there are some to be careful with.
+    """
+    cdef cnp.ndarray array, narrow
+    cdef int dtype
+    if value is None:
+        return None
+    if is_floats(value) and is_trailing_shape(<cnp.ndarray>value, x):
+        array, dtype = <cnp.ndarray>value, dtype_code(<cnp.ndarray>value)
+        if dtype == real_dtype_code(dtype_code(x)) and not are_odd_weights(array) and (signed or are_factors(array, False)):
+            return array
+    array = _check.factors(value, name, (<object>x).shape, of, signed)
+    narrow = in_c_order(narrowed(array, dtype_code(x)))
+    if dtype_code(x) != XENT_F64 and dtype_code(array) == XENT_F64 and not fit_floats(narrow, array):
+        narrow = in_c_order(array)
+    odd[0] |= are_odd_weights(narrow)
+    return narrow
+
+
+cdef bint take_wide_upstream(LossCall call, grad_output) except -1:
+    """Whether floats cannot hold the upstream gradients, which are doubles then."""
+    if call.upstream is None or call.dtype == XENT_F64 or grad_output is call.upstream:
+        return False
+    given = _check.as_array(grad_output, "grad_output")
+    if given.dtype == call.upstream.dtype or fit_floats(call.upstream, given):
+        return False
+    call.upstream = in_c_order(given.astype(F64))
+    return True
+
+
+cdef cnp.ndarray widened(cnp.ndarray array):
+    """An array (or None) of doubles."""
+    return None if array is None else (<object>array).astype(F64)
+
+
 # ---- losses of probabilities ----
 
 cdef double unit_of(base) except? -1:
@@ -50,14 +147,14 @@ def mse_loss(pred, target, out, grad_output, int wants, reduction):
 
 def binary_cross_entropy(probs, target, out, grad_output, int wants, weight, clip, base, reduction):
     cdef LossCall call = LossCall.__new__(LossCall)
+    cdef bint odd = False
     if not (inert(target) and inert(grad_output) and inert(weight) and inert(clip) and inert(base) and inert(reduction)):
         probs, target, grad_output, weight = private(probs), private(target), private(grad_output), private(weight)
     call.open(probs, b"probs", wants)
     call.take_floats(target)
-    if weight is not None:
-        call.weight = _check.broadcast(weight, "weight", (<object>call.x).shape, call.x.dtype, "probs")
+    call.weight = element_weights(weight, "weight", call.x, "probs", &odd)
     call.take_reduction(reduction)
-    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base)
+    return loss_of_elements(call, XENT_BINARY_CROSS_ENTROPY, out, grad_output, bound_of(clip, 0.5), base, odd)
 
 
 def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, base, reduction):
@@ -72,7 +169,7 @@ def cross_entropy_probs(probs, target, out, grad_output, int wants, axis, clip, 
     if call.labels is None:
         return loss_of_classes(call, XENT_CROSS_ENTROPY, out, grad_output, bound_of(clip, 1.0), base)
     fill_loss(call, &a.loss, XENT_LABEL_CROSS_ENTROPY, out, grad_output, bound_of(clip, 1.0), base, XENT_F64)
-    return call.finish(label_losses(call, &a))
+    return call.finish(label_losses(call, &a) / a.loss.unit)
 
 
 def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, base, reduction):
@@ -83,10 +180,13 @@ def kl_div(log_probs, target, out, grad_output, int wants, axis, log_target, bas
     ):
         log_probs, target, grad_output = private(log_probs), private(target), private(grad_output)
     call.open(log_probs, b"log_probs", wants)
-    call.take_axis(axis)
+    if axis is not None:
+        call.take_axis(axis)
     call.take_floats(target)
     kind = XENT_KL_DIV_LOG if _check.flag(log_target, "log_target") else XENT_KL_DIV
     call.take_reduction(reduction)
+    if axis is None:
+        return loss_of_elements(call, kind, out, grad_output, 0, base)
     return loss_of_classes(call, kind, out, grad_output, 0, base)
 
 
@@ -108,7 +208,9 @@ cdef int fill_loss(
     call.count(ignore_index, None)
     call.reduce(grad_output, upstream_dtype)
     call.make_results(out)
+    loss.factor, loss.divisor = call.factor, call.divisor
     loss.gradient_scale = call.factor / (loss.unit * (call.divisor or 1))
+    loss.careful = is_odd_scale(loss.gradient_scale, call.factor, call.dtype) or not 0.5 <= abs(loss.unit) <= 8
     return 0
 
 
@@ -137,34 +239,80 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     return call.finish(0)
 
 
-cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base):
-    """A loss of elements, or of classes whose positions are reduced."""
+cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, base, bint odd=False):
+    """A loss of elements, or of classes whose positions are reduced; `odd`: of weights to be careful with."""
     cdef xent_element_losses_args a
     cdef xent_loss loss
-    cdef xent_plan plan
     cdef cnp.ndarray x, grad
-    cdef double few[STACK_PARTIALS]
-    cdef double total = 0
+    cdef double total
     fill_loss(call, &loss, kind, out, grad_output, clip, base, real_dtype_code(call.dtype))
+    if kind == XENT_BINARY_CROSS_ENTROPY and out is not None:
+        check_probs(call)
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0 / loss.unit)
+    loss.careful |= odd
     x = call.working()
+    wide = call.weight is not None and call.dtype != XENT_F64 and dtype_code(call.weight) == XENT_F64
+    if take_wide_upstream(call, grad_output) or wide:
+        x, loss.careful = widened(call.x), True
+        call.target, call.weight, call.upstream = widened(call.target), widened(call.weight), widened(call.upstream)
+        if call.losses is not None:
+            call.losses = one_per_position(call.x, -1, cnp.NPY_FLOAT64)
+    if call.weight is not None and not same_shape(call.weight, x):
+        call.weight = np.broadcast_to(call.weight, (<object>x).shape)
     grad = call.working_grad(x)
     operands = walk_elements(call, &a, x, grad)
     a.loss = loss
-    plan = xent_plan_elements(&a)
-    partial = room_for(plan.chunks, few)
+    total = run_elements(call, &a, dtype_code(x), cnp.PyArray_SIZE(x))
+    operands.deliver(call, grad)
+    call.narrow(grad)
+    call.losses = narrowed(call.losses, call.dtype)
+    return call.finish(total)
+
+
+cdef double run_elements(LossCall call, xent_element_losses_args *a, int dtype, Py_ssize_t size) except? -1:
+    """Fill in the results; return the sum of the losses, in their unit; raise for a bad target."""
+    cdef xent_plan plan = xent_plan_elements(a)
+    cdef double few[STACK_PARTIALS]
+    cdef double *partial = room_for(4 * plan.chunks, few)
+    cdef int bad = 0
+    a.bad, a.wide = &bad, <xent_wide_sum *>(partial + plan.chunks)  # of three numbers of the same size
+    a.partial = NULL if call.wants == GRAD else partial
     try:
-        a.partial = NULL if call.wants == GRAD else partial
-        run(table.element_losses[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
-        if call.wants != GRAD:
-            total = xent_ordered_sum(partial, plan.chunks, 1)
+        run(table.element_losses[dtype], a, &plan, size)
+        if bad:
+            raise _check.bad_binary(_check.as_array(call.given, "target"), None)
+        return 0 if call.wants == GRAD else total_of(call, partial, a.wide, plan.chunks, a.loss.unit)
     finally:
         if partial != few:
             PyMem_Free(partial)
-    operands.deliver(call, grad)
-    call.narrow(grad)
-    return call.finish(total / loss.unit)
+
+
+cdef double total_of(
+    LossCall call, double *partial, xent_wide_sum *wide, Py_ssize_t chunks, double unit
+) except? -1:
+    """The sum of the losses of chunks. Where odd elements have sums of their own, it is divided at once."""
+    cdef Py_ssize_t k
+    for k in range(chunks):
+        if wide[k].sum != 0:
+            total = xent_wide_mean(partial, wide, chunks, call.divisor or 1, unit)
+            call.divisor = 1 if call.divisor else 0
+            return total
+    return xent_ordered_sum(partial, chunks, 1) / unit
+
+
+cdef int check_probs(LossCall call) except -1:
+    """Raise if a target is outside [0, 1], before anything is written."""
+    cdef xent_probs_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray target = in_c_order(call.target)
+    cdef int bad = 0
+    a.size, a.dtype, a.data, a.bad = cnp.PyArray_SIZE(target), dtype_code(target), data(target), &bad
+    plan = xent_plan_probs(&a)
+    run(xent_check_probs, &a, &plan, a.size)
+    if bad:
+        raise _check.bad_binary(_check.as_array(call.given, "target"), None)
+    return 0
 
 
 @cython.final

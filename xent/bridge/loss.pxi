@@ -340,6 +340,8 @@ cdef counted_of(LossCall call, left_out):
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
+    cdef int shift = 0
+    cdef double total
     if not (
         inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(ignore_index) and inert(reduction)
     ):
@@ -347,15 +349,47 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     ignore_index = ignored(ignore_index)
-    call.weight = class_numbers(weight, call.classes, "weight")
+    call.weight = signed_class_numbers(weight, call.classes, "weight")
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
+    left_out = one_ignored(ignore_index)
     call.take_reduction(reduction)
-    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, one_ignored(ignore_index))
+    if are_odd_weights(call.weight):
+        shift = balance_weights(call, left_out)
+    fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, left_out)
+    if shift and call.reduction != "mean":  # whose divisor has the same power of two
+        a.loss.unit = 2.0**-shift
+        a.loss.gradient_scale = call.factor / (a.loss.unit * (call.divisor or 1))
+        total = label_losses(call, &a) / (call.divisor or 1) / a.loss.unit
+        call.divisor = 1 if call.divisor else 0
+        return call.finish(total)
     return call.finish(label_losses(call, &a))
 
 
+cdef cnp.ndarray signed_class_numbers(value, Py_ssize_t classes, str name):
+    """One finite float64 number per class; or None."""
+    cdef cnp.ndarray array = None
+    if value is None:
+        return None
+    if cnp.PyArray_CheckExact(value) and (<object>value).shape == (classes,):
+        array = plain_numbers(<cnp.ndarray>value, False)
+    return _check.per_class(value, classes, name, signed=True) if array is None else array
+
+
+cdef int balance_weights(LossCall call, ignore_index) except? -1:
+    """Divide the weights of classes by a power of two, so that no sum or product of those in use leaves the range of doubles;
+    return its exponent.
+    """
+    cdef cnp.ndarray per_label = np.zeros(call.classes)
+    call.count(ignore_index, per_label)
+    weights = np.where(per_label, call.weight, 0.0)
+    exponent = min(max(math.frexp(abs(weights).max(initial=0.0))[1], -1000), 1000)  # 2^-1000 is a normal number
+    with np.errstate(all="ignore"):
+        call.weight = np.ldexp(weights, -exponent)
+    return exponent
+
+
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses. `a.loss` is there already."""
+    """Fill in the results; return the sum of the losses, before it is divided by their unit. `a.loss` is there already."""
     cdef xent_plan plan
     cdef double total
     if call.divisor == 0:
@@ -366,7 +400,7 @@ cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_NO_EXPS)
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 1, &total)
     deliver(copies, call.grad, None)
-    return total / a.loss.unit
+    return total
 
 
 def scan_labels(cnp.ndarray labels, Py_ssize_t classes, ignore_index, cnp.ndarray weight, cnp.ndarray sample_weight):

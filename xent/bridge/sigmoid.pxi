@@ -12,12 +12,37 @@ cdef int target_code_of(cnp.ndarray target) noexcept:
 def sigmoid_cross_entropy(
     logits, target, out, grad_output, int wants, weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction,
 ):
+    return sigmoid_loss(
+        logits, target, out, grad_output, wants, XENT_NO_CURVATURE, weight, pos_weight, label_smoothing, gamma, alpha,
+        ignore_index, reduction,
+    )
+
+
+def sigmoid_cross_entropy_grad_hess(
+    logits, target, out, hessian, weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction,
+):
+    cdef int curvature = XENT_EXACT
+    if not is_word(hessian, "diagonal"):
+        curvature = {"diagonal": XENT_EXACT, "gauss_newton": XENT_GAUSS_NEWTON, "absolute": XENT_ABSOLUTE}[
+            _check.binary_hessian(hessian)
+        ]
+    return sigmoid_loss(
+        logits, target, out, None, GRAD_AND_HESS, curvature, weight, pos_weight, label_smoothing, gamma, alpha,
+        ignore_index, reduction,
+    )
+
+
+cdef sigmoid_loss(
+    logits, target, out, grad_output, int wants, int curvature, weight, pos_weight, label_smoothing, gamma, alpha,
+    ignore_index, reduction,
+):
     cdef xent_sigmoid_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef cnp.ndarray x, t, w, c, upstream, place, grad
+    cdef cnp.ndarray x, t, w, c, upstream, grad_place, hess_place, grad, hess
     cdef Py_ssize_t count
     cdef double total = 0
-    cdef bint transposed, checked, of_counted
+    cdef int dtype
+    cdef bint transposed, checked, of_counted, odd = False
     # ---- check ----
     if not (
         inert(target) and inert(grad_output) and inert(weight) and inert(pos_weight) and inert(label_smoothing)
@@ -27,8 +52,8 @@ def sigmoid_cross_entropy(
         weight, pos_weight = private(weight), private(pos_weight)
     call.open(logits, b"logits", wants)
     ignored = take_binary_target(call, target, ignore_index)
-    call.weight = element_factors(weight, "weight", call.x)
-    call.pos_weight = element_factors(pos_weight, "pos_weight", call.x)
+    call.weight = element_weights(weight, "weight", call.x, "logits", &odd)
+    call.pos_weight = element_weights(pos_weight, "pos_weight", call.x, "logits", &odd, signed=False)
     memset(&a, 0, sizeof(a))
     a.base = real(label_smoothing, "label_smoothing", 0, 1)
     a.mix, a.base = 1 - a.base, a.base / 2
@@ -39,10 +64,18 @@ def sigmoid_cross_entropy(
     call.count(None, None)
     call.reduce(grad_output, real_dtype_code(call.dtype))
     call.make_results(out)
+    x, t, dtype = call.x, call.target, call.dtype
+    a.careful = odd
+    if dtype != XENT_F64 and needs_doubles(call, grad_output):
+        x, dtype, a.careful = widened(x), XENT_F64, True
+        if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(t)) and not cnp.PyTypeNum_ISBOOL(cnp.PyArray_TYPE(t)):
+            t = widened(t)
+        call.weight, call.pos_weight = widened(call.weight), widened(call.pos_weight)
+        call.upstream = widened(call.upstream)
 
     # ---- plan: the kernel walks contiguous arrays that all lie in the order of the logits ----
     transposed = cnp.PyArray_IS_F_CONTIGUOUS(call.x) and not cnp.PyArray_IS_C_CONTIGUOUS(call.x)
-    x, t = arranged(call.x, transposed), arranged(call.target, transposed)
+    x, t = arranged(x, transposed), arranged(t, transposed)
     w = fill_factor(&a.weight, call.weight, call.x, transposed)
     c = fill_factor(&a.pos_weight, call.pos_weight, call.x, transposed)
     if call.upstream is not None:
@@ -57,49 +90,73 @@ def sigmoid_cross_entropy(
     # know how many count.
     count, of_counted = a.size, call.reduction == "mean" or call.reduction == "mean_valid"
     checked = wants != VALUE and (out is not None or (of_counted and ignored is not None))
+    call.divisor = count if of_counted else call.divisor
     if checked:
-        count = run_sigmoid(&a, call, &total)
-    if of_counted:
-        call.divisor = count
-    a.gradient_scale = call.factor / (call.divisor or 1)
-    a.value = wants != GRAD
+        run_sigmoid(&a, call, dtype, of_counted)
+    a.factor, a.divisor, a.gradient_scale = call.factor, call.divisor, call.factor / (call.divisor or 1)
+    a.careful |= is_odd_scale(a.gradient_scale, a.factor, dtype)
+    a.value, a.curvature = wants == VALUE or wants == VALUE_AND_GRAD, curvature
+    if call.losses is not None and (transposed or dtype != call.dtype):
+        call.losses = one_per_position(x, -1, real_type(dtype))
+    a.losses = data(call.losses)
+    grad_place, hess_place = turned(call.grad, transposed), turned(call.hess, transposed)
+    grad, hess = writable_like(grad_place, x), writable_like(hess_place, x)
+    a.out, a.hess = data(grad), data(hess)
+    total = run_sigmoid(&a, call, dtype, of_counted)
+    for made, place in ((grad, grad_place), (hess, hess_place)):
+        if made is not place:
+            put_narrowed(<cnp.ndarray>place, <cnp.ndarray>made)
     if call.losses is not None:
-        call.losses = empty_in_c_order(call.losses.T) if transposed else call.losses
-        a.losses = data(call.losses)
-    place = call.grad.T if call.grad is not None and transposed else call.grad
-    grad = place if place is None or cnp.PyArray_ISCARRAY(place) else empty_in_c_order(x)
-    a.out = data(grad)
-    count = run_sigmoid(&a, call, &total)
-    if of_counted:
-        call.divisor = count
-    if grad is not place:
-        (<object>place)[...] = grad
-    if call.losses is not None and transposed:
-        call.losses = call.losses.T
+        call.losses = narrowed(turned(call.losses, transposed), call.dtype)
     result = call.finish(total)
     if wants == VALUE or out is not None or cnp.PyArray_NDIM(call.x):
         return result
-    return unpacked(result) if wants == GRAD else (result[0], unpacked(result[1]))
+    if wants == GRAD:
+        return unpacked(result)
+    return (result[0] if wants == VALUE_AND_GRAD else unpacked(result[0])), unpacked(result[1])
 
 
-cdef Py_ssize_t run_sigmoid(xent_sigmoid_args *a, LossCall call, double *total) except -1:
-    """Return how many elements count, and the sum of their losses in `total`; raise for a bad target."""
+cdef bint needs_doubles(LossCall call, grad_output) except -1:
+    """Whether floats cannot hold a factor."""
+    for factors in (call.weight, call.pos_weight):
+        if factors is not None and dtype_code(<cnp.ndarray>factors) == XENT_F64:
+            take_wide_upstream(call, grad_output)
+            return True
+    return take_wide_upstream(call, grad_output)
+
+
+cdef cnp.ndarray turned(cnp.ndarray array, bint transposed):
+    """An array (or None), or its transpose."""
+    return (<object>array).T if transposed and array is not None else array
+
+
+cdef cnp.ndarray writable_like(cnp.ndarray place, cnp.ndarray x):
+    """Where to make a result (or None) that belongs to `place`: there, if it lies as x does."""
+    if place is None or (cnp.PyArray_ISCARRAY(place) and cnp.PyArray_TYPE(place) == cnp.PyArray_TYPE(x)):
+        return place
+    return empty_in_c_order(x)
+
+
+cdef double run_sigmoid(xent_sigmoid_args *a, LossCall call, int dtype, bint of_counted) except? -1:
+    """Return the sum of the losses; raise for a bad target. `of_counted`: it is divided by how many elements count."""
     cdef double few[STACK_PARTIALS]
     cdef Py_ssize_t k, count = 0
-    cdef xent_plan plan = xent_plan_sigmoid(a)
-    cdef double *partial = room_for(2 * plan.chunks, few)
+    cdef xent_plan plan = xent_plan_sigmoid(a, dtype)
+    cdef double *partial = room_for(5 * plan.chunks, few)
     a.partial, a.counted = partial, <int64_t *>(partial + plan.chunks)  # numbers of the same size
+    a.wide = <xent_wide_sum *>(partial + 2 * plan.chunks)
     try:
-        run(table.sigmoid_cross_entropy[call.dtype], a, &plan, a.size)
-        total[0] = xent_ordered_sum(partial, plan.chunks, 1)
+        run(table.sigmoid_cross_entropy[dtype], a, &plan, a.size)
         for k in range(plan.chunks):
             count = -1 if count < 0 or a.counted[k] < 0 else count + a.counted[k]
+        if count < 0:
+            raise _check.bad_binary(call.target, a.ignore_index if a.ignoring else None)
+        if of_counted:
+            call.divisor = count
+        return total_of(call, partial, a.wide, plan.chunks, 1)
     finally:
         if partial != few:
             PyMem_Free(partial)
-    if count < 0:
-        raise _check.bad_binary(call.target, a.ignore_index if a.ignoring else None)
-    return count
 
 
 cdef take_binary_target(LossCall call, target, ignore_index):
@@ -113,18 +170,6 @@ cdef take_binary_target(LossCall call, target, ignore_index):
             return None
     call.target, ignore_index = _check.binary_target(target, (<object>call.x).shape, call.x.dtype, ignore_index)
     return ignore_index
-
-
-cdef cnp.ndarray element_factors(value, str name, cnp.ndarray x):
-    """Factors that broadcast to x, in the type of its losses: finite and not negative; or None."""
-    cdef cnp.ndarray array
-    if value is None:
-        return None
-    if is_floats(value) and is_trailing_shape(<cnp.ndarray>value, x):
-        array = <cnp.ndarray>value
-        if dtype_code(array) == real_dtype_code(dtype_code(x)) and are_factors(array, False):
-            return array
-    return _check.factors(value, name, (<object>x).shape, x.dtype)
 
 
 cdef bint is_trailing_shape(cnp.ndarray array, cnp.ndarray x) noexcept:

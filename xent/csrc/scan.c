@@ -1,6 +1,7 @@
 /* scan.c: scans of what a caller gave, and sums of what chunks have left. Sums are compensated (Knuth's TwoSum), in
  * index order. */
 #include "plan.h"
+#include "wide.h"
 
 #include <math.h>
 
@@ -78,6 +79,69 @@ ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int po
     else
         COUNT_FACTORS(float)
     return good;
+}
+
+/* The bits of numbers from 0 to 1 are those of integers up to that of 1, or of -0. Likewise without a branch. */
+#define ANY_BAD(U, one)                                                                                                \
+    for (ptrdiff_t i = begin; i < end; i++) {                                                                          \
+        const U bits = ((const U *)a->data)[i];                                                                        \
+        bad |= (bits > (U)(one)) & (bits != (U)((U)1 << (8 * sizeof(U) - 1)));                                         \
+    }
+
+void xent_check_probs(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_probs_args *a = (const xent_probs_args *)args;
+    const ptrdiff_t begin = chunk * XENT_CHUNK, end = xent_min(begin + XENT_CHUNK, a->size);
+    int bad = 0;
+    (void)scratch;
+    switch (a->dtype) {
+    case XENT_F64: ANY_BAD(uint64_t, 0x3ff0000000000000) break;
+    case XENT_F32: ANY_BAD(uint32_t, 0x3f800000) break;
+    case XENT_F16: ANY_BAD(uint16_t, 0x3c00) break;
+    default: ANY_BAD(uint16_t, 0x3f80)
+    }
+    if (bad) __atomic_store_n(a->bad, 1, __ATOMIC_RELAXED);
+}
+
+xent_plan xent_plan_probs(const xent_probs_args *a)
+{
+    return (xent_plan){.chunks = xent_ceil_div(a->size, XENT_CHUNK)};
+}
+
+/* Integers that floats are by their bits, in the order of their sizes: the compiler makes vectors of their comparisons even
+ * where it has none of 64 bits. Of doubles they are the upper halves. */
+int xent_are_plain(const void *numbers, int dtype, ptrdiff_t n, int octaves)
+{
+    int32_t bad = 0;
+    if (dtype == XENT_F64) {
+        const uint64_t *bits = (const uint64_t *)numbers;
+        const int32_t low = (1023 - octaves) << 20, high = (1023 + octaves) << 20;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const int32_t size = (int32_t)(bits[i] >> 32) & 0x7fffffff, rest = (int32_t)bits[i];
+            bad |= ((size < low) & ((size | rest) != 0)) | (size >= high);
+        }
+    } else {
+        const int32_t *bits = (const int32_t *)numbers;
+        const int32_t low = (127 - octaves) << 23, high = (127 + octaves) << 23;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const int32_t size = bits[i] & 0x7fffffff;
+            bad |= ((size < low) & (size != 0)) | (size >= high);
+        }
+    }
+    return !bad;
+}
+
+double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_t n, double divisor, double unit)
+{
+    xent_wide_sum all = {.sum = 0};
+    for (ptrdiff_t k = 0; k < n; k++) {
+        wide_add_to(&all, wide_of(partial[k]));
+        wide_add_to(&all, wide_of_parts(wide[k].sum, wide[k].exponent));
+        if (isfinite(wide[k].sum)) wide_add_to(&all, wide_of_parts(wide[k].error, wide[k].exponent));
+    }
+    const double total = isfinite(all.sum) ? all.sum + all.error : all.sum;
+    return wide_as_double(
+        wide_quotient(wide_quotient(wide_of_parts(total, all.exponent), wide_of(divisor)), wide_of(unit)));
 }
 
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step)

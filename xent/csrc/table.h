@@ -207,11 +207,25 @@ enum {
 
 /* What the losses of probabilities share. */
 typedef struct {
-    int kind;              /* one of the codes */
-    double unit;           /* divides every loss */
-    double clip;           /* bounds probabilities away from 0, or 0 */
-    double gradient_scale; /* multiplies every gradient */
+    int kind;               /* one of the codes */
+    double unit;            /* divides every loss */
+    double clip;            /* bounds probabilities away from 0, or 0 */
+    double gradient_scale;  /* multiplies every gradient: factor / (unit * divisor) */
+    double factor, divisor; /* of which the quotient may have lost what they have; a divisor of 0 counts as 1 */
+    int careful;            /* whether factors are so odd that every element is made with care (elements/careful.h) */
 } xent_loss;
+
+/* Factors beyond these, and not 0, are odd: weights, of floats and of doubles, and the factor of all gradients. Between
+ * them three weights and the tail of an exponential are far from the ends of the type. */
+enum { XENT_PLAIN_WEIGHT_F32 = 20, XENT_PLAIN_WEIGHT_F64 = 200 }; /* octaves from 1 */
+#define XENT_PLAIN_SCALE_F32 0x1p60
+#define XENT_PLAIN_SCALE_F64 0x1p400
+
+/* A compensated sum of numbers that doubles may not hold, in units of 2^exponent. */
+typedef struct {
+    double sum, error;
+    int64_t exponent;
+} xent_wide_sum;
 
 /* Losses of positions, each a sum over its classes; `losses` are of the type computed with. */
 typedef struct {
@@ -289,6 +303,8 @@ typedef struct {
     xent_operand x, target, out;
     xent_operand weight, upstream, losses; /* of the real type; data may be NULL */
     double *partial;                       /* sum of the losses of each chunk, or NULL if no loss is wanted */
+    xent_wide_sum *wide;                   /* sum of those of its odd elements, which the other has not */
+    int *bad;                              /* set to 1 where a target of the binary cross-entropy is no probability */
     xent_loss loss;
 } xent_element_losses_args;
 
@@ -298,10 +314,10 @@ enum { XENT_LOSS_OPERANDS = 6 };
 int xent_walk_elements(xent_element_losses_args *a, const xent_array *const operands[XENT_LOSS_OPERANDS]);
 xent_plan xent_plan_elements(xent_element_losses_args *a);
 
-/* Elementwise functions of contiguous arrays. */
+/* Elementwise functions of contiguous arrays, of one or of two. */
 typedef struct {
     ptrdiff_t size, chunk;
-    const void *x;
+    const void *x, *y;
     void *out;
 } xent_map_args;
 xent_plan xent_plan_map(xent_map_args *a);
@@ -315,6 +331,10 @@ typedef struct {
     ptrdiff_t repeat, count;
 } xent_factor;
 
+/* Second derivatives of the sigmoid cross-entropy: none; exact; without what the focal factor contributes; the size of
+ * the gradient. */
+enum { XENT_NO_CURVATURE, XENT_EXACT, XENT_GAUSS_NEWTON, XENT_ABSOLUTE };
+
 /* Sigmoid cross-entropy. Without `value` and `out` the targets are checked and counted, and that is all. */
 typedef struct {
     ptrdiff_t size, chunk;
@@ -325,13 +345,19 @@ typedef struct {
     xent_factor weight, pos_weight, upstream;
     double mix, base;               /* the target used: mix * t + base */
     double gamma, alpha_1, alpha_0; /* alpha_t of t = 1 and t = 0 */
-    double gradient_scale;
-    int value;          /* whether losses are wanted */
-    void *out, *losses; /* the gradient; losses of the type computed with: NULL where not wanted */
-    double *partial;    /* sum of the losses of each chunk */
-    int64_t *counted;   /* elements of each chunk that are not ignored; -1: there is a bad target */
+    double gradient_scale;          /* factor / divisor */
+    double factor, divisor;         /* a divisor of 0 counts as 1 */
+    double plain, nothing, far; /* |logits| up to `plain` are not odd, nor those from `nothing` to `far` (sigmoid.h) */
+    int careful;                /* whether factors are so odd that every element is made with care */
+    int curvature;              /* of the second derivatives */
+    int value;                  /* whether losses are wanted */
+    void *out, *hess,
+        *losses;         /* gradient and second derivatives; losses of the type computed with: NULL where not wanted */
+    double *partial;     /* sum of the losses of each chunk */
+    xent_wide_sum *wide; /* sum of those of its odd elements, which the other has not */
+    int64_t *counted;    /* elements of each chunk that are not ignored; -1: there is a bad target */
 } xent_sigmoid_args;
-xent_plan xent_plan_sigmoid(xent_sigmoid_args *a);
+xent_plan xent_plan_sigmoid(xent_sigmoid_args *a, int dtype);
 
 /* ---- scans of what a caller gave, and sums (scan.c) ---- */
 
@@ -348,8 +374,22 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
                          const double *sample_weight, double *per_label);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
+/* Whether all of n floats or doubles are 0 or of a size from 2^-octaves up to, without it, 2^octaves. */
+int xent_are_plain(const void *numbers, int dtype, ptrdiff_t n, int octaves);
+/* The sum of `partial` and `wide`, n of both, divided by two numbers without overflow on the way. */
+double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_t n, double divisor, double unit);
 /* The sum of every `step`th of the terms, n of them, in index order. */
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
+
+/* Sets *bad to 1 if one of contiguous numbers is not in [0, 1]. As the addition below, compiled once. */
+typedef struct {
+    ptrdiff_t size;
+    int dtype;
+    const void *data;
+    int *bad;
+} xent_probs_args;
+xent_plan xent_plan_probs(const xent_probs_args *a);
+void xent_check_probs(const void *args, ptrdiff_t chunk, void *scratch);
 
 /* total[i] += part[i], of floats or doubles. The time is that of the memory, so it is compiled once. */
 typedef struct {

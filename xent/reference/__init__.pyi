@@ -38,6 +38,7 @@ __all__ = [
     "linear_cross_entropy_value_and_grad",
     "linear_token_log_probs",
     "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
@@ -56,8 +57,10 @@ __all__ = [
     "sampled_softmax_cross_entropy",
     "sampled_softmax_cross_entropy_value_and_grad",
     "sigmoid",
+    "sigmoid_backward",
     "sigmoid_cross_entropy",
     "sigmoid_cross_entropy_grad",
+    "sigmoid_cross_entropy_grad_hess",
     "sigmoid_cross_entropy_value_and_grad",
     "softmax",
     "softmax_backward",
@@ -104,6 +107,7 @@ linear_cross_entropy = xent.linear_cross_entropy
 linear_cross_entropy_value_and_grad = xent.linear_cross_entropy_value_and_grad
 linear_token_log_probs = xent.linear_token_log_probs
 log_sigmoid = xent.log_sigmoid
+log_sigmoid_backward = xent.log_sigmoid_backward
 log_softmax = xent.log_softmax
 log_softmax_backward = xent.log_softmax_backward
 logsumexp = xent.logsumexp
@@ -122,8 +126,10 @@ prepare_conv2d = xent.prepare_conv2d
 sampled_softmax_cross_entropy = xent.sampled_softmax_cross_entropy
 sampled_softmax_cross_entropy_value_and_grad = xent.sampled_softmax_cross_entropy_value_and_grad
 sigmoid = xent.sigmoid
+sigmoid_backward = xent.sigmoid_backward
 sigmoid_cross_entropy = xent.sigmoid_cross_entropy
 sigmoid_cross_entropy_grad = xent.sigmoid_cross_entropy_grad
+sigmoid_cross_entropy_grad_hess = xent.sigmoid_cross_entropy_grad_hess
 sigmoid_cross_entropy_value_and_grad = xent.sigmoid_cross_entropy_value_and_grad
 softmax = xent.softmax
 softmax_backward = xent.softmax_backward

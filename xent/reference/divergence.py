@@ -5,13 +5,16 @@ Inside this file the class axis is last.
 
 import numpy as np
 
-from ._common import classes_last, deliver, result_dtype
-from ._reduction import reduce_positions
+from ._common import as_float64, classes_last, deliver, result_dtype
+from ._reduction import reduce_elements, reduce_positions
 from .softmax import log_probabilities, probabilities
 
 
 def kl_div(log_probs, target, *, axis=-1, log_target=False, base=None, reduction="mean"):
-    """sum_c t_c (log t_c - log_probs_c) per position, reduced; `log_target`: target holds log t."""
+    """sum_c t_c (log t_c - log_probs_c) per position, reduced; `log_target`: target holds log t.
+
+    axis=None: every element is a position of one class.
+    """
     return _kl_div(log_probs, target, axis, log_target, base, reduction)[0]
 
 
@@ -72,10 +75,12 @@ def distillation_loss_value_and_grad(
 
 def _kl_div(log_probs, target, axis, log_target, base, reduction, grad_output=None):
     """Return the reduced loss and the gradient."""
-    x, t = classes_last(log_probs, axis), classes_last(target, axis)
+    x, t = (as_float64(a) if axis is None else classes_last(a, axis) for a in (log_probs, target))
     with np.errstate(all="ignore"):
         t, log_t = (np.exp(t), t) if log_target else (t, np.log(t))
         terms = np.where((t == 0) & ~np.isnan(x), 0.0, t * (log_t - x))
+    if axis is None:
+        return reduce_elements(terms, -t, log_probs, base, reduction, grad_output)
     return reduce_positions(terms.sum(axis=-1), -t, log_probs, axis, base, reduction, grad_output)
 
 

@@ -5,12 +5,12 @@ Inside this file the class axis is last.
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, plain, result_dtype, times
+from ._common import as_float64, classes_last, deliver, plain, result_dtype
 from .cross_entropy import one_hot, reduce
 
 
 def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
-    """-w[y] log_probs[y] per position, y = target, reduced."""
+    """-w[y] log_probs[y] per position, y = target, reduced; w = 0 is as if the position were not there."""
     loss, _ = _nll(log_probs, target, axis, weight, ignore_index, reduction)
     return loss
 
@@ -48,6 +48,6 @@ def _nll(log_probs, target, axis, weight, ignore_index, reduction, grad_output=N
     w = np.ones(x.shape[-1]) if weight is None else as_float64(weight)
     is_label, counted, mean_weight = one_hot(plain(target), x.shape, w, ignore_index)
     with np.errstate(all="ignore"):
-        loss = 0.0 - np.where(is_label, times(w, x), 0.0).sum(axis=-1)
+        loss = 0.0 - np.where(is_label & (w != 0), w * x, 0.0).sum(axis=-1)
     grad = np.where(is_label, -w, 0.0)
     return reduce(loss, grad, log_probs, axis, counted, mean_weight, reduction, grad_output)

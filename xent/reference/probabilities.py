@@ -43,7 +43,7 @@ def cross_entropy_probs_value_and_grad(
 
 
 def binary_cross_entropy(probs, target, *, weight=None, clip=None, base=None, reduction="mean"):
-    """-w (t log p + (1 - t) log(1 - p)) of each element, reduced.
+    """-w (t log p + (1 - t) log(1 - p)) of each element, reduced; w = 0 is as if it were not there.
 
     With clip = e the probabilities are bounded to [e, 1 - e].
     """
@@ -109,14 +109,16 @@ def _cross_entropy_probs(probs, target, axis, clip, base, reduction, grad_output
 def _binary_cross_entropy(probs, target, weight, clip, base, reduction, grad_output=None):
     """Return the reduced loss and the gradient."""
     p, t = as_float64(probs), as_float64(target)
+    if not np.all((t >= 0) & (t <= 1)):
+        raise ValueError("an element of target is outside [0, 1]")
     w = np.broadcast_to(1.0 if weight is None else as_float64(weight), p.shape)
     e = -np.inf if clip is None else clip
     below, above = p < e, 1.0 - p < e
     with np.errstate(all="ignore"):
         log_p = np.where(below, np.log(e), np.where(above, np.log1p(-e), np.log(p)))
         log_q = np.where(above, np.log(e), np.where(below, np.log1p(-e), np.log1p(-p)))
-        loss = 0.0 - times(w, times(t, log_p) + times(1.0 - t, log_q))
+        loss = 0.0 - np.where(w == 0, 0.0, w * (times(t, log_p) + times(1.0 - t, log_q)))
         grad = (p - t) / (p * (1.0 - p))
         grad = np.where(t == 1, -1.0 / (p + 0.0), np.where(t == 0, 1.0 / (1.0 - p), grad))
-        grad = times(w, np.where(below | above, 0.0, grad))
+        grad = np.where(w == 0, 0.0, w * np.where(below | above, 0.0, grad))
     return reduce_elements(loss, grad, probs, base, reduction, grad_output)

@@ -1,4 +1,4 @@
-"""The sigmoid and its logarithm: exp only ever sees -|x| and cannot overflow."""
+"""The sigmoid and its logarithm, and products with their derivatives: exp only ever sees -|x|."""
 
 import numpy as np
 
@@ -19,4 +19,20 @@ def log_sigmoid(x, *, out=None):
     dtype, x = result_dtype(x), as_float64(x)
     with np.errstate(all="ignore"):
         result = np.asarray(np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x))))
+    return deliver(result, out, dtype)
+
+
+def sigmoid_backward(grad, y, *, out=None):
+    """grad y (1 - y), as d sigmoid(x) / dx = y (1 - y)."""
+    dtype, grad, y = result_dtype(grad, y), as_float64(grad), as_float64(y)
+    with np.errstate(all="ignore"):
+        result = np.asarray(grad * y * (1.0 - y))
+    return deliver(result, out, dtype)
+
+
+def log_sigmoid_backward(grad, y, *, out=None):
+    """grad (1 - exp(y)), as d log_sigmoid(x) / dx = 1 - sigmoid(x)."""
+    dtype, grad, y = result_dtype(grad, y), as_float64(grad), as_float64(y)
+    with np.errstate(all="ignore"):
+        result = np.asarray(grad * -np.expm1(y))
     return deliver(result, out, dtype)

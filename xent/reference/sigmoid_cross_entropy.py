@@ -1,5 +1,7 @@
 """Cross-entropy of independent classes (sigmoid cross-entropy), plain and focal."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ._common import as_float64, deliver, loss_dtype, plain, result_dtype, times
@@ -21,10 +23,11 @@ def sigmoid_cross_entropy(
     """w alpha_t (1 - p_t)^gamma [-c t log p - (1 - t) log(1 - p)] per element, p = sigmoid(logits), reduced.
 
     c is `pos_weight`; label smoothing e replaces t by (1 - e) t + e / 2; p_t = p t + (1 - p)(1 - t) and
-    alpha_t = alpha t + (1 - alpha)(1 - t), or 1 without alpha. 0 log 0 is 0.
+    alpha_t = alpha t + (1 - alpha)(1 - t), or 1 without alpha. 0 log 0 is 0; where w is 0
+    the element is not there.
     """
     options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    return _sigmoid_cross_entropy(logits, target, *options)[0]
+    return _sigmoid_cross_entropy(logits, target, *options).loss
 
 
 def sigmoid_cross_entropy_grad(
@@ -43,8 +46,34 @@ def sigmoid_cross_entropy_grad(
 ):
     """Gradient of `sigmoid_cross_entropy` by the logits, times `grad_output`."""
     options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    _, grad = _sigmoid_cross_entropy(logits, target, *options, grad_output)
+    grad = _sigmoid_cross_entropy(logits, target, *options, grad_output).grad
     return deliver(grad, out, result_dtype(logits))
+
+
+def sigmoid_cross_entropy_grad_hess(
+    logits,
+    target,
+    *,
+    hessian="diagonal",
+    out=None,
+    weight=None,
+    pos_weight=None,
+    label_smoothing=0.0,
+    gamma=0.0,
+    alpha=None,
+    ignore_index=None,
+    reduction="mean",
+):
+    """Gradient of `sigmoid_cross_entropy`, and its second derivative by each logit, scaled alike.
+
+    "diagonal": the exact one; "gauss_newton": the focal factor as a constant; "absolute": |gradient|.
+    """
+    options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
+    result = _sigmoid_cross_entropy(logits, target, *options)
+    hess = {"diagonal": result.hess, "gauss_newton": result.part, "absolute": np.abs(result.grad)}[hessian]
+    outs = (None, None) if out is None else out
+    pair = zip((result.grad, hess), outs, strict=True)
+    return tuple(deliver(array, place, result_dtype(logits)) for array, place in pair)
 
 
 def sigmoid_cross_entropy_value_and_grad(
@@ -62,8 +91,8 @@ def sigmoid_cross_entropy_value_and_grad(
 ):
     """`sigmoid_cross_entropy` and `sigmoid_cross_entropy_grad` of the same arguments, as a pair."""
     options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
-    loss, grad = _sigmoid_cross_entropy(logits, target, *options)
-    return loss, deliver(grad, out, result_dtype(logits))
+    result = _sigmoid_cross_entropy(logits, target, *options)
+    return result.loss, deliver(result.grad, out, result_dtype(logits))
 
 
 # With p' = p (1 - p), u = 1 - p_t = t (1 - p) + (1 - t) p and B = -c t log p - (1 - t) log(1 - p),
@@ -72,7 +101,18 @@ def sigmoid_cross_entropy_value_and_grad(
 #     B' = (1 - t) p - c t (1 - p)
 #     g  = w alpha_t (gamma u^(gamma - 1) u' B + u^gamma B')
 #
-# p (1 - p) B tends to 0 where p does to 0 or 1, and so does u^(gamma - 1) u' B where u does to 0.
+# p (1 - p) B tends to 0 where p does to 0 or 1, and so does u^(gamma - 1) u' B where u does to 0. With
+# q = p (1 - p) / u, d = (1 - t) - t, so that u' = u d q and u'' = u d q (1 - 2 p):
+#
+#     B'' = (c t + 1 - t) p (1 - p)
+#     h   = w alpha_t u^gamma [B'' + gamma q ((gamma - 1) d^2 q B + 2 d B' + d (1 - 2 p) B)]
+
+
+class Result(NamedTuple):
+    loss: np.ndarray  # reduced
+    grad: np.ndarray
+    hess: np.ndarray
+    part: np.ndarray  # of it, w alpha_t u^gamma B''
 
 
 def _sigmoid_cross_entropy(
@@ -87,7 +127,7 @@ def _sigmoid_cross_entropy(
     reduction,
     grad_output=None,
 ):
-    """Return the reduced loss and the gradient."""
+    """Return the reduced loss, the gradient and second derivatives."""
     x = as_float64(logits)
     given, counted = _zeros_and_ones(target, x.shape, ignore_index)
     t, s = (1 - smoothing) * given + smoothing / 2, (1 - smoothing) * (1 - given) + smoothing / 2
@@ -102,17 +142,25 @@ def _sigmoid_cross_entropy(
         loss = times(w * alpha_t, focus * b)
         pull = gamma * u ** (gamma - 1) * (s - t) * times(p * q, b) if gamma else 0.0
         pull = np.where(u == 0, 0.0, pull)
-        grad = w * alpha_t * (pull + focus * (s * p - c * t * q))
-    loss = np.where(counted, np.where(np.isnan(x), np.nan, loss), 0.0)
+        slope = s * p - c * t * q
+        grad = w * alpha_t * (pull + focus * slope)
+        part = (c * t + s) * p * q
+        k, d = np.where(u == 0, 1.0, p * q / u), s - t
+        bend = times(k * d * ((gamma - 1) * d * k + q - p), b) + 2 * k * d * slope
+        hess, part = (w * alpha_t * times(focus, a) for a in (part + gamma * bend, part))
+    there = counted & (w != 0)
+    loss, grad, hess, part = (np.where(np.isnan(x), x, a) for a in (loss, grad, hess, part))
+    loss = np.where(there, loss, 0.0)
     upstream = np.float64(1.0) if grad_output is None else as_float64(grad_output)
     divisor = _divisor(reduction, counted)
     with np.errstate(all="ignore"):
         if reduction != "none":
             loss = loss.sum() / divisor if divisor else np.zeros(())
-        grad = np.where(
-            counted & bool(divisor), np.where(np.isnan(x), x, grad) * upstream / (divisor or 1), 0.0
+        scaled = (
+            np.asarray(np.where(there & bool(divisor), a * upstream / (divisor or 1), 0.0))
+            for a in (grad, hess, part)
         )
-    return deliver(np.asarray(loss), dtype=loss_dtype(logits)), np.asarray(grad)
+        return Result(deliver(np.asarray(loss), dtype=loss_dtype(logits)), *scaled)
 
 
 def _zeros_and_ones(target, shape, ignore_index):

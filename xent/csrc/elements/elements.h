@@ -2,8 +2,10 @@
  * Value, gradient or both come out of one pass over rows.
  */
 #include "begin.h"
-#include "simd/stored.h"
+#include "elements/careful.h"
 #include "elements/points.h"
+#include "simd/stored.h"
+#include "wide.h"
 
 #ifndef XENT_ELEMENTS_H
 #define XENT_ELEMENTS_H
@@ -17,34 +19,68 @@ typedef struct {
     int one_weight; /* for all of the row */
     V scale, unit;
     NAME(bounds) bounds;
+    const xent_loss *given;
+    int careful;
+    xent_wide_sum *sum; /* of the losses of odd elements */
 } KERNEL(loss_row);
+
+/* What is made of a vector: the loss, and what it is one by one. */
+typedef struct {
+    NAME(loss) loss;
+    V each;
+} KERNEL(mended);
+
+/* Make odd elements of a vector, of which n are there, or all if the call is careful, with care: the gradient, and if it
+ * is wanted the loss, which leaves the products for a sum of its own. */
+static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V x, V t,
+                                                          V odd, int odd_loss, KERNEL(mended) *m)
+{
+    const int value = odd_loss || r->careful;
+    for (int k = 0; k < xent_min(n, LANES); k++) {
+        const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + k] : 1;
+        if ((odd[k] == 0 && !r->careful) || weight == 0) continue;
+        const careful_loss made =
+            careful_point(r->given, (double)x[k], (double)t[k], weight, r->upstream ? (double)r->upstream[i + k] : 1);
+        m->loss.gradient[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
+        if (!value) continue;
+        m->loss.share[k] = m->loss.cost[k] = 0;
+        wide_add_to(r->sum, made.loss);
+        m->each[k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
+    }
+}
 
 /* The loss of a vector of elements at most, as a product. What is handed out, each loss and the gradient, is written.
  * `gradient` (whether it is wanted), `weighted` and the point are constants at every call. */
 ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log,
-                                             NAME(loss_point) point, int weighted, int gradient)
+                                             NAME(loss_point) point, int odd, int weighted, int gradient)
 {
     const V zero = {0}, one = NAME(set)(1);
-    NAME(loss) l =
-        point(KERNEL(load)(r->x + i, n, one), KERNEL(load)(r->target + i, n, one), log, &r->bounds, r->scale);
+    const V x = KERNEL(load)(r->x + i, n, one), t = KERNEL(load)(r->target + i, n, one);
+    NAME(loss) l = point(x, t, log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
-        l.cost = NAME(counted)(weight, l.cost);
-        l.gradient = weight * NAME(counted)(weight, l.gradient);
+        l.cost = NAME(weighed)(weight, l.cost);
+        l.gradient = weight * NAME(weighed)(weight, l.gradient);
     }
     if (n < LANES) l.cost = NAME(first_of)(l.cost, n); /* past the end of the row 1 was read */
-    if (r->losses) NAME(store)(r->losses + i, l.share * NAME(counted)(l.share, l.cost) / r->unit, n);
-    if (gradient) {
-        if (r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
-        KERNEL(store)(r->out + i, l.gradient, n);
+    if (gradient && r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
+    V each = zero;
+    if (r->losses) each = l.share * NAME(counted)(l.share, l.cost) / r->unit;
+    const int any_odd = (odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient)) && m_any(l.odd);
+    if (__builtin_expect(any_odd | r->careful, 0)) {
+        KERNEL(mended) m = {.loss = l, .each = each}; /* apart, so that the loss of ordinary elements stays in registers */
+        KERNEL(mend_losses)(r, i, n, x, t, any_odd ? v_select(l.odd, one, zero) : zero, odd == ODD_LOSS, &m);
+        l = m.loss, each = m.each;
     }
+    if (r->losses) NAME(store)(r->losses + i, each, n);
+    if (gradient) KERNEL(store)(r->out + i, l.gradient, n);
     return l;
 }
 
 /* AHEAD vectors from element i on, of which n elements are there. */
 ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum,
-                                        NAME(loss_log) first, NAME(loss_point) point, int weighted, int value,
+                                        NAME(loss_log) first, NAME(loss_point) point, int odd, int weighted, int value,
                                         int gradient)
 {
     const V zero = {0}, one = NAME(set)(1);
@@ -60,7 +96,8 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, 
         first(x, t, log + k);
     }
     for (int k = 0; k < count; k++) {
-        const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
+        const NAME(loss) l =
+            KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, odd, weighted, gradient);
         share[k] = l.share, cost[k] = l.cost;
     }
     for (int k = count; k < AHEAD; k++) share[k] = cost[k] = zero;
@@ -68,30 +105,30 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, 
 }
 
 ALWAYS_INLINE void KERNEL(all_loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(row_sum) *sum,
-                                            NAME(loss_log) first, NAME(loss_point) point, int weighted, int value,
-                                            int gradient)
+                                            NAME(loss_log) first, NAME(loss_point) point, int odd, int weighted,
+                                            int value, int gradient)
 {
     ptrdiff_t i = 0;
     for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
         KERNEL(fetch_ahead)(r->x + i, AHEAD * LANES);
         KERNEL(fetch_ahead)(r->target + i, AHEAD * LANES);
         if (gradient) KERNEL(fetch_ahead)(r->out + i, AHEAD * LANES);
-        KERNEL(loss_vectors)(r, i, AHEAD * LANES, sum, first, point, weighted, value, gradient);
+        KERNEL(loss_vectors)(r, i, AHEAD * LANES, sum, first, point, odd, weighted, value, gradient);
     }
-    if (i < n) KERNEL(loss_vectors)(r, i, n - i, sum, first, point, weighted, value, gradient);
+    if (i < n) KERNEL(loss_vectors)(r, i, n - i, sum, first, point, odd, weighted, value, gradient);
 }
 
 static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n,
                                NAME(row_sum) *sum)
 {
-#define LOSS(code, loss, log, weighted)                                                                                \
+#define LOSS(code, loss, log, odd, weighted)                                                                           \
     case code:                                                                                                         \
         if (!r->out)                                                                                                   \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 0);                        \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 1, 0);                   \
         else if (!a->partial)                                                                                          \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 0, 1);                        \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 0, 1);                   \
         else                                                                                                           \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), weighted, 1, 1);                        \
+            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 1, 1);                   \
         return;
     switch (a->loss.kind) {
         ELEMENT_LOSSES(LOSS)
@@ -112,9 +149,12 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     const ptrdiff_t first = chunk / pieces * a->chunk, i = chunk % pieces * a->piece;
     NAME(row_sum) sum;
     KERNEL(loss_row) r;
+    int bad = 0;
     (void)scratch;
     NAME(start_row_sum)(&sum);
-    r.bounds = NAME(bounds_of)(a->loss.clip);
+    r.given = &a->loss, r.careful = a->loss.careful, r.sum = a->wide + chunk;
+    *r.sum = (xent_wide_sum){.sum = 0};
+    r.bounds = NAME(bounds_of)(a->loss.clip), r.bounds.bad = &bad;
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);
     r.one_weight = a->weight.stride == 0;
     for (ptrdiff_t row = first; row < xent_min(first + a->chunk, a->rows); row++) {
@@ -127,6 +167,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
         r.losses = a->losses.data ? (T *)a->losses.data + KERNEL(place)(&a->losses, o, m, i) : NULL;
         KERNEL(row_losses)(a, &r, xent_min(a->piece, a->length - i), &sum);
     }
+    if (bad) __atomic_store_n(a->bad, 1, __ATOMIC_RELAXED);
     if (a->partial) a->partial[chunk] = NAME(row_total)(&sum);
 }
 

@@ -1,5 +1,6 @@
 /* plan.c: how elements are cut into chunks, by shapes alone. */
 #include "plan.h"
+#include "wide.h"
 
 xent_plan xent_plan_elements(xent_element_losses_args *a)
 {
@@ -14,8 +15,19 @@ xent_plan xent_plan_map(xent_map_args *a)
     return (xent_plan){.chunks = xent_ceil_div(a->size, a->chunk)};
 }
 
-xent_plan xent_plan_sigmoid(xent_sigmoid_args *a)
+/* Which logits sigmoid.h takes for odd. Up to `plain` the product of e^-|z|, of its power gamma, and of factors up to the
+ * odd ones is a normal number; from `nothing` on it rounds to 0, whatever the factor of the gradient is. A term beyond
+ * `far` times such factors may be infinite. */
+xent_plan xent_plan_sigmoid(xent_sigmoid_args *a, int dtype)
 {
+    const int single = dtype != XENT_F64;
+    const double ln2 = 0.6931471805599453, weights = (a->weight.data != NULL) + (a->pos_weight.data != NULL);
+    const double least = a->alpha_1 > 0 && (a->alpha_0 <= 0 || a->alpha_1 < a->alpha_0) ? a->alpha_1 : a->alpha_0;
+    const double digits =
+        (single ? 125 - 20 * weights : 1021 - 200 * weights) * ln2 + (double)wide_of(least).exponent * ln2;
+    a->plain = digits / (1 + a->gamma);
+    a->nothing = single ? 250 : 2100; /* e^-250 < 2^-150 of float16 and float32 / 2^(128 + 2 * 20), and so of doubles */
+    a->far = single ? 0x1p60 : 0x1p400;
     a->chunk = XENT_CHUNK;
     return (xent_plan){.chunks = xent_ceil_div(a->size, a->chunk)};
 }

@@ -1,5 +1,8 @@
 /* points.h: losses that are sums of a function of two numbers. A point function gives one element's loss as a product
  * share * cost, and its gradient. Products are added up as described at add_products.
+ * Where an intermediate could leave the range of T, or lose digits next to 0, before the last factor is there, a point
+ * function says that the element is odd: who called it asks careful.h then. Ordinary factors (XENT_PLAIN_*) are taken for
+ * granted; calls with others are careful throughout.
  * The loops over elements and positions (elements.h, position_losses.h) know the functions from the tables here: a loss
  * is a point function and a row.
  */
@@ -15,19 +18,22 @@
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
-/* The losses: their code, point function, what that has to know first, and whether elements may have weights. */
+/* The losses: their code, point function, what that has to know first, what of an element can be odd, and whether
+ * elements may have weights. */
 #define ELEMENT_LOSSES(X)                                                                                              \
-    X(XENT_MSE, mse, no_log, 0)                                                                                        \
-    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, 1)                                                  \
-    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, 0)                                                                  \
-    X(XENT_KL_DIV, kl_div, log_of_target, 0)                                                                           \
-    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, 0)
-/* The losses of positions: their code, point function, and what that has to know first. */
+    X(XENT_MSE, mse, no_log, ODD_LOSS, 0)                                                                              \
+    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, ODD_GRADIENT, 1)                                    \
+    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, ODD_GRADIENT, 0)                                                    \
+    X(XENT_KL_DIV, kl_div, log_of_target, NEVER_ODD, 0)                                                                \
+    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, ODD_LOSS, 0)
+/* The losses of positions: their code, point function, what that has to know first, and what of an element can be
+ * odd. */
 #define POSITION_LOSSES(X)                                                                                             \
-    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x)                                                                     \
-    X(XENT_KL_DIV, kl_div, log_of_target)                                                                              \
-    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target)                                                                      \
-    X(XENT_ENTROPY, entropy, log_of_x)
+    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, ODD_GRADIENT)                                                       \
+    X(XENT_KL_DIV, kl_div, log_of_target, NEVER_ODD)                                                                   \
+    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, ODD_LOSS)                                                            \
+    X(XENT_ENTROPY, entropy, log_of_x, NEVER_ODD)
+enum { NEVER_ODD, ODD_GRADIENT, ODD_LOSS }; /* the last: and the gradient */
 #endif
 
 /* What probabilities are bounded by before the logarithm. */
@@ -36,6 +42,7 @@ typedef struct {
     V ceiling;                /* 1 */
     V log_floor, log_ceiling; /* log e; log(1 - e) */
     int clipped;              /* without, nothing of it is looked at */
+    int *bad;                 /* set where a target of the binary cross-entropy is outside [0, 1] */
 } NAME(bounds);
 
 ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
@@ -61,6 +68,7 @@ ALWAYS_INLINE NAME(bounds) NAME(bounds_of)(double clip)
 typedef struct {
     V share, cost; /* loss = share * cost */
     V gradient;    /* `scale` times the derivative */
+    VM odd;        /* not looked at for losses that are never odd */
 } NAME(loss);
 /* A loss in two functions, constants at every call: what it has to know first, a logarithm or an exponential, of LOGS
  * vectors, and the rest. A few vectors of the first are made in a loop of their own: in one with the rest, each turn
@@ -79,6 +87,13 @@ ALWAYS_INLINE V NAME(counted)(V share, V factor)
 {
     const V zero = {0}, most = NAME(set)(LARGEST);
     return v_select(m_eq(share, zero), v_max(zero - most, v_min(most, factor)), factor);
+}
+
+/* A factor whose product with a weight is 0 where the weight is, NaN or not. */
+ALWAYS_INLINE V NAME(weighed)(V weight, V factor)
+{
+    const V zero = {0}, most = NAME(set)(LARGEST);
+    return v_select(m_eq(weight, zero), v_max(zero - most, v_min(factor, most)), factor);
 }
 
 /* The first n numbers of a vector, and zeros. (GCC 12 cannot compile a choice by NAME(first) here for SSE2.) */
@@ -181,15 +196,19 @@ ALWAYS_INLINE void NAME(exp_of_target)(const V *x, const V *t, V *exp)
 }
 ALWAYS_INLINE void NAME(no_log)(const V *x, const V *t, V *log) { (void)x, (void)t, (void)log; }
 
-/* (x - t)^2                                                          d/dx = 2 (x - t) */
+/* (x - t)^2                                                          d/dx = 2 (x - t)
+ * Odd: a difference of which twice leaves T; of doubles, whose sums have no wider type, one whose square comes near the end. */
+#define MSE_FAR ((T)BY_TYPE(0x1p126, 0x1p480))
 ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V d = x - t;
     (void)b, (void)log;
-    return (NAME(loss)){.share = d, .cost = d, .gradient = (scale + scale) * d};
+    return (NAME(loss)){
+        .share = d, .cost = d, .gradient = (scale + scale) * d, .odd = m_ge(v_abs(d), NAME(set)(MSE_FAR))};
 }
 
-/* -t log p                                                           d/dp = -t / p, 0 where p is clipped */
+/* -t log p                                                           d/dp = -t / p, 0 where p is clipped
+ * Odd: t scale or t scale / p is infinite, or has lost digits next to 0. */
 ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V zero = {0};
@@ -200,9 +219,11 @@ ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(b
         numerator = v_select(below, zero, v_select(above, zero, numerator));
     }
     /* -0 + 0 is 0; 0 / 0 counts as 0, but NaN stays */
-    const V quotient = numerator / (p + zero);
+    const V quotient = numerator / (p + zero), size = v_abs(quotient);
     const V gradient = v_select(m_eq(numerator, zero), v_select(m_eq(p, p), zero, p), quotient);
-    return (NAME(loss)){.share = t, .cost = zero - log_p, .gradient = gradient};
+    const VM tiny = m_gt(NAME(set)(TINY), v_min(v_abs(numerator), size)) & m_gt(v_abs(t), zero);
+    return (NAME(loss)){
+        .share = t, .cost = zero - log_p, .gradient = gradient, .odd = tiny | m_ge(size, NAME(set)((T)INFINITY))};
 }
 
 /* -p log p */
@@ -225,16 +246,25 @@ ALWAYS_INLINE NAME(loss) NAME(kl_div_point)(V x, V t, V log, const NAME(bounds) 
     (void)b;
     return NAME(divergence)(x, t, log, scale);
 }
+/* Odd: e^t leaves T, or the range of its normal numbers, and not so far that the gradient, with any factor, is 0. */
+#define EXP_PLAIN ((T)BY_TYPE(80, 700))
+#define EXP_NOTHING ((T)BY_TYPE(-300, -2900))
 ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(bounds) *b, V scale)
 {
     (void)b;
-    return NAME(divergence)(x, exp, t, scale);
+    NAME(loss) l = NAME(divergence)(x, exp, t, scale);
+    l.odd = m_gt(v_abs(t), NAME(set)(EXP_PLAIN)) & m_gt(t, NAME(set)(EXP_NOTHING));
+    return l;
 }
 
 /* -t log p - (1 - t) log q, q = 1 - p                                d/dp = (p - t) / (p q): without rounding
  *                                                                    -1 / p for t = 1, 1 / q for t = 0; 0 where p is
  *                                                                    clipped
- * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target. */
+ * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target.
+ * Odd: the gradient comes so near to the end of T that it may pass it before its last factor, or (p - t) scale, which is
+ * not 0, to the other end. */
+#define BCE_FAR ((T)BY_TYPE(0x1p100, 0x1p800))
+#define BCE_NEAR ((T)BY_TYPE(0x1p-100, 0x1p-800))
 ALWAYS_INLINE void NAME(log_of_own)(const V *p, const V *t, V *log)
 {
     const V one = NAME(set)(1), zero = {0};
@@ -257,6 +287,7 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         log_u = v_select(m_gt(b->floor, denominator), b->log_floor, log_u);
     }
     V cost = zero - log_u;
+    VM near = m_gt(zero, zero);
     if (m_any((VM)~hard)) {
         V log_p = NAME(log)(p), log_q = log_own;
         if (b->clipped) {
@@ -266,10 +297,13 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         cost = v_select(hard, cost, zero - t * log_p - (one - t) * log_q);
         numerator = v_select(hard, numerator, (p - t) * scale);
         denominator = v_select(hard, denominator, p * q);
+        if (m_any((VM) ~(m_ge(t, zero) & m_ge(one, t)))) *b->bad = 1;
+        near = m_gt(NAME(set)(BCE_NEAR), v_abs(numerator)) & m_gt(v_abs(p - t), zero) & (VM)~hard;
     }
     V gradient = numerator / (denominator + zero);
+    near = near | m_ge(v_abs(gradient), NAME(set)(BCE_FAR));
     if (b->clipped) gradient = v_select(low, zero, v_select(high, zero, gradient));
-    return (NAME(loss)){.share = one, .cost = cost, .gradient = gradient};
+    return (NAME(loss)){.share = one, .cost = cost, .gradient = gradient, .odd = near};
 }
 
 #endif /* STORED_AS_16 */

@@ -23,10 +23,20 @@
  * as a sum of two numbers (and gamma too, where it is no float), so that the error of u^gamma is gamma times that of u,
  * and not gamma |log u| times.
  *
+ * The second derivative, without a focal factor (w c t + w (1 - t)) p r, with D = dB/dz and q = p r / u:
+ *
+ *   d2F/dz2  = u^gamma [(a + b) p r + gamma q ((gamma - 1) d^2 q B + 2 d D + d (r - p) B)]       d = (1 - t) - t
+ *
+ * Gauss-Newton keeps the first term alone, which is not negative if the weights are not.
+ *
+ * A logit is odd where e^-|z|, its power or the products of it with factors lose digits next to 0, or its term is
+ * infinite, before the last factor is there: xent_plan_sigmoid says from where on. Then careful.h makes the element.
+ *
  * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are
  * factors that are broadcast.
  */
 #include "begin.h"
+#include "elements/careful.h"
 #include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/log.h"
@@ -63,16 +73,17 @@ ALWAYS_INLINE V NAME(exp_below_1)(V x, NAME(scale) raised)
 typedef struct {
     const T *x, *t, *weight, *pos_weight, *upstream;
     const T *e, *log_1_e; /* exp(-|z|), log1p(e) */
-    T *out, *losses;
+    T *out, *hess, *losses;
     T *added; /* the losses of the block, for their sum */
-    V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale;
+    V mix, base, alpha_1, alpha_0, gamma, gamma_low, gradient_scale, plain;
     NAME(scale) raised;
+    int curvature;
     int smooth, balanced, squared, ignoring; /* label smoothing, alpha, gamma == 2, ignored elements have t = -1 */
 } NAME(logistic);
 
 /* What is wanted, and the power. Constants at every call. */
 typedef struct {
-    int value, gradient, power;
+    int value, gradient, hess, power;
 } NAME(logistic_variant);
 
 /* u^gamma. */
@@ -89,6 +100,17 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
     low = v_select(m_gt(one, v_abs(low)), low, zero); /* also where it is NaN, of an infinite v */
     const V power = NAME(exp_below_1)(v, b->raised);
     return v_fma(power, low, power);
+}
+
+/* The second derivative, but for the focal factor: D and B are those above, `lean` is (1 - t) - t. */
+ALWAYS_INLINE V NAME(curvature)(const NAME(logistic) *b, V both, V p, V r, V u, V lean, V slope, V loss, int power)
+{
+    const V one = NAME(set)(1), most = NAME(set)(LARGEST), pr = p * r, plain = both * pr;
+    if (power == PLAIN || b->curvature == XENT_GAUSS_NEWTON) return plain;
+    /* 0 / 0 counts as 1, where the loss is 0; an infinite loss has q = 0, and 0 * infinity counts as 0 */
+    const V q = v_min(pr / u, one), finite = v_max(-most, v_min(loss, most));
+    const V bend = v_fma((b->gamma - one) * lean * lean, q, lean * (r - p));
+    return v_fma(b->gamma * q, v_fma(bend, finite, (lean + lean) * slope), plain);
 }
 
 /* n elements from i on, at most a vector. */
@@ -108,14 +130,16 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
     const V size = v_abs(z), e = v_load(b->e + i);
     V loss = zero, log_1_e = zero, power = one, share = zero; /* u^gamma, u^(gamma - 1) p r */
     if (variant.value || variant.power != PLAIN) {
+        const V k = v_select(positive, c, a);
         log_1_e = v_load(b->log_1_e + i);
-        loss = v_fma(a + c, log_1_e, v_max(v_select(positive, c, a) * size, zero));
+        loss = v_fma(a + c, log_1_e, v_select(m_eq(k, zero), zero, k * size)); /* 0 * infinity counts as 0 */
     }
     if (variant.gradient || variant.power != PLAIN) {
         const V larger = one / (one + e), smaller = e * larger;
         const V p = v_select(positive, larger, smaller), r = v_select(positive, smaller, larger);
         const V u = v_fma(t, r, s * p);
-        V gradient = v_fma(c, p, -(a * r));
+        V gradient = v_fma(c, p, -(a * r)), hess = zero;
+        if (variant.hess) hess = NAME(curvature)(b, a + c, p, r, u, s - t, gradient, loss, variant.power);
         if (variant.power == SQUARE) {
             const V lower = b->squared ? u : one;
             power = lower * u, share = p * r * lower;
@@ -125,9 +149,14 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
             share = v_min(p * r / u, one) * power; /* 0 / 0 counts as 1: the loss is 0 there */
         }
         if (variant.power != PLAIN) {
-            /* 0 * infinity counts as 0 */
-            gradient = v_fma(power, gradient, b->gamma * (s - t) * v_max(share * loss, zero));
-            loss = loss * power;
+            const V pull = v_select(m_eq(share, zero), zero, share * loss); /* 0 * infinity counts as 0 */
+            gradient = v_fma(power, gradient, b->gamma * (s - t) * pull);
+            loss = loss * power, hess = hess * power;
+        }
+        if (b->weight) { /* without weight it is not there, NaN or not */
+            const VM gone = m_eq(w, zero);
+            loss = v_select(gone, zero, loss), gradient = v_select(gone, zero, gradient);
+            hess = v_select(gone, zero, hess);
         }
         if (variant.gradient) {
             gradient = gradient * b->gradient_scale;
@@ -135,7 +164,13 @@ ALWAYS_INLINE void NAME(logistic_step)(const NAME(logistic) *b, ptrdiff_t i, ptr
             if (b->ignoring) gradient = v_select(counts, gradient, zero);
             NAME(store)(b->out + i, gradient, n);
         }
-    }
+        if (variant.hess) {
+            hess = b->curvature == XENT_ABSOLUTE ? v_abs(gradient) : hess * b->gradient_scale;
+            if (b->ignoring) hess = v_select(counts, hess, zero);
+            NAME(store)(b->hess + i, hess, n);
+        }
+    } else if (b->weight)
+        loss = v_select(m_eq(w, zero), zero, loss);
     if (variant.value) {
         if (b->ignoring) loss = v_select(counts, loss, zero);
         if (b->losses) NAME(store)(b->losses + i, loss, n);
@@ -152,28 +187,68 @@ ALWAYS_INLINE void NAME(logistic_loop)(const NAME(logistic) *options, ptrdiff_t 
     if (i < n) NAME(logistic_step)(&b, i, n - i, variant);
 }
 
-/* e^-|x| of n numbers; two vectors at a time share what is loaded of constants. */
-static void NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, T *e)
+/* e^-|x| of n numbers; two vectors at a time share what is loaded of constants. Returns whether an |x| is larger than
+ * `plain`. */
+static int NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, V plain, T *e)
 {
     const V zero = {0};
+    V most[2] = {{0}, {0}};
     ptrdiff_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES)
-        for (int k = 0; k < 2 * LANES; k += LANES)
-            v_store(e + i + k, NAME(exp_below_1)(-v_abs(v_load(x + i + k)), raised));
-    for (; i < n; i += LANES) v_store(e + i, NAME(exp_below_1)(-v_abs(NAME(load)(x + i, n - i, zero)), raised));
+        for (int k = 0; k < 2; k++) {
+            const V size = v_abs(v_load(x + i + k * LANES));
+            most[k] = v_max(size, most[k]);
+            v_store(e + i + k * LANES, NAME(exp_below_1)(-size, raised));
+        }
+    for (; i < n; i += LANES) {
+        const V size = v_abs(NAME(load)(x + i, n - i, zero));
+        most[0] = v_max(size, most[0]);
+        v_store(e + i, NAME(exp_below_1)(-size, raised));
+    }
+    return m_any(m_gt(v_max(most[0], most[1]), plain));
 }
 
-/* Three loops of shorter chains of operations keep more of them in flight than one. */
-static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int value, NAME(row_sum) *sum)
+/* Make the odd elements of a block, whose logits are x, with care. Their losses leave those that are added up for a sum
+ * of their own. */
+static __attribute__((noinline)) void NAME(mend_logistic)(const xent_sigmoid_args *a, const NAME(logistic) *b,
+                                                          const T *x, ptrdiff_t n, int in_16_bits, xent_wide_sum *sum)
 {
-    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK], added[SIGMOID_BLOCK];
-    NAME(exps_of_sizes)(b->x, n, b->raised, e);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double size = fabs((double)x[i]);
+        const int odd = size > a->plain && (size < a->nothing || (size > a->far && size < INFINITY));
+        if (!odd && !a->careful) continue;
+        const careful_loss l =
+            careful_logistic(a, (double)x[i], (double)b->t[i], b->weight ? (double)b->weight[i] : 1,
+                             b->pos_weight ? (double)b->pos_weight[i] : 1, b->upstream ? (double)b->upstream[i] : 1);
+        const double gradient = wide_as_double(l.gradient), hess = wide_as_double(l.hess);
+        if (b->out) b->out[i] = in_16_bits ? (T)rounded_to_odd(gradient) : (T)gradient;
+        if (b->hess) b->hess[i] = in_16_bits ? (T)rounded_to_odd(hess) : (T)hess;
+        if (b->losses) b->losses[i] = (T)wide_as_double(l.loss);
+        if (!a->value) continue;
+        b->added[i] = 0;
+        wide_add_to(sum, l.loss);
+    }
+}
+
+/* Three loops of shorter chains of operations keep more of them in flight than one. `in_16_bits`: the results are stored
+ * as such. */
+static void NAME(logistic_block)(const xent_sigmoid_args *a, NAME(logistic) *b, ptrdiff_t n, int power, int in_16_bits,
+                                 NAME(row_sum) *sum, xent_wide_sum *wide)
+{
+    _Alignas(CACHE_LINE) T e[SIGMOID_BLOCK], log_1_e[SIGMOID_BLOCK], added[SIGMOID_BLOCK], x[SIGMOID_BLOCK];
+    const int value = a->value, odd = NAME(exps_of_sizes)(b->x, n, b->raised, b->plain, e) | a->careful;
+    if (odd) memcpy(x, b->x, (size_t)n * sizeof(T)); /* the gradient may take their place */
     for (ptrdiff_t i = 0; (value || power != PLAIN) && i < n; i += LANES)
         v_store(log_1_e + i, NAME(log1p_to_1)(v_load(e + i)));
     b->e = e, b->log_1_e = log_1_e, b->added = added;
-#define VARIANT(wanted, slope, focus)                                                                                  \
-    NAME(logistic_loop)(b, n, (NAME(logistic_variant)){.value = wanted, .gradient = slope, .power = focus})
-#define VARIANTS(power) !b->out ? VARIANT(1, 0, power) : value ? VARIANT(1, 1, power) : VARIANT(0, 1, power)
+#define VARIANT(wanted, slope, bend, focus)                                                                            \
+    NAME(logistic_loop)(b, n,                                                                                          \
+                        (NAME(logistic_variant)){.value = wanted, .gradient = slope, .hess = bend, .power = focus})
+#define VARIANTS(power)                                                                                                \
+    b->hess   ? VARIANT(0, 1, 1, power)                                                                                \
+    : !b->out ? VARIANT(1, 0, 0, power)                                                                                \
+    : value   ? VARIANT(1, 1, 0, power)                                                                                \
+              : VARIANT(0, 1, 0, power)
     if (power == PLAIN)
         VARIANTS(PLAIN);
     else if (power == SQUARE)
@@ -182,6 +257,7 @@ static void NAME(logistic_block)(NAME(logistic) *b, ptrdiff_t n, int power, int 
         VARIANTS(POWER);
 #undef VARIANT
 #undef VARIANTS
+    if (odd) NAME(mend_logistic)(a, b, x, n, in_16_bits, wide);
     if (value) NAME(add_numbers)(sum, added, n);
 }
 
@@ -277,6 +353,7 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
     b.balanced = a->alpha_1 != 1 || a->alpha_0 != 1;
     b.gamma = NAME(set)((T)a->gamma), b.gamma_low = NAME(set)((T)(a->gamma - (T)a->gamma)), b.squared = a->gamma == 2;
     b.gradient_scale = NAME(set)((T)a->gradient_scale);
+    b.plain = NAME(set)((T)a->plain), b.curvature = a->curvature;
     b.raised = NAME(scale_of)(NAME(set)(-HEAD_START));
     b.ignoring = a->ignoring;
     return b;
@@ -313,6 +390,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
         upstream[2 * SIGMOID_BLOCK];
     NAME(logistic) b = NAME(logistic_of)(a);
     NAME(row_sum) sum;
+    xent_wide_sum wide = {.sum = 0};
     int64_t counted = 0;
     (void)scratch;
     NAME(start_row_sum)(&sum);
@@ -332,17 +410,20 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
         b.losses = a->losses ? (T *)a->losses + i : NULL;
 #ifdef STORED_AS_16
         const V zero = {0};
-        T x[SIGMOID_BLOCK];
+        T x[SIGMOID_BLOCK], hess[SIGMOID_BLOCK];
         for (ptrdiff_t k = 0; k < n; k += LANES) v_store(x + k, KERNEL(load)((const S *)a->x + i + k, n - k, zero));
-        b.x = x, b.out = a->out ? x : NULL;
-        NAME(logistic_block)(&b, n, power, a->value, &sum);
+        b.x = x, b.out = a->out ? x : NULL, b.hess = a->hess ? hess : NULL;
+        NAME(logistic_block)(a, &b, n, power, 1, &sum, &wide);
         for (ptrdiff_t k = 0; a->out && k < n; k += LANES) KERNEL(store)((S *)a->out + i + k, v_load(x + k), n - k);
+        for (ptrdiff_t k = 0; a->hess && k < n; k += LANES)
+            KERNEL(store)((S *)a->hess + i + k, v_load(hess + k), n - k);
 #else
         b.x = (const T *)a->x + i, b.out = a->out ? (T *)a->out + i : NULL;
-        NAME(logistic_block)(&b, n, power, a->value, &sum);
+        b.hess = a->hess ? (T *)a->hess + i : NULL;
+        NAME(logistic_block)(a, &b, n, power, 0, &sum, &wide);
 #endif
     }
-    a->partial[chunk] = NAME(row_total)(&sum);
+    a->partial[chunk] = NAME(row_total)(&sum), a->wide[chunk] = wide;
     a->counted[chunk] = counted;
 }
 

@@ -2,6 +2,7 @@
  * else. */
 #include "begin.h"
 #include "simd/transpose.h"
+#include "wide.h"
 
 #ifndef XENT_STORED_H
 #define XENT_STORED_H
@@ -62,6 +63,16 @@ ALWAYS_INLINE void KERNEL(store_transposed)(S *rows, ptrdiff_t step, const V cla
     NAME(store_classes)(rows, step, classes);
 }
 #endif
+
+/* A double as the number that is stored, but for 16 bits: it is rounded once, here or then. */
+ALWAYS_INLINE T KERNEL(narrowed)(double v)
+{
+#ifdef STORED_AS_16
+    return rounded_to_odd(v);
+#else
+    return (T)v;
+#endif
+}
 
 /* Fetch the n numbers at p, which are read, or written, soon: the processor's own prefetching stops at each page. What
  * lies behind an array may be fetched, but is not read. */

@@ -16,6 +16,7 @@
 #include "softmax/labels.h"
 #include "softmax/tile.h"
 #include "table.h"
+#include "wide.h"
 
 #ifndef XENT_LABEL_LOSSES_H
 #define XENT_LABEL_LOSSES_H
@@ -26,34 +27,35 @@ typedef struct {
     double loss, entry;
 } label_loss;
 
-/* An infinite number without weight counts as 0. */
-ALWAYS_INLINE label_loss nll_point(double v, double w, double scale, double upstream)
+ALWAYS_INLINE int is_far_from_ends(double v) { return fabs(v) >= 0x1p-960 && fabs(v) <= 0x1p960; }
+
+/* numerator * scale * upstream / denominator, of which the scale is factor / (unit * divisor): with care where a part of
+ * it is so large or small that a product might not have all its digits. */
+ALWAYS_INLINE double label_entry(const xent_loss *o, double numerator, double upstream, double denominator)
 {
-    return (label_loss){.loss = w == 0 && isinf(v) ? 0 : 0.0 - w * v, .entry = 0.0 - w * scale * upstream};
+    const double scaled = numerator * o->gradient_scale, above = scaled * upstream, entry = above / denominator;
+    if (is_far_from_ends(scaled) && (upstream == 0 || (is_far_from_ends(above) && is_far_from_ends(entry))))
+        return entry;
+    const wide divisor = wide_product(wide_of(o->unit), wide_of(o->divisor == 0 ? 1 : o->divisor));
+    const wide scale = wide_quotient(wide_product(wide_of(o->factor), wide_of(upstream)), divisor);
+    return wide_as_double(wide_quotient(wide_product(wide_of(numerator), scale), wide_of(denominator)));
+}
+
+/* What has no weight is not there, be it infinite or NaN. */
+ALWAYS_INLINE label_loss nll_point(const xent_loss *o, double v, double w, double upstream)
+{
+    return (label_loss){.loss = w == 0 ? 0 : 0.0 - w * v, .entry = w == 0 ? 0 : 0.0 + label_entry(o, -w, upstream, 1)};
 }
 
 /* The probability in the place of the loss: logarithms are taken of all of a tile. The entry of v = -0 is that of 0. NaN
  * is not bounded. */
-ALWAYS_INLINE label_loss label_cross_entropy_point(double v, double clip, double scale, double upstream)
+ALWAYS_INLINE label_loss label_cross_entropy_point(const xent_loss *o, double v, double upstream)
 {
-    const int below = clip != 0 && v < clip, above = clip != 0 && v > 1;
-    return (label_loss){.loss = below   ? clip
+    const int below = o->clip != 0 && v < o->clip, above = o->clip != 0 && v > 1;
+    return (label_loss){.loss = below   ? o->clip
                                 : above ? 1
                                         : v,
-                        .entry = below || above ? 0 : -scale * upstream / (v + 0.0)};
-}
-
-/* A double as a float that rounds to the same 16 bits as the double itself: towards 0, and if that is not exact to an
- * odd number, which is on neither of two numbers of 16 bits, nor in the middle between them. */
-ALWAYS_INLINE float rounded_to_odd(double v)
-{
-    float f = (float)v;
-    int32_t bits;
-    if (f == v || v != v) return f;
-    memcpy(&bits, &f, sizeof bits);
-    bits = (bits - (fabs((double)f) > fabs(v))) | 1;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+                        .entry = below || above ? 0 : label_entry(o, -1, upstream, v + 0.0)};
 }
 
 /* The label of each of some positions (-1: ignored). */
@@ -68,15 +70,14 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
                                     ptrdiff_t n, label_tile *t)
 {
     const ptrdiff_t classes = a->positions.classes, stride = a->positions.x.stride;
-    const double scale = a->loss.gradient_scale;
     for (ptrdiff_t k = 0; k < n; k++) {
         const ptrdiff_t y = t->label[k] = KERNEL(label_at)(a->labels, classes, first + k);
         label_loss l = {.loss = a->loss.kind == XENT_NLL ? 0 : 1, .entry = 0};
         if (y >= 0) {
             const double v = KERNEL(get)(x + k * step + y * stride),
                          upstream = a->upstream ? a->upstream[first + k] : 1;
-            l = a->loss.kind == XENT_NLL ? nll_point(v, a->label_weight ? a->label_weight[y] : 1, scale, upstream)
-                                         : label_cross_entropy_point(v, a->loss.clip, scale, upstream);
+            l = a->loss.kind == XENT_NLL ? nll_point(&a->loss, v, a->label_weight ? a->label_weight[y] : 1, upstream)
+                                         : label_cross_entropy_point(&a->loss, v, upstream);
         }
         t->loss[k] = l.loss, t->entry[k] = l.entry;
     }
@@ -92,18 +93,13 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
 static void KERNEL(put_label_gradient)(const xent_positions *positions, S *out, ptrdiff_t step, ptrdiff_t n,
                                        const label_tile *t)
 {
-#ifdef STORED_AS_16
-#define NARROWED(v) rounded_to_odd(v)
-#else
-#define NARROWED(v) ((T)(v))
-#endif
     const ptrdiff_t lines = positions->inner > 1 ? positions->classes : n,
                     apart = positions->inner > 1 ? positions->out.stride : step;
     for (ptrdiff_t j = 0; j < lines; j++)
         memset(out + j * apart, 0, (size_t)(positions->inner > 1 ? n : positions->classes) * sizeof(S));
     for (ptrdiff_t k = 0; k < n; k++)
-        if (t->label[k] >= 0) KERNEL(put)(out + k * step + t->label[k] * positions->out.stride, NARROWED(t->entry[k]));
-#undef NARROWED
+        if (t->label[k] >= 0)
+            KERNEL(put)(out + k * step + t->label[k] * positions->out.stride, KERNEL(narrowed)(t->entry[k]));
 }
 
 static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratch)
