@@ -1,9 +1,9 @@
 """Build xent: the bridge (Cython, with OpenMP where the compiler has it) and one object file per instruction
 set.
 
-Everything declarative is in pyproject.toml. Flags that choose an instruction set are given to csrc/isa.c
-alone, once for each set and into a build folder of its own: no other code may contain instructions that the
-machine at hand might not have.
+Everything declarative is in pyproject.toml. Flags that choose an instruction set are given to csrc/isa.c and
+the kernels.c of each folder alone, once for each set and into a build folder of its own: no other code may
+contain instructions that the machine at hand might not have.
 """
 
 import os
@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from itertools import product
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -38,8 +39,11 @@ ISAS = (
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+# Compiled once per instruction set, those that take longest first.
+KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("images", "softmax", "elements")]
+KERNELS += ["xent/csrc/isa.c"]
 # By pattern, so that none can be forgotten: a name that is missing here would be missing in the sdist.
-SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - {"xent/csrc/isa.c"})
+SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - set(KERNELS))
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
 BRIDGE = ["xent/_kernels.pxd", *sorted(glob("xent/bridge/*.pxi"))]
 # Where C sources look for headers: for the bridge, and for each other.
@@ -50,7 +54,7 @@ LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class BuildKernels(build_ext):
-    """build_ext that compiles isa.c once per instruction set and finds out about OpenMP."""
+    """build_ext that compiles kernels once per instruction set and finds out about OpenMP."""
 
     def build_extension(self, ext):
         import numpy
@@ -61,14 +65,15 @@ class BuildKernels(build_ext):
         ext.extra_link_args = openmp
         built = " ".join(f"X({isa})" for isa in ISAS)
         ext.define_macros.append(("XENT_BUILT", built))
-        with ThreadPoolExecutor() as pool:  # a compiler each: some minutes every one
-            ext.extra_objects += [path for paths in pool.map(self.compile_isa, ISAS) for path in paths]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # a compiler each: a minute or two every one
+            objects = pool.map(lambda pair: self.compile_kernels(*pair), product(KERNELS, ISAS))
+            ext.extra_objects += [path for paths in objects for path in paths]
         super().build_extension(ext)
 
-    def compile_isa(self, isa):
-        """Return the object files of an instruction set."""
+    def compile_kernels(self, source, isa):
+        """Return the object files of a source for an instruction set."""
         return self.compiler.compile(
-            ["xent/csrc/isa.c"],
+            [source],
             output_dir=os.path.join(self.build_temp, isa),
             include_dirs=INCLUDE,
             macros=[("XENT_ISA", isa)],
@@ -113,7 +118,7 @@ def main():
             Extension(
                 "xent._kernels",
                 ["xent/_kernels.pyx", *SOURCES],
-                depends=["xent/csrc/isa.c", *HEADERS, *BRIDGE],
+                depends=[*KERNELS, *HEADERS, *BRIDGE],
                 include_dirs=INCLUDE,
                 define_macros=macros,
                 py_limited_api=LIMITED_API,

@@ -5,8 +5,15 @@
  * Inputs are made of integers, bit by bit, so that nothing rounds. NaNs count as one. A chunk's kernel is called as the
  * bridge calls it, on one thread.
  */
-#define XENT_ISA kernels
-#include "isa.c"
+#include "base.h"
+#include "table.h"
+
+#define X(kernel) extern const xent_kernel XENT_OF_ISA(kernel)[XENT_DTYPES];
+#define X16 X
+#include "elements/kernels.def"
+
+#include "softmax/kernels.def"
+extern const xent_arithmetic XENT_OF_ISA(xent_arithmetic);
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,23 +208,23 @@ static void maps(xent_kernel kernel)
     run(kernel, &a, xent_plan_map(&a));
     add(c.out, c.type, c.size);
 }
-static void sigmoid(void) { maps(xent_table_kernels.sigmoid[c.type]); }
-static void log_sigmoid(void) { maps(xent_table_kernels.log_sigmoid[c.type]); }
+static void sigmoid(void) { maps(sigmoid_kernels[c.type]); }
+static void log_sigmoid(void) { maps(log_sigmoid_kernels[c.type]); }
 
 /* exp, log and log1p of all that they take. */
 static void functions(void)
 {
     if (c.type == XENT_F64) {
         double *const x = c.x, *const p = c.probs, *const out = c.out;
-        xent_table_kernels.exp_f64(x, out, c.size), add(out, XENT_F64, c.size);
-        xent_table_kernels.log_f64(p, out, c.size), add(out, XENT_F64, c.size);
-        xent_table_kernels.log1p_f64(p, out, c.size), add(out, XENT_F64, c.size);
+        xent_arithmetic_kernels.exp_f64(x, out, c.size), add(out, XENT_F64, c.size);
+        xent_arithmetic_kernels.log_f64(p, out, c.size), add(out, XENT_F64, c.size);
+        xent_arithmetic_kernels.log1p_f64(p, out, c.size), add(out, XENT_F64, c.size);
     }
     if (c.type == XENT_F32) {
         float *const x = c.x, *const p = c.probs, *const out = c.out;
-        xent_table_kernels.exp_f32(x, out, c.size), add(out, XENT_F32, c.size);
-        xent_table_kernels.log_f32(p, out, c.size), add(out, XENT_F32, c.size);
-        xent_table_kernels.log1p_f32(p, out, c.size), add(out, XENT_F32, c.size);
+        xent_arithmetic_kernels.exp_f32(x, out, c.size), add(out, XENT_F32, c.size);
+        xent_arithmetic_kernels.log_f32(p, out, c.size), add(out, XENT_F32, c.size);
+        xent_arithmetic_kernels.log1p_f32(p, out, c.size), add(out, XENT_F32, c.size);
     }
 }
 
@@ -231,25 +238,25 @@ static void softmax_call(xent_kernel kernel, void *x, void *grad, int exps, doub
 }
 static void softmax(void)
 {
-    softmax_call(xent_table_kernels.softmax[c.type], c.x, NULL, XENT_REUSED_EXPS, 1);
-    softmax_call(xent_table_kernels.softmax[c.type], c.x, NULL, XENT_REUSED_EXPS, 0.7);
+    softmax_call(softmax_kernels[c.type], c.x, NULL, XENT_REUSED_EXPS, 1);
+    softmax_call(softmax_kernels[c.type], c.x, NULL, XENT_REUSED_EXPS, 0.7);
 }
 static void log_softmax(void)
 {
-    softmax_call(xent_table_kernels.log_softmax[c.type], c.x, NULL, XENT_SUMMED_EXPS, 1);
-    softmax_call(xent_table_kernels.log_softmax[c.type], c.x, NULL, XENT_SUMMED_EXPS, 0.7);
+    softmax_call(log_softmax_kernels[c.type], c.x, NULL, XENT_SUMMED_EXPS, 1);
+    softmax_call(log_softmax_kernels[c.type], c.x, NULL, XENT_SUMMED_EXPS, 0.7);
 }
-static void softmax_backward(void) { softmax_call(xent_table_kernels.softmax_backward[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1); }
+static void softmax_backward(void) { softmax_call(softmax_backward_kernels[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1); }
 static void log_softmax_backward(void)
 {
-    softmax_call(xent_table_kernels.log_softmax_backward[c.type], c.log_probs, c.x, XENT_SUMMED_EXPS, 1);
+    softmax_call(log_softmax_backward_kernels[c.type], c.log_probs, c.x, XENT_SUMMED_EXPS, 1);
 }
 static void logsumexp(void)
 {
     xent_softmax_args a;
     walk(&a.positions, c.x, NULL, NULL, NULL);
     a.result = c.results;
-    run(xent_table_kernels.logsumexp[c.type], &a, xent_plan_positions(&a.positions, c.type, XENT_SUMMED_EXPS));
+    run(logsumexp_kernels[c.type], &a, xent_plan_positions(&a.positions, c.type, XENT_SUMMED_EXPS));
     add(c.results, c.real, c.positions);
 }
 
@@ -290,7 +297,7 @@ static void cross_entropy_call(int options, int with_grad)
     if (options & WITH_CAP) p->cap = 5;
     if (options & WITH_PRIOR) p->offset = c.offset;
     p->transformed = (options & (WITH_TEMPERATURE | WITH_CAP | WITH_PRIOR)) != 0;
-    run_sums(xent_table_kernels.cross_entropy[c.type], p,
+    run_sums(cross_entropy_kernels[c.type], p,
              xent_plan_positions(p, c.type, with_grad ? XENT_REUSED_EXPS : XENT_SUMMED_EXPS), 1);
     add(c.results, c.real, c.positions);
     if (with_grad) add(c.out, c.type, c.size);
@@ -318,7 +325,7 @@ static void evaluate_call(int transformed)
     xent_positions *p = &a.positions;
     walk(p, c.x, NULL, NULL, NULL);
     p->keeps_logits = 1, p->transformed = transformed, p->offset = transformed ? c.offset : NULL;
-    run_sums(xent_table_kernels.evaluate[c.type], p, xent_plan_positions(p, c.type, XENT_REUSED_EXPS), 4);
+    run_sums(evaluate_kernels[c.type], p, xent_plan_positions(p, c.type, XENT_REUSED_EXPS), 4);
     for (ptrdiff_t k = 0; k < c.positions; k++) add_bits((uint64_t)c.rank[k]);
 }
 static void evaluate(void) { evaluate_call(0), evaluate_call(1); }
@@ -328,7 +335,7 @@ static void distillation(void)
     xent_distillation_args a = {
         .temperature = 3, .factor = 9, .gradient_scale = 3, .upstream = c.upstream, .losses = c.results};
     walk(&a.positions, c.x, c.other, c.out, NULL);
-    run_sums(xent_table_kernels.distillation[c.type], &a.positions, xent_plan_distillation(&a, c.type), 1);
+    run_sums(distillation_kernels[c.type], &a.positions, xent_plan_distillation(&a, c.type), 1);
     add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
 }
 
@@ -350,7 +357,7 @@ static void losses_of_elements(void)
             .kind = kind, .unit = 0.6875, .clip = kind == XENT_CROSS_ENTROPY ? 0.01 : 0, .gradient_scale = 3};
         a.partial = c.partial;
         const xent_plan plan = xent_plan_elements(&a);
-        run(xent_table_kernels.element_losses[c.type], &a, plan);
+        run(element_losses_kernels[c.type], &a, plan);
         add(c.partial, XENT_F64, plan.chunks), add(c.out, c.type, c.size);
     }
 }
@@ -364,7 +371,7 @@ static void losses_of_positions(void)
                                        .losses = c.results};
         walk(&a.positions, data_of(kind), alone ? NULL : target_of(kind), alone ? NULL : c.out, NULL);
         a.positions.packs = 1;
-        run_sums(xent_table_kernels.position_losses[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS),
+        run_sums(position_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS),
                  1);
         add(c.results, c.real, c.positions);
         if (!alone) add(c.out, c.type, c.size);
@@ -380,7 +387,7 @@ static void losses_of_labels(void)
                                     .upstream = c.upstream,
                                     .losses = {c.results, c.real == XENT_F32}};
         walk(&a.positions, kind == XENT_NLL ? c.x : c.probs, NULL, c.out, NULL);
-        run_sums(xent_table_kernels.label_losses[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS), 1);
+        run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS), 1);
         add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
     }
 }
@@ -408,7 +415,7 @@ static void sigmoid_cross_entropy(void)
                                .partial = c.partial,
                                .counted = counted};
         const xent_plan plan = xent_plan_sigmoid(&a);
-        run(xent_table_kernels.sigmoid_cross_entropy[c.type], &a, plan);
+        run(sigmoid_cross_entropy_kernels[c.type], &a, plan);
         add(c.partial, XENT_F64, plan.chunks), add(c.results, c.real, c.size), add(c.out, c.type, c.size);
         free(counted);
     }

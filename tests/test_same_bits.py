@@ -356,12 +356,14 @@ def emulator_of(isa):
 @pytest.mark.slow
 def test_kernels_on_other_machines(tmp_path):
     """What the machine at hand has, and NEON, under an emulator: each line of same_bits.c is the same."""
-    sources = [ROOT / "tests" / "same_bits.c", *CSRC.rglob("walk.c"), *CSRC.rglob("plan.c")]
+    kernels = [CSRC / folder / "kernels.c" for folder in ("elements", "softmax")]
+    sources = [ROOT / "tests" / "same_bits.c", *kernels, *CSRC.rglob("walk.c"), *CSRC.rglob("plan.c")]
 
     def lines(isa):
         """{operator, type and layout: digest}."""
-        static = [] if isa in USABLE else ["-static"]  # there may be no libraries of the other machine
-        command = [*emulator_of(isa), compile_program(tmp_path, isa, sources, "-O1", *static)]
+        options = ["-O1", "-DXENT_ISA=kernels"]
+        options += [] if isa in USABLE else ["-static"]  # there may be no libraries of the other machine
+        command = [*emulator_of(isa), compile_program(tmp_path, isa, sources, *options)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return dict(line.split(": ") for line in done.stdout.splitlines())
 

@@ -615,7 +615,7 @@ def test_powers(simd):
 # The list ---------------------------------------------------------------------------------------------------
 
 DEFINITION = re.compile(
-    r"(?:ALWAYS_INLINE|static) (?:const )?\w+ \*?(?:NAME\(|KERNEL\()?([a-z]\w*?)(?:_##NAME)?\)?\("
+    r"(?:ALWAYS_INLINE|SHARED|static) (?:const )?\w+ \*?(?:NAME\(|KERNEL\()?([a-z]\w*?)(?:_##NAME)?\)?\("
 )
 
 

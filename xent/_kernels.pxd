@@ -16,40 +16,43 @@ cdef extern from "csrc/table.h" nogil:
 
     ctypedef void (*xent_kernel)(const void *args, Py_ssize_t chunk, void *scratch) noexcept nogil
 
-    ctypedef struct xent_table:
-        const char *name
-        int vector_bytes, strip_bytes
-        xent_kernel softmax[4]
-        xent_kernel log_softmax[4]
-        xent_kernel logsumexp[4]
-        xent_kernel softmax_backward[4]
-        xent_kernel log_softmax_backward[4]
-        xent_kernel cross_entropy[4]
-        xent_kernel evaluate[4]
-        xent_kernel sigmoid[4]
-        xent_kernel log_sigmoid[4]
-        xent_kernel sigmoid_cross_entropy[4]
-        xent_kernel element_losses[4]
-        xent_kernel position_losses[4]
-        xent_kernel label_losses[4]
-        xent_kernel distillation[4]
-        xent_kernel im2col[4]
-        xent_kernel col2im[4]
-        xent_kernel conv2d_pack[4]
-        xent_kernel conv2d[4]
-        xent_kernel conv2d_grad_weight[4]
-        xent_kernel conv2d_merge[4]
-        xent_kernel conv2d_grad_bias[4]
-        xent_kernel max_pool2d[4]
-        xent_kernel max_pool2d_backward[4]
-        xent_kernel avg_pool2d[4]
-        xent_kernel avg_pool2d_backward[4]
+    ctypedef struct xent_arithmetic:
         void (*exp_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*exp_f64)(const double *, double *, Py_ssize_t) noexcept nogil
         void (*log_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*log_f64)(const double *, double *, Py_ssize_t) noexcept nogil
         void (*log1p_f32)(const float *, float *, Py_ssize_t) noexcept nogil
         void (*log1p_f64)(const double *, double *, Py_ssize_t) noexcept nogil
+
+    ctypedef struct xent_table:
+        const char *name
+        int vector_bytes, strip_bytes
+        const xent_kernel *softmax
+        const xent_kernel *log_softmax
+        const xent_kernel *logsumexp
+        const xent_kernel *softmax_backward
+        const xent_kernel *log_softmax_backward
+        const xent_kernel *cross_entropy
+        const xent_kernel *evaluate
+        const xent_kernel *sigmoid
+        const xent_kernel *log_sigmoid
+        const xent_kernel *sigmoid_cross_entropy
+        const xent_kernel *element_losses
+        const xent_kernel *position_losses
+        const xent_kernel *label_losses
+        const xent_kernel *distillation
+        const xent_kernel *im2col
+        const xent_kernel *col2im
+        const xent_kernel *conv2d_pack
+        const xent_kernel *conv2d
+        const xent_kernel *conv2d_grad_weight
+        const xent_kernel *conv2d_merge
+        const xent_kernel *conv2d_grad_bias
+        const xent_kernel *max_pool2d
+        const xent_kernel *max_pool2d_backward
+        const xent_kernel *avg_pool2d
+        const xent_kernel *avg_pool2d_backward
+        const xent_arithmetic *arithmetic
 
     const xent_table *xent_find(const char *name)
     const char *xent_isa_name(int index, int *usable)

@@ -83,15 +83,15 @@ def vmath(name, cnp.ndarray x):
     cdef void *target = cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x)
     if name == "exp" and single:
-        table.exp_f32(<const float *>source, <float *>target, n)
+        table.arithmetic.exp_f32(<const float *>source, <float *>target, n)
     elif name == "exp":
-        table.exp_f64(<const double *>source, <double *>target, n)
+        table.arithmetic.exp_f64(<const double *>source, <double *>target, n)
     elif name == "log" and single:
-        table.log_f32(<const float *>source, <float *>target, n)
+        table.arithmetic.log_f32(<const float *>source, <float *>target, n)
     elif name == "log":
-        table.log_f64(<const double *>source, <double *>target, n)
+        table.arithmetic.log_f64(<const double *>source, <double *>target, n)
     elif single:
-        table.log1p_f32(<const float *>source, <float *>target, n)
+        table.arithmetic.log1p_f32(<const float *>source, <float *>target, n)
     else:
-        table.log1p_f64(<const double *>source, <double *>target, n)
+        table.arithmetic.log1p_f64(<const double *>source, <double *>target, n)
     return y

@@ -1,6 +1,6 @@
 # elements.pxi: functions and losses of elements, and losses of positions that are sums of losses of elements.
 
-cdef map_elements(xent_kernel *kernels, x, out):
+cdef map_elements(const xent_kernel *kernels, x, out):
     cdef xent_map_args a
     cdef xent_plan plan
     cdef cnp.ndarray values = floats(x, b"x"), result

@@ -144,7 +144,7 @@ def col2im(cnp.ndarray cols, cnp.ndarray out, Py_ssize_t planes, window):
     run(table.col2im[code], &a, &plan, cnp.PyArray_SIZE(cols))
 
 
-cdef int run_pool(xent_kernel *kernels, xent_pool_args *a, cnp.ndarray x, cnp.ndarray out, window) except -1:
+cdef int run_pool(const xent_kernel *kernels, xent_pool_args *a, cnp.ndarray x, cnp.ndarray out, window) except -1:
     """`x` gives the planes (N, C, H, W), of which some backward passes need only the shape."""
     cdef xent_plan plan
     if dtype_code(out) < 0:  # the first bfloat16 that comes here

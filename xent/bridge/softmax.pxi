@@ -1,6 +1,6 @@
 # softmax.pxi: softmax, log-softmax, log-sum-exp and their vector-Jacobian products.
 
-cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, cnp.ndarray out, int axis, int exps,
+cdef int map_positions(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, cnp.ndarray out, int axis, int exps,
                        double temperature=1, bint logits_again=False) except -1:
     """Run a kernel of the family that writes to `out`, and looks at the logits again for that or not."""
     cdef xent_softmax_args a
@@ -17,7 +17,7 @@ cdef int map_positions(xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in,
     return 0
 
 
-cdef forward(xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):
+cdef forward(const xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):
     cdef cnp.ndarray logits = floats(x, b"x"), result
     cdef int k = axis_of(axis, logits)
     cdef double t = positive(temperature, "temperature")
@@ -34,7 +34,7 @@ def log_softmax(x, axis, temperature, out):
     return forward(table.log_softmax, x, axis, temperature, out, XENT_SUMMED_EXPS, logits_again=True)
 
 
-cdef backward(xent_kernel *kernels, grad, y, axis, out):
+cdef backward(const xent_kernel *kernels, grad, y, axis, out):
     cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y"), result
     cdef int k
     if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):

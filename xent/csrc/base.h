@@ -8,9 +8,12 @@
 #define XENT_CONCAT_AS_WRITTEN(a, b) a##b
 #define XENT_STRING(s) XENT_STRING_AS_WRITTEN(s)
 #define XENT_STRING_AS_WRITTEN(s) #s
+#define XENT_OF_ISA(name) XENT_CONCAT(name##_, XENT_ISA) /* what is compiled once per instruction set */
 
 enum { CACHE_LINE = 64 }; /* bytes */
 
+/* A function in a header that not every family of kernels calls. */
+#define SHARED static __attribute__((unused))
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
 ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

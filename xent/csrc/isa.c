@@ -1,35 +1,23 @@
-/* isa.c: every kernel for every type, compiled once per instruction set (setup.py passes -DXENT_ISA=name and the
- * machine flags) and exporting one table, xent_table_<name>. */
+/* isa.c: the table of an instruction set, xent_table_<name>. setup.py compiles it and the kernels.c of each folder once
+ * for each, with -DXENT_ISA=name and the machine flags. */
 #include "base.h"
 #include "table.h"
 
-#define XENT_STORED f64
-#include "kernels.h"
+#include "images/block.h"
 
-#define XENT_STORED f32
-#include "kernels.h"
-
-#define XENT_STORED f16
-#include "kernels.h"
-
-#define XENT_STORED bf16
-#include "kernels.h"
-
-const xent_table XENT_CONCAT(xent_table_, XENT_ISA) = {
-    .name = XENT_STRING(XENT_ISA),
-    .vector_bytes = XENT_VBYTES,
-    .strip_bytes = VECTORS * XENT_VBYTES,
-#define X(kernel) .kernel = {[XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64},
-#define X16(kernel)                                                                                                    \
-    .kernel = {                                                                                                        \
-        [XENT_F32] = kernel##_f32, [XENT_F64] = kernel##_f64, [XENT_F16] = kernel##_f16, [XENT_BF16] = kernel##_bf16},
+#define X(kernel) extern const xent_kernel XENT_OF_ISA(kernel)[XENT_DTYPES];
+#define X16 X
 #include "kernels.def"
 #undef X
 #undef X16
-    .exp_f32 = exp_array_f32,
-    .exp_f64 = exp_array_f64,
-    .log_f32 = log_array_f32,
-    .log_f64 = log_array_f64,
-    .log1p_f32 = log1p_array_f32,
-    .log1p_f64 = log1p_array_f64,
+extern const xent_arithmetic XENT_OF_ISA(xent_arithmetic);
+
+const xent_table XENT_OF_ISA(xent_table) = {
+    .name = XENT_STRING(XENT_ISA),
+    .vector_bytes = XENT_VBYTES,
+    .strip_bytes = VECTORS * XENT_VBYTES,
+#define X(kernel) .kernel = XENT_OF_ISA(kernel),
+#define X16 X
+#include "kernels.def"
+    .arithmetic = &XENT_OF_ISA(xent_arithmetic),
 };

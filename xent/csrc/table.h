@@ -19,21 +19,25 @@ enum { XENT_F32, XENT_F64, XENT_F16, XENT_BF16, XENT_DTYPES };
  * thread's own memory, of the size that the plan asks for, or NULL. */
 typedef void (*xent_kernel)(const void *args, ptrdiff_t chunk, void *scratch);
 
+/* Arithmetic of its own, exposed so that tests can measure it: y[i] = f(x[i]). */
 typedef struct {
-    const char *name;              /* of the instruction set */
-    int vector_bytes, strip_bytes; /* of the output channels that one product takes at a time: some vectors */
-#define X(kernel) xent_kernel kernel[XENT_DTYPES];
-#define X16 X
-#include "kernels.def"
-#undef X
-#undef X16
-    /* Arithmetic of its own, exposed so that tests can measure it: y[i] = f(x[i]). */
     void (*exp_f32)(const float *, float *, ptrdiff_t);
     void (*exp_f64)(const double *, double *, ptrdiff_t);
     void (*log_f32)(const float *, float *, ptrdiff_t);
     void (*log_f64)(const double *, double *, ptrdiff_t);
     void (*log1p_f32)(const float *, float *, ptrdiff_t);
     void (*log1p_f64)(const double *, double *, ptrdiff_t);
+} xent_arithmetic;
+
+typedef struct {
+    const char *name;                        /* of the instruction set */
+    int vector_bytes, strip_bytes;           /* of the output channels that one product takes at a time: some vectors */
+#define X(kernel) const xent_kernel *kernel; /* of each element type */
+#define X16 X
+#include "kernels.def"
+#undef X
+#undef X16
+    const xent_arithmetic *arithmetic;
 } xent_table;
 
 /* dispatch.c */

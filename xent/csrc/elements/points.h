@@ -161,7 +161,7 @@ ALWAYS_INLINE void NAME(add_terms)(NAME(sum) *sum, const V *terms, int sides)
 }
 
 /* Add n numbers one after another, which have room up to whole groups of AHEAD vectors. */
-static void NAME(add_numbers)(NAME(row_sum) *sum, T *numbers, ptrdiff_t n)
+SHARED void NAME(add_numbers)(NAME(row_sum) *sum, T *numbers, ptrdiff_t n)
 {
     const ptrdiff_t group = AHEAD * LANES, end = (n + group - 1) / group * group;
     V term[AHEAD];

@@ -14,6 +14,7 @@
  * it is for few output channels, which would leave lanes of the first empty, for few pixels and for short sums.
  */
 #include "begin.h"
+#include "images/block.h"
 #include "simd/stored.h"
 #include "table.h"
 
@@ -25,13 +26,6 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* Vectors of a row of sums: with ROWS of them, as many as leave registers for the operands. */
-#if defined(__aarch64__) || XENT_VBYTES == 64 /* 32 registers */
-#define VECTORS 4
-#else
-#define VECTORS 2
 #endif
 
 typedef struct {

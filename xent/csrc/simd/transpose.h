@@ -42,7 +42,7 @@ ALWAYS_INLINE void NAME(store_classes)(T *rows, ptrdiff_t step, const V classes[
 
 /* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions is set to
  * 0. */
-static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
+SHARED void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
                                   ptrdiff_t classes)
 {
     const V zero = {0};
@@ -62,7 +62,7 @@ static void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns,
     }
 }
 
-static void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
+SHARED void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
                                   ptrdiff_t classes)
 {
     ptrdiff_t p = 0;
