@@ -272,17 +272,28 @@ def label_value(value, name):
 
 
 def per_class(value, classes, name, positive=False):
-    """Return a contiguous float64 array of one finite number per class, not negative or even positive."""
+    """Return a contiguous float64 array of one finite number per class, or even positive."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
     one_per_class(array, classes, name)
-    return _in_range(array, name, positive)
+    return _in_range(array, name, positive) if positive else _finite(array, name)
 
 
 def sample_weights(value, positions):
-    """Return a contiguous float64 array of one finite number per position, not negative."""
+    """Return a contiguous float64 array of one finite number per position."""
     array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
     same_shape(array, positions, "sample_weight", "the positions")
-    return _in_range(array, "sample_weight")
+    return _finite(array, "sample_weight")
+
+
+def _finite(array, name):
+    """Return an array of finite numbers."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = int(bad.argmax())
+        raise ValueError(
+            f"{name} must be finite, got {name}{_at(where, array.shape)} = {array.flat[where]}"
+        )
+    return array
 
 
 def _in_range(array, name, positive=False, given=None):

@@ -18,7 +18,8 @@ _ZERO, _INFINITE = -(2**40), 2**40  # exponents of what has none: out of the way
 _BLOCK = 2**14  # elements of the arrays that are worked on: some twenty of them, within a cache
 _SPLITTER = 2.0**27 + 1  # Veltkamp's, for double precision
 # ln 2 in two parts, of which the first has 32 bits: times an integer below 2^21 it is exact
-_LN2_HEAD, _LN2_TAIL = 0x1.62E42FEEp-1, 0x1.A39EF35793C76p-33
+_LN2_HEAD = float.fromhex("0x1.62E42FEEp-1")
+_LN2_TAIL = float.fromhex("0x1.A39EF35793C76p-33")
 _FARTHEST = -(2.0**20)  # of an exponential that counts: five factors of 2^1074 are far from it
 _SMALL = -60  # exponent below which log1p x, tanh x and x are the same number
 
@@ -229,16 +230,16 @@ class Target(NamedTuple):
 
 
 def _target(options, labels, probs, ignore_index, sample_weight, shape):
-    """The target of rows of a shape; labels or probs are those of the rows."""
+    """The target of rows of a shape; labels (a column) or probs are those of the rows."""
     rows, classes = shape
     weight = np.ones(classes) if options.weight is None else options.weight
-    s = np.ones((rows, 1)) if sample_weight is None else sample_weight[:, None]
+    s = np.ones((rows, 1)) if sample_weight is None else sample_weight
     own, counted, smoothing = None, s != 0, options.label_smoothing
     if labels is None:
         t = probs
     else:
-        counted = counted & ((labels >= 0) & (labels < classes) & (labels != ignore_index))[:, None]
-        own = t = np.arange(classes) == labels[:, None]
+        counted = counted & (labels >= 0) & (labels < classes) & (labels != ignore_index)
+        own = t = np.arange(classes) == labels
     mass = Scaled(t) * (1.0 - smoothing) + Scaled(smoothing) / max(classes, 1)
     mass = where(np.broadcast_to(weight == 0, shape), 0.0, mass * weight)
     return Target(mass, weight, own, own is not None and smoothing == 0, counted, s)
@@ -326,35 +327,46 @@ def _product(u, v, t, mass, focal, absent, options):
 # ---- arrays of a call ----
 
 
-def _rows_of(array, axis, begin, end):
-    """An array of which some positions are rows, and their index; no position is copied."""
+def _rows_of(array, axis, positions):
+    """A view of an array whose classes are last, and the index of some positions."""
     moved = np.moveaxis(array, axis, -1)
     moved = moved[None] if moved.ndim == 1 else moved
-    return moved, np.unravel_index(np.arange(begin, end), moved.shape[:-1])
+    return moved, np.unravel_index(positions, moved.shape[:-1])
 
 
-def _read(array, axis, begin, end):
+def _read(array, axis, positions):
     """Positions as rows of float64, or None."""
     if array is None:
         return None
-    moved, index = _rows_of(array, axis, begin, end)
+    moved, index = _rows_of(array, axis, positions)
     return moved[index].astype(np.float64)
 
 
-def _write(array, axis, begin, end, rows):
+def _write(array, axis, positions, rows):
     """Put rows of Scaled where positions belong."""
     if array is not None:
-        moved, index = _rows_of(array, axis, begin, end)
+        moved, index = _rows_of(array, axis, positions)
         moved[index] = rows.value().astype(array.dtype)
 
 
-def _part(numbers, begin, end):
-    return None if numbers is None else numbers.reshape(-1)[begin:end]
+def _part(numbers, positions):
+    """Numbers of some positions, as a column, or None."""
+    return None if numbers is None else numbers.reshape(-1)[positions][:, None]
 
 
-def _blocks(begin, end, classes):
+def _put_losses(losses, positions, loss):
+    if losses is not None:
+        losses.reshape(-1)[positions] = loss.value()[:, 0].astype(losses.dtype)
+
+
+def _blocks(positions, classes):
     step = max(_BLOCK // max(classes, 1), 1)
-    return [(k, min(k + step, end)) for k in range(begin, end, step)]
+    return [positions[k : k + step] for k in range(0, len(positions), step)]
+
+
+def _total(losses):
+    """The sum of a column, as one number."""
+    return Scaled(losses.m[:, 0], losses.e[:, 0]).sum()[0]
 
 
 def mean(total, divisor):
@@ -363,7 +375,7 @@ def mean(total, divisor):
         return float((scaled(total) / divisor).value().reshape(()))
 
 
-def weights_of(options, labels, ignore_index):
+def weights_of(options, labels):
     """The sum of the weights of positions that count, as Scaled, and whether any is not 0."""
     s, w = options.sample_weight, options.weight
     with np.errstate(all="ignore"):
@@ -371,7 +383,7 @@ def weights_of(options, labels, ignore_index):
             shares = Scaled(s.reshape(-1))
         else:
             labels = labels.reshape(-1)
-            counted = labels != ignore_index
+            counted = labels != options.ignore_index
             shares = Scaled(np.ones(labels.shape) if s is None else s.reshape(-1))
             if w is not None:
                 shares = shares * w[np.where(counted, labels, 0)]
@@ -380,32 +392,30 @@ def weights_of(options, labels, ignore_index):
 
 
 def softmax_losses(
-    x, labels, probs, options, ignore_index, upstream, factor, divisor, losses, grad, hess, curvature, begin, end
+    x, labels, probs, options, ignore_index, upstream, factor, divisor, losses, grad, hess, curvature, positions
 ):
-    """Work on the positions [begin, end): their losses, gradients and second derivatives go to arrays (or None).
+    """Work on some positions: their losses, gradients and second derivatives go to arrays (or None).
 
     Returns the sum of the losses, as Scaled. `upstream` and `factor` multiply the gradients, `divisor` divides
     all but the losses. The options were checked, and so were the labels.
     """
-    total = Scaled(0.0)
+    total, axis = Scaled(0.0), options.axis
     with np.errstate(all="ignore"):
         scale = Scaled(factor) / divisor
-        for first, last in _blocks(begin, end, x.shape[options.axis]):
-            rows = _read(x, options.axis, first, last)
+        for some in _blocks(positions, x.shape[axis]):
+            rows = _read(x, axis, some)
             t = _target(
-                options, _part(labels, first, last), _read(probs, options.axis, first, last), ignore_index,
-                _part(options.sample_weight, first, last), rows.shape,
+                options, _part(labels, some), _read(probs, axis, some), ignore_index,
+                _part(options.sample_weight, some), rows.shape,
             )  # fmt: skip
             d = _derivatives(rows, t, options, curvature if hess is not None else None, None, grad is not None)
-            total = total + Scaled(d.loss.m.T, d.loss.e.T).sum()
-            if losses is not None:
-                _part(losses, first, last)[...] = d.loss.value()[:, 0].astype(losses.dtype)
-            if grad is None:
-                continue
-            pulls = scale if upstream is None else scale * _part(upstream, first, last)[:, None]
-            _write(grad, options.axis, first, last, where(t.counted, d.grad * pulls, 0.0))
+            total = total + _total(d.loss)
+            _put_losses(losses, some, d.loss)
+            pulls = scale if upstream is None else scale * _part(upstream, some)
+            if grad is not None:
+                _write(grad, axis, some, where(t.counted, d.grad * pulls, 0.0))
             if hess is not None:
-                _write(hess, options.axis, first, last, where(t.counted, d.hess * scale, 0.0))
+                _write(hess, axis, some, where(t.counted, d.hess * scale, 0.0))
     return total
 
 
@@ -413,14 +423,14 @@ def products(x, vector, labels, probs, options, divisor, result):
     """Put the Hessian of the reduced loss times a vector into `result`."""
     axis = options.axis
     with np.errstate(all="ignore"):
-        for first, last in _blocks(0, x.size // x.shape[axis], x.shape[axis]):
-            rows, v = _read(x, axis, first, last), _read(vector, axis, first, last)
+        for some in _blocks(np.arange(x.size // x.shape[axis]), x.shape[axis]):
+            rows = _read(x, axis, some)
             t = _target(
-                options, _part(labels, first, last), _read(probs, axis, first, last), options.ignore_index,
-                _part(options.sample_weight, first, last), rows.shape,
+                options, _part(labels, some), _read(probs, axis, some), options.ignore_index,
+                _part(options.sample_weight, some), rows.shape,
             )  # fmt: skip
-            d = _derivatives(rows, t, options, vector=v)
-            _write(result, axis, first, last, where(t.counted, d.product / divisor, 0.0))
+            d = _derivatives(rows, t, options, vector=_read(vector, axis, some))
+            _write(result, axis, some, where(t.counted, d.product / divisor, 0.0))
 
 
 # ---- distillation: see csrc/softmax/distillation.h ----
@@ -448,24 +458,20 @@ def _terms(d, p, q):
 
 
 def distillation(
-    student, teacher, axis, temperature, upstream, factor, divisor, losses, grad, begin, end
+    student, teacher, axis, temperature, upstream, factor, divisor, losses, grad, positions
 ):
-    """Work on the positions [begin, end), as `softmax_losses` does."""
+    """Work on some positions, as `softmax_losses` does."""
     total = Scaled(0.0)
     with np.errstate(all="ignore"):
         square = Scaled(temperature) * temperature
         scale = Scaled(factor) * temperature / divisor
-        for first, last in _blocks(begin, end, student.shape[axis]):
-            loss, gap = _divergence(
-                _read(student, axis, first, last), _read(teacher, axis, first, last), temperature
-            )
+        for some in _blocks(positions, student.shape[axis]):
+            loss, gap = _divergence(_read(student, axis, some), _read(teacher, axis, some), temperature)
             loss = loss * square
-            total = total + Scaled(loss.m.T, loss.e.T).sum()
-            if losses is not None:
-                _part(losses, first, last)[...] = loss.value()[:, 0].astype(losses.dtype)
+            total = total + _total(loss)
+            _put_losses(losses, some, loss)
             if grad is not None:
-                by = scale if upstream is None else scale * _part(upstream, first, last)[:, None]
-                _write(grad, axis, first, last, gap * by)
+                _write(grad, axis, some, gap * (scale if upstream is None else scale * _part(upstream, some)))
     return total
 
 

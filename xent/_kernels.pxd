@@ -1,6 +1,6 @@
 """The C contract: csrc/table.h as Cython sees it, and one number of csrc/base.h. What the fields are for is said there."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 cdef extern from "csrc/base.h" nogil:
     enum:
@@ -111,6 +111,8 @@ cdef extern from "csrc/table.h" nogil:
         int packs, keeps_logits
         double *partial
         int sums
+        Py_ssize_t *left
+        uint8_t *is_left
         int transformed
         double temperature, cap
         const void *offset
@@ -249,6 +251,12 @@ cdef extern from "csrc/table.h" nogil:
     double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
                              const double *sample_weight, double *per_label)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
+    enum:
+        XENT_PLAIN_LOW
+        XENT_PLAIN_HIGH
+
+    Py_ssize_t xent_count_plain(const double *numbers, Py_ssize_t n)
+    Py_ssize_t xent_find_exponents(const double *numbers, Py_ssize_t n, int *low, int *high)
     double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
 
     ctypedef struct xent_add_args:

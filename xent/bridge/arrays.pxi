@@ -169,38 +169,43 @@ cdef inline label_value(value, str name):
 
 
 cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positive=False):
-    """One float64 number per class, finite and not negative, or even positive; or None."""
+    """One float64 number per class, finite, or even positive; or None."""
     cdef cnp.ndarray array
     if value is None:
         return None
     if cnp.PyArray_CheckExact(value) and cnp.PyArray_NDIM(<cnp.ndarray>value) == 1:
         if cnp.PyArray_DIM(<cnp.ndarray>value, 0) == classes:
-            array = plain_numbers(<cnp.ndarray>value, positive)
+            array = real_numbers(<cnp.ndarray>value, positive)
             if array is not None:
                 return array
     return _check.per_class(value, classes, name, positive)
 
 
 cdef cnp.ndarray position_numbers(value, cnp.ndarray x, int axis, str name):
-    """One float64 number per position, finite and not negative; or None."""
+    """One float64 number per position, finite; or None."""
     cdef cnp.ndarray array
     if value is None:
         return None
     if cnp.PyArray_CheckExact(value) and is_shape_of_positions(<cnp.ndarray>value, x, axis):
-        array = plain_numbers(<cnp.ndarray>value, False)
+        array = real_numbers(<cnp.ndarray>value, False)
         if array is not None:
             return array
     return _check.sample_weights(value, shape_without(x, axis))
 
 
-cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
-    """Floats or doubles, all of them finite and not negative, or even positive, as doubles in C order; None: look closer."""
+cdef cnp.ndarray real_numbers(cnp.ndarray array, bint positive):
+    """Floats or doubles, all of them finite, or even positive, as doubles in C order; None: look closer."""
+    cdef int low, high
     cdef int type_number = cnp.PyArray_TYPE(array)
     if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
         return None
     if type_number != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(array):
         array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
-    return array if are_factors(array, positive) else None
+    if are_factors(array, positive):
+        return array
+    if positive or xent_find_exponents(<double *>data(array), cnp.PyArray_SIZE(array), &low, &high) != cnp.PyArray_SIZE(array):
+        return None
+    return array
 
 
 cdef bint are_factors(cnp.ndarray array, bint positive):

@@ -45,6 +45,13 @@ ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 }
 #endif
 
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* The first of the positions of a tile that are beyond the arithmetic of a kernel, and how many follow each other. */
+typedef struct {
+    ptrdiff_t at, n;
+} xent_left;
+#endif
+
 typedef struct {
     const S *x;
     union {
@@ -65,6 +72,7 @@ typedef struct {
      * distances by now, and have their exponentials. Else NULL. */
     const T *max_logit;
     const double *moved;
+    xent_left *left; /* NULL, or to be set in the place of doing anything */
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
@@ -187,7 +195,8 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
                                .n = t->n,
                                .lanes_are_positions = 1,
                                .kept = 1,
-                               .scale_exponent = t->scale_exponent};
+                               .scale_exponent = t->scale_exponent,
+                               .left = t->left};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, positions->classes, 1);
     if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, positions->classes, 1);
     if (t->rows) {
@@ -196,6 +205,7 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
     function(positions, &packed, losses);
+    if (t->left && t->left->n) return;
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
 }
@@ -217,11 +227,13 @@ static void KERNEL(widened_tile)(const xent_positions *positions, const KERNEL(t
                              .rows = 1,
                              .lanes_are_positions = 1,
                              .kept = 1,
-                             .scale_exponent = t->scale_exponent};
+                             .scale_exponent = t->scale_exponent,
+                             .left = t->left};
     KERNEL(widen_rows)(t->x, t->x_step, x, t->n, classes);
     KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
     if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     function(positions, &wide, losses);
+    if (t->left && t->left->n) return;
     if (t->out) KERNEL(narrow_rows)(x, t->out, t->out_step, t->n, classes);
 }
 
