@@ -73,10 +73,6 @@ class Scaled:
         """As floats, rounded once."""
         return _shifted(self.m, self.e)
 
-    def log(self):
-        """The natural logarithm, as floats."""
-        return _elementwise("log", self.m) + self.e * math.log(2.0)
-
     def power(self, exponent):
         """To a power, of numbers that are not negative."""
         low = self.m < math.sqrt(0.5)  # m near 1, so that no power of it leaves the range before the whole does
@@ -419,9 +415,38 @@ def softmax_losses(
     return total
 
 
-def products(x, vector, labels, probs, options, divisor, result):
-    """Put the Hessian of the reduced loss times a vector into `result`."""
-    axis = options.axis
+# What NumPy in float64 is right for: exponents of factors, added up whatever their signs, and a distance of logits whose
+# exponential times these, 2^-866 at least, is no subnormal number.
+_MOST_REACH, _MOST_DISTANCE = 150, 600.0
+
+
+def _exponents(numbers):
+    """The exponents of the smallest and the largest of numbers, but for 0 and what is not finite."""
+    sizes = np.abs(np.asarray(numbers, np.float64))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return (math.frexp(sizes.min())[1], math.frexp(sizes.max())[1]) if sizes.size else (0, 0)
+
+
+def is_needed(x, vector, options, divisor):
+    """Whether a Hessian-vector product is beyond float64, or has to leave out what is not finite."""
+    weights = [w for w in (options.weight, options.sample_weight) if w is not None]
+    finite = np.isfinite(x)
+    if any((w == 0).any() for w in weights) and not (finite.all() and np.isfinite(vector).all()):
+        return True
+    factors = [*weights, options.temperature, options.logit_cap or 1.0, options.z_loss, divisor, vector]
+    reach = sum(max(map(abs, _exponents(numbers))) for numbers in factors)
+    largest = np.abs(x, where=finite, out=np.zeros(x.shape)).max(initial=0.0)
+    return bool(reach > _MOST_REACH or not largest < _MOST_DISTANCE / 2 * min(options.temperature, 2.0**900))
+
+
+def products(x, vector, labels, probs, options, divisor):
+    """Return the Hessian of the reduced loss times a vector."""
+    axis, result, there = options.axis, np.empty_like(x), divisor != 0
+    weighted = options.sample_weight is not None or (labels is not None and options.weight is not None)
+    if options.reduction == "mean" and weighted:
+        divisor, there = weights_of(options, labels)
+    if not there:
+        return np.zeros_like(x)
     with np.errstate(all="ignore"):
         for some in _blocks(np.arange(x.size // x.shape[axis]), x.shape[axis]):
             rows = _read(x, axis, some)
@@ -431,6 +456,7 @@ def products(x, vector, labels, probs, options, divisor, result):
             )  # fmt: skip
             d = _derivatives(rows, t, options, vector=_read(vector, axis, some))
             _write(result, axis, some, where(t.counted, d.product / divisor, 0.0))
+    return result
 
 
 # ---- distillation: see csrc/softmax/distillation.h ----
@@ -474,15 +500,3 @@ def distillation(
                 _write(grad, axis, some, gap * (scale if upstream is None else scale * _part(upstream, some)))
     return total
 
-
-# ---- log-sum-exp with factors ----
-
-
-def log_sum_exp(x, b):
-    """log |sum b e^x| along the last axis, and the sign of the sum."""
-    with np.errstate(all="ignore"):
-        base = x.max(axis=-1, keepdims=True, initial=-np.inf)
-        base = np.where(np.isfinite(base), base, 0.0)
-        terms = where(b == 0, 0.0, _single(Scaled(x)).add(_single(Scaled(-base))).exp() * b)
-        total = terms.sum()
-        return (abs(total).log() + base)[..., 0], np.sign(total.m)[..., 0]

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from . import _check, _kernels, _reduction
 
 
@@ -52,7 +54,8 @@ def divisor_of(options, shape, labels):
         raise _check.gamma_without_labels(labels is None)
     if labels is None:
         counted = math.prod(_check.positions_of(shape, axis))
-        mass = counted if sample is None else float(sample.sum())
+        with np.errstate(all="ignore"):
+            mass = counted if sample is None else float(sample.sum())
     else:
         counted, mass = _kernels.scan_labels(
             labels, shape[axis], options.ignore_index, options.weight, sample

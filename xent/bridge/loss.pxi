@@ -88,8 +88,8 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? 
     left = run_leaving(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
     if left is not None:
         call.exact_divisor = call.divisor
-        used_x, used_target, used_grad, used_hess = (x, call.target, grad, hess) if copies is None else copies
-        call.exact_total = exact_losses(call, left, used_x, used_target, used_grad, used_hess) + total
+        made = (grad, hess) if copies is None else copies[2:]
+        call.exact_total = exact_losses(call, left, made[0], made[1]) + total
     deliver(copies, grad, hess)
     call.narrow(grad)
     if hess is not call.hess:
@@ -114,10 +114,10 @@ cdef options_of(LossCall call):
     )
 
 
-cdef exact_losses(LossCall call, positions, x, target, grad, hess):
-    """Fill in the results of some positions; return the sum of their losses. The arrays are those that a kernel has."""
+cdef exact_losses(LossCall call, positions, grad, hess):
+    """Fill in the results of some positions; return the sum of their losses."""
     return exact_arithmetic().softmax_losses(
-        x, call.labels, target, options_of(call), call.found.ignore_index, call.upstream, call.factor, call.exact_divisor,
+        call.x, call.labels, call.target, options_of(call), call.found.ignore_index, call.upstream, call.factor, call.exact_divisor,
         call.losses, grad, hess, call.options.curvature, positions,
     )
 
@@ -142,7 +142,7 @@ cdef run_exactly(LossCall call):
     if not some:
         call.divisor = 0
         return call.finish(0)
-    call.exact_total = exact_losses(call, np.arange(positions_of(call.x, call.axis)), call.x, call.target, call.grad, call.hess)
+    call.exact_total = exact_losses(call, np.arange(positions_of(call.x, call.axis)), call.grad, call.hess)
     return call.finish(0)
 
 

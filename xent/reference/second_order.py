@@ -66,7 +66,9 @@ def cross_entropy_grad_hess(
             hess = np.abs(grad)
         else:
             h = _hessian_factor(hessian, x.shape[-1]) * p * one_minus_p
-            hess = t.sample_weight[..., None] * t.mass.sum(axis=-1, keepdims=True) * h * du**2
+            mass = t.mass.sum(axis=-1, keepdims=True)
+            hess = t.sample_weight[..., None] * np.where(mass == 0, 0.0, mass * h) * du**2
+        grad, hess = (np.where(t.sample_weight[..., None] == 0, 0.0, d) for d in (grad, hess))
     grad, hess = (divided(d, axis, t.counted, divisor) for d in (grad, hess))
     out_grad, out_hess = (None, None) if out is None else out
     dtype = result_dtype(logits)
@@ -153,6 +155,7 @@ def cross_entropy_hvp(
         u, du, d2u = transformed(x, options)
         grad, product = _derivatives(u, du * v, t, options)
         result = t.sample_weight[..., None] * (du * product + grad * d2u * v)
+        result = np.where(t.sample_weight[..., None] == 0, 0.0, result)
     result = divided(result, axis, t.counted, divisor)
     return deliver(result, dtype=result_dtype(logits))
 
@@ -172,6 +175,7 @@ def _derivatives(u, v, t, options):
     product = mass.sum(axis=-1, keepdims=True) * p * deviation
     if options.gamma:
         product = product + curvature * np.where(t.label, -one_minus_p, p)
+    product = np.where((t.mass != 0).any(axis=-1, keepdims=True), product, 0.0)
     if options.z_loss:
         lse = np.asarray(logsumexp(u))[..., None]
         grad = grad + 2.0 * options.z_loss * lse * p

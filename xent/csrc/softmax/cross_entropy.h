@@ -213,6 +213,17 @@ static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(til
     return any;
 }
 
+/* Whether a loss is infinite because a logit is. */
+static int KERNEL(is_infinite)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
+                               int dense, ptrdiff_t p)
+{
+    int found = 0;
+    for (ptrdiff_t c = 0; c < a->positions.classes; c++)
+        if (c == y->label[p] || (dense && KERNEL(dense_value)(a, t, p, c) != 0))
+            found |= isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c));
+    return found;
+}
+
 /* beyond[p]: whether a position is beyond the arithmetic here. Its logits are finite and its loss is not, or so large that
  * a sum might not be; or the derivative of the z-loss is as large as no factor may be. */
 static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
@@ -225,12 +236,11 @@ static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(til
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++)
         found |= !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest);
     for (ptrdiff_t p = 0; found && p < t->n; p++) {
-        const int finite = isfinite(s->max_logit[p]) && s->rest[p] == s->rest[p], counts = y->counted[p] != 0,
-                  infinite_logit = !t->moved && y->label[p] >= 0 && isinf(y->x[p]);
-        const int large = (!(terms->loss[p] <= most) && !infinite_logit) ||
-                          (dense_loss && !(fabs(dense_loss[p]) <= most)) ||
+        const int finite = isfinite(s->max_logit[p]) && s->rest[p] == s->rest[p], counts = y->counted[p] != 0;
+        const int large = !(terms->loss[p] <= most) || (dense_loss && !(fabs(dense_loss[p]) <= most)) ||
                           (a->z_loss != 0 && !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest));
-        beyond[p] = counts && finite && large, any |= beyond[p];
+        beyond[p] = counts && finite && large && !KERNEL(is_infinite)(a, t, y, dense_loss != NULL, p);
+        any |= beyond[p];
     }
     return any;
 }

@@ -73,11 +73,20 @@ typedef struct {
     const T *max_logit;
     const double *moved;
     xent_left *left; /* NULL, or to be set in the place of doing anything */
+    /* What transformed logits were before: the tile that had them, and what reads one of it. Else NULL. */
+    const void *given;
+    double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
  * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, row_sum_f64 *losses);
+
+static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
+{
+    const KERNEL(tile) *t = (const KERNEL(tile) *)tile;
+    return KERNEL(get)(t->x + (t->rows ? p * t->x_step + c : p + c * t->x_step));
+}
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
 ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t m, ptrdiff_t i)

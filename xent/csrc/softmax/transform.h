@@ -553,7 +553,9 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                             : direct ? (T *)t->hess
                                                      : hess,
                                     .hess_step = direct ? t->hess_step : step,
-                                    .left = t->left};
+                                    .left = t->left,
+                                    .given = t,
+                                    .given_logit = KERNEL(given_logit)};
     function(positions, &transformed, sums);
     if (direct || (t->left && t->left->n)) return;
     if (t->out && positions->cap != 0)
