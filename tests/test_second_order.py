@@ -553,7 +553,7 @@ def test_zero_weights_and_impossible_targets_in_products(dtype):
     product = xent.cross_entropy_hvp(logits, [0, 1, 1], vector, sample_weight=[0, 1, 0], reduction="sum")
     assert not wide(product[0]).any()
     assert np.isfinite(wide(product[1])).all()
-    assert np.isnan(wide(product[2])).all()
+    assert not wide(product[2]).any()
     spoiled = vector.copy()
     spoiled[1, 0] = NAN
     product = xent.cross_entropy_hvp(np.zeros((3, 3), dtype), [0, 1, 2], spoiled)
@@ -608,9 +608,9 @@ CALLS = {
 def test_errors_of_the_loss(name):
     call = CALLS[name]
     for option, bad in [
-        *[("sample_weight", b) for b in [np.ones(4), [1, -1, 1], [1, NAN, 1]]],
+        *[("sample_weight", b) for b in [np.ones(4), [1, INF, 1], [1, NAN, 1]]],
         *[("prior", b) for b in [np.ones(4), np.zeros(5), np.full(5, INF)]],
-        *[("weight", b) for b in [np.ones(4), -np.ones(5)]],
+        *[("weight", b) for b in [np.ones(4), np.full(5, -INF)]],
         *[("temperature", b) for b in [0.0, -1.0, NAN]],
         *[("label_smoothing", b) for b in [-0.1, 1.1]],
         ("reduction", "average"),

@@ -290,9 +290,7 @@ def _finite(array, name):
     bad = ~np.isfinite(array)
     if bad.any():
         where = int(bad.argmax())
-        raise ValueError(
-            f"{name} must be finite, got {name}{_at(where, array.shape)} = {array.flat[where]}"
-        )
+        raise ValueError(f"{name} must be finite, got {name}{_at(where, array.shape)} = {array.flat[where]}")
     return array
 
 

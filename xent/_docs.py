@@ -75,7 +75,7 @@ ENTRIES = {
     "axis": """axis : int, optional
     The class axis. Every other axis is a position.""",
     "weight of classes": """weight : array_like of float, shape (C,), optional
-    w: one factor per class, not negative.""",
+    w: one factor per class, of either sign. The terms of a class with a weight of 0 are not there.""",
     "weight of probs": """weight : array_like of float, optional
     Factors of the losses, broadcast with `probs`.""",
     "weight of elements": """weight : array_like of float, optional
@@ -84,7 +84,8 @@ ENTRIES = {
     Factors of the first term, that of t, likewise; typically one per class, such as the negative examples
     per positive one.""",
     "sample_weight": """sample_weight : array_like of float, optional
-    One factor per position, not negative; multiplies the whole loss of the position.""",
+    One factor per position, of either sign; multiplies the whole loss of the position. One with a weight of 0
+    is not there, be it infinite or NaN.""",
     "ignore_index": """ignore_index : int, optional
     Positions with this label count for nothing: loss 0, gradient 0. (Index targets only.)""",
     "ignore_index of elements": """ignore_index : int, optional
@@ -151,7 +152,7 @@ ENTRIES = {
     "bias of a layer": """bias : array_like of float, shape (C,), optional
     Added to ``x @ weight.T``. A list takes the dtype of `x`.""",
     "class_weight": """class_weight : array_like of float, shape (C,), optional
-    One factor per class, not negative: `weight` of `cross_entropy`.""",
+    One factor per class, of either sign: `weight` of `cross_entropy`.""",
     "options of a layer": """sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, \
 logit_cap, prior, reduction
     As in `cross_entropy`.""",

@@ -75,7 +75,9 @@ class Scaled:
 
     def power(self, exponent):
         """To a power, of numbers that are not negative."""
-        low = self.m < math.sqrt(0.5)  # m near 1, so that no power of it leaves the range before the whole does
+        low = self.m < math.sqrt(
+            0.5
+        )  # m near 1, so that no power of it leaves the range before the whole does
         m, e = np.where(low, 2 * self.m, self.m), self.e - low
         high = e * exponent
         whole = np.rint(np.clip(high, -(2.0**50), 2.0**50))
@@ -243,8 +245,8 @@ def _target(options, labels, probs, ignore_index, sample_weight, shape):
 
 def _focal(u, own, gamma):
     """Factors of the loss and of the gradient of labels, and F' p_y: see `second_order`."""
-    p, q, l = (where(own, a, 0.0).sum() for a in (u.p, u.q, u.loss))
-    ratio = where(q.m == 0, 1.0, where(p.m == 0, 0.0, p * l / q))
+    p, q, loss = (where(own, a, 0.0).sum() for a in (u.p, u.q, u.loss))
+    ratio = where(q.m == 0, 1.0, where(p.m == 0, 0.0, p * loss / q))
     power = q.power(gamma)
     bracket = q * ratio - p * 2.0 - p * ratio * (gamma - 1.0)
     curvature = where(q.m == 0, 0.0, q.power(gamma - 1.0) * gamma * bracket)
@@ -365,6 +367,12 @@ def _total(losses):
     return Scaled(losses.m[:, 0], losses.e[:, 0]).sum()[0]
 
 
+def added(total, more):
+    """The sum of the losses of some positions and of others, as Scaled."""
+    with np.errstate(all="ignore"):
+        return total + more
+
+
 def mean(total, divisor):
     """A sum of losses over the divisor, as a float."""
     with np.errstate(all="ignore"):
@@ -388,12 +396,24 @@ def weights_of(options, labels):
 
 
 def softmax_losses(
-    x, labels, probs, options, ignore_index, upstream, factor, divisor, losses, grad, hess, curvature, positions
+    x,
+    labels,
+    probs,
+    options,
+    ignore_index,
+    upstream,
+    factor,
+    divisor,
+    losses,
+    grad,
+    hess,
+    curvature,
+    positions,
 ):
     """Work on some positions: their losses, gradients and second derivatives go to arrays (or None).
 
-    Returns the sum of the losses, as Scaled. `upstream` and `factor` multiply the gradients, `divisor` divides
-    all but the losses. The options were checked, and so were the labels.
+    Returns the sum of the losses, as Scaled. `upstream` and `factor` multiply the gradients, `divisor`
+    divides all but the losses. The options were checked, and so were the labels.
     """
     total, axis = Scaled(0.0), options.axis
     with np.errstate(all="ignore"):
@@ -404,7 +424,9 @@ def softmax_losses(
                 options, _part(labels, some), _read(probs, axis, some), ignore_index,
                 _part(options.sample_weight, some), rows.shape,
             )  # fmt: skip
-            d = _derivatives(rows, t, options, curvature if hess is not None else None, None, grad is not None)
+            d = _derivatives(
+                rows, t, options, curvature if hess is not None else None, None, grad is not None
+            )
             total = total + _total(d.loss)
             _put_losses(losses, some, d.loss)
             pulls = scale if upstream is None else scale * _part(upstream, some)
@@ -415,8 +437,8 @@ def softmax_losses(
     return total
 
 
-# What NumPy in float64 is right for: exponents of factors, added up whatever their signs, and a distance of logits whose
-# exponential times these, 2^-866 at least, is no subnormal number.
+# What NumPy in float64 is right for: exponents of factors, added up whatever their signs, and a distance of
+# logits whose exponential times these, 2^-866 at least, is no subnormal number.
 _MOST_REACH, _MOST_DISTANCE = 150, 600.0
 
 
@@ -483,9 +505,7 @@ def _terms(d, p, q):
     return gap, where(q.m == 0, p, where(small, q * beyond, q * (d - 1.0) + p))
 
 
-def distillation(
-    student, teacher, axis, temperature, upstream, factor, divisor, losses, grad, positions
-):
+def distillation(student, teacher, axis, temperature, upstream, factor, divisor, losses, grad, positions):
     """Work on some positions, as `softmax_losses` does."""
     total = Scaled(0.0)
     with np.errstate(all="ignore"):
@@ -499,4 +519,3 @@ def distillation(
             if grad is not None:
                 _write(grad, axis, some, gap * (scale if upstream is None else scale * _part(upstream, some)))
     return total
-

@@ -175,7 +175,7 @@ cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positiv
         return None
     if cnp.PyArray_CheckExact(value) and cnp.PyArray_NDIM(<cnp.ndarray>value) == 1:
         if cnp.PyArray_DIM(<cnp.ndarray>value, 0) == classes:
-            array = real_numbers(<cnp.ndarray>value, positive)
+            array = plain_numbers(<cnp.ndarray>value, positive)
             if array is not None:
                 return array
     return _check.per_class(value, classes, name, positive)
@@ -187,15 +187,16 @@ cdef cnp.ndarray position_numbers(value, cnp.ndarray x, int axis, str name):
     if value is None:
         return None
     if cnp.PyArray_CheckExact(value) and is_shape_of_positions(<cnp.ndarray>value, x, axis):
-        array = real_numbers(<cnp.ndarray>value, False)
+        array = plain_numbers(<cnp.ndarray>value, False)
         if array is not None:
             return array
     return _check.sample_weights(value, shape_without(x, axis))
 
 
-cdef cnp.ndarray real_numbers(cnp.ndarray array, bint positive):
+cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
     """Floats or doubles, all of them finite, or even positive, as doubles in C order; None: look closer."""
     cdef int low, high
+    cdef Py_ssize_t n
     cdef int type_number = cnp.PyArray_TYPE(array)
     if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
         return None
@@ -203,9 +204,8 @@ cdef cnp.ndarray real_numbers(cnp.ndarray array, bint positive):
         array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
     if are_factors(array, positive):
         return array
-    if positive or xent_find_exponents(<double *>data(array), cnp.PyArray_SIZE(array), &low, &high) != cnp.PyArray_SIZE(array):
-        return None
-    return array
+    n = cnp.PyArray_SIZE(array)
+    return None if positive or xent_find_exponents(<double *>data(array), n, &low, &high) != n else array
 
 
 cdef bint are_factors(cnp.ndarray array, bint positive):

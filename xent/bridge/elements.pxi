@@ -262,7 +262,7 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t,
     if left is not None:
         call.exact_divisor = call.divisor
         made = grad if copies is None else copies[2]
-        call.exact_total = exact_divergences(call, t, left, made, losses) + total
+        call.exact_total = exact_arithmetic().added(exact_divergences(call, t, left, made, losses), total)
     deliver(copies, grad, None)
     call.narrow(grad)
     if losses is not call.losses:

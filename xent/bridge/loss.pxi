@@ -89,7 +89,7 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? 
     if left is not None:
         call.exact_divisor = call.divisor
         made = (grad, hess) if copies is None else copies[2:]
-        call.exact_total = exact_losses(call, left, made[0], made[1]) + total
+        call.exact_total = exact_arithmetic().added(exact_losses(call, left, made[0], made[1]), total)
     deliver(copies, grad, hess)
     call.narrow(grad)
     if hess is not call.hess:
@@ -117,8 +117,8 @@ cdef options_of(LossCall call):
 cdef exact_losses(LossCall call, positions, grad, hess):
     """Fill in the results of some positions; return the sum of their losses."""
     return exact_arithmetic().softmax_losses(
-        call.x, call.labels, call.target, options_of(call), call.found.ignore_index, call.upstream, call.factor, call.exact_divisor,
-        call.losses, grad, hess, call.options.curvature, positions,
+        call.x, call.labels, call.target, options_of(call), call.found.ignore_index, call.upstream, call.factor,
+        call.exact_divisor, call.losses, grad, hess, call.options.curvature, positions,
     )
 
 

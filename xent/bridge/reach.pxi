@@ -10,8 +10,8 @@ cdef enum:
     EXACTLY
 
 cdef enum:
-    # Exponentials of floats are there down to 2^-166 of the largest (HEADROOM of stats.h), results down to 2^-149; of doubles
-    # 2^-1278 and 2^-1074. So a factor may be:
+    # Exponentials of floats are there down to 2^-166 of the largest (HEADROOM of stats.h), results down to 2^-149; of
+    # doubles 2^-1278 and 2^-1074. So a factor may be:
     MOST_GAIN_OF_FLOATS = 17
     MOST_GAIN_OF_DOUBLES = 200
     # Exponents of factors, added up whatever their signs: no product of some of them leaves the range.

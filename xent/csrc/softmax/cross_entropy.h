@@ -251,7 +251,8 @@ static int KERNEL(leaves)(const int *beyond, ptrdiff_t n, xent_left *left)
     ptrdiff_t at = 0, end;
     if (!left) return 0;
     while (at < n && !beyond[at]) at++;
-    for (end = at; end < n && beyond[end]; end++) {}
+    for (end = at; end < n && beyond[end]; end++) {
+    }
     *left = (xent_left){at, end - at};
     return end > at;
 }

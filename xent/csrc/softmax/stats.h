@@ -278,7 +278,8 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         if (!(wanted & PROBABILITIES)) continue;
         const V p = NAME(probabilities)(s, v_load(e_y + i), i);
         v_store(t->p + i, p);
-        NAME(store_wide)(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), p - NAME(set)(1)));
+        NAME(store_wide)(t->p_minus_1 + i,
+                         v_select(m_eq(gap, zero), zero - v_load(s->complement + i), p - NAME(set)(1)));
     }
 }
 

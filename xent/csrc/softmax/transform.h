@@ -358,7 +358,9 @@ static V NAME(stepped_line)(NAME(line) *l, NAME(transformation) variant)
         v_store(l->d + c * unit, NAME(logits_at)(l, c, minus_infinity, variant) * step);
     line.x = l->d, line.x_unit = l->unit;
     V max_distance;
-#define VARIANT(lanes, added)                                                                                              NAME(transform_line)(                                                                                                      &line, &f,                                                                                                             (NAME(transformation)){.lanes_are_positions = lanes, .tempered = 1, .offset = added, .stepped = 1})
+#define VARIANT(lanes, added)                                                                                          \
+    NAME(transform_line)(                                                                                              \
+        &line, &f, (NAME(transformation)){.lanes_are_positions = lanes, .tempered = 1, .offset = added, .stepped = 1})
     if (variant.lanes_are_positions)
         max_distance = variant.offset ? VARIANT(1, 1) : VARIANT(1, 0);
     else
