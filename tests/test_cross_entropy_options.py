@@ -631,7 +631,7 @@ def test_negative_weights(kind, dtype):
         divisor = 1.0
         if reduction == "mean":
             counted = target != -100 if kind == "labels" else None
-            divisor = sample.sum() if kind != "labels" else (weight[target] * sample)[counted].sum()
+            divisor = sample.sum() if kind != "labels" else (weight[target * counted] * sample)[counted].sum()
         expected = each * sample if reduction == "none" else (wide(each) * sample).sum() / divisor
         np.testing.assert_allclose(loss, expected, rtol=1e-4 if dtype != np.float64 else 1e-12, atol=1e-6)
         tolerance = 2e-2 if dtype.itemsize == 2 else 1e-5

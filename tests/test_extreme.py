@@ -420,7 +420,8 @@ def check_distillation(student, teacher, temperature, up, reduction="mean"):
     options = {"temperature": temperature, "reduction": reduction}
     with np.errstate(all="raise"):
         value, _ = xent.distillation_loss_value_and_grad(student, teacher, **options)
-        assert xent.distillation_loss(student, teacher, **options) == value
+        np.testing.assert_array_equal(xent.distillation_loss(student, teacher, **options), value)
+        up = np.full(np.shape(value), up)
         result = xent.distillation_loss_grad(student, teacher, grad_output=up, **options)
     eps = float(finfo(single).eps) / 2.0**-52
     assert off(value, loss, single, 1 + (blur - 1) * eps) <= 24
@@ -442,3 +443,23 @@ def test_distillation(dtype):
         x[0] = large, -large
         for temperature in [1.0, 2.0, 0.5]:
             check_distillation(-x.astype(dtype), x.astype(dtype), temperature, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("seed", range(20))
+def test_random_distillation(dtype, seed):
+    rng = np.random.default_rng([seed, dtype.itemsize])
+    for _ in range(10):
+        n, classes = int(rng.integers(1, 4)), int(rng.choice([2, 3, 5, 40]))
+        scale = rng.choice([1.0, 20.0, float(finfo(dtype).max) / 8])
+        student, teacher = (rng.standard_normal((n, classes)) * scale for _ in range(2))
+        limits = float(finfo(dtype).min), float(finfo(dtype).max)
+        temperature = (
+            2.0 ** int(rng.integers(-1000, 1000)) if rng.random() < 0.5 else 2.0 ** int(rng.integers(-12, 12))
+        )
+        up = 1.0 if rng.random() < 0.5 else number(rng, np.dtype("f8"), -500, 500)
+        pair = (np.clip(a, *limits).astype(dtype) for a in (student, teacher))
+        check_distillation(
+            *pair, temperature, up, str(rng.choice(["mean", "sum", "none"])) if up == 1.0 else "mean"
+        )

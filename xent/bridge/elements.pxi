@@ -207,6 +207,7 @@ cdef bint lie_well(xent_element_losses_args *a, list arrays):
 cdef double LOWEST_PLAIN = 2.0**-10, HIGHEST_PLAIN = 2.0**10
 # And beyond these, squares of quotients, or of the temperature, where a loss does not.
 cdef double LOWEST_IN_DOUBLES = 2.0**-200, HIGHEST_IN_DOUBLES = 2.0**200
+cdef double LARGEST = np.finfo(np.float64).max
 
 
 def distillation_loss(student_logits, teacher_logits, out, grad_output, int wants, axis, temperature, reduction):
@@ -275,4 +276,6 @@ cdef cnp.ndarray cooled(cnp.ndarray x, int axis, double temperature):
     with np.errstate(all="ignore"):
         scaled = (<object>x).astype(np.float64)
         most = scaled.max(axis=axis, keepdims=True)
-        return (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature
+        quotients = (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature
+        # what overflows is no infinite logit: its position is left, to be made exactly
+        return np.where(np.isneginf(quotients) & np.isfinite(scaled), -LARGEST, quotients)

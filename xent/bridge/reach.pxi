@@ -24,7 +24,9 @@ ctypedef struct exponents:
 
 cdef inline exponents exponents_of(double number) noexcept:
     cdef exponents found
-    cdef Py_ssize_t finite = xent_find_exponents(&number, 1, &found.low, &found.high)
+    found.low = found.high = 0
+    if number != 1:  # as most are
+        xent_find_exponents(&number, 1, &found.low, &found.high)
     return found
 
 

@@ -146,7 +146,8 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
 {
     const double target =
         t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
-    return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
+    const double weight = a->label_weight ? a->label_weight[c] : 1.0;
+    return weight == 0 ? 0 : weight * (a->dense.mix * target + a->dense.base);
 }
 
 /* The focal factors of a tile. */
@@ -175,12 +176,13 @@ static int KERNEL(find_absent)(const xent_cross_entropy_args *a, const KERNEL(ti
                                int dense, int *absent)
 {
     const int label_alone = a->labels.data && a->label_weight && !dense && a->z_loss == 0;
+    const double *sample_weight = a->sample_weight ? a->sample_weight + t->first : NULL;
     int any = y->ignored;
-    if (!any && !a->sample_weight && !label_alone) return 0;
-    for (ptrdiff_t p = 0; p < t->n; p++) {
-        absent[p] = y->counted[p] == 0 || (a->sample_weight && a->sample_weight[t->first + p] == 0) ||
-                    (label_alone && a->label_weight[y->label[p]] == 0);
-        any |= absent[p];
+    for (ptrdiff_t p = 0; sample_weight && p < t->n; p++) any |= sample_weight[p] == 0;
+    for (ptrdiff_t p = 0; label_alone && p < t->n; p++) any |= y->mass[p] == 0;
+    for (ptrdiff_t p = 0; any && p < t->n; p++) {
+        absent[p] = y->counted[p] == 0 || (sample_weight && sample_weight[p] == 0);
+        absent[p] |= label_alone && y->label[p] >= 0 && a->label_weight[y->label[p]] == 0;
     }
     return any;
 }
