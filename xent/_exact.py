@@ -243,9 +243,9 @@ def _target(options, labels, probs, ignore_index, sample_weight, shape):
     return Target(mass, weight, own, own is not None and smoothing == 0, counted, s)
 
 
-def _focal(u, own, gamma):
-    """Factors of the loss and of the gradient of labels, and F' p_y: see `second_order`."""
-    p, q, loss = (where(own, a, 0.0).sum() for a in (u.p, u.q, u.loss))
+def _focal(u, gamma):
+    """Factors of the loss and of the gradient of each class, and F' p: see `second_order`."""
+    p, q, loss = u.p, u.q, u.loss
     ratio = where(q.m == 0, 1.0, where(p.m == 0, 0.0, p * loss / q))
     power = q.power(gamma)
     bracket = q * ratio - p * 2.0 - p * ratio * (gamma - 1.0)
@@ -281,11 +281,13 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
         terms = where(t.own, terms, 0.0)
         absent = ((t.own * 1.0) @ (t.weight == 0) > 0)[:, None]
     terms = where((t.weight == 0) | ((t.mass.m == 0) & np.isinf(u.loss.m)), 0.0, terms)
-    loss, mass, focal = terms.sum(), t.mass, None
+    mass, bent = t.mass, None
     if options.gamma:
-        focal = _focal(u, t.own, options.gamma)
-        loss, mass = focal[0] * loss, focal[1] * mass
-        loss = where(absent, 0.0, loss)
+        terms, mass, bent = (
+            where(t.mass.m == 0, 0.0, f * a)
+            for f, a in zip(_focal(u, options.gamma), (terms, mass, mass), strict=True)
+        )
+    loss = terms.sum()
     if options.z_loss:
         loss = loss + u.log_sum * u.log_sum * options.z_loss
     sample = where(t.counted, t.sample_weight, 0.0)
@@ -299,7 +301,7 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
         hess = where(absent, 0.0, mass.sum() * u.p * u.q) * u.slope * u.slope * curvature
         results[2] = where(t.counted, hess * sample, 0.0)
     if vector is not None:
-        product = u.slope * _product(u, u.slope * vector, t, mass, focal, absent, options)
+        product = u.slope * _product(u, u.slope * vector, mass, bent, absent, options)
         if u.ratio is not None:
             bend = _tanh(u.ratio) * -2.0 / (Scaled(options.temperature) * options.logit_cap) * u.slope
             product = product + where(bend.m == 0, 0.0, pulls * bend * vector)
@@ -307,14 +309,14 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
     return Derivatives(*results)
 
 
-def _product(u, v, t, mass, focal, absent, options):
+def _product(u, v, mass, bent, absent, options):
     """The product with the Hessian by u, as in `second_order`."""
     apart = v - _take(v, u.largest)
     deviation = apart - (u.p * apart).sum()
     product = mass.sum() * u.p * deviation
-    if focal is not None:
-        step = where(t.own, deviation, 0.0).sum()
-        product = product + t.mass.sum() * focal[2] * step * where(t.own, -u.q, u.p)
+    if bent is not None:
+        bent = bent * deviation
+        product = product + u.p * (bent.sum() - bent) - bent * u.q
     product = where(absent, 0.0, product)
     if options.z_loss:
         mean = (u.p * v).sum()
