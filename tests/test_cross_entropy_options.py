@@ -579,15 +579,118 @@ def test_zero_weights_and_infinite_losses(dtype):
         assert loss[0] == pytest.approx(options.get("z_loss", 0) * lse**2, rel=1e-6)
 
 
-def test_nan_stays_under_zero_weights(dtype):
-    logits = np.array([[NAN, 0, 1], [0, 0, 0]]).astype(dtype)
+@pytest.mark.parametrize("classes", [3, 40, 300])
+def test_nothing_is_there_without_weight(classes, dtype):
+    """Neither of a position nor of a class: the results are those of the rest."""
+    clean = random_logits((20, classes), dtype)
+    spoiled, sample, weight = clean.copy(), np.ones(20), np.ones(classes)
+    spoiled[3], spoiled[4], spoiled[5] = NAN, INF, -INF
+    sample[3:6] = 0
+    probs, bad = np.full(clean.shape, 0.25, dtype), np.full(clean.shape, 0.25, dtype)
+    bad[3:6], bad[7, 1], bad[8, 1] = NAN, NAN, INF
+    few, labels = sample != 0, np.arange(20) % 3
+    for options in [
+        {},
+        {"z_loss": 0.5},
+        {"label_smoothing": 0.125},
+        {"temperature": 0.7},
+        {"logit_cap": 5.0},
+        {"gamma": 2.0},
+    ]:
+        for target, dirty in [(labels, labels), (probs, bad)]:
+            if "gamma" in options and target is probs:
+                continue
+            weight[1] = 1.0 if target is labels else 0.0  # of class 1, whose targets are no numbers
+            more = {"weight": weight, "sample_weight": sample, **options}
+            for reduction in ["none", "mean", "sum"]:
+                rest = {"reduction": reduction, **options, "weight": weight}
+                expected = xent.cross_entropy_value_and_grad(clean[few], target[few], **rest)
+                for axis, x, t in [
+                    (-1, spoiled, dirty),
+                    (0, spoiled.T.copy(), dirty if dirty.ndim == 1 else dirty.T.copy()),
+                ]:
+                    loss, grad = xent.cross_entropy_value_and_grad(
+                        x, t, axis=axis, reduction=reduction, **more
+                    )
+                    grad = wide(np.moveaxis(grad, axis, -1))
+                    assert not grad[~few].any()
+                    np.testing.assert_allclose(
+                        grad[few], wide(expected[1]), rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-7
+                    )
+                    if reduction == "none":
+                        assert not loss[~few].any()
+                        loss = loss[few]
+                    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+                right = xent.reference.cross_entropy(
+                    wide(spoiled), wide(dirty) if dirty.ndim > 1 else dirty, reduction=reduction, **more
+                )
+                np.testing.assert_allclose(
+                    right[few] if reduction == "none" else right, expected[0], rtol=1e-5
+                )
+
+
+def test_classes_without_weight(dtype):
+    """The label's term of one is not there: of a loss that has no other, nothing is."""
+    x = np.array([[NAN, 0, 1], [0, 0, 0], [-INF, 1, 1]]).astype(dtype)
+    weight, labels = [0.0, 1.0, 2.0], [0, 1, 0]
+    loss, grad = xent.cross_entropy_value_and_grad(x, labels, weight=weight, reduction="none")
+    assert loss[0] == loss[2] == 0 and not wide(grad)[[0, 2]].any() and wide(grad)[1].all()
+    grad, hess = xent.cross_entropy_grad_hess(x, labels, weight=weight)
+    assert not wide(grad)[[0, 2]].any() and not wide(hess)[[0, 2]].any() and wide(hess)[1].all()
+    product = wide(xent.cross_entropy_hvp(x, labels, np.eye(3, dtype=dtype), weight=weight))
+    assert not product[[0, 2]].any() and np.isfinite(product[1]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_negative_weights(kind, dtype):
+    """The loss is linear in the weights, of whatever sign."""
+    shape = (30, 7)
+    x, target = random_logits(shape, dtype), targets(kind, shape, -1, dtype)
+    weight, sample = np.array([1.0, -2, 3, 0, -0.5, 1, 1]), np.linspace(-1, 1.5, 30)
+    options = {"weight": weight, "sample_weight": sample, "label_smoothing": 0.25}
+    each, grads = xent.cross_entropy_value_and_grad(
+        x, target, weight=weight, label_smoothing=0.25, reduction="none"
+    )
     for reduction in ["none", "sum", "mean"]:
-        loss, grad = xent.cross_entropy_value_and_grad(
-            logits, [1, 1], sample_weight=[0, 1], reduction=reduction
+        loss, grad = xent.cross_entropy_value_and_grad(x, target, reduction=reduction, **options)
+        divisor = 1.0
+        if reduction == "mean":
+            counted = target != -100 if kind == "labels" else None
+            divisor = sample.sum() if kind != "labels" else (weight[target * counted] * sample)[counted].sum()
+        expected = each * sample if reduction == "none" else (wide(each) * sample).sum() / divisor
+        np.testing.assert_allclose(loss, expected, rtol=1e-4 if dtype != np.float64 else 1e-12, atol=1e-6)
+        tolerance = 2e-2 if dtype.itemsize == 2 else 1e-5
+        np.testing.assert_allclose(
+            wide(grad), wide(grads) * sample[:, None] / divisor, rtol=tolerance, atol=tolerance
         )
-        assert np.isnan(loss).any()
-        assert np.isnan(wide(grad)[0]).all()
-        assert np.isfinite(wide(grad)[1]).all()
+        twin = xent.reference.cross_entropy_value_and_grad(
+            wide(x), target if kind == "labels" else wide(target), reduction=reduction, **options
+        )
+        np.testing.assert_allclose(loss, twin[0], rtol=1e-4 if dtype != np.float64 else 1e-11, atol=1e-6)
+        np.testing.assert_allclose(wide(grad), twin[1], rtol=tolerance, atol=tolerance)
+        grad, hess = xent.cross_entropy_grad_hess(x, target, reduction=reduction, **options)
+        twin = xent.reference.cross_entropy_grad_hess(
+            wide(x), target if kind == "labels" else wide(target), reduction=reduction, **options
+        )
+        np.testing.assert_allclose(wide(hess), twin[1], rtol=tolerance, atol=tolerance)
+
+
+def test_weights_that_cancel(dtype):
+    """Their sum divides, as in IEEE arithmetic; weights that are all 0 leave nothing."""
+    x = np.array([[1, 2, 3], [3, 2, 2]]).astype(dtype)
+    for module in [xent, xent.reference]:
+        loss, grad = module.cross_entropy_value_and_grad(
+            wide(x) if module is not xent else x, [0, 1], sample_weight=[1, -1]
+        )
+        assert loss == INF and not np.isfinite(wide(grad)).any()
+        loss, grad = module.cross_entropy_value_and_grad(
+            wide(x) if module is not xent else x, [0, 1], weight=[0, 0, 1]
+        )
+        assert loss == 0 and not wide(grad).any()
+        loss, grad = module.cross_entropy_value_and_grad(
+            wide(x) if module is not xent else x, [0, 1], sample_weight=[0, 0]
+        )
+        assert loss == 0 and not wide(grad).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -757,8 +860,8 @@ def test_sample_weight(name):
             call(name, X, LABELS, sample_weight=bad)
     with raises(ValueError, "sample_weight", (2, 5), (2, 3)):
         call(name, np.zeros((2, 5, 3)), np.zeros((2, 3), int), axis=1, sample_weight=np.ones((2, 5)))
-    for bad in [-1.0, NAN, INF]:
-        with raises(ValueError, "sample_weight", "finite", "negative"):
+    for bad in [-INF, NAN, INF]:
+        with raises(ValueError, "sample_weight", "finite", bad):
             call(name, X, LABELS, sample_weight=[1, bad, 1])
         with raises(ValueError, "sample_weight"):
             call(name, X, [0, -100, 1], sample_weight=[1, bad, 1])
@@ -812,7 +915,7 @@ def test_errors_of_the_reference():
         *({o: v} for o in ["z_loss", "gamma"] for v in [-1.0, NAN, INF]),
         *({o: v} for o in ["temperature", "logit_cap"] for v in [0.0, -1.0, NAN, INF]),
         {"sample_weight": np.ones(4)},
-        {"sample_weight": [1, -1, 1]},
+        {"sample_weight": [1, NAN, 1]},
         {"prior": np.ones(4)},
         {"prior": np.zeros(5)},
     ]:

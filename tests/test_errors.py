@@ -258,7 +258,7 @@ def test_weight(name):
     for weight in [np.ones(4), np.ones((1, 5)), np.ones((3, 5)), np.float64(1)]:
         with raises(ValueError, "weight", np.shape(weight), 5):
             call(name, X, LABELS, weight=weight)
-    for bad in [-1.0, np.nan, np.inf][name in NLL :]:
+    for bad in [-np.inf, np.nan, np.inf]:
         weight = np.ones(5)
         weight[3] = bad
         with raises(ValueError, "weight", bad):
@@ -472,7 +472,7 @@ UNTOUCHED = {
         ((X, [0, 1, 5]), {}),
         ((X, [0, 1, -1]), {"reduction": "none"}),
         ((X, LABELS), {"label_smoothing": 2}),
-        ((X, LABELS), {"weight": [1, 1, 1, 1, -1.0]}),
+        ((X, LABELS), {"weight": [1, 1, 1, 1, np.inf]}),
         ((X, LABELS), {"reduction": "most"}),
         ((X, LABELS), {"grad_output": np.ones(2)}),
         ((X, LABELS[:2]), {}),

@@ -492,7 +492,7 @@ def test_options(name):
         ("label_smoothing", 2.0, ValueError),
         ("ignore_index", 0.5, TypeError),
         ("reduction", "most", ValueError),
-        ("class_weight", np.array([1, 1, 1, 1, -1.0]), ValueError),
+        ("class_weight", np.array([1, 1, 1, 1, np.inf]), ValueError),
     ]:
         with raises(error, option):
             f(X, W, Y, **{option: bad})

@@ -687,9 +687,9 @@ CALLS = {
 def test_errors_of_the_loss(name):
     call = CALLS[name]
     for option, bad in [
-        *[("sample_weight", b) for b in [np.ones(4), [1, -1, 1], [1, NAN, 1]]],
+        *[("sample_weight", b) for b in [np.ones(4), [1, INF, 1], [1, NAN, 1]]],
         *[("prior", b) for b in [np.ones(4), np.zeros(5), np.full(5, INF)]],
-        *[("weight", b) for b in [np.ones(4), -np.ones(5)]],
+        *[("weight", b) for b in [np.ones(4), np.full(5, -INF)]],
         *[("temperature", b) for b in [0.0, -1.0, NAN]],
         *[("label_smoothing", b) for b in [-0.1, 1.1]],
         ("reduction", "average"),

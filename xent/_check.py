@@ -287,28 +287,35 @@ def one_ignored(values):
     return values[0] if isinstance(values, tuple) else values
 
 
-def per_class(value, classes, name, positive=False, signed=False):
-    """Return a contiguous float64 array of one finite number per class; their signs as in `_in_range`."""
+def per_class(value, classes, name, positive=False):
+    """Return a contiguous float64 array of one finite number per class, or even positive."""
     array = np.asarray(floats(value, name), dtype=F64, order="C")
     one_per_class(array, classes, name)
-    return _in_range(array, name, positive, signed)
+    return _in_range(array, name, positive) if positive else _finite(array, name)
 
 
 def sample_weights(value, positions):
-    """Return a contiguous float64 array of one finite number per position, not negative."""
+    """Return a contiguous float64 array of one finite number per position."""
     array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
     same_shape(array, positions, "sample_weight", "the positions")
-    return _in_range(array, "sample_weight")
+    return _finite(array, "sample_weight")
 
 
-def _in_range(array, name, positive=False, signed=False):
-    """Return an array of finite numbers, not negative unless `signed`, or even positive."""
+def _finite(array, name):
+    """Return an array of finite numbers."""
     bad = ~np.isfinite(array)
-    if not signed:
-        bad |= ~((array > 0) if positive else (array >= 0))
     if bad.any():
         where = int(bad.argmax())
-        expected = "finite" if signed else "finite and positive" if positive else "finite and not negative"
+        raise ValueError(f"{name} must be finite, got {name}{_at(where, array.shape)} = {array.flat[where]}")
+    return array
+
+
+def _in_range(array, name, positive=False):
+    """Return an array of finite numbers, not negative or even positive."""
+    bad = ~(np.isfinite(array) & ((array > 0) if positive else (array >= 0)))
+    if bad.any():
+        where = int(bad.argmax())
+        expected = "finite and positive" if positive else "finite and not negative"
         got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
         raise ValueError(f"{name} must be {expected}, got {got}")
     return array
@@ -321,7 +328,7 @@ def factors(value, name, shape, of, signed=False):
         raise ValueError(f"{name} must broadcast to the shape of {of}, {shape}, got {array.shape}")
     if array.dtype not in (F32, F64):
         array = array.astype(F32)
-    return _in_range(array, name, signed=signed)
+    return _finite(array, name) if signed else _in_range(array, name)
 
 
 def _broadcasts(shape, to):
@@ -656,18 +663,6 @@ def bad_teacher_id(ids, where, classes, repeated):
 
 def _bad_id(ids, where, expected):
     return ValueError(f"teacher_ids{_at(where, ids.shape)} is {ids.reshape(-1)[where]}, {expected}")
-
-
-def signed_weights(value, positions):
-    """Return a contiguous float64 array of one finite number per position."""
-    array = np.asarray(floats(value, "sample_weight"), dtype=F64, order="C")
-    same_shape(array, positions, "sample_weight", "the positions")
-    bad = ~np.isfinite(array)
-    if bad.any():
-        where = int(bad.argmax())
-        got = f"sample_weight{_at(where, array.shape)} = {array.flat[where]}"
-        raise ValueError(f"sample_weight must be finite, got {got}")
-    return array
 
 
 def class_ids(value, shape, axis):

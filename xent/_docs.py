@@ -92,7 +92,7 @@ ENTRIES = {
     "axis or None": """axis : int or None, optional
     The class axis. Every other axis is a position. None: every element is a position of its own.""",
     "weight of classes": """weight : array_like of float, shape (C,), optional
-    w: one factor per class, not negative.""",
+    w: one factor per class, of either sign. The terms of a class with a weight of 0 are not there.""",
     "weight of elements": """weight : array_like of float, optional
     Factors of the elements, finite, of either sign; any shape that broadcasts to that of `{x}`. An element
     whose weight is 0 is not there, be it infinite or NaN.""",
@@ -102,7 +102,8 @@ ENTRIES = {
     "weight of labels": """weight : array_like of float, shape (C,), optional
     w: one finite factor per class, of either sign. Positions whose label has the weight 0 are not there.""",
     "sample_weight": """sample_weight : array_like of float, optional
-    One factor per position, not negative; multiplies the whole loss of the position.""",
+    One factor per position, of either sign; multiplies the whole loss of the position. One with a weight of 0
+    is not there, be it infinite or NaN.""",
     "ignore_index": """ignore_index : int or tuple of int, optional
     Positions with this label, or one of several, count for nothing: loss 0, gradient 0. (Index targets
     only.)""",
@@ -179,7 +180,7 @@ ENTRIES = {
     "bias of a layer": """bias : array_like of float, shape (C,), optional
     Added to ``x @ weight.T``. A list takes the dtype of `x`.""",
     "class_weight": """class_weight : array_like of float, shape (C,), optional
-    One factor per class, not negative: `weight` of `cross_entropy`.""",
+    One factor per class, of either sign: `weight` of `cross_entropy`.""",
     "options of a layer": """sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature, \
 logit_cap, prior, reduction
     As in `cross_entropy`.""",

@@ -117,6 +117,8 @@ cdef extern from "csrc/table.h" nogil:
         int packs, keeps_logits
         double *partial
         int sums
+        Py_ssize_t *left
+        uint8_t *is_left
         int transformed
         double temperature, cap
         const void *offset
@@ -329,6 +331,12 @@ cdef extern from "csrc/table.h" nogil:
 
     xent_plan xent_plan_probs(const xent_probs_args *a)
     void xent_check_probs(const void *args, Py_ssize_t chunk, void *scratch) noexcept
+    enum:
+        XENT_PLAIN_LOW
+        XENT_PLAIN_HIGH
+
+    Py_ssize_t xent_count_plain(const double *numbers, Py_ssize_t n)
+    Py_ssize_t xent_find_exponents(const double *numbers, Py_ssize_t n, int *low, int *high)
     double xent_ordered_sum(const double *terms, Py_ssize_t n, Py_ssize_t step)
 
     ctypedef struct xent_add_args:

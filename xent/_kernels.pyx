@@ -6,6 +6,7 @@ reduced. The parts; every kernel runs from `run.pxi`:
 
     arrays.pxi     what a caller gave, as arrays that the kernels take          results.pxi   memory for results
     run.pxi        walk, run, sum                                               call.pxi      what all losses have in common
+    reach.pxi      which arithmetic a softmax loss needs
     softmax.pxi    the softmax family                                           loss.pxi      softmax loss, losses of labels
     elements.pxi   losses of probabilities                                      sigmoid.pxi   sigmoid cross-entropy
     sparse_distillation.pxi   distillation from the k largest                   images.pxi    convolution and pooling
@@ -19,7 +20,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport PyObject
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset, strcpy
 
@@ -54,6 +55,7 @@ include "bridge/results.pxi"
 include "bridge/arrays.pxi"
 include "bridge/run.pxi"
 include "bridge/call.pxi"
+include "bridge/reach.pxi"
 include "bridge/softmax.pxi"
 include "bridge/loss.pxi"
 include "bridge/elements.pxi"

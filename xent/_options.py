@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from . import _check, _kernels, _reduction
 
 
@@ -50,7 +52,8 @@ def divisor_of(options, shape, labels):
     axis, sample = options.axis, options.sample_weight
     if labels is None:
         counted = math.prod(_check.positions_of(shape, axis))
-        mass = counted if sample is None else float(sample.sum())
+        with np.errstate(all="ignore"):
+            mass = counted if sample is None else float(sample.sum())
     else:
         counted, mass = _kernels.scan_labels(
             labels, shape[axis], options.ignore_index, options.weight, sample

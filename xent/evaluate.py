@@ -35,7 +35,7 @@ def evaluate(
     <axis>
     <ignore_index of evaluations>
     sample_weight : array_like of float, optional
-        One factor per position, not negative, in every mean.
+        One factor per position, of either sign, in every mean.
     top_k : int or tuple of int, optional
         The k, each at least 1, of `Evaluation.top_k_accuracy`.
     <prior>

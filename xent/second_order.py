@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import _check, _float64, _kernels
+from . import _check, _exact, _float64, _kernels
 from ._docs import documented
 from ._options import Options, check_options, divisor_of
 
@@ -190,8 +190,10 @@ def cross_entropy_hvp(
     if labels is not None:
         labels = labels.copy()  # then checked: NumPy ends the process where another thread changes an index
     divisor, _ = divisor_of(options, x.shape, labels)
-    if x.size == 0 or divisor == 0:
+    if x.size == 0:
         return np.zeros(x.shape, x.dtype)
+    if divisor == 0 or _exact.is_needed(x, v, options, divisor):
+        return _exact.products(x, v, labels, probs, options, divisor)
     # by rows of classes; a label or sample weight is one number of a row
     rows = [None if a is None else _float64.rows_of(a, axis) for a in (x, v, probs)]
     rows += [None if a is None else a.reshape(-1) for a in (labels, options.sample_weight)]

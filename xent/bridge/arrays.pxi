@@ -205,7 +205,7 @@ cdef inline one_ignored(values):
 
 
 cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positive=False):
-    """One float64 number per class, finite and not negative, or even positive; or None."""
+    """One float64 number per class, finite, or even positive; or None."""
     cdef cnp.ndarray array
     if value is None:
         return None
@@ -218,7 +218,7 @@ cdef cnp.ndarray class_numbers(value, Py_ssize_t classes, str name, bint positiv
 
 
 cdef cnp.ndarray position_numbers(value, cnp.ndarray x, int axis, str name):
-    """One float64 number per position, finite and not negative; or None."""
+    """One float64 number per position, finite; or None."""
     cdef cnp.ndarray array
     if value is None:
         return None
@@ -230,13 +230,18 @@ cdef cnp.ndarray position_numbers(value, cnp.ndarray x, int axis, str name):
 
 
 cdef cnp.ndarray plain_numbers(cnp.ndarray array, bint positive):
-    """Floats or doubles, all of them finite and not negative, or even positive, as doubles in C order; None: look closer."""
+    """Floats or doubles, all of them finite, or even positive, as doubles in C order; None: look closer."""
+    cdef int low, high
+    cdef Py_ssize_t n
     cdef int type_number = cnp.PyArray_TYPE(array)
     if type_number != cnp.NPY_FLOAT64 and type_number != cnp.NPY_FLOAT32:
         return None
     if type_number != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY_RO(array):
         array = cnp.PyArray_FROMANY(array, cnp.NPY_FLOAT64, 0, 0, cnp.NPY_ARRAY_CARRAY_RO)
-    return array if are_factors(array, positive) else None
+    if are_factors(array, positive):
+        return array
+    n = cnp.PyArray_SIZE(array)
+    return None if positive or xent_find_exponents(<double *>data(array), n, &low, &high) != n else array
 
 
 cdef bint are_factors(cnp.ndarray array, bint positive):

@@ -7,6 +7,9 @@ cdef enum:  # what a call returns
     GRAD_AND_HESS
     TOTAL  # the sum of the losses as a Python float, and the gradient in `out` unless that is None
 
+ctypedef struct softmax_options:
+    double smoothing, z_loss, gamma, temperature, cap, curvature
+
 want_value, want_grad, want_value_and_grad, want_total = VALUE, GRAD, VALUE_AND_GRAD, TOTAL
 
 
@@ -23,12 +26,16 @@ cdef class LossCall:
     cdef const char *name  # of x
     cdef const char *target_name
     cdef str reduction
+    cdef softmax_options options  # what a softmax loss needs once more where the kernels cannot do it
+    cdef cnp.ndarray prior
+    cdef object hessian
     cdef int axis, dtype, wants  # -1: a loss of elements, without class axis
     cdef bint each  # no reduction
     cdef Py_ssize_t classes, counted
     cdef double mass  # sum of the weights of what is counted
     cdef double divisor  # of the sum of the losses: 1 without reduction, 0 for a mean over nothing
     cdef double factor  # of the gradient
+    cdef object exact_total, exact_divisor  # the sum of the losses and the divisor as `_exact` has them, or None
     cdef xent_labels found
 
     cdef int open(self, data, const char *name, int wants) except -1:
@@ -79,7 +86,11 @@ cdef class LossCall:
                                      per_label, &self.counted)
             return 0
         self.counted = cnp.PyArray_SIZE(self.x) if self.axis < 0 else positions_of(self.x, self.axis)
-        self.mass = self.counted if self.sample_weight is None else self.sample_weight.sum()
+        if self.sample_weight is None:
+            self.mass = self.counted
+        else:
+            with np.errstate(all="ignore"):  # a sum that overflows is noticed by its size
+                self.mass = self.sample_weight.sum()
         return 0
 
     cdef int reduce(self, grad_output, int upstream_dtype=XENT_F64) except -1:
@@ -147,8 +158,8 @@ cdef class LossCall:
     # ---- effects ----
 
     cdef finish(self, double total):
-        """What the call returns. `total` is the sum of the losses."""
-        if self.divisor == 0:  # a mean over nothing
+        """What the call returns. `total` is the sum of the losses, unless there is an exact one."""
+        if self.divisor == 0 and self.exact_total is None:  # a mean over nothing
             total = 0
             for result in (self.grad, self.hess):
                 if result is not None:
@@ -157,9 +168,13 @@ cdef class LossCall:
             return self.grad
         if self.wants == GRAD_AND_HESS:
             return self.grad, self.hess
+        if self.exact_total is not None and not self.each:
+            total = exact_arithmetic().mean(self.exact_total, 1.0 if self.wants == TOTAL else self.exact_divisor)
         if self.wants == TOTAL:
             return total
-        loss = unpacked(self.losses) if self.each else scalar(total / self.divisor if self.divisor else 0.0, self.dtype)
+        if self.exact_total is None:
+            total = total / self.divisor if self.divisor else 0.0
+        loss = unpacked(self.losses) if self.each else scalar(total, self.dtype)
         return loss if self.wants == VALUE else (loss, self.grad)
 
     cdef cnp.ndarray working(self):

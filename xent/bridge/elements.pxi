@@ -366,6 +366,9 @@ cdef bint lie_well(xent_element_losses_args *a, list arrays):
 
 # Beyond these temperatures float32 quotients could overflow or vanish where their differences do not.
 cdef double LOWEST_PLAIN = 2.0**-10, HIGHEST_PLAIN = 2.0**10
+# And beyond these, squares of quotients, or of the temperature, where a loss does not.
+cdef double LOWEST_IN_DOUBLES = 2.0**-200, HIGHEST_IN_DOUBLES = 2.0**200
+cdef double LARGEST = np.finfo(np.float64).max
 
 
 def distillation_loss(student_logits, teacher_logits, out, grad_output, int wants, axis, temperature, reduction):
@@ -385,11 +388,24 @@ def distillation_loss(student_logits, teacher_logits, out, grad_output, int want
     fill_loss(call, &loss, XENT_KL_DIV, out, grad_output, 0, None, XENT_F64)
     if cnp.PyArray_SIZE(call.x) == 0:
         return call.finish(0)
+    call.options.temperature, call.options.cap, call.options.z_loss = 1 / t, 0, 0  # of a gradient that is times t
+    arithmetic = arithmetic_for(call, False)
+    if arithmetic == EXACTLY or not LOWEST_IN_DOUBLES <= t <= HIGHEST_IN_DOUBLES:
+        call.exact_divisor, positions = call.divisor, np.arange(positions_of(call.x, call.axis))
+        call.exact_total = exact_divergences(call, t, positions, call.grad, call.losses)
+        return call.finish(0)
     a.factor, a.gradient_scale = t * t, loss.gradient_scale * t
-    return call.finish(run_distillation(call, &a, t))
+    return call.finish(run_distillation(call, &a, t, arithmetic == AS_DOUBLES))
 
 
-cdef double run_distillation(LossCall call, xent_distillation_args *a, double t) except? -1:
+cdef exact_divergences(LossCall call, double t, positions, grad, losses):
+    """Fill in the results of some positions; return the sum of their losses."""
+    return exact_arithmetic().distillation(
+        call.x, call.target, call.axis, t, call.upstream, call.factor, call.exact_divisor, losses, grad, positions
+    )
+
+
+cdef double run_distillation(LossCall call, xent_distillation_args *a, double t, bint as_doubles) except? -1:
     """Fill in the results; return the sum of the losses."""
     cdef xent_plan plan
     cdef cnp.ndarray x, grad, teacher = call.target, losses = call.losses
@@ -397,7 +413,7 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t)
     x = call.working()
     grad = call.working_grad(x)
     a.temperature = t
-    if not LOWEST_PLAIN <= t <= HIGHEST_PLAIN:
+    if as_doubles or not LOWEST_PLAIN <= t <= HIGHEST_PLAIN:
         x, teacher = cooled(x, call.axis, t), cooled(teacher, call.axis, t)
         grad = None if grad is None else x
         a.temperature = 1
@@ -406,7 +422,11 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t)
     copies = walk_or_copy(&a.positions, x, teacher, grad, None, call.axis)
     a.upstream, a.losses = <double *>data(call.upstream), data(losses)
     plan = xent_plan_distillation(a, dtype_code(x))
-    run_sums(table.distillation[dtype_code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    left = run_leaving(table.distillation[dtype_code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), &total)
+    if left is not None:
+        call.exact_divisor = call.divisor
+        made = grad if copies is None else copies[2]
+        call.exact_total = exact_arithmetic().added(exact_divergences(call, t, left, made, losses), total)
     deliver(copies, grad, None)
     call.narrow(grad)
     if losses is not call.losses:
@@ -419,4 +439,6 @@ cdef cnp.ndarray cooled(cnp.ndarray x, int axis, double temperature):
     with np.errstate(all="ignore"):
         scaled = (<object>x).astype(np.float64)
         most = scaled.max(axis=axis, keepdims=True)
-        return (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature
+        quotients = (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature
+        # what overflows is no infinite logit: its position is left, to be made exactly
+        return np.where(np.isneginf(quotients) & np.isfinite(scaled), -LARGEST, quotients)

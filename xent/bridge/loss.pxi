@@ -28,8 +28,8 @@ cdef softmax_loss(
 ):
     cdef xent_cross_entropy_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef double smoothing, t, cap, curvature
-    cdef cnp.ndarray frequencies, offset
+    cdef softmax_options *given = &call.options
+    cdef int arithmetic
     if not (
         inert(target) and inert(grad_output) and inert(hessian) and inert(axis) and inert(weight) and inert(sample_weight)
         and inert(ignore_index) and inert(label_smoothing) and inert(z_loss) and inert(gamma) and inert(temperature)
@@ -40,49 +40,63 @@ cdef softmax_loss(
     call.open(logits, b"logits", wants)
     call.take_axis(axis)
     ignore_index = ignored(ignore_index)
-    smoothing = real(label_smoothing, "label_smoothing", 0, 1)
-    a.z_loss, a.gamma = real(z_loss, "z_loss", 0), real(gamma, "gamma", 0)
-    t = positive(temperature, "temperature")
-    cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
+    given.smoothing = real(label_smoothing, "label_smoothing", 0, 1)
+    given.z_loss, given.gamma = real(z_loss, "z_loss", 0), real(gamma, "gamma", 0)
+    given.temperature = positive(temperature, "temperature")
+    given.cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
     call.weight = class_numbers(weight, call.classes, "weight")
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
-    frequencies = class_numbers(prior, call.classes, "prior", True)
-    offset = log_prior(frequencies, call.dtype)
+    call.prior = class_numbers(prior, call.classes, "prior", True)
     call.take_target(target, ignore_index)
-    curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
+    call.hessian = hessian
+    given.curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
     call.take_reduction(reduction)
     call.count(one_ignored(ignore_index), None)
     call.reduce(grad_output)
     call.make_results(out)
+    arithmetic = arithmetic_of(call)
+    if arithmetic == EXACTLY and not has_no_kernel(call) or (call.divisor == 0 and weighs_something(call)):
+        return run_exactly(call)
     if call.divisor == 0:
         return call.finish(0)
-    if (
-        a.gamma != 0 and (call.labels is None or smoothing != 0)
-        or hessian is not None and (cap != 0 or a.z_loss != 0 or a.gamma != 0 and is_word(hessian, "diagonal"))
-    ):
-        options = _options.Options(
-            call.axis, call.weight, call.sample_weight, one_ignored(ignore_index), smoothing, a.z_loss, a.gamma, t,
-            cap or None, frequencies, call.reduction,
-        )
-        return call.finish(_float64.run(
-            call.x, call.labels, call.target, options, call.upstream, call.factor / call.divisor, (hessian, curvature),
-            call.losses, call.grad, call.hess,
-        ))
-    a.upstream, a.gradient_scale, a.curvature = <double *>data(call.upstream), call.factor / call.divisor / t, curvature / t
-    return call.finish(run_softmax_loss(call, &a, smoothing, t, cap, offset))
+    if has_no_kernel(call):
+        return call.finish(run_in_float64(call))
+    if arithmetic == AS_DOUBLES:
+        return run_as_doubles(call, grad_output, () if ignore_index is None else one_ignored(ignore_index))
+    return call.finish(run_softmax_loss(call, &a))
 
 
-cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double smoothing, double t, double cap,
-                             cnp.ndarray offset) except? -1:
+cdef inline bint has_no_kernel(LossCall call) noexcept:
+    """The focal loss of a distribution, and second derivatives that are no multiple of p (1 - p)."""
+    cdef softmax_options *given = &call.options
+    if given.gamma != 0 and (call.labels is None or given.smoothing != 0):
+        return True
+    if call.wants != GRAD_AND_HESS:
+        return False
+    return given.cap != 0 or given.z_loss != 0 or (given.gamma != 0 and is_word(call.hessian, "diagonal"))
+
+
+cdef run_in_float64(LossCall call):
+    """Fill in the results by NumPy; return the sum of the losses."""
+    return _float64.run(
+        call.x, call.labels, call.target, options_of(call), call.upstream, call.factor / call.divisor,
+        (call.hessian, call.options.curvature), call.losses, call.grad, call.hess,
+    )
+
+
+cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? -1:
     """Fill in the results; return the sum of the losses."""
     cdef xent_positions *p = &a.positions
     cdef xent_plan plan
-    cdef double total
-    cdef cnp.ndarray x, grad, hess = call.hess, dense_weight = None
+    cdef double total, smoothing = call.options.smoothing, t = call.options.temperature
+    cdef cnp.ndarray x, grad, hess = call.hess, dense_weight = None, offset = log_prior(call.prior, call.dtype)
     x = call.working()
     grad = call.working_grad(x)
     if hess is not None and x is not call.x:
         hess = empty_like(x)
+    a.z_loss, a.gamma = call.options.z_loss, call.options.gamma
+    a.upstream, a.gradient_scale = <double *>data(call.upstream), call.factor / call.divisor / t
+    a.curvature = call.options.curvature / t
     # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
     a.dense.mix = 0 if call.target is None else 1 - smoothing
     a.peak = 1 - smoothing if call.target is None else 0
@@ -94,15 +108,94 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a, double s
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
     copies = walk_or_copy(p, x, call.target, grad, hess, call.axis)
     p.packs |= a.dense.mix != 0 or a.dense.base != 0
-    p.temperature, p.cap, p.offset = t, cap, data(offset)
-    p.transformed = t != 1 or cap != 0 or offset is not None
+    p.temperature, p.cap, p.offset = t, call.options.cap, data(offset)
+    p.transformed = t != 1 or call.options.cap != 0 or offset is not None
     plan = xent_plan_positions(p, dtype_code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
-    run_sums(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), 1, &total)
+    left = run_leaving(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
+    if left is not None:
+        call.exact_divisor = call.divisor
+        made = (grad, hess) if copies is None else copies[2:]
+        call.exact_total = exact_arithmetic().added(exact_losses(call, left, made[0], made[1]), total)
     deliver(copies, grad, hess)
     call.narrow(grad)
     if hess is not call.hess:
         put_narrowed(call.hess, hess)
     return total
+
+
+# ---- what the kernels cannot do: see reach.pxi ----
+
+cdef exact_arithmetic():
+    """`_exact`, which few programs ever load."""
+    from . import _exact
+    return _exact
+
+
+cdef options_of(LossCall call):
+    """The options, checked, as `_options` has them."""
+    from ._options import Options
+    return Options(
+        call.axis, call.weight, call.sample_weight, call.found.ignore_index, call.options.smoothing, call.options.z_loss,
+        call.options.gamma, call.options.temperature, call.options.cap or None, call.prior, call.reduction,
+    )
+
+
+cdef exact_losses(LossCall call, positions, grad, hess):
+    """Fill in the results of some positions; return the sum of their losses."""
+    return exact_arithmetic().softmax_losses(
+        call.x, call.labels, call.target, options_of(call), call.found.ignore_index, call.upstream, call.factor,
+        call.exact_divisor, call.losses, grad, hess, call.options.curvature, positions,
+    )
+
+
+cdef bint weighs_something(LossCall call) except -1:
+    """Whether weights whose sum is 0 are not all 0: they cancel, or their sum underflows."""
+    if call.reduction != "mean" or not call.counted or (call.weight is None and call.sample_weight is None):
+        return False
+    return exact_divisor(call)[1]
+
+
+cdef tuple exact_divisor(LossCall call):
+    """The divisor as a number of `_exact`, and whether a weight is not 0."""
+    if call.reduction != "mean" or (call.sample_weight is None and (call.labels is None or call.weight is None)):
+        return exact_arithmetic().Scaled(call.divisor), True
+    return exact_arithmetic().weights_of(options_of(call), call.labels)
+
+
+cdef run_exactly(LossCall call):
+    """All positions of a call, one number after the other."""
+    call.exact_divisor, some = exact_divisor(call)
+    if not some:
+        call.divisor = 0
+        return call.finish(0)
+    call.exact_total = exact_losses(call, np.arange(positions_of(call.x, call.axis)), call.grad, call.hess)
+    return call.finish(0)
+
+
+cdef run_as_doubles(LossCall call, grad_output, ignore_index):
+    """A call with floats of which all is made of doubles, and rounded at the end."""
+    cdef softmax_options *given = &call.options
+    x = (<object>call.x).astype(F64)
+    target = call.labels if call.target is None else (<object>call.target).astype(F64)
+    grad = None if call.grad is None else np.empty_like(x)
+    hess = None if call.hess is None else np.empty_like(x)
+    made = softmax_loss(
+        x, target, grad if hess is None else (grad, hess), grad_output, call.wants, call.hessian, call.axis, call.weight,
+        call.sample_weight, ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature, given.cap or None,
+        call.prior, call.reduction,
+    )
+    for result, to in ((grad, call.grad), (hess, call.hess)):
+        if result is not None:
+            put_narrowed(to, result)
+    if call.wants == GRAD:
+        return call.grad
+    if call.wants == GRAD_AND_HESS:
+        return call.grad, call.hess
+    if call.wants == TOTAL:
+        return made
+    loss = made if call.wants == VALUE else made[0]
+    loss = unpacked(narrowed(np.asarray(loss), call.dtype))
+    return loss if call.wants == VALUE else (loss, call.grad)
 
 
 def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint want_grad):
@@ -124,9 +217,9 @@ cdef inline double curvature_of(hessian, Py_ssize_t classes) except? -1:
     return 1 if is_word(hessian, "diagonal") else _check.curvature(hessian, classes)
 
 
-cdef inline cnp.ndarray log_prior(cnp.ndarray prior, int dtype):
+cdef inline cnp.ndarray log_prior(cnp.ndarray frequencies, int dtype):
     """The logarithm of a prior, in the two rows of xent_positions; or None."""
-    return None if prior is None else in_two(vmath("log", prior), dtype)
+    return None if frequencies is None else in_two(vmath("log", frequencies), dtype)
 
 
 # ---- evaluation ----
@@ -349,7 +442,7 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     call.open(log_probs, b"log_probs", wants)
     call.take_axis(axis)
     ignore_index = ignored(ignore_index)
-    call.weight = signed_class_numbers(weight, call.classes, "weight")
+    call.weight = class_numbers(weight, call.classes, "weight")
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     left_out = one_ignored(ignore_index)
     call.take_reduction(reduction)
@@ -363,16 +456,6 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
         call.divisor = 1 if call.divisor else 0
         return call.finish(total)
     return call.finish(label_losses(call, &a))
-
-
-cdef cnp.ndarray signed_class_numbers(value, Py_ssize_t classes, str name):
-    """One finite float64 number per class; or None."""
-    cdef cnp.ndarray array = None
-    if value is None:
-        return None
-    if cnp.PyArray_CheckExact(value) and (<object>value).shape == (classes,):
-        array = plain_numbers(<cnp.ndarray>value, False)
-    return _check.per_class(value, classes, name, signed=True) if array is None else array
 
 
 cdef int balance_weights(LossCall call, ignore_index) except? -1:

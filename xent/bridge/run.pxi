@@ -2,6 +2,7 @@
 
 cdef enum:
     STACK_PARTIALS = 64  # partial sums that need no memory of their own
+    FEW_FLAGS = 1024  # and flags
     # Elements: some microseconds of work, below which to release the GIL would cost more than it gives.
     SMALL = 4096
 
@@ -78,6 +79,39 @@ cdef int run_sums(xent_kernel kernel, xent_positions *positions, const xent_plan
         if partial != few:
             PyMem_Free(partial)
     return 0
+
+
+cdef run_leaving(xent_kernel kernel, xent_positions *positions, const xent_plan *plan, Py_ssize_t work, double *total):
+    """As `run_sums`, of one sum, with a kernel that may leave positions: their numbers, or None."""
+    cdef Py_ssize_t few_counts[STACK_PARTIALS]
+    cdef uint8_t few_flags[FEW_FLAGS]
+    cdef Py_ssize_t *left = few_counts
+    cdef uint8_t *is_left = few_flags
+    cdef Py_ssize_t k, p, found = 0
+    cdef list numbers
+    if plan.chunks > STACK_PARTIALS:
+        left = <Py_ssize_t *>memory_of(<size_t>plan.chunks * sizeof(Py_ssize_t))
+    if positions.count > FEW_FLAGS:
+        is_left = <uint8_t *>memory_of(<size_t>positions.count)
+    try:
+        if left == NULL or is_left == NULL:
+            raise MemoryError(f"no memory for notes on {positions.count} positions")
+        positions.left, positions.is_left = left, is_left
+        run_sums(kernel, positions, plan, work, 1, total)
+        for k in range(plan.chunks):
+            found += left[k]
+        if found == 0:
+            return None
+        numbers = []
+        for p in range(positions.count):
+            if left[p // positions.chunk] and is_left[p]:
+                numbers.append(p)
+        return np.array(numbers)
+    finally:
+        if left != few_counts:
+            PyMem_Free(left)
+        if is_left != few_flags:
+            PyMem_Free(is_left)
 
 
 def add_to(cnp.ndarray total, cnp.ndarray part):

@@ -18,7 +18,7 @@ def sparse_distillation_loss(
     t = positive(temperature, "temperature")
     a.rule = _check.tail_rule(tail)
     if sample_weight is not None:
-        call.sample_weight = _check.signed_weights(sample_weight, shape)
+        call.sample_weight = _check.sample_weights(sample_weight, shape)
     call.take_reduction(reduction)
     check_teacher_ids(ids, call.classes)
     call.count(None, None)

@@ -144,6 +144,34 @@ double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_
         wide_quotient(wide_quotient(wide_of_parts(total, all.exponent), wide_of(divisor)), wide_of(unit)));
 }
 
+ptrdiff_t xent_count_plain(const double *numbers, ptrdiff_t n)
+{
+    const double least = ldexp(1.0, XENT_PLAIN_LOW), most = ldexp(1.0, XENT_PLAIN_HIGH + 1);
+    ptrdiff_t plain = 0;
+    for (ptrdiff_t i = 0; i < n; i++) { /* without a branch, like the loop above */
+        const double size = fabs(numbers[i]);
+        plain += ((size >= least) & (size < most)) | (size == 0);
+    }
+    return plain;
+}
+
+ptrdiff_t xent_find_exponents(const double *numbers, ptrdiff_t n, int *low, int *high)
+{
+    ptrdiff_t finite = 0;
+    int found = 0;
+    *low = *high = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        if (!isfinite(numbers[i])) continue;
+        finite++;
+        if (numbers[i] == 0) continue;
+        const int exponent = ilogb(numbers[i]);
+        *low = !found || exponent < *low ? exponent : *low;
+        *high = !found || exponent > *high ? exponent : *high;
+        found = 1;
+    }
+    return finite;
+}
+
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step)
 {
     double total = 0, error = 0;

@@ -121,6 +121,10 @@ typedef struct {
     int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
     double *partial;  /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
+    /* NULL, or where a kernel may leave positions that are beyond its arithmetic, and touch nothing of them: how many of
+     * each chunk, and where that is not 0, 1 for each that is left and 0 for others. */
+    ptrdiff_t *left;
+    uint8_t *is_left;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed`
      * where any is in use (transform.h). */
     int transformed;
@@ -378,6 +382,12 @@ ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int po
 int xent_are_plain(const void *numbers, int dtype, ptrdiff_t n, int octaves);
 /* The sum of `partial` and `wide`, n of both, divided by two numbers without overflow on the way. */
 double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_t n, double divisor, double unit);
+/* How many of n numbers are 0, or have an exponent from PLAIN_LOW to PLAIN_HIGH: weights that people use. */
+enum { XENT_PLAIN_LOW = -40, XENT_PLAIN_HIGH = 7 };
+ptrdiff_t xent_count_plain(const double *numbers, ptrdiff_t n);
+/* The exponents of the smallest and largest of n numbers, but for 0 and what is not finite (0 and 0 where there is no
+ * other); returns how many are finite. */
+ptrdiff_t xent_find_exponents(const double *numbers, ptrdiff_t n, int *low, int *high);
 /* The sum of every `step`th of the terms, n of them, in index order. */
 double xent_ordered_sum(const double *terms, ptrdiff_t n, ptrdiff_t step);
 

@@ -187,14 +187,14 @@ def _cross_entropy(logits, target, options, grad_output=None):
         if options.gamma:
             each = times(t.mass, one_minus_p**options.gamma * log_p)
             mass = times(t.mass, focal(p, one_minus_p, log_p, options.gamma).factor)
-        loss = 0.0 - np.where(t.used, each, 0.0).sum(axis=-1)
+        loss = 0.0 - np.where(t.used & t.there, each, 0.0).sum(axis=-1)
         grad = first_derivative(mass, p, one_minus_p)
         if options.z_loss:
             lse = np.asarray(logsumexp(u))
             loss = loss + options.z_loss * lse**2
             grad = grad + 2.0 * options.z_loss * lse[..., None] * p
-        loss = np.where((t.sample_weight == 0) & np.isinf(loss), 0.0, t.sample_weight * loss)
-        grad = t.sample_weight[..., None] * grad * du
+        loss = np.where(t.sample_weight == 0, 0.0, t.sample_weight * loss)
+        grad = np.where(t.sample_weight[..., None] == 0, 0.0, t.sample_weight[..., None] * grad * du)
     return reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
 
 
@@ -203,6 +203,7 @@ class Target(NamedTuple):
 
     mass: np.ndarray  # a_c = w_c t_c, smoothed
     used: np.ndarray  # where the loss reads a log-probability
+    there: np.ndarray  # classes with a weight other than 0
     label: np.ndarray | None  # mask of the label; None for probabilities
     counted: np.ndarray  # positions that are not ignored
     sample_weight: np.ndarray  # of the positions
@@ -230,8 +231,8 @@ def read_target(target, logits, x, options):
     _number(options.gamma, "gamma")
     _number(options.z_loss, "z_loss")
     with np.errstate(all="ignore"):
-        mass = w * ((1.0 - smoothing) * t + smoothing / max(classes, 1))
-    return Target(mass, used, label, counted, sample_weight, share)
+        mass = np.where(w == 0, 0.0, w * ((1.0 - smoothing) * t + smoothing / max(classes, 1)))
+    return Target(mass, used, w != 0, label, counted, sample_weight, share)
 
 
 def transformed(x, options):
@@ -267,8 +268,9 @@ def focal(p, q, log_p, gamma):
 
 
 def first_derivative(mass, p, one_minus_p):
-    """Return p_c (sum_k a_k - a_c) - a_c (1 - p_c)."""
-    return p * (mass.sum(axis=-1, keepdims=True) - mass) - mass * one_minus_p
+    """Return p_c (sum_k a_k - a_c) - a_c (1 - p_c); 0 where no class has a mass, of whatever p."""
+    gradient = p * (mass.sum(axis=-1, keepdims=True) - mass) - mass * one_minus_p
+    return np.where((mass != 0).any(axis=-1, keepdims=True), gradient, 0.0)
 
 
 def one_hot(target, shape, w, ignore_index):
@@ -294,8 +296,8 @@ def _sample_weight(sample_weight, shape):
     s = np.ones(shape) if sample_weight is None else as_float64(sample_weight)
     if s.shape != shape:
         raise ValueError(f"sample_weight has shape {s.shape}, expected that of the positions, {shape}")
-    if not np.all(np.isfinite(s) & (s >= 0)):
-        raise ValueError("sample_weight must be finite and not negative")
+    if not np.all(np.isfinite(s)):
+        raise ValueError("sample_weight must be finite")
     return s
 
 
@@ -326,13 +328,20 @@ def reduce(loss, grad, logits, axis, counted, share, reduction, grad_output):
         upstream = np.broadcast_to(upstream, loss.shape)[..., None]
     with np.errstate(all="ignore"):
         if reduction != "none":
-            loss = loss.sum() / divisor if divisor else np.zeros(())
-        grad = divided(grad * upstream, axis, counted, divisor)
+            loss = loss.sum() / divisor if divisor is not None else np.zeros(())
+        grad = np.where(grad == 0, 0.0, grad * upstream)
+        grad = divided(grad, axis, counted, divisor)
     return deliver(np.asarray(loss), dtype=loss_dtype(logits)), grad
 
 
 def divisor_of(reduction, logits, axis, counted, share):
-    """Return what the sum of the losses is divided by; 0 for a mean over nothing."""
+    """Return what the sum of the losses is divided by; None for a mean over nothing."""
+    divisor = _divisor_of(reduction, logits, axis, counted, share)
+    nothing = divisor == 0 and not (reduction == "mean" and np.any(share[counted] != 0))
+    return None if nothing else np.float64(divisor)
+
+
+def _divisor_of(reduction, logits, axis, counted, share):
     if reduction in ("none", "sum"):
         return 1.0
     if reduction == "mean":
@@ -354,6 +363,6 @@ def divided(derivative, axis, counted, divisor):
     loss = sum_n loss_n / divisor, so each is divided by that too; ignored positions, and all positions of a
     mean over nothing, have 0.
     """
-    used = counted[..., None] & bool(divisor)
+    used = counted[..., None] & (divisor is not None)
     with np.errstate(all="ignore"):
-        return np.moveaxis(np.where(used, derivative / (divisor or 1.0), 0.0), -1, axis)
+        return np.moveaxis(np.where(used, derivative / (1.0 if divisor is None else divisor), 0.0), -1, axis)

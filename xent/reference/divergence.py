@@ -98,5 +98,5 @@ def _distillation(student, teacher, axis, temperature, reduction, grad_output=No
     with np.errstate(all="ignore"):
         difference = log_probabilities(t, temperature) - log_probabilities(s, temperature)
         terms = np.where((q == 0) & ~np.isnan(p), 0.0, q * difference)
-        loss = temperature**2 * terms.sum(axis=-1)
+        loss = temperature * (temperature * terms.sum(axis=-1))
     return reduce_positions(loss, temperature * (p - q), student, axis, None, reduction, grad_output)

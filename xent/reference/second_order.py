@@ -198,6 +198,7 @@ def cross_entropy_hvp(
         u, du, d2u = transformed(x, options)
         grad, product = _derivatives(u, du * v, t, options)
         result = t.sample_weight[..., None] * (du * product + grad * d2u * v)
+        result = np.where(t.sample_weight[..., None] == 0, 0.0, result)
     result = divided(result, axis, t.counted, divisor)
     return deliver(result, dtype=result_dtype(logits))
 
@@ -214,6 +215,7 @@ def _derivatives(u, v, t, options):
     product = mass.sum(axis=-1, keepdims=True) * p * deviation
     if options.gamma:
         product = product + p * (bent.sum(axis=-1, keepdims=True) - bent) - bent * one_minus_p
+    product = np.where((t.mass != 0).any(axis=-1, keepdims=True), product, 0.0)
     if options.z_loss:
         lse = np.asarray(logsumexp(u))[..., None]
         grad = grad + 2.0 * options.z_loss * lse * p

@@ -61,7 +61,8 @@ typedef struct {
 
 ALWAYS_INLINE V KERNEL(target_value)(const KERNEL(dense_target) *d, V weight, V t)
 {
-    return weight * v_fma(d->mix, t, d->base);
+    const V zero = {0}, u = weight * v_fma(d->mix, t, d->base);
+    return d->weight ? v_select(m_eq(weight, zero), zero, u) : u; /* without weight not even a NaN is there */
 }
 
 ALWAYS_INLINE KERNEL(dense_target) KERNEL(dense_target_of)(const xent_dense *d)
@@ -165,7 +166,8 @@ ALWAYS_INLINE V KERNEL(value_of_positions)(const KERNEL(ingredients) *m, ptrdiff
     if (variant.dense == UNIFORM) return v - v_load(m->f->dense + p) * m->dense.base;
     const V weight = m->dense.weight ? NAME(set)(m->dense.weight[c]) : one;
     const V target = t->target ? KERNEL(load)(t->target + p + c * t->target_step, n, zero) : zero;
-    return v - v_load(m->f->dense + p) * KERNEL(target_value)(&m->dense, weight, target);
+    const V b = v_load(m->f->dense + p);
+    return v - v_select(m_eq(b, zero), zero, b * KERNEL(target_value)(&m->dense, weight, target));
 }
 
 /* Columns that lie far apart: on pages of their own, where the processor has not begun to fetch, and in the same sets

@@ -25,6 +25,11 @@
  * with L = logsumexp and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al.,
  * doi:10.1109/ICCV.2017.324.
  *
+ * A weight of 0 means that its term is not there, NaN included: `absent` positions have loss and gradient 0.
+ *
+ * Factors are ordinary here, as the bridge sees to (loss.pxi): no product of them leaves the range of a double, and none
+ * makes a number that counts of an exponential that vanished. What depends on the logits is seen in the tile: `leaves`.
+ *
  * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the
  * Hessian, or |g_j|.
  */
@@ -39,6 +44,8 @@
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
 #include "table.h"
+
+#include <float.h>
 
 #ifndef XENT_CROSS_ENTROPY_H
 #define XENT_CROSS_ENTROPY_H
@@ -139,7 +146,8 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
 {
     const double target =
         t->target ? (double)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)) : 0.0;
-    return (a->label_weight ? a->label_weight[c] : 1.0) * (a->dense.mix * target + a->dense.base);
+    const double weight = a->label_weight ? a->label_weight[c] : 1.0;
+    return weight == 0 ? 0 : weight * (a->dense.mix * target + a->dense.base);
 }
 
 /* The focal factors of a tile. */
@@ -163,10 +171,98 @@ ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s
     return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
+/* absent[p]: whether nothing of a position is there, as it is ignored or has no weight. Returns whether any is. */
+static int KERNEL(find_absent)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
+                               int dense, int *absent)
+{
+    const int label_alone = a->labels.data && a->label_weight && !dense && a->z_loss == 0;
+    const double *sample_weight = a->sample_weight ? a->sample_weight + t->first : NULL;
+    int any = y->ignored;
+    for (ptrdiff_t p = 0; sample_weight && p < t->n; p++) any |= sample_weight[p] == 0;
+    for (ptrdiff_t p = 0; label_alone && p < t->n; p++) any |= y->mass[p] == 0;
+    for (ptrdiff_t p = 0; any && p < t->n; p++) {
+        absent[p] = y->counted[p] == 0 || (sample_weight && sample_weight[p] == 0);
+        absent[p] |= label_alone && y->label[p] >= 0 && a->label_weight[y->label[p]] == 0;
+    }
+    return any;
+}
+
+/* What a loss multiplies the terms of a position with, in size, and its gradient. */
+ALWAYS_INLINE double KERNEL(gain)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, double mass, ptrdiff_t p)
+{
+    const double sample_weight = a->sample_weight ? a->sample_weight[t->first + p] : 1,
+                 upstream = a->upstream ? a->upstream[t->first + p] : 1;
+    return fabs(mass * sample_weight) * fmax(1, fabs(a->gradient_scale * upstream));
+}
+
+/* Where R is below all normal numbers and what it is multiplied with above 2, bits of it are missing: take R and
+ * R / (1 + R) of a label that has the largest logit from doubles. beyond[p]: where that is not enough. */
+static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                              const KERNEL(labels) *y, NAME(target) *terms, const double *dense_mass, int *beyond)
+{
+    int found = 0, any = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) found |= s->others[p] < TINY;
+    for (ptrdiff_t p = 0; found && p < t->n; p++) {
+        beyond[p] = 0;
+        if (!(s->others[p] < TINY) || !(s->rest[p] > 0) || y->counted[p] == 0) continue;
+        if (!dense_mass && y->x[p] != s->max_logit[p]) continue;
+        if (KERNEL(gain)(a, t, y->mass[p] + (dense_mass ? dense_mass[p] : 0), p) <= 2) continue;
+        if (XENT_REAL == 64 || dense_mass || a->gamma != 0)
+            any = beyond[p] = 1;
+        else
+            terms->loss[p] = s->rest[p] / s->peak[p], terms->p_minus_1[p] = -terms->loss[p];
+    }
+    return any;
+}
+
+/* Whether a loss is infinite because a logit is. */
+static int KERNEL(is_infinite)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
+                               int dense, ptrdiff_t p)
+{
+    int found = 0;
+    for (ptrdiff_t c = 0; c < a->positions.classes; c++)
+        if (c == y->label[p] || (dense && KERNEL(dense_value)(a, t, p, c) != 0))
+            found |= isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c));
+    return found;
+}
+
+/* beyond[p]: whether a position is beyond the arithmetic here. Its logits are finite and its loss is not, or so large that
+ * a sum might not be; or the derivative of the z-loss is as large as no factor may be. */
+static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                              const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss, int *beyond)
+{
+    const double most = BY_TYPE(FLT_MAX, 0x1p900), steepest = BY_TYPE(0x1p17, 0x1p200);
+    int found = 0, any = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) found |= !(terms->loss[p] <= most);
+    for (ptrdiff_t p = 0; dense_loss && p < t->n; p++) found |= !(fabs(dense_loss[p]) <= most);
+    for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++)
+        found |= !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest);
+    for (ptrdiff_t p = 0; found && p < t->n; p++) {
+        const int finite = isfinite(s->max_logit[p]) && s->rest[p] == s->rest[p], counts = y->counted[p] != 0;
+        const int large = !(terms->loss[p] <= most) || (dense_loss && !(fabs(dense_loss[p]) <= most)) ||
+                          (a->z_loss != 0 && !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest));
+        beyond[p] = counts && finite && large && !KERNEL(is_infinite)(a, t, y, dense_loss != NULL, p);
+        any |= beyond[p];
+    }
+    return any;
+}
+
+/* Whether positions are left. */
+static int KERNEL(leaves)(const int *beyond, ptrdiff_t n, xent_left *left)
+{
+    ptrdiff_t at = 0, end;
+    if (!left) return 0;
+    while (at < n && !beyond[at]) at++;
+    for (end = at; end < n && beyond[end]; end++) {
+    }
+    *left = (xent_left){at, end - at};
+    return end > at;
+}
+
 /* The loss of each position: into their sum, and into a->losses. */
 static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                                const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss,
-                               const double *dense_mass, row_sum_f64 *losses)
+                               const double *dense_mass, const int *absent, row_sum_f64 *losses)
 {
     double loss[TILE];
     for (ptrdiff_t p = 0; p < t->n; p++) {
@@ -180,10 +276,9 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
         loss[p] += a->z_loss * log_sum * log_sum;
     }
     for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) {
-        const double factor = a->sample_weight[t->first + p];
-        loss[p] = factor == 0 && loss[p] == INFINITY ? 0 : factor * loss[p];
+        loss[p] *= a->sample_weight[t->first + p];
     }
-    for (ptrdiff_t p = 0; p < t->n; p++) loss[p] = y->counted[p] != 0 ? loss[p] : 0;
+    for (ptrdiff_t p = 0; absent && p < t->n; p++) loss[p] = absent[p] ? 0 : loss[p];
     row_sum_add_array(losses, loss, t->n);
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
 }
@@ -202,13 +297,15 @@ static ptrdiff_t KERNEL(confident_class)(ptrdiff_t classes, const KERNEL(tile) *
 static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                                   const double *factor)
 {
-    const V zero = {0}, one = NAME(set)(1);
+    const V zero = {0}, one = NAME(set)(1), tiny = NAME(set)(TINY);
     const ptrdiff_t classes = a->positions.classes, long_axis = t->rows ? classes : t->n,
                     short_axis = t->rows ? t->n : classes;
-    T coefficient[TILE + LANES], scale[TILE + LANES];
-    for (ptrdiff_t p = 0; p < t->n; p++)
+    T coefficient[TILE + LANES], scale[TILE + LANES], scaled_complement[TILE + LANES];
+    for (ptrdiff_t p = 0; p < t->n; p++) {
         coefficient[p] = (T)(s->inverse[p] * s->unit[p]), scale[p] = (T)(a->curvature * factor[p]);
-    for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = 0;
+        scaled_complement[p] = (T)(s->rest[p] * (a->curvature * factor[p]) * s->unit[p] * s->inverse[p]);
+    }
+    for (ptrdiff_t p = t->n; p % LANES; p++) coefficient[p] = scale[p] = scaled_complement[p] = 0;
     for (ptrdiff_t j = 0; j < short_axis; j++) {
         for (ptrdiff_t i = 0; i < long_axis; i += LANES) {
             const ptrdiff_t n = xent_min(LANES, long_axis - i);
@@ -223,10 +320,18 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
                 e = NAME(exp_scaled)(x - shift, NAME(scale_of)(t->rows ? NAME(set)(s->scale_exponent[j])
                                                                        : v_load(s->scale_exponent + i)));
             }
-            const V p = e * (t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i));
+            const V by = t->rows ? NAME(set)(coefficient[j]) : v_load(coefficient + i), p = e * by;
             const V of_max = t->rows ? NAME(set)(s->complement[j]) : v_load(s->complement + i);
-            const V rest = v_select(m_eq(x, max_logit), of_max, one - p);
-            KERNEL(store)(t->hess + j * t->hess_step + i, v_select(m_eq(k, zero), zero, k * p * rest), n);
+            const VM is_max = m_eq(x, max_logit);
+            const V rest = v_select(is_max, of_max, one - p);
+            V h = k * p * rest;
+            /* of what is below all normal numbers and multiplied with more than 1, bits are missing */
+            const VM faint = m_gt(k, one) & m_gt(tiny, v_select(is_max, of_max, p));
+            if (m_any(faint)) {
+                const V whole = t->rows ? NAME(set)(scaled_complement[j]) : v_load(scaled_complement + i);
+                h = v_select(faint, v_select(is_max, whole, e * (by * k)), h);
+            }
+            KERNEL(store)(t->hess + j * t->hess_step + i, v_select(m_eq(k, zero), zero, h), n);
         }
     }
 }
@@ -257,7 +362,8 @@ static void KERNEL(put_entries)(const KERNEL(tile) *t, const KERNEL(labels) *y, 
 /* The gradient's coefficients, and the one entry of each position that is made apart: at its label, or see
  * confident_class. From here on `out` may overwrite the logits. */
 static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
-                                 KERNEL(labels) *y, const NAME(target) *terms, const double *dense_mass)
+                                 KERNEL(labels) *y, const NAME(target) *terms, const double *dense_mass,
+                                 const int *absent)
 {
     const ptrdiff_t classes = a->positions.classes;
     double scale[TILE], factor[TILE], entry[TILE];
@@ -283,15 +389,17 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
     }
+    for (ptrdiff_t p = 0; absent && p < t->n; p++)
+        if (absent[p]) scale[p] = factor[p] = 0, entry[p] = entry[p] == 0 ? entry[p] : 0;
     if (t->hess) KERNEL(put_curvature)(a, t, s, factor);
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++) {
-        if (y->counted[p] == 0) continue;
+        if (absent && absent[p]) continue;
         const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(t, s, p);
         factor[p] += pull, entry[p] += pull * (a->labels.data ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
     }
     KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
-    for (ptrdiff_t p = 0; y->ignored && p < t->n; p++)
-        if (y->counted[p] == 0) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
+    for (ptrdiff_t p = 0; absent && p < t->n; p++)
+        if (absent[p]) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
     for (ptrdiff_t p = 0; p < t->n; p++) f.result[p] = (T)entry[p];
     f.specials = !dense_mass && KERNEL(takes_specials)(t, classes);
     for (ptrdiff_t p = 0; f.specials && p < t->n; p++) f.special[p] = (T)y->label[p];
@@ -310,6 +418,7 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
     NAME(target) terms;
     KERNEL(labels) y;
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
+    int flags[TILE], beyond[TILE];
     KERNEL(statistics_wanted)(t, classes, &s, wanted);
     if (dense)
         (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss,
@@ -322,9 +431,16 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
         KERNEL(no_labels)(t->n, &y);
         memset(&terms, 0, sizeof terms);
     }
+    const int *absent = KERNEL(find_absent)(a, t, &y, dense, flags) ? flags : NULL;
+    if (KERNEL(mend_faint)(a, t, &s, &y, &terms, dense ? dense_mass : NULL, beyond) &&
+        KERNEL(leaves)(beyond, t->n, t->left))
+        return;
+    if (KERNEL(find_large)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, beyond) &&
+        KERNEL(leaves)(beyond, t->n, t->left))
+        return;
     if (a->gamma != 0) KERNEL(focal_factors)(a->gamma, &y, &terms, t->n);
-    KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, losses);
-    if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL);
+    KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, absent, losses);
+    if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL, absent);
 }
 
 TILE_KERNEL(cross_entropy)

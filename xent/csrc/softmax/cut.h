@@ -94,35 +94,53 @@ typedef struct {
     NAME(tile_function) packed;
 } KERNEL(functions);
 
-static void KERNEL(plain_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
-                                const KERNEL(functions) *to, row_sum_f64 *sums)
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Note n positions from p on as left, of a chunk that begins at `begin` and ends at `end`. */
+static void leave(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t p, ptrdiff_t n)
 {
-    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
-    const KERNEL(cut) cut = KERNEL(cut_of)(positions);
-    T scale_exponent = NAME(first_scale_exponent);
-    for (ptrdiff_t p = begin; p < end;) {
-        KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
-        tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
-        if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)
-            tile.logits = tile.exps + cut.exps_step * positions->classes;
-        if (cut.packed)
-            KERNEL(packed_tile)(positions, &tile, sums, to->packed);
-        else if (cut.widened)
-            KERNEL(widened_tile)(positions, &tile, sums, to->packed);
-        else
-            to->plain(positions, &tile, sums);
-        p += tile.n;
-    }
+    ptrdiff_t *left = positions->left + begin / positions->chunk;
+    if (*left == 0) memset(positions->is_left + begin, 0, (size_t)(end - begin));
+    memset(positions->is_left + p, 1, (size_t)n), *left += n;
+}
+#endif
+
+static void KERNEL(plain_tile)(const xent_positions *positions, const KERNEL(cut) *cut, const KERNEL(tile) *tile,
+                               const KERNEL(functions) *to, row_sum_f64 *sums)
+{
+    if (cut->packed)
+        KERNEL(packed_tile)(positions, tile, sums, to->packed);
+    else if (cut->widened)
+        KERNEL(widened_tile)(positions, tile, sums, to->packed);
+    else
+        to->plain(positions, tile, sums);
 }
 
-static void KERNEL(transformed_tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
-                                      const KERNEL(functions) *to, row_sum_f64 *sums)
+/* The tiles of a chunk. Of one with positions that are left, those before come first, as a tile of their own. */
+static void KERNEL(tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
+                          const KERNEL(functions) *to, row_sum_f64 *sums)
 {
-    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(positions);
-    for (ptrdiff_t p = begin; p < end;) {
-        const KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
-        KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
-        p += tile.n;
+    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
+    const int transformed = positions->transformed;
+    const KERNEL(cut) cut = transformed ? KERNEL(transformed_cut_of)(positions) : KERNEL(cut_of)(positions);
+    T scale_exponent = NAME(first_scale_exponent);
+    for (ptrdiff_t p = begin, stop = end; p < end; stop = p == stop ? end : stop) {
+        xent_left left = {0, 0};
+        KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, stop);
+        tile.left = positions->left ? &left : NULL;
+        if (transformed) {
+            KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
+        } else {
+            tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
+            if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)
+                tile.logits = tile.exps + cut.exps_step * positions->classes;
+            KERNEL(plain_tile)(positions, &cut, &tile, to, sums);
+        }
+        if (left.n == 0)
+            p += tile.n;
+        else if (left.at > 0)
+            stop = p + left.at;
+        else
+            leave(positions, begin, end, p, left.n), p += left.n;
     }
 }
 
@@ -133,8 +151,8 @@ static void KERNEL(for_tiles)(const xent_positions *positions, ptrdiff_t chunk, 
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
     row_sum_f64 sums[XENT_MOST_SUMS];
     for (int k = 0; k < positions->sums; k++) start_row_sum_f64(sums + k);
-    (positions->transformed ? KERNEL(transformed_tiles) : KERNEL(plain_tiles))(positions, begin, end, scratch, &to,
-                                                                               sums);
+    if (positions->left) positions->left[chunk] = 0;
+    KERNEL(tiles)(positions, begin, end, scratch, &to, sums);
     if (positions->streams) xent_streamed();
     for (int k = 0; k < positions->sums; k++) positions->partial[chunk * positions->sums + k] = row_total_f64(sums + k);
 }

@@ -17,11 +17,14 @@
 #include "elements/points.h"
 #include "simd/exp.h"
 #include "simd/sums.h"
+#include "softmax/cut.h"
 #include "softmax/position_losses.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
 #include "softmax/tile.h"
 #include "table.h"
+
+#include <float.h>
 
 #ifndef XENT_DISTILLATION_H
 #define XENT_DISTILLATION_H
@@ -249,6 +252,41 @@ static void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step
     }
 }
 
+/* Whether a divergence is no finite number because of the logits: one is NaN or infinite, a row has no finite one, or the
+ * student excludes what the teacher does not. */
+static int KERNEL(is_infinite_pair)(const xent_positions *positions, ptrdiff_t p)
+{
+    const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
+                    o = p / positions->inner / positions->middle_count;
+    const S *s = KERNEL(at)(&positions->x, o, m, i), *t = KERNEL(at)(&positions->target, o, m, i);
+    int found = 0, student = 0, teacher = 0;
+    for (ptrdiff_t c = 0; c < positions->classes; c++) {
+        const T a = KERNEL(get)(s + c * positions->x.stride), b = KERNEL(get)(t + c * positions->target.stride);
+        found |= !(a < (T)INFINITY) || !(b < (T)INFINITY) || (isinf(a) && !isinf(b));
+        student |= !isinf(a), teacher |= !isinf(b);
+    }
+    return found || !student || !teacher;
+}
+
+ALWAYS_INLINE int KERNEL(is_beyond)(const xent_positions *positions, double divergence, ptrdiff_t p)
+{
+    const double most = BY_TYPE(FLT_MAX, 0x1p600); /* squares of temperatures that are ordinary come on top */
+    return !(divergence <= most) && !KERNEL(is_infinite_pair)(positions, p);
+}
+
+/* The first divergences that are beyond the arithmetic here, of n from position `first` on: those that logits which are
+ * finite have made infinite, or so large that a sum might be. */
+static xent_left KERNEL(large_divergences)(const xent_distillation_args *a, const double *loss, ptrdiff_t first,
+                                           ptrdiff_t n)
+{
+    xent_left left = {0, 0};
+    if (!a->positions.left) return left;
+    while (left.at < n && !KERNEL(is_beyond)(&a->positions, loss[left.at], first + left.at)) left.at++;
+    while (left.at + left.n < n && KERNEL(is_beyond)(&a->positions, loss[left.at + left.n], first + left.at + left.n))
+        left.n++;
+    return left;
+}
+
 /* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
 static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratch)
 {
@@ -270,15 +308,16 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     NAME(stats) student, teacher;
     row_sum_f64 losses;
     start_row_sum_f64(&losses);
+    if (positions->left) positions->left[chunk] = 0;
     const ptrdiff_t row = NAME(padded_row)(classes),
                     room = rows && d.lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
     const ptrdiff_t most =
         xent_min(TILE, d.lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
-    for (ptrdiff_t p = begin; p < end; p += d.n) {
+    for (ptrdiff_t p = begin, stop = end; p < end; stop = p == stop ? end : stop) {
         const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
                         o = p / positions->inner / positions->middle_count;
 #define STEP(operand) (rows ? positions->operand.middle_stride : positions->operand.stride)
-        d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
+        d.n = xent_min(xent_min(most, stop - p), rows ? positions->middle_count - m : positions->inner - i);
         d.step = d.lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
         KERNEL(gather_pair)(&d, KERNEL(at)(&positions->x, o, m, i), STEP(x), rows, d.student, &cooling);
         KERNEL(gather_pair)(&d, KERNEL(at)(&positions->target, o, m, i), STEP(target), rows, d.teacher, &cooling);
@@ -292,11 +331,17 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         NAME(pair_statistics)(&d, d.teacher, d.teacher_exps, &scale_exponent, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n);
         NAME(divergences)(&d, &student, &teacher, low, loss, excess);
+        const xent_left left = KERNEL(large_divergences)(a, loss, p, d.n);
+        if (left.n && left.at == 0) leave(positions, begin, end, p, left.n), p += left.n;
+        if (left.n && left.at > 0) stop = p + left.at; /* what lies before comes first */
+        if (left.n) continue;
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
         KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
+        const ptrdiff_t first = p;
+        p += d.n;
         if (!positions->out.data) continue;
         for (ptrdiff_t k = 0; k < d.n; k++)
-            factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, p + k);
+            factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, first + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, excess, factor);
         KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i), STEP(out), rows, d.n, classes,

@@ -226,8 +226,19 @@ ALWAYS_INLINE V NAME(logsumexps)(const NAME(stats) *s, ptrdiff_t i)
 /* From the target logits x_y and their exponentials e_y: -log p_y, and if PROBABILITIES are wanted p_y, and p_y - 1. */
 typedef struct {
     double loss[TILE];
-    T p[TILE], p_minus_1[TILE];
+    T p[TILE];
+    double p_minus_1[TILE];
 } NAME(target);
+
+/* In doubles. */
+ALWAYS_INLINE void NAME(store_wide)(double *to, V v)
+{
+#if XENT_REAL == 32
+    v_store(to, v_widen_lo(v)), v_store(to + LANES / 2, v_widen_hi(v));
+#else
+    v_store(to, v);
+#endif
+}
 
 /* high + low, in doubles. */
 ALWAYS_INLINE void NAME(store_sum)(double *to, V high, V low)
@@ -267,7 +278,8 @@ static void NAME(target_terms)(NAME(target) *t, const NAME(stats) *s, const T *x
         if (!(wanted & PROBABILITIES)) continue;
         const V p = NAME(probabilities)(s, v_load(e_y + i), i);
         v_store(t->p + i, p);
-        v_store(t->p_minus_1 + i, v_select(m_eq(gap, zero), zero - v_load(s->complement + i), p - NAME(set)(1)));
+        NAME(store_wide)(t->p_minus_1 + i,
+                         v_select(m_eq(gap, zero), zero - v_load(s->complement + i), p - NAME(set)(1)));
     }
 }
 

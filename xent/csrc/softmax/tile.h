@@ -43,6 +43,13 @@ ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 }
 #endif
 
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* The first of the positions of a tile that are beyond the arithmetic of a kernel, and how many follow each other. */
+typedef struct {
+    ptrdiff_t at, n;
+} xent_left;
+#endif
+
 typedef struct {
     const S *x;
     union {
@@ -68,11 +75,21 @@ typedef struct {
     const ptrdiff_t *left_out;
     ptrdiff_t left_out_count;
     KERNEL(ranked) *ranked; /* classes of the only row, which are ranked on the way, or NULL */
+    xent_left *left;        /* NULL, or to be set in the place of doing anything */
+    /* What transformed logits were before: the tile that had them, and what reads one of it. Else NULL. */
+    const void *given;
+    double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
 } KERNEL(tile);
 
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
  * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, row_sum_f64 *losses);
+
+static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
+{
+    const KERNEL(tile) *t = (const KERNEL(tile) *)tile;
+    return KERNEL(get)(t->x + (t->rows ? p * t->x_step + c : p + c * t->x_step));
+}
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
 ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t m, ptrdiff_t i)
@@ -190,7 +207,8 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
                                .n = t->n,
                                .lanes_are_positions = 1,
                                .kept = 1,
-                               .scale_exponent = t->scale_exponent};
+                               .scale_exponent = t->scale_exponent,
+                               .left = t->left};
     KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, positions->classes, 1);
     if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, positions->classes, 1);
     if (t->rows) {
@@ -199,6 +217,7 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
     function(positions, &packed, losses);
+    if (t->left && t->left->n) return;
     if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
 }
@@ -220,11 +239,13 @@ static void KERNEL(widened_tile)(const xent_positions *positions, const KERNEL(t
                              .rows = 1,
                              .lanes_are_positions = 1,
                              .kept = 1,
-                             .scale_exponent = t->scale_exponent};
+                             .scale_exponent = t->scale_exponent,
+                             .left = t->left};
     KERNEL(widen_rows)(t->x, t->x_step, x, t->n, classes);
     KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
     if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     function(positions, &wide, losses);
+    if (t->left && t->left->n) return;
     if (t->out) KERNEL(narrow_rows)(x, t->out, t->out_step, t->n, classes);
 }
 

@@ -159,13 +159,19 @@ typedef struct {
     ptrdiff_t x_unit, unit, lanes, classes;
     V m, most;    /* the largest logit (0 if it is infinite), and the largest distance from it, with offsets */
     vf64 peak[2]; /* the capped u of the largest logit */
+    double temperature;
 } NAME(line);
 
 /* What is constant at every call: whether lanes are positions, and which transformations there are. A cap has the
  * temperature in it. */
 typedef struct {
-    int lanes_are_positions, tempered, capped, offset;
+    int lanes_are_positions, tempered, capped, offset, stepped;
 } NAME(transformation);
+
+/* Distances overflow where the largest logit is at least this, and a power of two against that: see stepped_line. */
+#define STEEP BY_TYPE(0x1p100, 0x1p970)
+#define STEP_DOWN (-30)
+static V NAME(stepped_line)(NAME(line) *l, NAME(transformation) variant);
 
 /* The logits of class c, or a vector from there on; past the end `fill`. */
 ALWAYS_INLINE V NAME(logits_at)(const NAME(line) *l, ptrdiff_t c, V fill, NAME(transformation) variant)
@@ -315,6 +321,8 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     V largest = (V){0}, max_distance = NAME(set)((T)-INFINITY);
     if (!plain) largest = NAME(largest_number)(l, f, 0, variant);
     l->m = NAME(if_finite)(largest), l->most = (V){0};
+    if (variant.tempered && !variant.stepped && m_any(m_ge(l->m, NAME(set)((T)STEEP))))
+        return NAME(stepped_line)(l, variant);
     if (variant.capped) NAME(cap_one)(f, largest, l->peak);
     if (variant.capped && variant.offset) NAME(capped_distances)(l, f, largest, variant, 0, classes, max_distance);
     for (ptrdiff_t c = 0; variant.tempered && variant.offset && c < classes; c += per) {
@@ -335,6 +343,31 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
                     NAME(exp_scaled_pair)(v_load(l->d + c * unit), v_load(l->exps + c * unit), f->scale));
     }
     return NAME(line_max)(max_distance, variant);
+}
+
+/* A line whose distances may overflow where their quotients by the temperature do not: both are taken times a power of
+ * two. Its logits go to the place of the distances. */
+static V NAME(stepped_line)(NAME(line) *l, NAME(transformation) variant)
+{
+    const ptrdiff_t per = variant.lanes_are_positions ? 1 : LANES, unit = variant.lanes_are_positions ? l->unit : 1;
+    const V step = NAME(set)((T)ldexp(1.0, STEP_DOWN)), minus_infinity = NAME(set)((T)-INFINITY), m = l->m;
+    const xent_positions lower = {.temperature = ldexp(l->temperature, STEP_DOWN)};
+    const NAME(transform) f = NAME(transform_of)(&lower);
+    NAME(line) line = *l;
+    for (ptrdiff_t c = 0; c < l->classes; c += per)
+        v_store(l->d + c * unit, NAME(logits_at)(l, c, minus_infinity, variant) * step);
+    line.x = l->d, line.x_unit = l->unit;
+    V max_distance;
+#define VARIANT(lanes, added)                                                                                          \
+    NAME(transform_line)(                                                                                              \
+        &line, &f, (NAME(transformation)){.lanes_are_positions = lanes, .tempered = 1, .offset = added, .stepped = 1})
+    if (variant.lanes_are_positions)
+        max_distance = variant.offset ? VARIANT(1, 1) : VARIANT(1, 0);
+    else
+        max_distance = variant.offset ? VARIANT(0, 1) : VARIANT(0, 0);
+#undef VARIANT
+    l->m = m, l->most = line.most;
+    return max_distance;
 }
 
 /* The positions of a tile in `d` and `exps`: distances of the logits x, and their exponentials (those of a row followed
@@ -361,7 +394,8 @@ static void NAME(transform_lines)(const xent_positions *positions, const T *x, p
                         .x_unit = x_step,
                         .unit = step,
                         .lanes = n - p,
-                        .classes = positions->classes};
+                        .classes = positions->classes,
+                        .temperature = positions->temperature};
         double peak[2 * LANES_F64];
         V max_distance;
 #define VARIANT(heat, cap, added) (lanes_are_positions ? LINE(1, heat, cap, added) : LINE(0, heat, cap, added))
@@ -520,9 +554,12 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .hess = !t->hess ? NULL
                                             : direct ? (T *)t->hess
                                                      : hess,
-                                    .hess_step = direct ? t->hess_step : step};
+                                    .hess_step = direct ? t->hess_step : step,
+                                    .left = t->left,
+                                    .given = t,
+                                    .given_logit = KERNEL(given_logit)};
     function(positions, &transformed, sums);
-    if (direct) return;
+    if (direct || (t->left && t->left->n)) return;
     if (t->out && positions->cap != 0)
         KERNEL(put_capped_gradient)(positions, t, x, d, step, exps);
     else if (t->out)
