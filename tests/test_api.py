@@ -226,3 +226,9 @@ def test_python_m_xent(tmp_path):
 def test_import_needs_numpy_alone():
     code = "import sys, xent; print([m for m in ('scipy', 'sklearn', 'torch') if m in sys.modules])"
     assert run_python("-c", code).stdout.strip() == "[]"
+
+
+def test_torch_is_an_extra():
+    """Without PyTorch, xent.torch says what to install."""
+    done = run_python("-c", "import sys; sys.modules['torch'] = None; import xent.torch")
+    assert done.stderr.strip().endswith('ImportError: xent.torch needs PyTorch: pip install "xent[torch]"')

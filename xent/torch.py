@@ -1,11 +1,11 @@
 """Losses of xent for PyTorch: tensors in and out, value and gradient from one pass, tensors on the CPU alone.
 
-Names and order of what PyTorch has too are PyTorch's; what it has not is called as in xent, and means the same.
-`import xent` does not import this module.
+Names and order of what PyTorch has too are PyTorch's; what it has not is called as in xent, and means the
+same. `import xent` does not import this module.
 
-A call takes one of two ways. Plain tensors go through `_Eager`, an autograd.Function: the quickest that PyTorch
-has. What traces or transforms (torch.compile, torch.export, torch.func, modes, subclasses of tensors) goes
-through operators of torch.library, which it knows by their shapes. Both read tensors where they lie.
+A call takes one of two ways. Plain tensors go through `_Eager`, an autograd.Function: the quickest that
+PyTorch has. What traces or transforms (torch.compile, torch.export, torch.func, modes, subclasses of tensors)
+goes through operators of torch.library, which it knows by their shapes. Both read tensors where they lie.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 import xent
 
 try:
-    import torch
+    import torch  # type: ignore[import-not-found,unused-ignore]
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -57,9 +57,10 @@ def cross_entropy(
     """
     Cross-entropy of logits, as torch.nn.functional.cross_entropy, with the options of xent.cross_entropy.
 
-    Unlike PyTorch's: losses of 16-bit logits are float32; a mean over nothing is 0 and not NaN; a label out of
-    range is a ValueError; labels have any integer dtype; probability targets get no gradient. As in PyTorch, and
-    unlike xent.cross_entropy, classes are along dimension 1 (0 for a single position) unless `dim` says where.
+    Unlike PyTorch's: losses of 16-bit logits are float32; a mean over nothing is 0 and not NaN; a label out
+    of range is a ValueError; labels have any integer dtype; probability targets get no gradient. As in
+    PyTorch, and unlike xent.cross_entropy, classes are along dimension 1 (0 for a single position) unless
+    `dim` says where.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ def cross_entropy(
     weight : Tensor, optional
         One factor per class.
     dim : int, optional
-        Where the classes are: -1 for logits (batch, time, classes) of language models, which PyTorch's function
-        wants transposed.
+        Where the classes are: -1 for logits (batch, time, classes) of language models, which PyTorch's
+        function wants transposed.
     sample_weight : Tensor, optional
         One factor per position.
     ignore_index, reduction, label_smoothing : optional
@@ -139,9 +140,9 @@ def linear_cross_entropy(
     Cross-entropy of a linear layer that never holds all logits: torch.nn.functional.linear_cross_entropy.
 
     Unlike PyTorch's, memory is bounded always, by `chunk_bytes` in place of its options; `input` may have any
-    number of dimensions, (..., D), with a target (...), classes last; `linear_weight` is (C, D) and no more. What
-    `cross_entropy` says of dtypes and labels holds here. In xent.linear_cross_entropy and its messages `input`
-    is x, `linear_weight` weight, `linear_bias` bias, and `weight` class_weight.
+    number of dimensions, (..., D), with a target (...), classes last; `linear_weight` is (C, D) and no more.
+    What `cross_entropy` says of dtypes and labels holds here. In xent.linear_cross_entropy and its messages
+    `input` is x, `linear_weight` weight, `linear_bias` bias, and `weight` class_weight.
 
     Parameters
     ----------
@@ -155,7 +156,8 @@ def linear_cross_entropy(
         (C,).
     weight : Tensor, optional
         One factor per class.
-    sample_weight, ignore_index, reduction, label_smoothing, z_loss, gamma, temperature, logit_cap, prior : optional
+    sample_weight, ignore_index, reduction, label_smoothing, z_loss, gamma, temperature, logit_cap, prior :
+    optional
         As in `cross_entropy`.
     chunk_bytes : int, optional
         Most extra memory. See `xent.linear_cross_entropy`.
@@ -163,9 +165,9 @@ def linear_cross_entropy(
     Returns
     -------
     Tensor
-        The loss. Its gradients, of those of `input`, `linear_weight` and `linear_bias` that need one, are taken
-        in the forward pass; with ``reduction="none"`` or float16, in the backward pass. There are no second
-        derivatives.
+        The loss. Its gradients, of those of `input`, `linear_weight` and `linear_bias` that need one, are
+        taken in the forward pass; with ``reduction="none"`` or float16, in the backward pass. There are no
+        second derivatives.
 
     Raises
     ------
@@ -267,11 +269,12 @@ def distillation_loss(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """
-    Kullback-Leibler divergence of a student's softmax from a teacher's, both at a temperature, times its square.
+    Divergence of a student's softmax from a teacher's, both at a temperature T, times T squared.
 
-    PyTorch has it in parts: ``T**2 * kl_div(log_softmax(student / T), softmax(teacher / T), "batchmean")`` for
-    matrices. "mean" is over positions, never over elements. Logits of more than two dimensions have their classes
-    where `dim` says, which must be given: -1 for language models, 1 for images. The teacher gets no gradient.
+    PyTorch has it in parts: ``T**2 * kl_div(log_softmax(student / T), softmax(teacher / T), "batchmean")``
+    for matrices. "mean" is over positions, never over elements. Logits of more than two dimensions have their
+    classes where `dim` says, which must be given: -1 for language models, 1 for images. The teacher gets no
+    gradient.
 
     Parameters
     ----------
@@ -312,7 +315,7 @@ def distillation_loss(
 
 
 class _Module(torch.nn.Module):
-    """A loss whose options are attributes; those that are tensors are buffers, which move and are saved with it."""
+    """A loss whose options are attributes, tensors among them buffers, which move and are saved with it."""
 
     def __init__(self, buffers, options):
         super().__init__()
@@ -378,8 +381,8 @@ class LinearCrossEntropyLoss(_Module):
     """
     A head and its loss in one, `linear_cross_entropy`: torch.nn.LinearCrossEntropyLoss.
 
-    The layer is ``loss.linear``, a torch.nn.Linear(in_features, num_classes), without a bias unless asked for, as in
-    PyTorch, and named as there in a state_dict; ``loss.linear.weight = embedding.weight`` ties it.
+    The layer is ``loss.linear``, a torch.nn.Linear(in_features, num_classes), without a bias unless asked
+    for, as in PyTorch, and named as there in a state_dict; ``loss.linear.weight = embedding.weight`` ties it.
 
     Examples
     --------
@@ -477,7 +480,7 @@ class SigmoidCrossEntropyLoss(_Module):
 
 
 def _check(loss, tensors):
-    """Raise for what is no tensor, is not on the CPU, or records gradients that would be lost without a word."""
+    """Raise for what is no tensor, is not on the CPU, or records gradients that would be lost."""
     recording = torch.is_grad_enabled()
     for k, tensor in enumerate(tensors):
         if tensor is None and loss.optional[k]:
@@ -529,8 +532,8 @@ def _bfloat16():
 class _Loss:
     """A loss of xent: its tensors, of which the first `inputs` have gradients, and how these are computed.
 
-    `tensors` are pairs of names, PyTorch's (with a "?" if it may be left out) and xent's; `options` the types of the
-    other arguments, in the language of schemas.
+    `tensors` are pairs of names, PyTorch's (with a "?" if it may be left out) and xent's; `options` the types
+    of the other arguments, in the language of schemas.
     """
 
     def __init__(self, name, inputs, tensors, options, second_order=False):
@@ -570,7 +573,8 @@ class _Loss:
     def is_deferred(self, tensors, options, needs):
         """Whether gradients wait for the upstream one.
 
-        In float16 they could vanish before a loss scale reaches them. Those of a layer are sums over positions.
+        In float16 they could vanish before a loss scale reaches them. Those of a layer are sums over
+        positions.
         """
         if self.inputs > 1 and options["reduction"] == "none":
             return True
@@ -606,7 +610,7 @@ def _are_plain(tensors):
 
 
 class _Eager(torch.autograd.Function):
-    """One pass for value and gradients. Who asks for them first gets them; who asks again, computes them again."""
+    """One pass for value and gradients. The first backward pass takes these; another computes them again."""
 
     @staticmethod
     def forward(ctx, loss, options, *tensors):
@@ -632,7 +636,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _scaled(grads, upstream, loss, options):
-    """The gradients times the upstream one, in place: nobody else has them. None if they have to be computed."""
+    """The gradients times the upstream one, in place, as nobody else has them; None: compute them."""
     if upstream.dim() and upstream.numel() and not any(upstream.stride()):  # one number, as of loss.sum()
         upstream = upstream[(0,) * upstream.dim()]
     total = upstream.item() if upstream.dim() == 0 else upstream.sum().item()
@@ -649,7 +653,7 @@ def _scaled(grads, upstream, loss, options):
 
 
 class _Gradients(torch.autograd.Function):
-    """The gradients as a function of the upstream one and of the tensors: for a graph of the backward pass."""
+    """The gradients as a function of the upstream one and the tensors: for a graph of the backward pass."""
 
     @staticmethod
     def forward(ctx, loss, options, needs, upstream, *tensors):
@@ -700,7 +704,7 @@ def _packed(options):
 
 
 def _register(loss):
-    """Make the operators of a loss: value and gradients; gradients, where they were deferred; Hessian-vector product."""
+    """Make the operators of a loss: value and gradients; deferred gradients; Hessian-vector product."""
     given = ", ".join(
         f"Tensor{'?' if optional else ''} {name}"
         for name, optional in zip(loss.given_as, loss.optional, strict=True)
@@ -746,6 +750,8 @@ def _register(loss):
         ctx.needs = list(ctx.needs_input_grad[: loss.inputs])
         ctx.save_for_backward(*inputs[:count], *output[1:])
         ctx.set_materialize_grads(False)
+        if loss.hvp is None:
+            ctx.mark_non_differentiable(*output[1:])
 
     def backward(ctx, upstream, *vectors):
         tensors, grads = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
@@ -755,14 +761,14 @@ def _register(loss):
             if any(ctx.computed):
                 factor = loss.spread(upstream, options)
                 grads = [(grad * factor).to(grad.dtype) for grad in grads]
+                if loss.hvp is None and torch.is_grad_enabled():
+                    grads = [_FirstOrder.apply(loss, grad, tensors[0]) for grad in grads]
             else:
                 grads = loss.op_grad(upstream, *tensors, *ctx.given, ctx.needs)
                 grads = grads if loss.inputs > 1 else [grads]
             for k in range(loss.inputs):
                 result[k] = grads[k] if ctx.needs[k] else None
         if any(vector is not None for vector in vectors):
-            if loss.op_hvp is None:
-                raise loss.no_second_order()
             product = loss.op_hvp(vectors[0], *tensors, *ctx.given)
             result[0] = product if result[0] is None else result[0] + product
         return tuple(result)
@@ -801,8 +807,26 @@ def _register(loss):
         )
 
 
+class _FirstOrder(torch.autograd.Function):
+    """A gradient that cannot be differentiated again: else its derivative would be 0 without a word."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(loss, grad, input):
+        return grad.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.loss = inputs[0]
+
+    @staticmethod
+    def backward(ctx, *vectors):
+        raise ctx.loss.no_second_order()
+
+
 class _Operator:
-    """An operator of torch.library, and the autograd.Function of the same formulas, which torch.func wants."""
+    """An operator of torch.library, and an autograd.Function of the same formulas for torch.func."""
 
     def __init__(self, name, schema, compute, fake, backward, setup=lambda ctx, inputs, output: None):
         self.op = torch.library.custom_op(
@@ -850,7 +874,7 @@ def _value_room(loss, tensors, options):
 
 
 def _looped(op):
-    """The rule of torch.func.vmap: a call for each entry of the batch, whose mean may be over positions of its own."""
+    """The rule of torch.func.vmap: a call for each entry of the batch, with its own mean."""
 
     def rule(info, in_dims, *args):
         results = []
