@@ -108,7 +108,7 @@ def main():
     parser.add_argument("--features", type=int, default=256, help="of each (default 256)")
     parser.add_argument("--classes", type=int, default=8000, help="the vocabulary (default 8000)")
     parser.add_argument("--steps", type=int, default=10, help="(default 10)")
-    parser.add_argument("--rate", type=float, default=10.0, help="learning rate (default 10)")
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate (default 1)")
     parser.add_argument("--route", choices=ROUTES, help=argparse.SUPPRESS)  # of one process
     args = parser.parse_args()
     if args.route:

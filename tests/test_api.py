@@ -176,8 +176,13 @@ def test_the_reference_is_documented(name):
     assert inspect.getdoc(getattr(xent.reference, name))
 
 
+ADAPTERS = {"xent.torch"}  # need another library, of the same name
+
+
 @pytest.mark.parametrize("name", modules())
 def test_doctests(name):
+    if name in ADAPTERS:
+        pytest.importorskip(name.removeprefix("xent."))
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
 
