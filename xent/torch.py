@@ -625,7 +625,15 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         loss, options, needs, tensors = ctx.loss, ctx.options, ctx.needs, ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True
+        if torch._C._functorch.is_legacy_batchedtensor(upstream):  # is_grads_batched, vectorize
+            raise NotImplementedError(
+                f"xent.torch.{loss.name} takes upstream gradients in batches by torch.func alone"
+            )
+        if torch._C._are_functorch_transforms_active():
+            grads = loss.op_grad(upstream, *tensors, *_packed(options), list(needs))
+            grads = grads if loss.inputs > 1 else [grads]
+            grads = [grad if need else None for grad, need in zip(grads, needs, strict=True)]
+        elif torch.is_grad_enabled():  # create_graph=True
             grads = _Gradients.apply(loss, options, needs, upstream, *tensors)
             grads = grads if loss.inputs > 1 else [grads]
         else:
@@ -640,9 +648,8 @@ def _scaled(grads, upstream, loss, options):
     if upstream.dim() and upstream.numel() and not any(upstream.stride()):  # one number, as of loss.sum()
         upstream = upstream[(0,) * upstream.dim()]
     total = upstream.item() if upstream.dim() == 0 else upstream.sum().item()
-    if grads is None or not math.isfinite(
-        total
-    ):  # an infinite factor must not reach what is ignored: 0 * inf
+    # an infinite factor must not reach what is ignored: 0 * inf
+    if grads is None or not math.isfinite(total):
         return None
     if upstream.dim() or total != 1.0:
         factor = loss.spread(upstream, options) if upstream.dim() else upstream
@@ -689,9 +696,8 @@ def _summed(products, upstream, options):
 
 def _traced(loss, tensors, options, needs):
     """The loss through operators of torch.library."""
-    if (
-        not torch.compiler.is_compiling()
-    ):  # within a vmap a tensor does not know that a grad around it asks for it
+    # within a vmap a tensor does not know that a grad around it asks for its gradient
+    if not torch.compiler.is_compiling():
         needs = [t is not None and t.is_floating_point() for t in tensors[: loss.inputs]]
     if not torch.is_grad_enabled() or loss.is_deferred(tensors, options, needs):
         needs = [False] * loss.inputs
@@ -787,12 +793,10 @@ def _register(loss):
         return _laid_out(loss.product(vector, tensors, options), tensors[0], False)
 
     def no_further(ctx, *vectors):
-        raise (
-            loss.no_second_order()
-            if loss.hvp is None
-            else NotImplementedError(
-                f"xent.torch.{loss.name} has no third derivatives, and second ones of float16 need eager mode"
-            )
+        if loss.hvp is None:
+            raise loss.no_second_order()
+        raise NotImplementedError(
+            f"xent.torch.{loss.name} has no third derivatives here, nor second ones of float16 or of a batch"
         )
 
     schema = f"({given}, bool[] needs) -> (Tensor, {grads})"

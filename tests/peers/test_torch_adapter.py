@@ -174,6 +174,16 @@ def test_no_second_order(name):
         grad.sum().backward()
 
 
+def test_batches_of_upstream_gradients():
+    loss = layer(HIDDEN, HEAD, BIAS, reduction="none")
+    each = func.vmap(lambda upstream: gradients(loss, HEAD, upstream)[0])(torch.eye(N, dtype=torch.float64))
+    close(
+        each, func.jacrev(lambda w: layer(HIDDEN.detach(), w, BIAS.detach(), reduction="none"))(HEAD.detach())
+    )
+    with pytest.raises(NotImplementedError, match="torch.func"):
+        torch.autograd.functional.jacobian(lambda z: losses.cross_entropy(z, LABELS), X, vectorize=True)
+
+
 def test_no_third_order():
     grad = torch.autograd.grad(losses.cross_entropy(X, LABELS), X, create_graph=True)[0]
     grad = torch.autograd.grad(grad.square().sum(), X, create_graph=True)[0]
