@@ -190,8 +190,13 @@ def test_the_reference_is_documented(name):
     assert inspect.getdoc(getattr(xent.reference, name))
 
 
+ADAPTERS = {"xent.torch"}  # need another library, of the same name
+
+
 @pytest.mark.parametrize("name", modules())
 def test_doctests(name):
+    if name in ADAPTERS:
+        pytest.importorskip(name.removeprefix("xent."))
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
 
@@ -240,3 +245,9 @@ def test_python_m_xent(tmp_path):
 def test_import_needs_numpy_alone():
     code = "import sys, xent; print([m for m in ('scipy', 'sklearn', 'torch') if m in sys.modules])"
     assert run_python("-c", code).stdout.strip() == "[]"
+
+
+def test_torch_is_an_extra():
+    """Without PyTorch, xent.torch says what to install."""
+    done = run_python("-c", "import sys; sys.modules['torch'] = None; import xent.torch")
+    assert done.stderr.strip().endswith('ImportError: xent.torch needs PyTorch: pip install "xent[torch]"')

@@ -8,11 +8,14 @@ from helpers import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")]
+ADAPTERS = {"torch"}  # pages of modules that need another library, of the same name
 pytestmark = pytest.mark.skipif(not PAGES, reason="there is no docs/ beside an installed test suite")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples(page):
+    if page.stem in ADAPTERS:
+        pytest.importorskip(page.stem)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     result = doctest.testfile(str(page), module_relative=False, optionflags=flags, encoding="utf-8")
     assert result.failed == 0

@@ -92,7 +92,8 @@ def _is_plain_tensor(value, name):
     """Whether this is a tensor that NumPy can read; raise for those that it should not."""
     records = getattr(value, "requires_grad", None)
     if records is True:
-        raise TypeError(f"{name} records gradients, which would be lost without a word: give {name}.detach()")
+        cure = f"give {name}.detach(), or call the loss in xent.torch, which keeps them"
+        raise TypeError(f"{name} records gradients, which would be lost without a word: {cure}")
     if records is False and getattr(value, "is_cpu", False) is True:  # sooner than DLPack: two microseconds
         return True
     if hasattr(value, "__dlpack_device__"):

@@ -1,0 +1,467 @@
+"""xent.torch: the same as PyTorch's own losses, however PyTorch calls, differentiates and traces them."""
+
+import copy
+import doctest
+import gc
+import pickle
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+from helpers import ROOT, random_labels, random_logits, random_probabilities, random_weights
+
+torch = pytest.importorskip("torch")
+
+import xent.torch as losses  # noqa: E402
+
+F, func = torch.nn.functional, torch.func
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+
+N, C, D = 7, 5, 3
+LABELS = torch.tensor(random_labels((N,), C, ignored=0.3))
+PROBS = torch.tensor(random_probabilities((N, C), np.float64))
+WEIGHT = torch.tensor(random_weights(C, np.float64))
+SAMPLE = torch.tensor(random_weights(N, np.float64, seed=3))
+PRIOR = torch.softmax(WEIGHT, 0)
+REDUCTIONS = ["none", "sum", "mean"]
+
+
+def leaf(*shape, seed=0, dtype=torch.float64):
+    return torch.tensor(random_logits(shape, np.float64, seed=seed)).to(dtype).requires_grad_()
+
+
+X = leaf(N, C)
+HIDDEN, HEAD, BIAS = leaf(N, D, seed=1), leaf(C, D, seed=2), leaf(C, seed=3)
+TEACHER = leaf(N, C, seed=4).detach()
+
+
+def layer(x, weight, bias, **options):
+    return losses.linear_cross_entropy(x, weight, LABELS, linear_bias=bias, **options)
+
+
+CALLS = {  # name: (loss of leaves, leaves)
+    "labels": (lambda z, **o: losses.cross_entropy(z, LABELS, **o), (X,)),
+    "probabilities": (lambda z, **o: losses.cross_entropy(z, PROBS, WEIGHT, sample_weight=SAMPLE, **o), (X,)),
+    "options": (
+        lambda z, **o: losses.cross_entropy(
+            z, LABELS.abs() % C, z_loss=0.1, gamma=1.5, temperature=2.0, logit_cap=9.0, prior=PRIOR, **o
+        ),
+        (X,),
+    ),
+    "layer": (layer, (HIDDEN, HEAD, BIAS)),
+    "sigmoid": (lambda z, **o: losses.sigmoid_cross_entropy(z, PROBS, pos_weight=WEIGHT, **o), (X,)),
+    "distillation": (lambda z, **o: losses.distillation_loss(z, TEACHER, temperature=2.0, **o), (X,)),
+}
+TWICE = ["labels", "probabilities", "options"]
+
+
+def own(name):
+    """What PyTorch computes instead."""
+    return {
+        "labels": lambda z, **o: F.cross_entropy(z, LABELS, **o),
+        "layer": lambda x, w, b, **o: F.cross_entropy(F.linear(x, w, b), LABELS, **o),
+        "sigmoid": lambda z, **o: F.binary_cross_entropy_with_logits(z, PROBS, pos_weight=WEIGHT, **o),
+    }[name]
+
+
+def close(actual, expected, **tolerance):
+    torch.testing.assert_close(actual, expected, **(tolerance or {"rtol": 1e-10, "atol": 1e-12}))
+
+
+def gradients(loss, leaves, upstream=None):
+    return torch.autograd.grad(loss, leaves, upstream, retain_graph=True)
+
+
+# ---- the same as PyTorch's ----
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["labels", "layer", "sigmoid"])
+def test_like_pytorch(name, reduction):
+    call, leaves = CALLS[name]
+    loss, expected = call(*leaves, reduction=reduction), own(name)(*leaves, reduction=reduction)
+    close(loss, expected)
+    upstream = torch.linspace(-2, 3, expected.numel(), dtype=torch.float64).reshape(expected.shape)
+    close(gradients(loss, leaves, upstream), gradients(expected, leaves, upstream))
+    with torch.no_grad():
+        value = call(*leaves, reduction=reduction)
+    assert not value.requires_grad
+    close(value, loss.detach())
+
+
+def test_classes_along_a_dimension():
+    """Dimension 1 as in PyTorch, unless `dim` says where."""
+    images, labels = leaf(2, C, 3, 4), torch.tensor(random_labels((2, 3, 4), C))
+    expected = F.cross_entropy(images, labels)
+    close(losses.cross_entropy(images, labels), expected)
+    loss = losses.cross_entropy(images.permute(0, 2, 3, 1), labels, dim=-1)
+    close(loss, expected)
+    close(gradients(loss, images), gradients(expected, images))
+    close(losses.cross_entropy(X[0], LABELS[0].abs()), F.cross_entropy(X[0], LABELS[0].abs()))
+    teacher = images.detach().flip(0)
+    with pytest.raises(ValueError, match="dim must say"):
+        losses.distillation_loss(images, teacher)
+    close(
+        losses.distillation_loss(images, teacher, dim=1, reduction="sum"),
+        F.kl_div(images.log_softmax(1), teacher.log_softmax(1), reduction="sum", log_target=True),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_narrow_dtypes(dtype):
+    x = leaf(N, C, dtype=dtype)
+    loss = losses.cross_entropy(x, LABELS)
+    assert loss.dtype is torch.float32
+    wide = x.detach().double().requires_grad_()
+    expected = F.cross_entropy(wide, LABELS)
+    close(loss.double(), expected, rtol=1e-6, atol=0)
+    (grad,) = gradients(loss, x)
+    assert grad.dtype is dtype
+    close(grad.double(), gradients(expected, wide)[0], rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_a_loss_scale_reaches_float16_before_rounding():
+    """Gradients that are too small for float16, but not when multiplied."""
+    x = torch.tensor([[12.0, -9.0]] * 4, dtype=torch.float16, requires_grad=True)
+    (grad,) = gradients(losses.cross_entropy(x, torch.zeros(4, dtype=torch.int64)) * 2.0**16, x)
+    wide = x.detach().double().requires_grad_()
+    expected = gradients(F.cross_entropy(wide, torch.zeros(4, dtype=torch.int64)) * 2.0**16, wide)[0]
+    close(grad.double(), expected, rtol=5e-3, atol=0)  # subnormal
+    assert grad.all()
+
+
+def test_memory_is_read_in_place():
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        x = leaf(N, C, dtype=dtype)
+        assert losses._array(x).ctypes.data == x.data_ptr()
+    negated = torch.tensor([[1 + 2j, 3 - 1j]]).conj().imag
+    assert negated.is_neg()
+    close(
+        losses.cross_entropy(negated, torch.tensor([1])),
+        F.cross_entropy(negated, torch.tensor([1])),
+        rtol=1e-6,
+        atol=0,
+    )
+
+
+# ---- derivatives ----
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", CALLS)
+def test_gradcheck(name, reduction):
+    call, leaves = CALLS[name]
+    assert torch.autograd.gradcheck(lambda *z: call(*z, reduction=reduction), leaves)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("name", TWICE)
+def test_gradgradcheck(name, reduction):
+    call, leaves = CALLS[name]
+    assert torch.autograd.gradgradcheck(lambda *z: call(*z, reduction=reduction), leaves)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in TWICE])
+def test_no_second_order(name):
+    call, leaves = CALLS[name]
+    grad = torch.autograd.grad(call(*leaves), leaves[0], create_graph=True)[0]
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        grad.sum().backward()
+
+
+def test_batches_of_upstream_gradients():
+    loss = layer(HIDDEN, HEAD, BIAS, reduction="none")
+    each = func.vmap(lambda upstream: gradients(loss, HEAD, upstream)[0])(torch.eye(N, dtype=torch.float64))
+    close(
+        each, func.jacrev(lambda w: layer(HIDDEN.detach(), w, BIAS.detach(), reduction="none"))(HEAD.detach())
+    )
+    with pytest.raises(NotImplementedError, match="torch.func"):
+        torch.autograd.functional.jacobian(lambda z: losses.cross_entropy(z, LABELS), X, vectorize=True)
+
+
+def test_no_third_order():
+    grad = torch.autograd.grad(losses.cross_entropy(X, LABELS), X, create_graph=True)[0]
+    grad = torch.autograd.grad(grad.square().sum(), X, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["labels", "layer"])
+def test_a_graph_that_is_kept(name):
+    """The first backward pass takes the gradients with it, and what becomes of them touches no other."""
+    call, leaves = CALLS[name]
+    loss = call(*leaves)
+    first = gradients(loss, leaves)
+    expected = [g.clone() for g in first]
+    for g in first:
+        g.zero_()
+    for _ in range(2):
+        close(gradients(loss, leaves), tuple(expected))
+    close(gradients(3 * loss, leaves), tuple(3 * g for g in expected))
+
+
+def test_only_gradients_that_are_needed():
+    loss = losses.linear_cross_entropy(HIDDEN.detach(), HEAD, LABELS)
+    assert [g is None for g in loss.grad_fn.gradients] == [True, False, True]
+    close(gradients(loss, HEAD), gradients(F.cross_entropy(F.linear(HIDDEN.detach(), HEAD), LABELS), HEAD))
+
+
+def test_infinite_upstream_gradient_of_ignored_positions():
+    upstream = torch.where(LABELS < 0, torch.inf, 1.0).double()
+    (grad,) = gradients(losses.cross_entropy(X, LABELS, reduction="none"), X, upstream)
+    close(grad, gradients(losses.cross_entropy(X, LABELS, reduction="sum"), X)[0])
+
+
+def test_nothing_stays_behind():
+    x = leaf(N, C)
+    loss = losses.cross_entropy(x * 1, LABELS)
+    kept = weakref.ref(loss.grad_fn.gradients[0])
+    loss.backward()
+    gc.collect()
+    assert kept() is None
+    assert x.grad.shape == x.shape
+
+
+# ---- operators: compile, torch.func, modes ----
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("name", CALLS)
+def test_opcheck(name, reduction, monkeypatch):
+    """torch.library's own checks of the operators, with the arguments that a call gives them."""
+    call, leaves = CALLS[name]
+    checked = []
+
+    def check(op):
+        def run(*args):
+            torch.library.opcheck(op, args)
+            checked.append(op)
+            return op(*args)
+
+        return run
+
+    for loss in (losses._CROSS_ENTROPY, losses._LINEAR, losses._SIGMOID, losses._DISTILLATION):
+        monkeypatch.setattr(loss.op, "op", check(loss.op.op))
+    monkeypatch.setattr(losses, "_is_transformed", lambda: True)
+    call(*leaves, reduction=reduction)
+    assert len(checked) == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_opcheck_of_gradients_and_products(name):
+    call, leaves = CALLS[name]
+    loss = {"layer": losses._LINEAR, "sigmoid": losses._SIGMOID, "distillation": losses._DISTILLATION}.get(
+        name, losses._CROSS_ENTROPY
+    )
+    given = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            losses, "_call", lambda _, tensors, options: given.update(tensors=tensors, options=options)
+        )
+        call(*[z.detach() for z in leaves])
+    args = (*given["tensors"], *losses._packed(given["options"]))
+    upstream, needs = torch.tensor(2.0, dtype=torch.float64), [True] * loss.inputs
+    torch.library.opcheck(loss.op_grad.op, (upstream, *args, needs))
+    if name in TWICE:
+        torch.library.opcheck(loss.op_hvp.op, (TEACHER, *args))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("name", CALLS)
+def test_compile(name, reduction):
+    """Without a graph break, forward and backward."""
+    torch._dynamo.reset()  # which counts how often the same code is compiled
+    call, leaves = CALLS[name]
+
+    def step(*z):
+        return (2 * call(*[2 * a for a in z], reduction=reduction)).sum()
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    close(compiled(*leaves), step(*leaves))
+    close(gradients(compiled(*leaves), leaves), gradients(step(*leaves), leaves))
+    with torch.no_grad():
+        close(compiled(*leaves), step(*leaves))
+
+
+def test_compile_modules_and_float16():
+    head = losses.LinearCrossEntropyLoss(D, C, bias=True, weight=WEIGHT, dtype=torch.float64)
+    compiled = torch.compile(head, fullgraph=True, backend="aot_eager")
+    close(compiled(HIDDEN, LABELS), head(HIDDEN, LABELS))
+    x = leaf(N, C, dtype=torch.float16)
+    loss = torch.compile(losses.cross_entropy, fullgraph=True, backend="aot_eager")(x, LABELS)
+    close(gradients(loss, x), gradients(losses.cross_entropy(x, LABELS), x))
+
+
+def test_export():
+    class Step(torch.nn.Module):
+        def forward(self, x, y):
+            return losses.cross_entropy(x, y)
+
+    program = torch.export.export(Step(), (X.detach(), LABELS))
+    close(program.module()(X.detach(), LABELS), losses.cross_entropy(X.detach(), LABELS))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_func_grad(name):
+    call, leaves = CALLS[name]
+    inputs = tuple(z.detach() for z in leaves)
+    for reduction in REDUCTIONS:
+
+        def total(*z, reduction=reduction):
+            return call(*z, reduction=reduction).sum()
+
+        expected = gradients(total(*leaves), leaves)
+        close(func.grad(total, argnums=tuple(range(len(inputs))))(*inputs), expected)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_func_second_order(reduction):
+    def total(loss):
+        return lambda z: loss(z, LABELS, reduction=reduction).sum()
+
+    expected = func.jacrev(func.jacrev(total(F.cross_entropy)))(X.detach())
+    close(func.jacrev(func.jacrev(total(losses.cross_entropy)))(X.detach()), expected)
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        func.jacrev(func.jacrev(lambda z: losses.sigmoid_cross_entropy(z, PROBS)))(X.detach())
+
+
+def test_vmap():
+    """Each entry of the batch has a mean of its own: gradients of single examples."""
+    x, y = X.detach().repeat(3, 1, 1) * torch.arange(1.0, 4)[:, None, None], LABELS.repeat(3, 1)
+    close(
+        func.vmap(losses.cross_entropy)(x, y),
+        torch.stack([F.cross_entropy(*z) for z in zip(x, y, strict=True)]),
+    )
+    ours = func.vmap(func.grad(losses.cross_entropy))(x, y)
+    close(ours, func.vmap(func.grad(F.cross_entropy))(x, y))
+    close(func.grad(lambda z: func.vmap(losses.cross_entropy)(z, y).sum())(x), ours)
+    close(
+        func.vmap(losses.cross_entropy, in_dims=(1, None))(x.movedim(0, 1), y[0])[0],
+        F.cross_entropy(x[0], y[0]),
+    )
+
+
+def test_fake_tensors():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    x = X.detach()
+    with FakeTensorMode() as mode:
+        loss = losses.cross_entropy(mode.from_tensor(x), mode.from_tensor(LABELS), reduction="none")
+    assert loss.shape == (N,)
+    assert loss.dtype is torch.float64
+
+
+def test_checkpoint():
+    loss = torch.utils.checkpoint.checkpoint(losses.cross_entropy, X, LABELS, use_reentrant=False)
+    close(gradients(loss, X), gradients(F.cross_entropy(X, LABELS), X))
+
+
+def test_forward_mode_is_refused():
+    with pytest.raises((NotImplementedError, RuntimeError), match="jvp|forward"):
+        func.jvp(lambda z: losses.cross_entropy(z, LABELS), (X.detach(),), (TEACHER,))
+
+
+# ---- modules ----
+
+
+def test_modules():
+    close(losses.CrossEntropyLoss(WEIGHT)(X, LABELS), torch.nn.CrossEntropyLoss(WEIGHT)(X, LABELS))
+    close(
+        losses.SigmoidCrossEntropyLoss(pos_weight=WEIGHT)(X, PROBS),
+        torch.nn.BCEWithLogitsLoss(pos_weight=WEIGHT)(X, PROBS),
+    )
+    weighted = losses.CrossEntropyLoss(reduction="sum", label_smoothing=0.1)(X, LABELS, SAMPLE)
+    close(weighted, (F.cross_entropy(X, LABELS, reduction="none", label_smoothing=0.1) * SAMPLE).sum())
+    assert "label_smoothing=0.1" in repr(losses.CrossEntropyLoss(label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_head_trains_as_pytorchs(bias):
+    """The same losses, and weights that load from PyTorch's state_dict and go back."""
+    ours = losses.LinearCrossEntropyLoss(D, C, bias=bias, dtype=torch.float64)
+    theirs = torch.nn.Linear(D, C, bias=bias, dtype=torch.float64)
+    theirs.load_state_dict(ours.linear.state_dict())
+    steps = [torch.optim.AdamW(m.parameters(), lr=0.1) for m in (ours, theirs)]
+    for _ in range(5):
+        pair = ours(HIDDEN.detach(), LABELS), F.cross_entropy(theirs(HIDDEN.detach()), LABELS)
+        close(*pair)
+        for step, loss in zip(steps, pair, strict=True):
+            step.zero_grad()
+            loss.backward()
+            step.step()
+    assert set(ours.state_dict()) == {f"linear.{name}" for name in theirs.state_dict()}
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        close(twin(HIDDEN, LABELS), ours(HIDDEN, LABELS))
+    embedding = torch.nn.Embedding(C, D, dtype=torch.float64)
+    ours.linear.weight = embedding.weight
+    ours(HIDDEN.detach(), LABELS).backward()
+    assert embedding.weight.grad.any()
+
+
+# ---- errors ----
+
+
+def test_the_cpu_alone():
+    with pytest.raises(TypeError, match=r"input is on device meta.*give input\.cpu\(\)"):
+        losses.cross_entropy(X.detach().to("meta"), LABELS)
+    with pytest.raises(TypeError, match=r"linear_weight is on device meta.*linear_weight\.cpu\(\)"):
+        losses.LinearCrossEntropyLoss(D, C, device="meta")(HIDDEN, LABELS)
+
+
+def test_tensors_alone():
+    with pytest.raises(TypeError, match="target must be a torch.Tensor, got list"):
+        losses.cross_entropy(X, [0] * N)
+    with pytest.raises(TypeError, match="target must be a torch.Tensor, got NoneType"):
+        losses.sigmoid_cross_entropy(X, None)
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("teacher_logits", lambda t: losses.distillation_loss(X, t)),
+        ("target", lambda t: losses.cross_entropy(X, t.softmax(1))),
+        ("sample_weight", lambda t: losses.cross_entropy(X, LABELS, sample_weight=t.sum(1))),
+    ],
+)
+def test_gradients_that_would_be_lost(name, call):
+    teacher = TEACHER.clone().requires_grad_()
+    with pytest.raises(TypeError, match=rf"{name} records gradients.*{name}\.detach\(\)"):
+        call(teacher)
+    with torch.no_grad():
+        call(teacher.abs())
+
+
+def test_bad_labels_and_shapes():
+    with pytest.raises(ValueError, match="target"):
+        losses.cross_entropy(X, LABELS + C)
+    with pytest.raises(ValueError, match="target"):
+        losses.cross_entropy(X, LABELS[1:])
+    assert losses.cross_entropy(X, torch.full((N,), -100)) == 0
+
+
+# ---- documentation ----
+
+
+def test_examples():
+    assert doctest.testmod(losses).failed == 0
+    page = ROOT / "docs" / "torch.md"
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+def test_the_example_trains_as_pytorch():
+    args = ["--rate", "1", "--positions", "64", "--features", "16", "--classes", "100", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "torch_head.py"), *args],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "largest difference" in done.stdout
