@@ -181,8 +181,9 @@ def _bin_sums(p, right, weight, bins):
 def _counts(u, label, weight, weighted, confusion):
     """Return the confusion matrix, or its sums for each class: integers where there are no weights."""
     predicted = _predicted(u)[:, None] == np.arange(u.shape[-1])
-    matrix = (label * weight[:, None]).T @ predicted
-    matrix = matrix if weighted else matrix.astype(np.int64)
+    weight = weight[:, None] if weighted else np.ones((len(u), 1), np.int64)
     if confusion == "per_class":
-        return {"class_sums": np.array([matrix.sum(axis=0), matrix.diagonal()])}
-    return {"confusion": matrix} if confusion else {}
+        return {
+            "class_sums": np.array([(weight * mask).sum(axis=0) for mask in (predicted, predicted & label)])
+        }
+    return {"confusion": (weight * label).T @ predicted.astype(weight.dtype)} if confusion else {}
