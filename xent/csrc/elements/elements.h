@@ -84,7 +84,8 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, 
     }
     for (int k = 0; k < count; k++) {
         const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
-        share[k] = l.share, cost[k] = l.cost, slope[k] = l.gradient;
+        share[k] = l.share, cost[k] = l.cost;
+        if (gradient) slope[k] = l.gradient;
         if (looks) any = any | l.odd;
     }
     if (__builtin_expect((looks && m_any(any)) | r->careful, 0))

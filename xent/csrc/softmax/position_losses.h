@@ -87,7 +87,8 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
     for (int k = 0; k < count; k++) {
         HERE;
         POINT;
-        share[k] = l.share, cost[k] = l.cost, slope[k] = l.gradient;
+        share[k] = l.share, cost[k] = l.cost;
+        if (gradient) slope[k] = l.gradient;
         if (here < LANES) cost[k] = NAME(first_of)(l.cost, here); /* past the end 1 was read */
         if (looks) any = any | l.odd;
     }
