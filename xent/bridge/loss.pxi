@@ -197,7 +197,7 @@ cdef int balance_weights(LossCall call, ignore_index) except? -1:
 
 
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there already."""
+    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there."""
     cdef xent_plan plan
     cdef double total
     if call.divisor == 0:
