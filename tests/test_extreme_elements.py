@@ -84,7 +84,7 @@ def binary(p, t):
 
 
 def sigmoid(z, t, c=1, alpha=None, gamma=0, smoothing=0):
-    """Loss, gradient, the size of its terms, the second derivative, its first term, and the size of all."""
+    """Loss, gradient, the size of its terms, the second derivative, Gauss-Newton's, and the size of all."""
     t, s = (1 - smoothing) * t + smoothing / 2, (1 - smoothing) * (1 - t) + smoothing / 2
     e = mp.exp(-abs(z))
     larger, smaller = 1 / (1 + e), e / (1 + e)
@@ -103,7 +103,14 @@ def sigmoid(z, t, c=1, alpha=None, gamma=0, smoothing=0):
     ]
     size = power * (s * p + c * t * r + abs(pull))
     size_of_bends = power * (sum(map(abs, bends)) + abs(2 * gamma * q * lean) * (s * p + c * t * r))
-    return power * b, power * (slope + pull), size, power * sum(bends), power * bends[0], size_of_bends
+    return (
+        power * b,
+        power * (slope + pull),
+        size,
+        power * sum(bends),
+        power * (bends[0] + gamma * (q * lean) ** 2 * b),
+        size_of_bends,
+    )
 
 
 # ---- inputs ----

@@ -14,7 +14,10 @@ NUMERIC = [
     "vmath softmax softmax_axes tokens cross_entropy nll evaluate",
     "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
     pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),
-    pytest.param("sigmoid_cross_entropy probabilities sparse_distillation linear", marks=pytest.mark.slow),
+    pytest.param(
+        "sigmoid_cross_entropy probabilities sparse_distillation linear extreme extreme_elements",
+        marks=pytest.mark.slow,
+    ),
 ]
 # Parts of names of tests that say no more here: finite differences are differences of the reference, with
 # which all results are compared; shapes at random come after every shape in order; and the exact answers of

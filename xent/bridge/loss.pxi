@@ -459,8 +459,8 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
 
 
 cdef int balance_weights(LossCall call, ignore_index) except? -1:
-    """Divide the weights of classes by a power of two, so that no sum or product of those in use leaves the range of doubles;
-    return its exponent.
+    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles; return its
+    exponent.
     """
     cdef cnp.ndarray per_label = np.zeros(call.classes)
     call.count(ignore_index, per_label)
@@ -472,7 +472,7 @@ cdef int balance_weights(LossCall call, ignore_index) except? -1:
 
 
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses, before it is divided by their unit. `a.loss` is there already."""
+    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there."""
     cdef xent_plan plan
     cdef double total
     if call.divisor == 0:

@@ -81,12 +81,24 @@ ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int po
     return good;
 }
 
-/* The bits of numbers from 0 to 1 are those of integers up to that of 1, or of -0. Likewise without a branch. */
-#define ANY_BAD(U, one)                                                                                                \
+/* By their bits numbers from 0 to 1 are integers up to that of 1, or the least one, -0. Likewise without a branch; of
+ * doubles these are the upper halves, as not every machine compares integers of 64 bits. */
+#define ANY_BAD(I, one)                                                                                                \
     for (ptrdiff_t i = begin; i < end; i++) {                                                                          \
-        const U bits = ((const U *)a->data)[i];                                                                        \
-        bad |= (bits > (U)(one)) & (bits != (U)((U)1 << (8 * sizeof(U) - 1)));                                         \
+        const I bits = ((const I *)a->data)[i];                                                                        \
+        bad |= ((bits > (I)(one)) | (bits < 0)) & (bits != (I)((I)1 << (8 * sizeof(I) - 1)));                          \
     }
+
+static int any_bad_double(const uint64_t *bits, ptrdiff_t begin, ptrdiff_t end)
+{
+    const int32_t one = 0x3ff00000, minus_zero = INT32_MIN;
+    int32_t bad = 0;
+    for (ptrdiff_t i = begin; i < end; i++) {
+        const int32_t high = (int32_t)(bits[i] >> 32), low = (int32_t)bits[i];
+        bad |= ((high >= one) | (high < 0)) & ((low != 0) | ((high != one) & (high != minus_zero)));
+    }
+    return bad;
+}
 
 void xent_check_probs(const void *args, ptrdiff_t chunk, void *scratch)
 {
@@ -95,10 +107,10 @@ void xent_check_probs(const void *args, ptrdiff_t chunk, void *scratch)
     int bad = 0;
     (void)scratch;
     switch (a->dtype) {
-    case XENT_F64: ANY_BAD(uint64_t, 0x3ff0000000000000) break;
-    case XENT_F32: ANY_BAD(uint32_t, 0x3f800000) break;
-    case XENT_F16: ANY_BAD(uint16_t, 0x3c00) break;
-    default: ANY_BAD(uint16_t, 0x3f80)
+    case XENT_F64: bad = any_bad_double((const uint64_t *)a->data, begin, end); break;
+    case XENT_F32: ANY_BAD(int32_t, 0x3f800000) break;
+    case XENT_F16: ANY_BAD(int16_t, 0x3c00) break;
+    default: ANY_BAD(int16_t, 0x3f80)
     }
     if (bad) __atomic_store_n(a->bad, 1, __ATOMIC_RELAXED);
 }

@@ -335,7 +335,7 @@ typedef struct {
     ptrdiff_t repeat, count;
 } xent_factor;
 
-/* Second derivatives of the sigmoid cross-entropy: none; exact; without what the focal factor contributes; the size of
+/* Second derivatives of the sigmoid cross-entropy: none; exact; what of it is never negative; the size of
  * the gradient. */
 enum { XENT_NO_CURVATURE, XENT_EXACT, XENT_GAUSS_NEWTON, XENT_ABSOLUTE };
 

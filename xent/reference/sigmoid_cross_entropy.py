@@ -66,7 +66,7 @@ def sigmoid_cross_entropy_grad_hess(
 ):
     """Gradient of `sigmoid_cross_entropy`, and its second derivative by each logit, scaled alike.
 
-    "diagonal": the exact one; "gauss_newton": the focal factor as a constant; "absolute": |gradient|.
+    "diagonal": the exact one; "gauss_newton": what of it is never negative; "absolute": |gradient|.
     """
     options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
     result = _sigmoid_cross_entropy(logits, target, *options)
@@ -112,7 +112,7 @@ class Result(NamedTuple):
     loss: np.ndarray  # reduced
     grad: np.ndarray
     hess: np.ndarray
-    part: np.ndarray  # of it, w alpha_t u^gamma B''
+    part: np.ndarray  # of it, w alpha_t u^gamma (B'' + gamma q^2 d^2 B)
 
 
 def _sigmoid_cross_entropy(
@@ -147,7 +147,8 @@ def _sigmoid_cross_entropy(
         part = (c * t + s) * p * q
         k, d = np.where(u == 0, 1.0, p * q / u), s - t
         bend = times(k * d * ((gamma - 1) * d * k + q - p), b) + 2 * k * d * slope
-        hess, part = (w * alpha_t * times(focus, a) for a in (part + gamma * bend, part))
+        push = gamma * times((d * k) ** 2, b)
+        hess, part = (w * alpha_t * times(focus, a) for a in (part + gamma * bend, part + push))
     there = counted & (w != 0)
     loss, grad, hess, part = (np.where(np.isnan(x), x, a) for a in (loss, grad, hess, part))
     loss = np.where(there, loss, 0.0)

@@ -159,7 +159,11 @@ ALWAYS_INLINE wide curvature_with_care(const xent_sigmoid_args *a, const careful
 {
     const wide plain = wide_product(wide_sum(l->a, l->c), wide_product(l->p, l->r)),
                gamma_q = wide_product(wide_of(a->gamma), q);
-    if (a->gamma == 0 || a->curvature == XENT_GAUSS_NEWTON) return plain;
+    if (a->gamma == 0) return plain;
+    if (a->curvature == XENT_GAUSS_NEWTON) {
+        const wide push = wide_product(gamma_q, wide_product(wide_of(l->lean * l->lean), q));
+        return wide_sum(plain, wide_times(push, l->plain_loss));
+    }
     const wide lean = wide_of(l->lean), twice = wide_product(wide_of(2 * l->lean), l->slope);
     const wide bend = wide_sum(wide_product(wide_product(wide_of((a->gamma - 1) * l->lean), lean), q),
                                wide_product(lean, wide_sum(l->r, wide_negative(l->p))));

@@ -24,39 +24,32 @@ typedef struct {
     xent_wide_sum *sum; /* of the losses of odd elements */
 } KERNEL(loss_row);
 
-/* What is made of a vector: the loss, and what it is one by one. */
-typedef struct {
-    NAME(loss) loss;
-    V each;
-} KERNEL(mended);
-
 /* Make odd elements of a vector, of which n are there, or all if the call is careful, with care: the gradient, and if it
  * is wanted the loss, which leaves the products for a sum of its own. */
-static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V x, V t,
-                                                          V odd, int odd_loss, KERNEL(mended) *m)
+SHARED __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V x, V t,
+                                                          V odd, int odd_loss, V *share, V *cost, V *slope)
 {
-    const int value = odd_loss || r->careful;
     for (int k = 0; k < xent_min(n, LANES); k++) {
         const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + k] : 1;
         if ((odd[k] == 0 && !r->careful) || weight == 0) continue;
         const careful_loss made =
             careful_point(r->given, (double)x[k], (double)t[k], weight, r->upstream ? (double)r->upstream[i + k] : 1);
-        m->loss.gradient[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
-        if (!value) continue;
-        m->loss.share[k] = m->loss.cost[k] = 0;
+        if (r->out) (*slope)[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
+        if (!odd_loss && !r->careful) continue;
+        (*share)[k] = (*cost)[k] = 0;
         wide_add_to(r->sum, made.loss);
-        m->each[k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
+        if (r->losses) r->losses[i + k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
     }
 }
 
-/* The loss of a vector of elements at most, as a product. What is handed out, each loss and the gradient, is written.
+/* The loss of a vector of elements at most, as a product, and the gradient. Each loss, if it is handed out, is written.
  * `gradient` (whether it is wanted), `weighted` and the point are constants at every call. */
 ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log,
-                                             NAME(loss_point) point, int odd, int weighted, int gradient)
+                                             NAME(loss_point) point, int weighted, int gradient)
 {
     const V zero = {0}, one = NAME(set)(1);
-    const V x = KERNEL(load)(r->x + i, n, one), t = KERNEL(load)(r->target + i, n, one);
-    NAME(loss) l = point(x, t, log, &r->bounds, r->scale);
+    NAME(loss) l =
+        point(KERNEL(load)(r->x + i, n, one), KERNEL(load)(r->target + i, n, one), log, &r->bounds, r->scale);
     if (weighted && r->weight) {
         const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
         l.share = l.share * weight;
@@ -64,27 +57,21 @@ ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_
         l.gradient = weight * NAME(weighed)(weight, l.gradient);
     }
     if (n < LANES) l.cost = NAME(first_of)(l.cost, n); /* past the end of the row 1 was read */
+    if (r->losses) NAME(store)(r->losses + i, l.share * NAME(counted)(l.share, l.cost) / r->unit, n);
     if (gradient && r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
-    V each = zero;
-    if (r->losses) each = l.share * NAME(counted)(l.share, l.cost) / r->unit;
-    const int any_odd = (odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient)) && m_any(l.odd);
-    if (__builtin_expect(any_odd | r->careful, 0)) {
-        KERNEL(mended) m = {.loss = l, .each = each}; /* apart, so that the loss of ordinary elements stays in registers */
-        KERNEL(mend_losses)(r, i, n, x, t, any_odd ? v_select(l.odd, one, zero) : zero, odd == ODD_LOSS, &m);
-        l = m.loss, each = m.each;
-    }
-    if (r->losses) NAME(store)(r->losses + i, each, n);
-    if (gradient) KERNEL(store)(r->out + i, l.gradient, n);
     return l;
 }
 
-/* AHEAD vectors from element i on, of which n elements are there. */
+/* AHEAD vectors from element i on, of which n elements are there. The gradient, which may take the place of x, is written
+ * when all is made. */
 ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum,
                                         NAME(loss_log) first, NAME(loss_point) point, int odd, int weighted, int value,
                                         int gradient)
 {
     const V zero = {0}, one = NAME(set)(1);
-    V log[AHEAD], share[AHEAD], cost[AHEAD];
+    const int looks = odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient);
+    V log[AHEAD], share[AHEAD], cost[AHEAD], slope[AHEAD];
+    VM any = m_gt(zero, zero);
     const int count = n >= AHEAD * LANES ? AHEAD : (int)((n + LANES - 1) / LANES);
     for (int k = 0; k < count; k += LOGS) {
         V x[LOGS], t[LOGS];
@@ -96,10 +83,20 @@ ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, 
         first(x, t, log + k);
     }
     for (int k = 0; k < count; k++) {
-        const NAME(loss) l =
-            KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, odd, weighted, gradient);
+        const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
         share[k] = l.share, cost[k] = l.cost;
+        if (gradient) slope[k] = l.gradient;
+        if (looks) any = any | l.odd;
     }
+    if (__builtin_expect((looks && m_any(any)) | r->careful, 0))
+        for (int k = 0; k < count; k++) {
+            const ptrdiff_t at = i + k * LANES, here = n - k * LANES;
+            const V x = KERNEL(load)(r->x + at, here, one), t = KERNEL(load)(r->target + at, here, one);
+            const NAME(loss) l = point(x, t, log[k], &r->bounds, r->scale);
+            KERNEL(mend_losses)(r, at, here, x, t, looks ? v_select(l.odd, one, zero) : zero, odd == ODD_LOSS,
+                                share + k, cost + k, slope + k);
+        }
+    for (int k = 0; gradient && k < count; k++) KERNEL(store)(r->out + i + k * LANES, slope[k], n - k * LANES);
     for (int k = count; k < AHEAD; k++) share[k] = cost[k] = zero;
     if (value) NAME(add_products)(sum->way, share, cost, WAYS);
 }

@@ -27,7 +27,8 @@
  *
  *   d2F/dz2  = u^gamma [(a + b) p r + gamma q ((gamma - 1) d^2 q B + 2 d D + d (r - p) B)]       d = (1 - t) - t
  *
- * Gauss-Newton keeps the first term alone, which is not negative if the weights are not.
+ * "Gauss-Newton" keeps (a + b) p r + gamma d^2 q^2 B of the bracket, which is not negative if the weights are not: for
+ * targets of 0 and 1, the loss as a function of -log p_t without its curvature, as in the softmax family.
  *
  * A logit is odd where e^-|z|, its power or the products of it with factors lose digits next to 0, or its term is
  * infinite, before the last factor is there: xent_plan_sigmoid says from where on. Then careful.h makes the element.
@@ -106,9 +107,10 @@ ALWAYS_INLINE V NAME(focus)(const NAME(logistic) *b, VM positive, V t, V s, V si
 ALWAYS_INLINE V NAME(curvature)(const NAME(logistic) *b, V both, V p, V r, V u, V lean, V slope, V loss, int power)
 {
     const V one = NAME(set)(1), most = NAME(set)(LARGEST), pr = p * r, plain = both * pr;
-    if (power == PLAIN || b->curvature == XENT_GAUSS_NEWTON) return plain;
+    if (power == PLAIN) return plain;
     /* 0 / 0 counts as 1, where the loss is 0; an infinite loss has q = 0, and 0 * infinity counts as 0 */
     const V q = v_min(pr / u, one), finite = v_max(-most, v_min(loss, most));
+    if (b->curvature == XENT_GAUSS_NEWTON) return v_fma(b->gamma * q * q * lean * lean, finite, plain);
     const V bend = v_fma((b->gamma - one) * lean * lean, q, lean * (r - p));
     return v_fma(b->gamma * q, v_fma(bend, finite, (lean + lean) * slope), plain);
 }

@@ -67,7 +67,9 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
 {
     const V zero = {0}, one = NAME(set)(1);
     const int sides = rows ? WAYS : 1;
-    V log[AHEAD], share[AHEAD], cost[AHEAD];
+    const int looks = odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient);
+    V log[AHEAD], share[AHEAD], cost[AHEAD], slope[AHEAD];
+    VM any = m_gt(zero, zero);
     for (int k = 0; k < count; k += LOGS) {
         V x[LOGS], target[LOGS];
         for (int j = 0; j < LOGS; j++) {
@@ -77,22 +79,33 @@ ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) a
         }
         first(x, target, log + k);
     }
-    for (int k = 0; k < count; k++, at.x += step.x, at.target += step.target, at.out += step.out) {
-        const ptrdiff_t here = rows ? n - k * LANES : n;
-        const V x = KERNEL(load)(t->x + at.x, here, one),
-                target = t->target ? KERNEL(load)(t->target + at.target, here, one) : one;
-        NAME(loss) l = point(x, target, log[k], bounds, scale);
-        const int any_odd = (odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient)) && m_any(l.odd);
-        if (__builtin_expect(any_odd | (gradient && care->careful), 0)) {
-            NAME(loss) made = l; /* apart, so that the loss of ordinary elements stays in registers */
-            const V which = any_odd ? v_select(l.odd, one, zero) : zero;
-            KERNEL(mend_classes)(care, here, x, target, which, &made, odd == ODD_LOSS);
-            l = made;
-        }
+#define HERE const ptrdiff_t here = rows ? n - k * LANES : n
+#define POINT                                                                                                          \
+    const V x = KERNEL(load)(t->x + at.x + k * step.x, here, one),                                                     \
+            target = t->target ? KERNEL(load)(t->target + at.target + k * step.target, here, one) : one;               \
+    NAME(loss) l = point(x, target, log[k], bounds, scale)
+    for (int k = 0; k < count; k++) {
+        HERE;
+        POINT;
         share[k] = l.share, cost[k] = l.cost;
+        if (gradient) slope[k] = l.gradient;
         if (here < LANES) cost[k] = NAME(first_of)(l.cost, here); /* past the end 1 was read */
-        if (gradient) KERNEL(store)(t->out + at.out, l.gradient, here);
+        if (looks) any = any | l.odd;
     }
+    if (__builtin_expect((looks && m_any(any)) | (gradient && care->careful), 0))
+        for (int k = 0; k < count; k++) {
+            HERE;
+            POINT;
+            l.share = share[k], l.cost = cost[k];
+            KERNEL(mend_classes)(care, here, x, target, looks ? v_select(l.odd, one, zero) : zero, &l, odd == ODD_LOSS);
+            share[k] = l.share, cost[k] = l.cost, slope[k] = l.gradient;
+        }
+    for (int k = 0; gradient && k < count; k++) {
+        HERE;
+        KERNEL(store)(t->out + at.out + k * step.out, slope[k], here);
+    }
+#undef POINT
+#undef HERE
     for (int k = count; k < TERMS * sides; k++) share[k] = cost[k] = zero;
     NAME(add_products)(sum, share, cost, sides);
 }
