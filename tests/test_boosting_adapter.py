@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import ROOT, run_python
 
 import xent
 from xent.boosting import Binary, Focal, MultiLabel, Softmax
@@ -407,3 +407,37 @@ def test_catboost_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "catboost", None)
     with pytest.raises(ImportError, match=re.escape("pip install 'xent-kernels[boosting]'")):
         MultiLabel().catboost()
+
+
+# ---- the page ----
+
+
+def blocks():
+    """The examples of docs/boosting.md that need a library, and their sections."""
+    page = ROOT / "docs" / "boosting.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    for section in re.split("^## ", text, flags=re.MULTILINE):
+        for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            if not code.startswith(">>>"):
+                yield pytest.param(code, id=section.split("\n")[0])
+
+
+@catboost_speaks
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("code", list(blocks()))
+def test_the_page(code, rng):
+    """Its examples run, and learn what there is to learn."""
+    libraries = {name: pytest.importorskip(name) for name in re.findall("lightgbm|xgboost|catboost", code)}
+    x = rng.standard_normal((200, 10))
+    known = {
+        "np": np, "xent": xent, "Softmax": Softmax, "MultiLabel": MultiLabel, **libraries,
+        "quiet": {"verbose": 0, "allow_writing_files": False},
+        "x": x[:150], "x_test": x[150:], "labels": x[:150].argmax(axis=1), "several": x[:150, :3] > 0,
+    }  # fmt: skip
+    exec(code, known)
+    if "probabilities" in known:
+        known["logits"] = np.log(known["probabilities"])
+    if "logits" in known:
+        assert xent.cross_entropy(known["logits"], x[150:].argmax(axis=1)) < np.log(10)
+    else:
+        assert known["model"].predict(x[150:]).shape == (50, 3)

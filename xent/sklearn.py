@@ -42,8 +42,8 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
     class_weight : dict or "balanced", default=None
         One factor per class; "balanced" are those that make the weight of all classes the same.
     prior : array-like of float, shape (n_classes,), default=None
-        Frequencies of the classes in training. Their logarithms are added to the logits while fitting, and left
-        out of predictions: for these, all classes are equally frequent.
+        Frequencies of the classes in training. Their logarithms are added to the logits while fitting and
+        left out of predictions: for these, all classes are equally frequent.
     label_smoothing : float, default=0.0
         e in [0, 1]: mixes the uniform distribution into the labels.
     tol : float, default=1e-4
@@ -432,7 +432,7 @@ def _masses(target, sample_weight, classes):
 
 
 def _objective(x, target, classes, fit_intercept, penalty, samples, options):
-    """Return what a fit minimises: a function that returns a mean loss with its penalty, and their gradient."""
+    """Return what a fit minimises: a function that returns the penalised mean loss and its gradient."""
 
     def objective(params):
         weight, bias = _unpacked(params, classes, fit_intercept)
