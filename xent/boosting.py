@@ -238,18 +238,14 @@ class _Sigmoid(_Objective):
 
     pos_weight: object = None
 
-    gamma = 0.0
-    alpha = None
-
     def _options(self, weight, ndim):
         if self.class_weight is not None:
             column = 1.0 if weight is None else np.asarray(weight)[:, None]
             weight = column * np.asarray(self.class_weight)
         elif weight is not None and ndim == 2:
             weight = np.asarray(weight)[:, None]
-        smoothing, alpha = self.label_smoothing, self.alpha
-        shared = {"pos_weight": self.pos_weight, "label_smoothing": smoothing, "gamma": self.gamma}
-        return {**shared, "weight": weight, "alpha": alpha, "reduction": "sum"}
+        shared = {"pos_weight": self.pos_weight, "label_smoothing": self.label_smoothing}
+        return {**shared, "weight": weight, "reduction": "sum"}
 
     def _logits(self, logits):
         return np.asarray(logits)
@@ -410,6 +406,9 @@ class Focal(_Sigmoid):
 
     gamma: float = 2.0
     alpha: float | None = None
+
+    def _options(self, weight, ndim):
+        return {**super()._options(weight, ndim), "gamma": self.gamma, "alpha": self.alpha}
 
 
 def _arguments(first, second, sample_weight):
