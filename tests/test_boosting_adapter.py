@@ -403,6 +403,14 @@ def test_several_labels_in_catboost(catboost, case):
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
+@catboost_speaks
+def test_soft_labels_in_catboost(catboost, case):
+    objective = Softmax().catboost()
+    model = catboost.CatBoost({"loss_function": objective, "eval_metric": objective, **CATBOOST})
+    logits = model.fit(catboost.Pool(case.x, case.soft)).predict(case.x, prediction_type="RawFormulaVal")
+    assert xent.cross_entropy(logits, case.soft) < xent.cross_entropy(np.zeros((N, C)), case.soft)
+
+
 def test_catboost_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "catboost", None)
     with pytest.raises(ImportError, match=re.escape("pip install 'xent-kernels[boosting]'")):

@@ -122,6 +122,22 @@ class _Objective:
 
     # ---- CatBoost ----
 
+    def catboost(self):
+        """
+        Return this objective as CatBoost takes it for a matrix of labels: of a class of its own.
+
+        Returns
+        -------
+        object
+            For both ``loss_function`` and ``eval_metric``.
+
+        Raises
+        ------
+        ImportError
+            If CatBoost is not installed.
+        """
+        return _for_catboost(self)
+
     def calc_ders_multi(self, approxes, target, weight):
         """First derivatives and the matrix of the second of minus the loss of a sample, for CatBoost."""
         logits = self._logits(np.asarray(approxes)[None])
@@ -352,22 +368,6 @@ class MultiLabel(_Sigmoid):
     array([[-0.5,  0.5],
            [ 0.5,  0.5]])
     """
-
-    def catboost(self):
-        """
-        Return this objective as CatBoost takes it for several targets: of a subclass of its own.
-
-        Returns
-        -------
-        object
-            For both ``loss_function`` and ``eval_metric``.
-
-        Raises
-        ------
-        ImportError
-            If CatBoost is not installed.
-        """
-        return _for_catboost(self)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -32,6 +32,7 @@ class _Objective:
         self, labels: ArrayLike, sample_weight: ArrayLike | None = None, *, classes: int | None = None,
         rows: int | None = None,
     ) -> NDArray[np.float64]: ...  # fmt: skip
+    def catboost(self) -> object: ...
     def calc_ders_multi(
         self, approxes: ArrayLike, target: ArrayLike, weight: float | None
     ) -> tuple[list[float], list[list[float]]]: ...
@@ -57,8 +58,7 @@ class _Sigmoid(_Objective):
 class Binary(_Sigmoid): ...
 
 @dataclass(kw_only=True, eq=False)
-class MultiLabel(_Sigmoid):
-    def catboost(self) -> object: ...
+class MultiLabel(_Sigmoid): ...
 
 @dataclass(kw_only=True, eq=False)
 class Focal(_Sigmoid):
