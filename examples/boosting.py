@@ -4,13 +4,14 @@
     python examples/boosting.py
 
 Both libraries grow a tree per class and round from the first and second derivatives of the loss, and take
-these from a Python function if they are given one: here a call of `xent.cross_entropy_grad_hess`. Each is
-trained with its own softmax objective ("multiclass", "multi:softprob"), with xent's and with one of plain
-NumPy; trees, log-losses on the test set and times are compared.
+these from a Python function if they are given one: here a `xent.boosting.Softmax`. Each is trained with its
+own softmax objective ("multiclass", "multi:softprob"), with xent's and with one of plain NumPy; trees,
+log-losses on the test set and times are compared.
 
 The second derivatives are k p (1 - p), and each library has its own k, read off the sums that its first trees
 record: C / (C - 1), the rule "friedman", in LightGBM (verified with 3.3 to 4.7), and 2, the rule "upper", in
-XGBoost (2.1 to 3.2). What a library begins with differs too. docs/boosting.md says how to use xent in both.
+XGBoost (2.1 to 3.2); `Softmax` knows them. What a library begins with differs too. docs/boosting.md says how
+to use xent in both.
 
 Fails if a log-loss differs from that of the library's own objective by more than 0.001 nats.
 """
@@ -29,6 +30,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import xent
+from xent.boosting import Softmax
 
 CLASSES = 10
 SEED = 0
@@ -170,14 +172,14 @@ def compare(library, repeats):
     labels, factor = library.labels, factor_of(library)
     rule = min(FACTORS, key=lambda name: abs(FACTORS[name] - factor))
     objectives = {
-        "xent": lambda z, _: xent.cross_entropy_grad_hess(z, labels, hessian=rule, reduction="sum"),
+        "xent": Softmax(),
         "NumPy": lambda z, _: numpy_grad_hess(z, labels, FACTORS[rule]),
     }
     call_times, training_times = {}, {}
 
-    def both(z, _):
+    def both(z, data):
         """xent's objective, timed in turns with NumPy's on the array that the library hands over."""
-        calls = {name: lambda f=f: f(z, None) for name, f in objectives.items()}
+        calls = {name: lambda f=f: f(z, data) for name, f in objectives.items()}
         return in_turns(calls, call_times, warm=True)["xent"]
 
     library.train(both)

@@ -1,0 +1,459 @@
+"""Estimators for scikit-learn: softmax regression with more options than its own, and temperature scaling."""
+
+import warnings
+
+import numpy as np
+
+import xent
+
+try:
+    from scipy.optimize import minimize, minimize_scalar
+    from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"xent.sklearn needs scikit-learn 1.6 or later ({error}): pip install 'xent-kernels[sklearn]'"
+    ) from error
+
+__all__ = ["SoftmaxRegression", "TemperatureScaling"]
+
+# Stopping rules beside `tol`, those of LogisticRegression: fits of both then stop at the same place.
+_LINE_SEARCH = {"ftol": 64 * np.finfo(float).eps, "maxls": 50}
+_LOG_SCALES = (-10.0, 10.0)  # of a temperature: from 1 / 22026 to 22026
+_LOG_SCALE_TOLERANCE = 1e-9  # about the square root of the precision, which a minimum cannot be found beyond
+
+
+class SoftmaxRegression(ClassifierMixin, BaseEstimator):
+    """
+    Softmax regression, also called multinomial logistic regression or a maximum entropy model.
+
+    Minimises, by L-BFGS, the sum of the losses of `xent.linear_cross_entropy` and ``|coef|^2 / (2 C)``. With
+    the options that it has too, this is the model of ``sklearn.linear_model.LogisticRegression``.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the penalty, greater than 0; ``np.inf`` for none. Intercepts are free.
+    fit_intercept : bool, default=True
+        Whether there are intercepts.
+    class_weight : dict or "balanced", default=None
+        One factor per class; "balanced" are those that make the weight of all classes the same.
+    prior : array-like of float, shape (n_classes,), default=None
+        Frequencies of the classes in training. Their logarithms are added to the logits while fitting and
+        left out of predictions: for these, all classes are equally frequent.
+    label_smoothing : float, default=0.0
+        e in [0, 1]: mixes the uniform distribution into the labels.
+    tol : float, default=1e-4
+        The largest element of the gradient of the mean loss at which to stop.
+    max_iter : int, default=1000
+        Most iterations.
+    warm_start : bool, default=False
+        Whether to begin with the coefficients of the last fit.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels; numbers of columns where y is a matrix of probabilities.
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes
+        Coefficients.
+    intercept_ : ndarray of shape (n_classes,) or (1,)
+        Intercepts; zeros where there are none.
+    n_iter_ : ndarray of shape (1,)
+        Number of iterations.
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    See Also
+    --------
+    xent.linear_cross_entropy, TemperatureScaling
+
+    Notes
+    -----
+    X is an array; sparse matrices are refused. float32 is converted to float64 part by part.
+
+    References
+    ----------
+    A. K. Menon et al., "Long-tail learning via logit adjustment", 2021, arXiv:2007.07314 (`prior`).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from xent.sklearn import SoftmaxRegression
+    >>> x, y = load_iris(return_X_y=True)
+    >>> model = SoftmaxRegression(label_smoothing=0.05).fit(x, y)
+    >>> model.score(x, y) > 0.95
+    True
+    >>> model.predict_proba(x[:1]).round(1)
+    array([[1., 0., 0.]])
+    """
+
+    def __init__(
+        self,
+        *,
+        C=1.0,
+        fit_intercept=True,
+        class_weight=None,
+        prior=None,
+        label_smoothing=0.0,
+        tol=1e-4,
+        max_iter=1000,
+        warm_start=False,
+    ):
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.prior = prior
+        self.label_smoothing = label_smoothing
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+
+    def fit(self, X, y, sample_weight=None):
+        """
+        Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Labels of any kind; or soft labels: a matrix of probabilities.
+        sample_weight : array-like of shape (n_samples,), default=None
+            One factor per sample.
+
+        Returns
+        -------
+        self : SoftmaxRegression
+            The fitted estimator.
+        """
+        if not self.C > 0:
+            raise ValueError(f"C must be greater than 0, got {self.C}")
+        X, target = self._checked(X, y)
+        classes = len(self.classes_)
+        sample_weight = _weights(sample_weight, len(X))
+        masses = _masses(target, sample_weight, classes)
+        class_weight = self._class_weight(masses)
+        options = {
+            "class_weight": class_weight, "sample_weight": sample_weight, "prior": self.prior,
+            "label_smoothing": self.label_smoothing, "reduction": "sum",
+        }  # fmt: skip
+        samples = abs(masses.sum() if class_weight is None else masses @ class_weight) or 1.0
+        # Two classes: |a - b|^2 is penalised, as one logit has it: 2 (|a|^2 + |b|^2) at the minimum.
+        penalty = (1.0 if classes > 2 else 2.0) / (self.C * samples)
+        objective = _objective(X, target, classes, self.fit_intercept, penalty, samples, options)
+        self._minimise(objective, X.shape[1])
+        return self
+
+    def _checked(self, X, y):
+        """Return X and what the loss takes as the target; set `classes_`."""
+        dtypes = [np.float64, np.float32]
+        shape = np.asarray(y).shape
+        if len(shape) == 2 and shape[1] > 1:
+            X, target = validate_data(self, X, y, dtype=dtypes, multi_output=True, y_numeric=True)
+            target = np.asarray(target, np.float64)
+            if not (target >= 0).all():
+                raise ValueError("y must hold probabilities where it has more than one column: none below 0")
+            self.classes_ = np.arange(target.shape[1])
+            return X, target
+        X, y = validate_data(self, X, y, dtype=dtypes)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y must hold at least two classes, got one class, {self.classes_[0]!r}")
+        return X, target
+
+    def _class_weight(self, masses):
+        """Return one factor per class, or None; `masses` are the sums of the weights of the classes."""
+        if self.class_weight is None:
+            return None
+        if isinstance(self.class_weight, str):
+            if self.class_weight != "balanced":
+                raise ValueError(
+                    f'class_weight must be "balanced", a dict or None, not {self.class_weight!r}'
+                )
+            there = np.where(masses == 0, 1.0, masses)
+            return masses.sum() / (len(masses) * there)
+        unknown = set(self.class_weight) - set(self.classes_.tolist())
+        if unknown:
+            raise ValueError(f"class_weight names classes that are not in y: {sorted(unknown, key=str)}")
+        return np.array([self.class_weight.get(label, 1.0) for label in self.classes_.tolist()], np.float64)
+
+    def _minimise(self, objective, features):
+        """Set the coefficients to where the objective is smallest."""
+        classes = len(self.classes_)
+        options = {"gtol": self.tol, "maxiter": self.max_iter, **_LINE_SEARCH}
+        found = minimize(objective, self._begin(features), method="L-BFGS-B", jac=True, options=options)
+        if not found.success:
+            warnings.warn(
+                f"L-BFGS has not come to an end after {found.nit} iterations ({found.message}): scale the "
+                "features, or raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        weight, bias = _unpacked(found.x, classes, self.fit_intercept)
+        bias = np.zeros(classes) if bias is None else bias
+        if classes == 2:  # one logit, of the second class, as in scikit-learn
+            weight, bias = np.diff(weight, axis=0), np.diff(bias)
+        self.coef_, self.intercept_ = weight, bias
+        self.n_iter_ = np.array([max(found.nit, 1)], np.int32)
+
+    def _begin(self, features):
+        """Return the parameters to begin with."""
+        classes = len(self.classes_)
+        weight, bias = np.zeros((classes, features)), np.zeros(classes)
+        if self.warm_start and hasattr(self, "coef_"):
+            shape = (1 if classes == 2 else classes, features)
+            if self.coef_.shape != shape:
+                raise ValueError(f"warm_start needs coef_ of shape {shape}, got {self.coef_.shape}")
+            share = np.array([-0.5, 0.5])
+            weight = share[:, None] * self.coef_ if classes == 2 else self.coef_
+            bias = share * self.intercept_ if classes == 2 else self.intercept_
+        return np.concatenate([weight.ravel(), bias] if self.fit_intercept else [weight.ravel()])
+
+    def decision_function(self, X):
+        """
+        Logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Logits; for two classes that of the second.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        logits = X @ self.coef_.T + self.intercept_
+        return logits if len(self.classes_) > 2 else logits[:, 0]
+
+    def predict(self, X):
+        """
+        The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels.
+        """
+        logits = self.decision_function(X)
+        return self.classes_[(logits > 0).astype(int) if logits.ndim == 1 else logits.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """
+        Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of `classes_`.
+        """
+        return xent.softmax(_both(self.decision_function(X)))
+
+    def predict_log_proba(self, X):
+        """
+        Logarithms of the probabilities, exact where these are next to 0 or 1.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Log-probabilities, in the order of `classes_`.
+        """
+        return xent.log_softmax(_both(self.decision_function(X)))
+
+
+class TemperatureScaling(TransformerMixin, BaseEstimator):
+    """
+    Divides logits by the temperature that makes the loss of held-out samples smallest.
+
+    It makes probabilities as certain as they are right, and leaves the order of the classes as it is.
+
+    Attributes
+    ----------
+    temperature_ : float
+        The temperature.
+    n_features_in_ : int
+        Number of columns of the logits.
+
+    See Also
+    --------
+    xent.cross_entropy, xent.evaluate
+
+    Notes
+    -----
+    X are logits of any model, a column for each class, and y are the numbers of the columns, so that a class
+    that held-out samples lack has its column. One column is the logit of class 1, beside 0 for class 0.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017,
+    arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.sklearn import TemperatureScaling
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.standard_normal((10000, 5))
+    >>> labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # logits that are right
+    >>> scaling = TemperatureScaling().fit(3.0 * logits, labels)
+    >>> print(round(scaling.temperature_, 1))
+    3.0
+    >>> probabilities = scaling.predict_proba(3.0 * logits)
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """
+        Find the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_classes) or (n_samples, 1)
+            Logits.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Labels: numbers of columns; or soft labels: probabilities.
+        sample_weight : array-like of shape (n_samples,), default=None
+            One factor per sample.
+
+        Returns
+        -------
+        self : TemperatureScaling
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True)
+        logits, target = _both(X), y
+        if y.shape != logits.shape:
+            y = column_or_1d(y, warn=True)
+            check_classification_targets(y)
+            target = y.astype(np.int64)
+            if not np.array_equal(target, y):
+                raise ValueError("y must hold whole numbers, those of columns of X")
+            if not 0 <= target.min() <= target.max() < logits.shape[1]:
+                got = f"{target.min()} to {target.max()} where n_features = {X.shape[1]}"
+                raise ValueError(f"y must hold numbers of columns of X, got {got}")
+        sample_weight = _weights(sample_weight, len(logits))
+
+        def loss(log_temperature):
+            return xent.cross_entropy(
+                logits, target, sample_weight=sample_weight, temperature=np.exp(log_temperature)
+            )
+
+        found = minimize_scalar(
+            loss, bounds=_LOG_SCALES, method="bounded", options={"xatol": _LOG_SCALE_TOLERANCE}
+        )
+        self.temperature_ = float(np.exp(found.x))
+        return self
+
+    def transform(self, X):
+        """
+        Logits divided by the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_classes) or (n_samples, 1)
+            Logits.
+
+        Returns
+        -------
+        ndarray
+            Logits, of the shape of X.
+        """
+        check_is_fitted(self)
+        return self._logits(X) / self.temperature_
+
+    def predict_proba(self, X):
+        """
+        Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_classes) or (n_samples, 1)
+            Logits.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities.
+        """
+        check_is_fitted(self)
+        return xent.softmax(_both(self._logits(X)), temperature=self.temperature_)
+
+    def _logits(self, X):
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _weights(sample_weight, samples):
+    """Return one finite number per sample, or None."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, np.float64)
+    if weights.ndim == 0:
+        weights = np.full(samples, weights)
+    if weights.shape != (samples,) or not np.isfinite(weights).all():
+        expected = f"one finite number per sample, shape ({samples},)"
+        raise ValueError(f"sample_weight must have {expected}, got shape {weights.shape}")
+    if not weights.any():
+        raise ValueError("sample_weight must not be all zero: no sample would count")
+    return weights
+
+
+def _masses(target, sample_weight, classes):
+    """Return the sum of the weights of each class."""
+    if target.ndim == 1:
+        return np.bincount(target, sample_weight, classes).astype(np.float64)
+    return target.sum(axis=0) if sample_weight is None else sample_weight @ target
+
+
+def _objective(x, target, classes, fit_intercept, penalty, samples, options):
+    """Return what a fit minimises: a function that returns the penalised mean loss and its gradient."""
+
+    def objective(params):
+        weight, bias = _unpacked(params, classes, fit_intercept)
+        loss, grads = xent.linear_cross_entropy_value_and_grad(x, weight, target, bias, **options)
+        grad_weight = grads[1] / samples + penalty * weight
+        grad = [grad_weight.ravel()] if bias is None else [grad_weight.ravel(), grads[2] / samples]
+        return loss / samples + 0.5 * penalty * np.vdot(weight, weight), np.concatenate(grad)
+
+    return objective
+
+
+def _unpacked(params, classes, fit_intercept):
+    """Return weights and biases, or None, of a vector of all of them."""
+    if not fit_intercept:
+        return params.reshape(classes, -1), None
+    return params[:-classes].reshape(classes, -1), params[-classes:]
+
+
+def _both(logits):
+    """Return logits of two classes of that of the second; others as they are."""
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return logits
+    second = logits.reshape(-1, 1)
+    return np.hstack([np.zeros_like(second), second])
