@@ -650,6 +650,41 @@ def test_a_position_without_weight_is_not_there(kind, chunk_bytes, dtype):
             assert np.allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_negative_weights(reduction, chunk_bytes):
+    x, weight, target, bias = case((30,), 5, 7, np.dtype("f8"))
+    rng = np.random.default_rng(0)
+    each, of_classes = rng.standard_normal(30), rng.standard_normal(7)
+    each[::5] = of_classes[2] = 0
+    spoiled = x.copy()
+    spoiled[(each == 0) | (target == 2) | (target == -100)] = np.nan
+    both = {"sample_weight": each, "class_weight": of_classes}
+    for options in [
+        {"sample_weight": each},
+        {"class_weight": of_classes},
+        both,
+        both | {"label_smoothing": 0.1},
+    ]:
+        options |= {"reduction": reduction}
+        expected = reference(names[1], x, weight, target, bias, **options)
+        got = [value_and_grad(x, weight, target, bias, chunk_bytes=chunk_bytes, **options)]
+        if "label_smoothing" not in options and len(options) == 3:
+            got.append(value_and_grad(spoiled, weight, target, bias, chunk_bytes=chunk_bytes, **options))
+        for loss, grads in got:
+            assert np.allclose(loss, expected[0], rtol=1e-10, atol=1e-12)
+            for actual, exact in zip(grads, expected[1], strict=True):
+                assert np.allclose(actual, exact, rtol=1e-10, atol=1e-12)
+
+
+def test_a_mean_over_weights_that_cancel():
+    x, weight, _, bias = case((2,), 5, 7, np.dtype("f8"))
+    with np.errstate(all="ignore"):
+        expected = xent.cross_entropy(x @ weight.T + bias, [0, 1], sample_weight=[2.0, -2.0])
+    assert np.isinf(expected)
+    assert xent.linear_cross_entropy(x, weight, [0, 1], bias, sample_weight=[2.0, -2.0]) == expected
+
+
 @pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-40, 1e200, 1.7e308])
 def test_means_over_weights_of_any_size(size):
     x, weight, target, bias = case((12,), 6, 4, np.dtype("f8"))

@@ -186,6 +186,26 @@ def test_ids_of_any_integer_dtype(kind):
     assert_same_bits(xent.token_log_probs(x, ids.tolist()), xent.token_log_probs(x, ids))
 
 
+def test_code_of_the_caller_cannot_reshape_what_was_checked():
+    x = random_logits((4, 2500), F32)
+    ids = np.arange(4)
+
+    class Reshaping:
+        def __float__(self):
+            x.resize(2500, 4)
+            return 1.0
+
+        def __array__(self, dtype=None, copy=None):
+            float(self)
+            return ids
+
+    expected = xent.token_log_probs(x, ids)
+    for options in ({"temperature": Reshaping()}, {}):
+        chosen = ids if options else Reshaping()
+        assert_same_bits(xent.token_log_probs(x, chosen, **options), expected)
+        x.resize(4, 2500)
+
+
 def test_one_position():
     x = random_logits((5,), F32)
     found, places = xent.token_log_probs(x, int(x.argmax()), ranks=True)

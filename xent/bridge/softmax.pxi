@@ -196,7 +196,9 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
     """Return the log-probabilities, the ranks or None, and the entropies of the positions or None."""
     cdef xent_token_args a
     cdef xent_plan plan
-    cdef cnp.ndarray x = floats(logits, b"logits"), places = None, entropies = None, offset, chosen, log_probs
+    # a view, which no code of the caller's, run by what follows, can reshape
+    cdef cnp.ndarray x = (<object>floats(logits, b"logits")).view()
+    cdef cnp.ndarray log_probs, places = None, entropies = None, offset, chosen
     cdef int k = axis_of(axis, x), dtype = dtype_code(x)
     cdef double t = positive(temperature, "temperature"), cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
     offset = log_prior(class_numbers(prior, cnp.PyArray_DIM(x, k), "prior", True), dtype)
