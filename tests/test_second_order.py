@@ -197,6 +197,21 @@ def test_a_position_without_weight_is_not_there(dtype):
     assert np.isfinite(xent.cross_entropy(x, [0, 1], **options))
 
 
+def test_weights_of_either_sign_and_classes_that_are_not_there(dtype):
+    """With every rule, by kernels and without."""
+    x = np.array([[NAN, 1, 2], [0, 1, 2], [3, 1, 2]], dtype)
+    weights = {"weight": [0.0, 2.0, -1.0], "sample_weight": [1.0, -3.0, 2.0], "reduction": "sum"}
+    for options in [{}, {"gamma": 2.0}, {"gamma": 2.0, "logit_cap": 5.0}, {"logit_cap": 5.0}]:
+        for hessian in HESSIANS:
+            known = {"hessian": hessian, **options, **weights}
+            result = xent.cross_entropy_grad_hess(x, [0, 1, 2], **known)
+            expected = reference("cross_entropy_grad_hess", wide(x), [0, 1, 2], **known)
+            for r, e in zip(result, expected, strict=True):
+                assert not wide(r[0]).any()
+                np.testing.assert_allclose(wide(r), e, rtol=1e-2, atol=1e-3)
+            assert hessian != "absolute" or (wide(result[1]) >= 0).all()
+
+
 def test_a_diagonal_that_is_negative():
     logits = np.array([[-4.0, -3.0, -9.0]])
     for label, options in [(2, {"gamma": 2.0}), (0, {"logit_cap": 0.5}), (0, {"z_loss": 1.0})]:

@@ -30,6 +30,11 @@ class Terms(NamedTuple):
         """Sum of b over the classes."""
         return self.b.sum(axis=1, keepdims=True)
 
+    @property
+    def there(self):
+        """Whether any class has a mass."""
+        return self.b.any(axis=1, keepdims=True)
+
 
 # The loss of a row is sum_c a_c q_c^gamma l_c + z L^2 with p = softmax(u), q = 1 - p, l = -log p and
 # L = logsumexp(u). With dp_c / du_j = p_c ([j == c] - p_j),
@@ -122,6 +127,8 @@ def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want
     u, du, d2u_over_du = transformed(options, x.astype(np.float64))
     t = terms(options, u, masses(options, probs, labels, x.shape[1]), want_hess)
     factor, used = _factors(options, len(x), labels, sample_weight)
+    if not options.z_loss:
+        used = used & t.there[:, 0]
     loss = np.where(used, factor * loss_of(options, t), 0.0)
     factor = (factor * scale if upstream is None else factor * scale * upstream)[:, None]
     used = used[:, None]
@@ -148,7 +155,7 @@ def _factors(options, rows, labels, sample_weight):
 def _second(options, t, grad, du, d2u_over_du, rule):
     """Return the second derivatives by a rule, one per class."""
     name, factor = rule
-    result = t.total * t.p * t.q
+    result = np.where(t.there, t.total * t.p * t.q, 0.0)
     z, log_sum = 2.0 * options.z_loss, t.log_sum
     if name != "diagonal":
         if z:
@@ -156,7 +163,7 @@ def _second(options, t, grad, du, d2u_over_du, rule):
         return factor * result * du**2
     if options.gamma:
         others = t.k.sum(axis=1, keepdims=True) - t.k
-        result = result - t.k * t.q**2 - t.p**2 * others
+        result = result - np.where(t.there, t.k * t.q**2 + t.p**2 * others, 0.0)
     if z:
         result = result + z * (t.p**2 + log_sum * t.p * t.q)
     result = result * du**2
@@ -228,8 +235,8 @@ def loss_of(options, t):
 
 
 def gradient(options, t):
-    """Return the gradient by u."""
-    grad = t.p * (t.total - t.b) - t.b * t.q
+    """Return the gradient by u; 0 where no class has a mass, of whatever logits."""
+    grad = np.where(t.there, t.p * (t.total - t.b) - t.b * t.q, 0.0)
     return grad + 2.0 * options.z_loss * t.log_sum * t.p if options.z_loss else grad
 
 
@@ -242,6 +249,7 @@ def products_by_u(options, t, v):
     if options.gamma:
         bent = t.k * deviation
         product += t.p * (bent.sum(axis=1, keepdims=True) - bent) - bent * t.q
+    product = np.where(t.there, product, 0.0)
     if options.z_loss:
         mean = (t.p * v).sum(axis=1, keepdims=True)
         product += 2.0 * options.z_loss * (mean * t.p + t.log_sum * t.p * deviation)
@@ -257,4 +265,6 @@ def products(options, x, v, probs, labels, sample_weight):
     if d2u_over_du is not None:
         result += gradient(options, t) * du * d2u_over_du * v
     factor, used = _factors(options, len(x), labels, sample_weight)
+    if not options.z_loss:
+        used = used & t.there[:, 0]
     return np.where(used[:, None], factor[:, None] * result, 0.0)

@@ -187,6 +187,7 @@ def _cross_entropy(logits, target, options, grad_output=None):
         if options.gamma:
             each = times(t.mass, one_minus_p**options.gamma * log_p)
             mass = times(t.mass, focal(p, one_minus_p, log_p, options.gamma).factor)
+            each, mass = (np.where(t.mass == 0, 0.0, a) for a in (each, mass))
         loss = 0.0 - np.where(t.used & t.there, each, 0.0).sum(axis=-1)
         grad = first_derivative(mass, p, one_minus_p)
         if options.z_loss:

@@ -86,10 +86,13 @@ def cross_entropy_grad_hess(
         if hessian == "diagonal":
             hess = du**2 * (never_negative + others) + d2u * grad
         elif hessian == "absolute":
-            hess = np.abs(grad * du)
+            hess = grad * du
         else:
             hess = _hessian_factor(hessian, x.shape[-1]) * du**2 * never_negative
-        grad, hess = (times(t.sample_weight[..., None], d) for d in (grad * du, hess))
+        there = (t.mass != 0).any(axis=-1, keepdims=True) | (options.z_loss > 0)
+        weight = np.where(there, t.sample_weight[..., None], 0.0)
+        grad, hess = (np.where(weight == 0, 0.0, weight * d) for d in (grad * du, hess))
+        hess = np.abs(hess) if hessian == "absolute" else hess
     grad, hess = (divided(d, axis, t.counted, divisor) for d in (grad, hess))
     out_grad, out_hess = (None, None) if out is None else out
     dtype = result_dtype(logits)
@@ -104,6 +107,8 @@ def _diagonal(u, p, q, t, options):
         mass, others = f, others - k * q**2 - p**2 * (k.sum(axis=-1, keepdims=True) - k)
     grad = first_derivative(mass, p, q)
     never_negative = mass.sum(axis=-1, keepdims=True) * p * q
+    there = (t.mass != 0).any(axis=-1, keepdims=True)
+    never_negative, others = np.where(there, never_negative, 0.0), np.where(there, others, 0.0)
     if options.z_loss:
         z, lse = 2.0 * options.z_loss, np.asarray(logsumexp(u))[..., None]
         grad = grad + z * lse * p
@@ -115,7 +120,8 @@ def _diagonal(u, p, q, t, options):
 def _focal(p, q, log_p, mass, gamma):
     """Return a F and K of each class; classes without mass have none."""
     f = focal(p, q, log_p, gamma)
-    return times(mass, f.factor), times(mass, _focal_curvature(p, q, f.ratio, gamma))
+    parts = f.factor, _focal_curvature(p, q, f.ratio, gamma)
+    return (np.where(mass == 0, 0.0, times(mass, part)) for part in parts)
 
 
 def _hessian_factor(hessian, classes):
