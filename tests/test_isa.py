@@ -13,7 +13,7 @@ NUMERIC = [
     "conv conv_random conv_prepared pool same_bits",
     "vmath softmax cross_entropy nll evaluate",
     "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
-    pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),
+    pytest.param("cross_entropy_options second_order extreme", marks=pytest.mark.slow),
     pytest.param("sigmoid_cross_entropy probabilities linear", marks=pytest.mark.slow),
 ]
 # Parts of names of tests that say no more here: finite differences are differences of the reference, with
