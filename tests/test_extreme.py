@@ -6,6 +6,8 @@ numbers of many digits, whose exponents have no bounds. A random search over the
 wrong once, and the worst that it found, stands in `KNOWN`.
 """
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -338,7 +340,7 @@ def huge_rows(classes, dtype):
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.25}, {"label_smoothing": 0.125}], ids=str)
-@pytest.mark.parametrize("classes", [3, 40, 300, 9001])
+@pytest.mark.parametrize("classes", [3, 40, 300])
 @pytest.mark.parametrize("dtype", [np.dtype("f8"), np.dtype("f4"), DTYPES[3]], ids=str)
 def test_huge_logits_leave_others_alone(dtype, classes, options):
     """In every layout; others have the same bits; the logits may be overwritten."""
@@ -368,20 +370,23 @@ def test_huge_logits_leave_others_alone(dtype, classes, options):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_softmax_of_differences_beyond_the_dtype(dtype):
     most = float(finfo(dtype).max)
-    for shape in [(1, 3), (20, 3), (3, 300)]:
-        x = np.zeros(shape)
+    for n, classes in [(1, 3), (20, 3), (3, 300)]:
+        x = np.zeros((n, classes))
         x[:, 0], x[:, 1] = most, -most
         x = x.astype(dtype)
-        with mp.workdps(DIGITS):
-            for temperature in [most, 2.5, 1e-3, 1e300]:
-                u = [exact(v) / exact(temperature) for v in wide(x)[0]]
-                e = [mp.exp(v - u[0]) if v - u[0] > FAR else mpf(0) for v in u]
-                p = [v / mp.fsum(e) for v in e]
-                log_p = [v - u[0] - mp.log1p(mp.fsum(e[1:])) for v in u]
-                for a, axis in [(x, 1), (np.ascontiguousarray(x.T), 0)]:
-                    for function, right in [(xent.softmax, p), (xent.log_softmax, log_p)]:
-                        result = np.moveaxis(function(a, axis, temperature=temperature), axis, -1)
-                        assert off(result, [(v, abs(v)) for v in right] * len(x), dtype) <= 4
+        for temperature in [most, 2.5, 1e-3, 1e300]:
+            u = [exact(v) / exact(temperature) for v in wide(x)[0, :3]]
+            e = [mp.exp(v - u[0]) if v - u[0] > FAR else mpf(0) for v in u]
+            rest = e[1] + (classes - 2) * e[2]
+            right = {
+                "softmax": [v / (1 + rest) for v in e],
+                "log_softmax": [v - u[0] - mp.log1p(rest) for v in u],
+            }
+            for (name, expected), axis in itertools.product(right.items(), [1, 0]):
+                laid = np.ascontiguousarray(np.moveaxis(x, 1, axis))
+                result = np.moveaxis(getattr(xent, name)(laid, axis, temperature=temperature), axis, 1)
+                assert off(result[0, :3], [(v, abs(v)) for v in expected], dtype) <= 4
+                assert (result == result[0]).all() and (result[:, 2:] == result[0, 2]).all()
 
 
 # Distillation -----------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ NUMERIC = [
     "conv conv_random conv_prepared pool same_bits",
     "vmath softmax softmax_axes tokens cross_entropy nll evaluate",
     "accuracy sigmoid sixteen_bits conv_sixteen_bits special_values",
-    pytest.param("cross_entropy_options second_order", marks=pytest.mark.slow),
+    pytest.param("cross_entropy_options second_order extreme", marks=pytest.mark.slow),
     pytest.param(
-        "sigmoid_cross_entropy probabilities sparse_distillation linear extreme extreme_elements",
+        "sigmoid_cross_entropy probabilities sparse_distillation linear extreme_elements",
         marks=pytest.mark.slow,
     ),
 ]

@@ -275,9 +275,7 @@ static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(ti
         const double log_sum = KERNEL(log_sum)(t, s, p);
         loss[p] += a->z_loss * log_sum * log_sum;
     }
-    for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) {
-        loss[p] *= a->sample_weight[t->first + p];
-    }
+    for (ptrdiff_t p = 0; a->sample_weight && p < t->n; p++) loss[p] *= a->sample_weight[t->first + p];
     for (ptrdiff_t p = 0; absent && p < t->n; p++) loss[p] = absent[p] ? 0 : loss[p];
     row_sum_add_array(losses, loss, t->n);
     KERNEL(put_per_position)(&a->losses, loss, t->first, t->n);
@@ -326,7 +324,7 @@ static void KERNEL(put_curvature)(const xent_cross_entropy_args *a, const KERNEL
             const V rest = v_select(is_max, of_max, one - p);
             V h = k * p * rest;
             /* of what is below all normal numbers and multiplied with more than 1, bits are missing */
-            const VM faint = m_gt(k, one) & m_gt(tiny, v_select(is_max, of_max, p));
+            const VM faint = m_gt(v_abs(k), one) & m_gt(tiny, v_select(is_max, of_max, p));
             if (m_any(faint)) {
                 const V whole = t->rows ? NAME(set)(scaled_complement[j]) : v_load(scaled_complement + i);
                 h = v_select(faint, v_select(is_max, whole, e * (by * k)), h);
