@@ -184,8 +184,8 @@ cdef cnp.ndarray signed_class_numbers(value, Py_ssize_t classes, str name):
 
 
 cdef int balance_weights(LossCall call, ignore_index) except? -1:
-    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles; return its
-    exponent.
+    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles;
+    return its exponent.
     """
     cdef cnp.ndarray per_label = np.zeros(call.classes)
     call.count(ignore_index, per_label)
