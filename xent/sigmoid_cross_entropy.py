@@ -246,8 +246,8 @@ def sigmoid_cross_entropy_grad_hess(
     <target of sigmoid_cross_entropy>
     hessian : {"diagonal", "gauss_newton", "absolute"}, optional
         The rule. "diagonal": the exact second derivative; that of a focal loss may be negative.
-        "gauss_newton": what of it is not negative, unless weights are; without `gamma` the same as "diagonal".
-        "absolute": ``abs(gradient)``.
+        "gauss_newton": what of it is not negative, unless weights are; without `gamma` the same as
+        "diagonal". "absolute": ``abs(gradient)``.
     out : pair of ndarray, optional
         Where to put gradient and second derivatives: the shape of `logits` and the dtype of the result. The
         first may be `logits` itself.

@@ -459,8 +459,8 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
 
 
 cdef int balance_weights(LossCall call, ignore_index) except? -1:
-    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles; return its
-    exponent.
+    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles;
+    return its exponent.
     """
     cdef cnp.ndarray per_label = np.zeros(call.classes)
     call.count(ignore_index, per_label)

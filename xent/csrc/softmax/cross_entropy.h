@@ -177,9 +177,12 @@ static int KERNEL(find_absent)(const xent_cross_entropy_args *a, const KERNEL(ti
 {
     const int label_alone = a->labels.data && a->label_weight && !dense && a->z_loss == 0;
     const double *sample_weight = a->sample_weight ? a->sample_weight + t->first : NULL;
+    const ptrdiff_t n = t->n; /* loops of one condition, of which the compiler makes vectors */
     int any = y->ignored;
-    for (ptrdiff_t p = 0; sample_weight && p < t->n; p++) any |= sample_weight[p] == 0;
-    for (ptrdiff_t p = 0; label_alone && p < t->n; p++) any |= y->mass[p] == 0;
+    if (sample_weight)
+        for (ptrdiff_t p = 0; p < n; p++) any |= sample_weight[p] == 0;
+    if (label_alone)
+        for (ptrdiff_t p = 0; p < n; p++) any |= y->mass[p] == 0;
     for (ptrdiff_t p = 0; any && p < t->n; p++) {
         absent[p] = y->counted[p] == 0 || (sample_weight && sample_weight[p] == 0);
         absent[p] |= label_alone && y->label[p] >= 0 && a->label_weight[y->label[p]] == 0;
@@ -232,9 +235,11 @@ static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(til
                               const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss, int *beyond)
 {
     const double most = BY_TYPE(FLT_MAX, 0x1p900), steepest = BY_TYPE(0x1p17, 0x1p200);
+    const ptrdiff_t n = t->n;
     int found = 0, any = 0;
-    for (ptrdiff_t p = 0; p < t->n; p++) found |= !(terms->loss[p] <= most);
-    for (ptrdiff_t p = 0; dense_loss && p < t->n; p++) found |= !(fabs(dense_loss[p]) <= most);
+    for (ptrdiff_t p = 0; p < n; p++) found |= !(terms->loss[p] <= most);
+    if (dense_loss)
+        for (ptrdiff_t p = 0; p < n; p++) found |= !(fabs(dense_loss[p]) <= most);
     for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++)
         found |= !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest);
     for (ptrdiff_t p = 0; found && p < t->n; p++) {
