@@ -32,10 +32,11 @@ LOSS_ARGUMENTS = {
 }
 LOSSES = [f"{loss}{part}" for loss in LOSS_ARGUMENTS for part in ["", "_grad", "_value_and_grad"]]
 MATHEMATICS = [
-    "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward", "log_softmax_backward",
-    "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid", "log_sigmoid", "sigmoid_backward",
-    "log_sigmoid_backward", "sigmoid_cross_entropy_grad_hess", "entropy", *LOSSES, "cross_entropy_grad_hess",
-    "cross_entropy_hvp", "evaluate", "evaluate_sequences", "compare",
+    "softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward",
+    "log_softmax_backward", "softmax_jacobian", "token_log_probs", "linear_token_log_probs", "sigmoid",
+    "log_sigmoid", "sigmoid_backward", "log_sigmoid_backward", "sigmoid_cross_entropy_grad_hess",
+    "entropy", *LOSSES, "cross_entropy_grad_hess", "cross_entropy_hvp", "evaluate", "evaluate_sequences",
+    "compare",
     "conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward",
     "prepare_conv2d", "im2col", "col2im",
     "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",

@@ -274,7 +274,8 @@ class _Sigmoid(_Objective):
         return _whole(labels, classes)[:, None] == np.arange(classes)  # each class against the others
 
     def _grad_hess(self, logits, target, weight):
-        return _sigmoid_grad_hess(logits, target, self._options(weight, logits.ndim))
+        options = self._options(weight, logits.ndim)
+        return xent.sigmoid_cross_entropy_grad_hess(logits, target, hessian="gauss_newton", **options)
 
     def _total(self, logits, labels, weight):
         """Sum of the losses and sum of the weights."""
@@ -431,27 +432,12 @@ def _whole(labels, classes):
     return whole
 
 
-def _sigmoid_grad_hess(logits, target, options):
-    """Return the gradient of `xent.sigmoid_cross_entropy`, and second derivatives that are not negative.
-
-    With p the probability of a label 0 or 1, the gradient has the size F (1 - p), and the plain loss has the
-    second derivative p (1 - p): h = F p (1 - p) is that size times p. Targets between are mixtures of both.
-    """
-    grad = xent.sigmoid_cross_entropy_grad(logits, target, **options)
-    smoothing, plain = options["label_smoothing"], {**options, "label_smoothing": 0.0}
-    t = (1.0 - smoothing) * target.astype(logits.dtype) + 0.5 * smoothing
-    one, zero = (np.full(logits.shape, label, np.int8) for label in (1, 0))
-    of_one = -xent.sigmoid_cross_entropy_grad(logits, one, **plain) * xent.sigmoid(logits)
-    of_zero = xent.sigmoid_cross_entropy_grad(logits, zero, **plain) * xent.sigmoid(-logits)
-    return grad, t * of_one + (1.0 - t) * of_zero
-
-
 def _for_catboost(objective):
     """Return an objective of several targets, an instance of CatBoost's two classes."""
     try:
         from catboost import MultiTargetCustomMetric, MultiTargetCustomObjective
     except ImportError:
-        raise ImportError("CatBoost is not installed: pip install 'xent-kernels[catboost]'") from None
+        raise ImportError("CatBoost is not installed: pip install 'xent[catboost]'") from None
 
     class Objective(MultiTargetCustomObjective, MultiTargetCustomMetric):
         def __reduce__(self):

@@ -15,7 +15,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        f"xent.sklearn needs scikit-learn 1.6 or later ({error}): pip install 'xent-kernels[sklearn]'"
+        f"xent.sklearn needs scikit-learn 1.6 or later ({error}): pip install 'xent[sklearn]'"
     ) from error
 
 __all__ = ["SoftmaxRegression", "TemperatureScaling"]
@@ -436,7 +436,10 @@ def _objective(x, target, classes, fit_intercept, penalty, samples, options):
 
     def objective(params):
         weight, bias = _unpacked(params, classes, fit_intercept)
-        loss, grads = xent.linear_cross_entropy_value_and_grad(x, weight, target, bias, **options)
+        needs = False, True, bias is not None
+        loss, grads = xent.linear_cross_entropy_value_and_grad(
+            x, weight, target, bias, needs=needs, **options
+        )
         grad_weight = grads[1] / samples + penalty * weight
         grad = [grad_weight.ravel()] if bias is None else [grad_weight.ravel(), grads[2] / samples]
         return loss / samples + 0.5 * penalty * np.vdot(weight, weight), np.concatenate(grad)
