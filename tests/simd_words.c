@@ -241,6 +241,7 @@ EXPORT void KERNEL(of_all_stores)(const T *a, S *out, ptrdiff_t n)
 }
 EXPORT void KERNEL(of_get)(const S *a, T *out) { *out = KERNEL(get)(a); }
 EXPORT void KERNEL(of_put)(S *out, const T *a) { KERNEL(put)(out, *a); }
+EXPORT void KERNEL(of_narrowed)(S *out, const double *a) { KERNEL(put)(out, KERNEL(narrowed)(*a)); }
 EXPORT void KERNEL(of_load_transposed)(const S *rows, ptrdiff_t step, T *out)
 {
     V v[PIECE];

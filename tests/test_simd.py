@@ -14,7 +14,7 @@ import mpmath
 import numpy as np
 import pytest
 from compiled import CSRC, USABLE, call, compile_library, shared_folder
-from helpers import ROOT
+from helpers import ROOT, finfo
 
 STORED = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 REAL = {"f64": np.float64, "f32": np.float32, "f16": np.float32, "bf16": np.float32}  # computed with
@@ -359,6 +359,19 @@ def strided(rows, step):
     view = np.lib.stride_tricks.as_strided(flat, rows.shape, (step * rows.itemsize, rows.itemsize))
     view[...] = rows
     return flat
+
+
+@covers("narrowed")
+@pytest.mark.parametrize("name", STORED)
+def test_doubles_are_rounded_once(simd, name):
+    """Beside the middle of two numbers, where a float in between would be on it."""
+    dtype, beside = np.dtype(STORED[name]), 2.0**-40
+    eps = float(finfo(dtype).eps)
+    for value, expected in [(1 + eps / 2 + beside, 1 + eps), (1 + eps / 2 - beside, 1.0), (-3.0, -3.0)]:
+        result = np.zeros(1, dtype)
+        simd(f"narrowed_{name}", result, np.array([value]))
+        expected = value if name == "f64" else expected
+        assert_bits(result, np.array([expected]).astype(dtype), "narrowed")
 
 
 @covers("v_load_pieces", "v_store_pieces")

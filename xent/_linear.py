@@ -184,6 +184,8 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
 
 def _checked_tokens(x, weight, ids, bias, entropy):
     """Return the call of a layer whose logits are asked for some classes, and the shape of these."""
+    if type(ids) is np.ndarray:
+        ids = ids.view()  # of our own: what the other arguments run to become arrays cannot reshape it
     x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
     ndim = x.ndim - 1
     ids = _check.class_ids(ids, (*x.shape[:-1], len(weight)), ndim)

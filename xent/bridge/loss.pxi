@@ -62,7 +62,7 @@ cdef softmax_loss(
     if has_no_kernel(call):
         return call.finish(run_in_float64(call))
     if arithmetic == AS_DOUBLES:
-        return run_as_doubles(call, grad_output, () if ignore_index is None else one_ignored(ignore_index))
+        return run_as_doubles(call, grad_output)
     return call.finish(run_softmax_loss(call, &a))
 
 
@@ -172,7 +172,7 @@ cdef run_exactly(LossCall call):
     return call.finish(0)
 
 
-cdef run_as_doubles(LossCall call, grad_output, ignore_index):
+cdef run_as_doubles(LossCall call, grad_output):
     """A call with floats of which all is made of doubles, and rounded at the end."""
     cdef softmax_options *given = &call.options
     x = (<object>call.x).astype(F64)
@@ -181,7 +181,7 @@ cdef run_as_doubles(LossCall call, grad_output, ignore_index):
     hess = None if call.hess is None else np.empty_like(x)
     made = softmax_loss(
         x, target, grad if hess is None else (grad, hess), grad_output, call.wants, call.hessian, call.axis, call.weight,
-        call.sample_weight, ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature, given.cap or None,
+        call.sample_weight, call.found.ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature, given.cap or None,
         call.prior, call.reduction,
     )
     for result, to in ((grad, call.grad), (hess, call.hess)):

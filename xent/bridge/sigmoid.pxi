@@ -22,6 +22,8 @@ def sigmoid_cross_entropy_grad_hess(
     logits, target, out, hessian, weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction,
 ):
     cdef int curvature = XENT_EXACT
+    if not inert(hessian):
+        logits, target, weight, pos_weight = map(private, (logits, target, weight, pos_weight))
     if not is_word(hessian, "diagonal"):
         curvature = {"diagonal": XENT_EXACT, "gauss_newton": XENT_GAUSS_NEWTON, "absolute": XENT_ABSOLUTE}[
             _check.binary_hessian(hessian)

@@ -196,11 +196,14 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
     """Return the log-probabilities, the ranks or None, and the entropies of the positions or None."""
     cdef xent_token_args a
     cdef xent_plan plan
-    # a view, which no code of the caller's, run by what follows, can reshape
-    cdef cnp.ndarray x = (<object>floats(logits, b"logits")).view()
-    cdef cnp.ndarray log_probs, places = None, entropies = None, offset, chosen
-    cdef int k = axis_of(axis, x), dtype = dtype_code(x)
-    cdef double t = positive(temperature, "temperature"), cap = 0 if logit_cap is None else positive(logit_cap, "logit_cap")
+    cdef cnp.ndarray x, log_probs, places = None, entropies = None, offset, chosen
+    cdef int k, dtype
+    cdef double t, cap
+    if not (inert(ids) and inert(axis) and inert(temperature) and inert(logit_cap) and inert(prior)):
+        logits, ids, prior = private(logits), private(ids), private(prior)
+    x = floats(logits, b"logits")
+    k, dtype = axis_of(axis, x), dtype_code(x)
+    t, cap = positive(temperature, "temperature"), 0 if logit_cap is None else positive(logit_cap, "logit_cap")
     offset = log_prior(class_numbers(prior, cnp.PyArray_DIM(x, k), "prior", True), dtype)
     chosen = class_ids(ids, x, k)
     shape, real = (<object>chosen).shape, F64 if dtype == XENT_F64 else F32

@@ -7,6 +7,12 @@ def sparse_distillation_loss(
     cdef LossCall call = LossCall.__new__(LossCall)
     cdef cnp.ndarray ids
     cdef double t
+    if not (
+        inert(teacher_ids) and inert(teacher_log_probs) and inert(grad_output) and inert(temperature) and inert(tail)
+        and inert(sample_weight) and inert(reduction)
+    ):
+        student_logits, teacher_ids, teacher_log_probs = map(private, (student_logits, teacher_ids, teacher_log_probs))
+        grad_output, sample_weight = private(grad_output), private(sample_weight)
     call.open(student_logits, b"student_logits", wants)
     call.take_axis(-1)
     shape = shape_without(call.x, call.axis)

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 
 from .._evaluation import Comparison, Evaluation, SequenceEvaluation
-from ._common import classes_last
+from ._common import classes_last, plain
 from .cross_entropy import Options, read_target, transformed
 from .softmax import log_probabilities, probabilities
 
@@ -72,7 +72,7 @@ def evaluate_sequences(
 ):
     """Return a SequenceEvaluation: for each group the sum of log p_y, and whether each label has rank 0."""
     x, t, options = _read(logits, target, axis, ignore_index, base, None, prior, temperature)
-    groups = np.asarray(groups)
+    groups = plain(groups)
     if groups.dtype.kind not in "iu":
         raise TypeError(f"groups has dtype {groups.dtype}, expected integers")
     if groups.shape != x.shape[:-1]:
@@ -122,7 +122,7 @@ def compare(logits_a, logits_b, target=None, *, axis=-1, ignore_index=-100, base
 def _read(logits, target, axis, ignore_index, base, sample_weight, prior, temperature):
     """Return logits with the classes last, the target, and the options of cross_entropy."""
     _base(base)
-    target = np.asarray(target)
+    target = plain(target)
     if target.dtype.kind not in "iu":
         raise TypeError(f"target has dtype {target.dtype}, expected integer labels")
     first, *others = ignore_index if isinstance(ignore_index, tuple) else (ignore_index,)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, result_dtype
+from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, plain, result_dtype
 from .cross_entropy import cross_entropy, cross_entropy_grad
 from .softmax import log_probabilities
 from .tokens import of_ids
@@ -51,7 +51,7 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
     chunk_bytes changes no result.
     """
     log_p, dtype = log_probabilities(_logits(x, weight, bias)), _loss_dtype(x, weight, bias)
-    found = deliver(of_ids(log_p, log_p, np.asarray(ids))[0], dtype=dtype)
+    found = deliver(of_ids(log_p, log_p, plain(ids))[0], dtype=dtype)
     if not entropy:
         return found
     with np.errstate(all="ignore"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, deliver, result_dtype
+from ._common import as_float64, deliver, plain, result_dtype
 from ._reduction import reduce_positions
 from .softmax import log_probabilities, logsumexp, probabilities
 
@@ -84,7 +84,7 @@ def sparse_distillation_loss_value_and_grad(
 
 def _sparse(student, ids, log_probs, temperature, tail, sample_weight, reduction, grad_output=None):
     """Return the reduced loss and the gradient."""
-    x, log_q, ids = as_float64(student), as_float64(log_probs), np.asarray(ids).astype(np.int64)
+    x, log_q, ids = as_float64(student), as_float64(log_probs), plain(ids).astype(np.int64)
     rule = {"bucket": _bucket, "drop": _drop, "renormalize": _renormalize}[tail]
     weight = np.ones(x.shape[:-1]) if sample_weight is None else as_float64(sample_weight)
     with np.errstate(all="ignore"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import classes_last, deliver, loss_dtype
+from ._common import classes_last, deliver, loss_dtype, plain
 from .cross_entropy import Options, transformed
 from .softmax import log_probabilities
 
@@ -19,7 +19,8 @@ def token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, pr
     with np.errstate(all="ignore"):
         u, _, _ = transformed(x, options)
         log_p = log_probabilities(u)
-    ids, several = np.asarray(ids), np.ndim(ids) == x.ndim
+    ids = plain(ids)
+    several = ids.ndim == x.ndim
     found, places = of_ids(log_p, x if prior is None else u, np.moveaxis(ids, axis, -1) if several else ids)
     if several:
         found, places = np.moveaxis(found, -1, axis), np.moveaxis(places, -1, axis)
