@@ -181,8 +181,8 @@ cdef run_as_doubles(LossCall call, grad_output):
     hess = None if call.hess is None else np.empty_like(x)
     made = softmax_loss(
         x, target, grad if hess is None else (grad, hess), grad_output, call.wants, call.hessian, call.axis, call.weight,
-        call.sample_weight, call.found.ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature, given.cap or None,
-        call.prior, call.reduction,
+        call.sample_weight, call.found.ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature,
+        given.cap or None, call.prior, call.reduction,
     )
     for result, to in ((grad, call.grad), (hess, call.hess)):
         if result is not None:
