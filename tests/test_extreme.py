@@ -468,3 +468,28 @@ def test_random_distillation(dtype, seed):
         check_distillation(
             *pair, temperature, up, str(rng.choice(["mean", "sum", "none"])) if up == 1.0 else "mean"
         )
+
+
+# Evaluation -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [xent.evaluate, xent.reference.evaluate])
+def test_evaluation_of_what_has_no_weight(function):
+    logits = np.array([[np.nan, 1, 0], [-np.inf, 0, 1], [0, 1, 2]])
+    some = function(logits, [0, 0, 2], sample_weight=[0, 0, 2], top_k=(1, 2))
+    alone = function(logits[2:], [2], sample_weight=[2], top_k=(1, 2))
+    for name in ["loss", "accuracy", "mse", "entropy", "mutual_information", "perplexity", "top_k_accuracy"]:
+        assert getattr(some, name) == getattr(alone, name), name
+
+
+@pytest.mark.parametrize("function", [xent.evaluate, xent.reference.evaluate])
+def test_evaluation_with_weights_that_cancel(function):
+    result = function([[1.0, 2], [2, 1]], [0, 0], sample_weight=[1, -1])
+    assert result.loss == np.inf
+    assert result.accuracy == -np.inf
+
+
+def test_evaluation_of_one_loss_beyond_the_type():
+    logits = np.zeros((10, 2), np.float32)
+    logits[0] = 3e38, -3e38
+    assert np.isclose(xent.evaluate(logits, [1] * 10).loss, 6e37)

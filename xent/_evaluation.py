@@ -371,8 +371,11 @@ class Evaluation(_Result):
         )
 
     def _mean(self, total):
-        """Return a sum divided by the weights; 0 where there are none."""
-        return float(total / self.total_weight) if self.total_weight else 0.0
+        """Return a sum divided by the weights; 0 where nothing has one, and as IEEE says where they cancel."""
+        if self.total_weight:
+            return float(total / self.total_weight)
+        with np.errstate(all="ignore"):
+            return float(np.divide(total, 0.0)) if self.second_sums[0] else 0.0
 
     def _standard_error(self, squares):
         """Return the standard error of a mean, from the sum of v^2 times the squared distance from it."""

@@ -40,7 +40,7 @@ def evaluate(
         p, one_minus_p = probabilities(u)
         log_p = log_probabilities(u)
         loss, rank = 0.0 - np.where(label, log_p, 0.0).sum(axis=-1), _rank(u, label)
-        product = np.where((weight == 0) & np.isinf(loss), 0.0, weight * loss)
+        product = np.where(weight == 0, 0.0, weight * loss)
         there = weight != 0
         return Evaluation(
             count=len(x),
@@ -164,8 +164,8 @@ def _predicted(u):
 
 
 def _sum(weight, values):
-    """Return the weighted sum; without weight an infinite value counts 0, and NaN stays NaN."""
-    return float(np.where((weight == 0) & np.isinf(values), 0.0, weight * values).sum())
+    """Return the weighted sum; what has no weight is not there."""
+    return float(np.where(weight == 0, 0.0, weight * values).sum())
 
 
 def _bin_sums(p, right, weight, bins):

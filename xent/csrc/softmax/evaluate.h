@@ -308,6 +308,7 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double rest = terms.p_minus_1[p], p_y = terms.p[p], gap = s.max_logit[p] - y.x[p], term = p_y * gap;
         loss[p] = terms.loss[p];
+        if (isinf(loss[p])) loss[p] = (double)s.max_logit[p] - y.x[p]; /* finite where floats end before doubles */
         known.square[p] = a->brief ? 0 : known.square[p] + rest * rest;
         known.entropy[p] = a->brief ? 0 : known.entropy[p] + ((p_y == 0 ? 0 : term) + s.log_total[p]);
         first[p] = y.x[p] == s.max_logit[p];
@@ -316,10 +317,10 @@ static void KERNEL(evaluate_tile)(const xent_positions *positions, const KERNEL(
     if (a->rank) KERNEL(put_ranks)(t, classes, &s, &y, a->most, a->rank + t->first);
     KERNEL(put_report)(a, t, &s, &y, loss, first);
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        /* Without weight an infinite loss counts as 0, but NaN stays; ignored positions do not count. */
-        const int counts = y.counted[p] != 0;
-        const double value = factor[p] == 0 && loss[p] == INFINITY ? 0 : loss[p] * factor[p];
-        const double square = known.square[p] * factor[p], entropy = known.entropy[p] * factor[p];
+        /* without weight, or ignored: nothing of it is there */
+        const int counts = factor[p] != 0;
+        const double value = loss[p] * factor[p], square = known.square[p] * factor[p],
+                     entropy = known.entropy[p] * factor[p];
         loss[p] = counts ? value : 0, first[p] *= factor[p];
         known.square[p] = counts ? square : 0, known.entropy[p] = counts ? entropy : 0;
     }
