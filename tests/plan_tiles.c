@@ -118,7 +118,7 @@ EXPORT void of_flat_arrays(ptrdiff_t size, ptrdiff_t partials, ptrdiff_t *sizes)
     xent_sigmoid_args sigmoid = {.size = size};
     xent_merge_args merge = {.size = size, .partials = partials};
     sizes[1] = xent_plan_map(&map).chunks, sizes[0] = map.chunk;
-    sizes[3] = xent_plan_sigmoid(&sigmoid).chunks, sizes[2] = sigmoid.chunk;
+    sizes[3] = xent_plan_sigmoid(&sigmoid, XENT_F32).chunks, sizes[2] = sigmoid.chunk;
     sizes[5] = xent_plan_merge(&merge).chunks, sizes[4] = merge.chunk;
 }
 

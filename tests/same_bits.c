@@ -440,7 +440,7 @@ static void sigmoid_cross_entropy(void)
                                .losses = c.results,
                                .partial = c.partial,
                                .counted = counted};
-        const xent_plan plan = xent_plan_sigmoid(&a);
+        const xent_plan plan = xent_plan_sigmoid(&a, c.type);
         run(sigmoid_cross_entropy_kernels[c.type], &a, plan);
         add(c.partial, XENT_F64, plan.chunks), add(c.results, c.real, c.size), add(c.out, c.type, c.size);
         free(counted);

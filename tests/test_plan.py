@@ -5,7 +5,6 @@ behaviour stops the process. plan_tiles.c says which kernels are run and which a
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -26,22 +25,18 @@ NO_EXPS, SUMMED_EXPS, REUSED_EXPS = range(3)
 SANITIZER = ["-fno-wrapv", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
 
 
-@pytest.fixture(scope="module")
-def libraries(tmp_path_factory):
-    """The library of each instruction set, all with the same plans."""
+# The kernels of an instruction set take some twenty seconds to compile: all but the best in the slow suite.
+LIBRARIES = [USABLE[-1], *(pytest.param(isa, marks=pytest.mark.slow) for isa in USABLE[:-1])]
+
+
+@pytest.fixture(scope="module", params=LIBRARIES)
+def library(tmp_path_factory, request):
+    """The kernels and plans for an instruction set; the plans are the same for all."""
     folder = shared_folder(tmp_path_factory, "plan")
     plans = [path for path in CSRC.rglob("*.c") if path.stem == "walk" or path.stem.endswith("plan")]
-    with ThreadPoolExecutor() as pool:
-        objects = list(pool.map(lambda path: compile_object(folder, path, *SANITIZER), plans))
-        sources = [ROOT / "tests" / "plan_tiles.c", *objects]
-        # -O1 compiles in a third of the time
-        built = pool.map(lambda isa: compile_library(folder, isa, sources, "-O1"), USABLE)
-        return dict(zip(USABLE, built, strict=True))
-
-
-@pytest.fixture(params=USABLE)
-def library(libraries, request):
-    return libraries[request.param]
+    objects = [compile_object(folder, path, *SANITIZER) for path in plans]
+    sources = [ROOT / "tests" / "plan_tiles.c", *objects]
+    return compile_library(folder, request.param, sources, "-O1")  # -O1 takes a third of the time
 
 
 @pytest.fixture(scope="module")

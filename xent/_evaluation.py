@@ -371,7 +371,7 @@ class Evaluation(_Result):
         )
 
     def _mean(self, total):
-        """Return a sum divided by the weights; 0 where nothing has one, and as IEEE says where they cancel."""
+        """Return a sum over the weights; 0 where nothing has one, and as IEEE says where they cancel."""
         if self.total_weight:
             return float(total / self.total_weight)
         with np.errstate(all="ignore"):
