@@ -372,6 +372,9 @@ static void *data_of(int kind)
 }
 static void *target_of(int kind) { return kind == XENT_MSE ? c.other : kind == XENT_KL_DIV_LOG ? c.x : c.more_probs; }
 
+static xent_wide_sum odd_sums[MOST_CHUNKS]; /* of losses that no number here is odd enough for */
+static int bad_targets;
+
 static void losses_of_elements(void)
 {
     for (int kind = XENT_MSE; kind <= XENT_KL_DIV_LOG; kind++) {
@@ -381,7 +384,7 @@ static void losses_of_elements(void)
         if (!xent_walk_elements(&a, arrays)) abort();
         a.loss = (xent_loss){
             .kind = kind, .unit = 0.6875, .clip = kind == XENT_CROSS_ENTROPY ? 0.01 : 0, .gradient_scale = 3};
-        a.partial = c.partial;
+        a.partial = c.partial, a.wide = odd_sums, a.bad = &bad_targets;
         const xent_plan plan = xent_plan_elements(&a);
         run(element_losses_kernels[c.type], &a, plan);
         add(c.partial, XENT_F64, plan.chunks), add(c.out, c.type, c.size);
@@ -435,10 +438,13 @@ static void sigmoid_cross_entropy(void)
                                .alpha_1 = 0.25,
                                .alpha_0 = 0.75,
                                .gradient_scale = 3,
+                               .factor = 3,
+                               .divisor = 1,
                                .value = 1,
                                .out = c.out,
                                .losses = c.results,
                                .partial = c.partial,
+                               .wide = odd_sums,
                                .counted = counted};
         const xent_plan plan = xent_plan_sigmoid(&a, c.type);
         run(sigmoid_cross_entropy_kernels[c.type], &a, plan);
