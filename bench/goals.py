@@ -12,6 +12,7 @@ PEERS = {
     "cross_entropy_grad_hess": (1.5, 4),
     "sigmoid_cross_entropy": (1.5, 4),
     "sigmoid_cross_entropy_value_and_grad": (2, 6),
+    "sigmoid_cross_entropy_grad_hess": (1.5, 4),
     "entropy": (1.3, 3),
     "mse_loss": (1.3, 2),
     "mse_loss_value_and_grad": (1.3, 4),
