@@ -12,6 +12,8 @@ PEERS = {
     "logsumexp_backward": (1.2, 3),
     "token_log_probs": (1.2, 3),
     "evaluate": (2, 4),
+    "evaluate_sequences": (1.2, 3),
+    "compare": (2, 4),
     "cross_entropy_grad_hess": (1.5, 4),
     "sigmoid_cross_entropy": (1.5, 4),
     "sigmoid_cross_entropy_value_and_grad": (2, 6),
