@@ -1,4 +1,4 @@
-"""Mean sigmoid cross-entropy, alone and with its gradient; with positive weights, and focal."""
+"""Mean sigmoid cross-entropy, alone and with its gradient; weighted, and focal; second derivatives."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ OPERATORS = [
     "sigmoid_cross_entropy_value_and_grad",
     "sigmoid_cross_entropy_value_and_grad weighted",
     "sigmoid_cross_entropy_value_and_grad focal",
+    "sigmoid_cross_entropy_grad_hess",
 ]
 
 

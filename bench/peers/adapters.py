@@ -97,7 +97,8 @@ class Torch(Peer):
         return call
 
     def result(self, result):
-        return result.detach().numpy()
+        result = result.detach()
+        return (result.float() if result.dtype == torch.bfloat16 else result).numpy()
 
 
 class TorchCompiled(Torch):

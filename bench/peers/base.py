@@ -11,6 +11,10 @@ from functools import partial
 
 import numpy as np
 
+# Results that differ by more than this share of the largest number are not of the same thing. Both are
+# several times what rounding does: of sums of float32, and of bfloat16, which is off by up to 2**-8. How
+# accurate results are is another question (accuracy.py).
+SAME, SAME_IN_16_BITS = 1e-3, 2**-5
 # "conv2d forward+backward" and "..._value_and_grad", which an option may follow.
 GRADIENT = re.compile(r"_value_and_grad| forward\+backward")
 
@@ -33,6 +37,7 @@ class Peer:
     library = True  # the module, None where it is not installed
     value_and_grad = None  # as `value`, for a function and its gradients, where the library derives these
     gradients = 1  # those by so many of the first arrays
+    compared = False  # whether the numbers of the results are to be those of the table's first
 
     def arguments(self, operator):
         """Return the NumPy arrays that an operator is given."""
@@ -49,6 +54,10 @@ class Peer:
     def result(self, result):
         """Return what a function returned as a NumPy array."""
         return np.asarray(result)
+
+    def numbers(self, result):
+        """Return the numbers of a result as NumPy arrays."""
+        return [self.result(part) for part in (result if isinstance(result, tuple | list) else [result])]
 
     @classmethod
     def method(cls, operator):
@@ -75,13 +84,25 @@ def names(peers, operator):
     return [peer.name for peer in peers if peer.has(operator)]
 
 
+def check(numbers, expected):
+    """Raise ValueError where the numbers of two results are not the same."""
+    for ours, theirs in zip(expected, numbers, strict=True):
+        if ours.shape != theirs.shape:
+            raise ValueError(f"the result is {theirs.shape}, not {ours.shape}")
+        limit = SAME_IN_16_BITS if ours.dtype.itemsize == 2 else SAME
+        ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+        error, largest = np.abs(theirs - ours).max(), np.abs(ours).max()
+        if not error <= limit * largest:
+            raise ValueError(f"the result differs by {error:.2g} where the largest number is {largest:.2g}")
+
+
 def prepare(peers, operator, data, chosen):
     """Return name -> call for the `chosen` names, and name -> reason for those that cannot do it here.
 
     `data` is what each implementation is made from. Each call has run once: a library may refuse a dtype, or
-    fail to compile, only then.
+    fail to compile, only then. Where results are compared, one that differs is a reason too.
     """
-    calls, reasons = {}, {}
+    calls, reasons, expected = {}, {}, None
     for peer in peers:
         if peer.name not in chosen:
             continue
@@ -89,8 +110,13 @@ def prepare(peers, operator, data, chosen):
             reasons[peer.name] = "not installed"
             continue
         try:
-            call = peer(*data).call(operator)
-            call()
+            implementation = peer(*data)
+            call = implementation.call(operator)
+            result = call()
+            if peer.compared:
+                numbers = implementation.numbers(result)
+                expected = expected or numbers
+                check(numbers, expected)
             calls[peer.name] = call
         except Exception as error:  # whatever a library raises is its reason
             reasons[peer.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100]}"

@@ -1,5 +1,7 @@
 """The mean sigmoid cross-entropy over the elements, alone and with its gradient; weighted, and focal.
 
+Also gradient and second derivatives of the sum, as objectives of gradient boosting compose them.
+
 Targets are 0 and 1 in floats of the logits' dtype, which is what PyTorch takes. PyTorch has no focal loss of
 its own; that of torchvision is composed here of the same calls. JAX has the formulas of optax; `jax softplus`
 is what XLA makes the fastest code of, at the price of the last digits of tiny losses.
@@ -10,11 +12,13 @@ import numpy as np
 import xent
 
 from . import adapters
-from .libraries import functional, jax, torch
+from .libraries import functional, jax, special, torch
 
 
 class Elements:
     """Logits and targets, and the positive weights of the classes for the option that takes them."""
+
+    compared = True
 
     def __init__(self, x, y, pos_weight):
         self.x, self.y, self.pos_weight = x, y, pos_weight
@@ -37,6 +41,9 @@ class Xent(Elements, adapters.Xent):
     def sigmoid_cross_entropy_value_and_grad_focal(self, x, y):
         return xent.sigmoid_cross_entropy_value_and_grad(x, y, gamma=2.0, alpha=0.25)
 
+    def sigmoid_cross_entropy_grad_hess(self, x, y):
+        return xent.sigmoid_cross_entropy_grad_hess(x, y, reduction="sum")
+
 
 class XentInPlace(Elements, adapters.XentInPlace):
     def sigmoid_cross_entropy_value_and_grad(self, x, y, out):
@@ -49,6 +56,7 @@ class XentLabels(Elements, adapters.Xent):
     name = "xent int64"
     sigmoid_cross_entropy = Xent.sigmoid_cross_entropy
     sigmoid_cross_entropy_value_and_grad = Xent.sigmoid_cross_entropy_value_and_grad
+    sigmoid_cross_entropy_grad_hess = Xent.sigmoid_cross_entropy_grad_hess
 
     def __init__(self, x, y, pos_weight):
         super().__init__(x, y.astype(np.int64), pos_weight)
@@ -70,16 +78,17 @@ class Torch(Elements, adapters.Torch):
         loss = functional.binary_cross_entropy_with_logits(x, y, reduction="none")
         return focal(torch.sigmoid(x), y, loss)
 
+    def sigmoid_cross_entropy_grad_hess(self, x, y):
+        p = torch.sigmoid(x)
+        return p - y, p * (1 - p)
+
 
 class TorchCompiled(adapters.TorchCompiled, Torch):
     pass
 
 
-class Jax(Elements, adapters.Jax):
-    """JAX, jitted, with the formula of optax.sigmoid_binary_cross_entropy and optax.sigmoid_focal_loss."""
-
-    def _losses(self, x, y, pos_weight=1):
-        return -pos_weight * y * jax.nn.log_sigmoid(x) - (1 - y) * jax.nn.log_sigmoid(-x)
+class JaxLosses(Elements, adapters.Jax):
+    """JAX, jitted, with the losses of the elements by one formula or another."""
 
     def sigmoid_cross_entropy(self, x, y):
         return self._losses(x, y).mean()
@@ -91,7 +100,18 @@ class Jax(Elements, adapters.Jax):
         return focal(jax.nn.sigmoid(x), y, self._losses(x, y))
 
 
-class JaxSoftplus(Jax):
+class Jax(JaxLosses):
+    """The formula of optax.sigmoid_binary_cross_entropy and optax.sigmoid_focal_loss."""
+
+    def _losses(self, x, y, pos_weight=1):
+        return -pos_weight * y * jax.nn.log_sigmoid(x) - (1 - y) * jax.nn.log_sigmoid(-x)
+
+    def sigmoid_cross_entropy_grad_hess(self, x, y):
+        p = jax.nn.sigmoid(x)
+        return p - y, p * (1 - p)
+
+
+class JaxSoftplus(JaxLosses):
     """JAX with softplus(x) - x y, whose terms cancel where a prediction is confident and right."""
 
     name = "jax softplus"
@@ -103,6 +123,12 @@ class JaxSoftplus(Jax):
         return (1 - y) * x + (1 + (pos_weight - 1) * y) * (rest + jax.numpy.maximum(-x, 0))
 
 
+class SciPy(Elements, adapters.SciPy):
+    def sigmoid_cross_entropy_grad_hess(self, x, y):
+        p = special.expit(x)
+        return p - y, p * (1 - p)
+
+
 class NumPy(Elements, adapters.NumPy):
     def sigmoid_cross_entropy(self, x, y):
         return (np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))).mean()
@@ -110,5 +136,9 @@ class NumPy(Elements, adapters.NumPy):
     def sigmoid_cross_entropy_value_and_grad(self, x, y):
         return self.sigmoid_cross_entropy(x, y), (1 / (1 + np.exp(-x)) - y) / x.size
 
+    def sigmoid_cross_entropy_grad_hess(self, x, y):
+        p = 1 / (1 + np.exp(-x))
+        return p - y, p * (1 - p)
 
-PEERS = [Xent, XentInPlace, XentLabels, Torch, TorchCompiled, Jax, JaxSoftplus, NumPy]
+
+PEERS = [Xent, XentInPlace, XentLabels, Torch, TorchCompiled, Jax, JaxSoftplus, SciPy, NumPy]

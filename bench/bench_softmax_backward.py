@@ -1,0 +1,12 @@
+"""The ways back through softmax, log-softmax and log-sum-exp, with outputs that are reused."""
+
+from cases import Case
+from peers import softmax_backward
+
+FULL = [Case((4096, 1000)), Case((512, 32000)), Case((4096, 1000), "bfloat16")]
+CASES, PEERS = (FULL, FULL[:1]), softmax_backward.PEERS
+OPERATORS = ["softmax_backward", "log_softmax_backward", "logsumexp_backward"]
+
+
+def test_softmax_backward(compare_case, operator, case, name):
+    compare_case(operator, case, name)
