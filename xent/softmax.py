@@ -250,7 +250,8 @@ def logsumexp_backward(grad, x, y, axis=-1, *, out=None):
         largest element of `x`, but for rounding.
     axis : int, tuple of int or None, optional
         The axis or axes that were summed over; None means all of them.
-    <out of results>
+    out : ndarray, optional
+        Where to put the result: the shape and dtype of `x`. It may be `x` itself.
 
     Returns
     -------
