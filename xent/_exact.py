@@ -29,6 +29,14 @@ def _shifted(m, e):
     return np.ldexp(m, np.clip(e, -4000, 4000).astype(np.int32))
 
 
+def _sums(m):
+    """Sums along the last axis, which stays, rounded once: NumPy's order of additions has no part in them."""
+    rows = m.reshape(math.prod(m.shape[:-1]), m.shape[-1])
+    finite = np.isfinite(rows).all(axis=1)
+    sums = [math.fsum(row.tolist()) if good else row.sum() for row, good in zip(rows, finite, strict=True)]
+    return np.array(sums, np.float64).reshape(*m.shape[:-1], 1)
+
+
 class Scaled:
     """Numbers m 2^e with integers e of 64 bits: products and quotients neither overflow nor vanish."""
 
@@ -67,7 +75,7 @@ class Scaled:
     def sum(self):
         """The sum along the last axis, which stays."""
         e = self.e.max(axis=-1, keepdims=True, initial=_ZERO)
-        return Scaled(_shifted(self.m, self.e - e).sum(axis=-1, keepdims=True), e)
+        return Scaled(_sums(_shifted(self.m, self.e - e)), e)
 
     def value(self):
         """As floats, rounded once."""
