@@ -39,8 +39,16 @@ def test_the_variable_decides(isa):
     assert done.stdout.strip() == isa, done.stderr
 
 
-@pytest.mark.parametrize("isa", OTHERS)
-@pytest.mark.parametrize("names", NUMERIC)
+def on_others():
+    """Each group on each instruction set. The baseline, which few machines need, has one that is not slow."""
+    for group in NUMERIC:
+        for isa in OTHERS:
+            names, marks = (group.values[0], group.marks) if hasattr(group, "marks") else (group, ())
+            usual = isa != "baseline" or names.startswith("vmath")
+            yield pytest.param(isa, names, marks=marks or (() if usual else pytest.mark.slow))
+
+
+@pytest.mark.parametrize("isa, names", list(on_others()))
 def test_numeric_tests_on(isa, names):
     files = [str(ROOT / "tests" / f"test_{name}.py") for name in names.split()]
     options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "-k", f"not ({ELSEWHERE})"]
