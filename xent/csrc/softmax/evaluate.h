@@ -228,7 +228,9 @@ static void KERNEL(settle)(const KERNEL(tile) *t, ptrdiff_t classes, const NAME(
         if (!open[p]) continue;
         const ptrdiff_t step = t->rows ? 1 : t->x_step, from = KERNEL(element)(t->rows, t->x_step, p, 0);
         int behind = KERNEL(is_unranked)(t, s, p, classes);
-        for (ptrdiff_t c = 0; !behind && c < y->label[p]; c++) behind = KERNEL(get)(t->x + from + c * step) == y->x[p];
+        if (t->rows) behind |= KERNEL(largest_in_row)(t->x + from, y->label[p], y->x[p]) < y->label[p];
+        for (ptrdiff_t c = 0; !t->rows && !behind && c < y->label[p]; c++)
+            behind = KERNEL(get)(t->x + from + c * step) == y->x[p];
         first[p] = !behind;
     }
 }
