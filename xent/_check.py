@@ -510,13 +510,19 @@ def _with_one_ignored(labels, classes, values):
     return labels
 
 
+def _integers(array, given, name, hint=""):
+    """Return what came as `given`, if it holds integers, as an empty list does; `hint` is for floats."""
+    if array.size == 0 and not isinstance(given, np.ndarray):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        hint = hint if array.dtype.kind == "f" else ""
+        raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}{hint}")
+    return array
+
+
 def groups(value, positions):
     """Return numbers of groups, one for each position, as an int64 array."""
-    array = as_array(value, "groups")
-    if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is a list of no groups
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"groups must hold integers, got dtype {array.dtype} of shape {array.shape}")
+    array = _integers(as_array(value, "groups"), value, "groups")
     same_shape(array, positions, "groups", "the positions")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"groups must fit into 64 bits with a sign, got {array.max()}")
@@ -595,11 +601,7 @@ def classes_of(value, name, shapes, classes):
 
     It is a copy, checked after it was made: NumPy ends the process where another thread changes an index.
     """
-    array = as_array(value, name)
-    if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is a list of no classes
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}")
+    array = _integers(as_array(value, name), value, name)
     if array.shape not in shapes:
         expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
         hint = _reshaped(name, array.shape, shapes[0])
@@ -630,15 +632,8 @@ def tail_rule(tail):
 
 def teacher_ids(value, positions):
     """Return k classes per position as an aligned int64 array in C order."""
-    array = as_array(value, "teacher_ids")
-    if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is a list of no classes
-    if array.dtype.kind not in "iu":
-        got = f"got dtype {array.dtype} of shape {array.shape}"
-        hint = (
-            "; teacher_ids.astype(np.int64) makes classes of whole numbers" if array.dtype.kind == "f" else ""
-        )
-        raise TypeError(f"teacher_ids must hold integers, {got}{hint}")
+    hint = "; teacher_ids.astype(np.int64) makes classes of whole numbers"
+    array = _integers(as_array(value, "teacher_ids"), value, "teacher_ids", hint)
     if array.ndim != len(positions) + 1 or array.shape[:-1] != positions or array.shape[-1] == 0:
         expected = "(" + ", ".join([*map(str, positions), "k"]) + ("," if not positions else "") + "), k >= 1"
         raise ValueError(f"teacher_ids must have shape {expected}, got {array.shape}")
@@ -676,9 +671,7 @@ def class_ids(value, shape, axis):
         got = f"got {array.shape}{_reshaped('ids', array.shape, positions)}"
         any_number = str((*positions[:axis], "K", *positions[axis:])).replace("'", "")
         raise ValueError(f"ids must have the shape of the positions, {positions}, or {any_number}, {got}")
-    if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is a list of no classes
-    return classes_of(array, "ids", [array.shape], shape[axis])
+    return classes_of(_integers(array, value, "ids"), "ids", [array.shape], shape[axis])
 
 
 def finite_at(values, classes, name):
