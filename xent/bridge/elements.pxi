@@ -59,7 +59,7 @@ def log_sigmoid_backward(grad, y, out):
 # ---- odd factors ----
 #
 # The kernels multiply ordinary factors as they come; odd ones they take with care, in numbers whose exponents do not end,
-# which takes some ten times as long. Factors that floats cannot hold make a call one of doubles.
+# which takes some eighty times as long. Factors that floats cannot hold make a call one of doubles.
 
 cdef inline bint is_odd_scale(double scale, double factor, int dtype) noexcept:
     """Whether the factor of all gradients is one to be careful with."""
