@@ -3,8 +3,8 @@
 A weight of 1e-300 times an upstream gradient of 1e300, a temperature of 5e-324, a loss of 1e308 that is one
 of ten in a mean: intermediate numbers overflow or vanish, and the results do not. Here numbers have exponents
 of their own (`Scaled`), and distances of logits low words, until a result is narrowed once. It takes some
-three hundred times as long as the kernels, which do all that is ordinary; the bridge decides, and says for which
-positions. The formulas are those of `xent.reference`.
+three hundred times as long as the kernels, which do all that is ordinary; the bridge decides, and says for
+which positions. The formulas are those of `xent.reference`.
 """
 
 import math
