@@ -14,13 +14,18 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 # xent is rebuilt when a compiled source changes, some minutes; Python files are used where they lie. The other stamps are sets of
-# extras, whose packages alone are installed: to install xent with them would build it anew.
+# packages, which alone are installed: dependency groups of developers, and extras of users, with which pip would build xent anew.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 
 $(VENV)/built.stamp: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -qq --editable .
+	@touch $@
+
+GROUPS := test bench lint dev
+$(GROUPS:%=$(VENV)/%.stamp): $(VENV)/%.stamp: $(VENV)/built.stamp pyproject.toml
+	$(BIN)/python -m pip install -qq --group $*
 	@touch $@
 
 EXTRAS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")

@@ -8,9 +8,11 @@ contain instructions that the machine at hand might not have.
 
 import os
 import platform
+import re
 import sys
 import sysconfig
 import tempfile
+import tomllib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
@@ -18,6 +20,7 @@ from itertools import product
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 # The plainest first: the last one that the machine can run is used.
 X86 = {
@@ -46,6 +49,13 @@ KERNELS += ["xent/csrc/isa.c"]
 SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - set(KERNELS))
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
 BRIDGE = ["xent/_kernels.pxd", *sorted(glob("xent/bridge/*.pxi"))]
+# What asks for OpenMP when compiling, and when linking, the best first. Apple's clang has none of its own:
+# libomp is found where CPPFLAGS and LDFLAGS say. clang-cl takes LLVM's libomp, found where LIB says.
+GNU_OPENMP = ["-fopenmp"], ["-fopenmp"]
+OPENMP = {
+    "darwin": [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), GNU_OPENMP],
+    "win32": [(["-openmp"], ["libomp.lib"]), GNU_OPENMP],
+}
 # Where C sources look for headers: for the bridge, and for each other.
 INCLUDE = ["xent", "xent/csrc"]
 
@@ -60,11 +70,14 @@ class BuildKernels(build_ext):
         import numpy
 
         ext.include_dirs.append(numpy.get_include())
-        openmp = self.openmp_flags()
-        ext.extra_compile_args = FLAGS + openmp
-        ext.extra_link_args = openmp
+        if self.compiler.compiler_type == "msvc":  # whose cl.exe has no vector extensions
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+        openmp, ext.extra_link_args = self.openmp_flags()
+        ext.extra_compile_args = self.spelled(FLAGS) + openmp
         built = " ".join(f"X({isa})" for isa in ISAS)
-        ext.define_macros.append(("XENT_BUILT", built))
+        flags = " ".join(FLAGS + openmp + [os.environ.get("CFLAGS", "")]).strip().replace('"', "'")
+        ext.define_macros += [("XENT_BUILT", built), ("XENT_FLAGS", f'"{flags}"')]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # a compiler each: a minute or two every one
             objects = pool.map(lambda pair: self.compile_kernels(*pair), product(KERNELS, ISAS))
             ext.extra_objects += [path for paths in objects for path in paths]
@@ -77,32 +90,52 @@ class BuildKernels(build_ext):
             output_dir=os.path.join(self.build_temp, isa),
             include_dirs=INCLUDE,
             macros=[("XENT_ISA", isa)],
-            extra_preargs=FLAGS + ["-Wall", "-Wextra"] + ISAS[isa],
+            extra_preargs=self.spelled(FLAGS + ["-Wall", "-Wextra"] + ISAS[isa]),
         )
 
+    def spelled(self, flags):
+        """Return flags as the compiler takes them: clang-cl hands on to clang what stands behind /clang:."""
+        return [f"/clang:{flag}" for flag in flags] if self.compiler.compiler_type == "msvc" else flags
+
     def openmp_flags(self):
-        """Return the flags that make a small OpenMP program compile and link, or none, with a warning."""
+        """Return the flags that make a small OpenMP program compile, and link; without any, warn.
+
+        pip shows no warnings: XENT_REQUIRE_OPENMP=1 makes it an error, for wheels that others will use.
+        """
         program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-        candidates = (
-            [["-fopenmp"]]
-            if sys.platform != "darwin"
-            else [["-Xpreprocessor", "-fopenmp", "-lomp"], ["-fopenmp"]]
-        )
         with tempfile.TemporaryDirectory() as folder:
             source = os.path.join(folder, "openmp.c")
             with open(source, "w") as file:
                 file.write(program)
-            for flags in candidates:
+            for compile_flags, link_flags in OPENMP.get(sys.platform, [GNU_OPENMP]):
                 try:
-                    objects = self.compiler.compile([source], output_dir=folder, extra_postargs=flags)
+                    objects = self.compiler.compile([source], output_dir=folder, extra_postargs=compile_flags)
                     self.compiler.link_executable(
-                        objects, os.path.join(folder, "openmp"), extra_postargs=flags
+                        objects, os.path.join(folder, "openmp"), extra_postargs=link_flags
                     )
-                    return flags
-                except Exception:
-                    continue
+                    return compile_flags, link_flags
+                except Exception as error:
+                    reason = error
+        if os.environ.get("XENT_REQUIRE_OPENMP", "0") not in ("", "0"):
+            raise CompileError(f"XENT_REQUIRE_OPENMP is set, and this compiler has no OpenMP: {reason}")
         warnings.warn("this compiler has no OpenMP: xent is built to run on one thread", stacklevel=2)
-        return []
+        return [], []
+
+
+def readme():
+    """Return README.md with links that lead somewhere from the page of a package index, too.
+
+    In the repository they are relative, and readable. A release has the pages and pictures that its tag has.
+    """
+    with open("pyproject.toml", "rb") as file:
+        source = tomllib.load(file)["project"]["urls"]["Source"]
+    with open("xent/_config.py", encoding="utf-8") as file:
+        tag = "v" + re.search(r'^__version__ = "(.+)"', file.read(), re.MULTILINE)[1]
+    with open("README.md", encoding="utf-8") as file:
+        text = file.read()
+    pictures = source.replace("//github.com/", "//raw.githubusercontent.com/")
+    text = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{pictures}/{tag}/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{source}/blob/{tag}/", text)
 
 
 def main():
@@ -114,6 +147,8 @@ def main():
     if LIMITED_API:
         macros.append(("Py_LIMITED_API", "0x030B0000"))
     setup(
+        long_description=readme(),
+        long_description_content_type="text/markdown",
         ext_modules=[
             Extension(
                 "xent._kernels",

@@ -1,0 +1,117 @@
+"""Packages: one version, one address, a README that an index can show, OpenMP where it must be."""
+
+import os
+import re
+import sys
+import tomllib
+
+import pytest
+from helpers import ROOT
+
+import xent
+
+PROJECT = ROOT / "pyproject.toml"
+pytestmark = pytest.mark.skipif(not PROJECT.exists(), reason="there is no pyproject.toml beside the tests")
+
+
+def project():
+    return tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def setup_py():
+    """setup.py as a module; tests of an installed xent are beside that of an sdist."""
+    pytest.importorskip("setuptools")
+    sys.path.insert(0, str(ROOT))
+    try:
+        import setup
+    finally:
+        sys.path.remove(str(ROOT))
+    return setup
+
+
+def test_the_version_stands_in_one_place():
+    assert project()["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "xent._config.__version__"
+    for name in ["CITATION.cff", "packaging/conda/recipe.yaml"]:
+        path = ROOT / name
+        if path.exists():  # they have to repeat it
+            assert (
+                re.search(r'^ *version: "?([^"\n]+)"?$', path.read_text(), re.MULTILINE)[1]
+                == xent.__version__
+            )
+
+
+def test_the_address_stands_in_one_place():
+    urls = project()["project"]["urls"]
+    assert all(url.startswith(urls["Source"]) for url in urls.values())
+    path = ROOT / "packaging/conda/recipe.yaml"
+    if path.exists():
+        assert set(re.findall(r"https://github\.com/[\w-]+/[\w-]+", path.read_text())) == {urls["Source"]}
+
+
+def test_links_of_the_readme_lead_somewhere_from_elsewhere(setup_py, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    source, text = project()["project"]["urls"]["Source"], setup_py.readme()
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) == len(re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert all(target.startswith(("https://", "#")) for target in targets), targets
+    assert f"]({source}/blob/v{xent.__version__}/docs/README.md)" in text
+    assert re.search(r"!\[[^]]*\]\(https://raw\.githubusercontent\.com/[^)]+\.svg\)", text)
+
+
+class Compiler:
+    """A compiler that refuses some flags."""
+
+    compiler_type = "unix"
+
+    def __init__(self, *refused):
+        self.refused, self.calls = refused, []
+
+    def compile(self, sources, output_dir, extra_postargs):
+        self.calls.append(extra_postargs)
+        if set(self.refused) & set(extra_postargs):
+            raise RuntimeError("unrecognized option")
+        return [os.path.join(output_dir, "openmp.o")]
+
+    def link_executable(self, objects, output, extra_postargs):
+        self.compile(objects, "", extra_postargs)
+
+
+def build(setup_py, compiler):
+    import setuptools
+
+    command = setup_py.BuildKernels(setuptools.Distribution())
+    command.compiler = compiler
+    return command
+
+
+def test_without_openmp_a_build_warns(setup_py, monkeypatch):
+    monkeypatch.delenv("XENT_REQUIRE_OPENMP", raising=False)
+    with pytest.warns(UserWarning, match="no OpenMP"):
+        assert build(setup_py, Compiler("-fopenmp", "-openmp", "-lomp")).openmp_flags() == ([], [])
+
+
+def test_openmp_can_be_required(setup_py, monkeypatch):
+    monkeypatch.setenv("XENT_REQUIRE_OPENMP", "1")
+    with pytest.raises(setup_py.CompileError, match="XENT_REQUIRE_OPENMP is set.*unrecognized option"):
+        build(setup_py, Compiler("-fopenmp", "-openmp", "-lomp")).openmp_flags()
+    flags = build(setup_py, Compiler()).openmp_flags()
+    assert flags == setup_py.OPENMP.get(sys.platform, [setup_py.GNU_OPENMP])[0]
+
+
+@pytest.mark.parametrize("system, refused, expected", [
+    ("linux", (), (["-fopenmp"], ["-fopenmp"])),
+    ("darwin", (), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])),
+    ("darwin", ("-lomp",), (["-fopenmp"], ["-fopenmp"])),
+    ("win32", (), (["-openmp"], ["libomp.lib"])),
+])  # fmt: skip
+def test_openmp_flags_of_systems(setup_py, monkeypatch, system, refused, expected):
+    monkeypatch.setattr(setup_py.sys, "platform", system)
+    assert build(setup_py, Compiler(*refused)).openmp_flags() == expected
+
+
+def test_clang_cl_gets_flags_behind_its_own(setup_py):
+    compiler = Compiler()
+    assert build(setup_py, compiler).spelled(["-O3"]) == ["-O3"]
+    compiler.compiler_type = "msvc"
+    assert build(setup_py, compiler).spelled(["-O3"]) == ["/clang:-O3"]
