@@ -44,17 +44,26 @@ class _Exports(Protocol):
 
 class _Config(TypedDict):
     version: str
-    numpy: str
-    threads: int
-    thread_limit: int
+    path: str
+    python: str
+    platform: str
+    processor: str
+    processors: int
     cpu_quota: float | None
+    numpy: str
+    blas: str
     compiler: str
+    flags: str
     isa: str
     isa_built: list[str]
     isa_usable: list[str]
     openmp: bool
     result_cache: int
     cache_held: int
+    openmp_runtimes: list[str] | None
+    threads: int
+    thread_limit: int
+    environment: dict[str, str]
 
 # Of bfloat16, which is no type of NumPy's, results are called float16. One position alone, of logits of shape
 # (C,), has a scalar loss where the types say that there is an array of losses.

@@ -14,9 +14,13 @@ cdef extern from *:
     #else
     #define XENT_COMPILER "unknown"
     #endif
+    #ifndef XENT_FLAGS
+    #define XENT_FLAGS "unknown"
+    #endif
     """
     const int XENT_OPENMP
     const char *XENT_COMPILER
+    const char *XENT_FLAGS  # of setup.py
 
 
 # ---- the instruction set, chosen once at import ----
@@ -54,6 +58,7 @@ def config():
     built, runs = isas()
     return {
         "compiler": XENT_COMPILER.decode(),
+        "flags": XENT_FLAGS.decode(),
         "isa": table.name.decode(),
         "isa_built": built,
         "isa_usable": runs,
