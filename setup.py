@@ -50,7 +50,7 @@ SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - set(KERNELS))
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
 BRIDGE = ["xent/_kernels.pxd", *sorted(glob("xent/bridge/*.pxi"))]
 # What asks for OpenMP when compiling, and when linking, the best first. Apple's clang has none of its own:
-# libomp is found where CPPFLAGS and LDFLAGS say. clang-cl takes LLVM's libomp, found where LIB says.
+# libomp is found where CPATH and LIBRARY_PATH say. clang-cl takes LLVM's libomp, found where LIB says.
 GNU_OPENMP = ["-fopenmp"], ["-fopenmp"]
 OPENMP = {
     "darwin": [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), GNU_OPENMP],

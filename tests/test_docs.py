@@ -7,7 +7,8 @@ import pytest
 from helpers import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")]
+BESIDE = "README CONTRIBUTING CHANGELOG RELEASING SECURITY CODE_OF_CONDUCT bench/README".split()
+OTHERS = [ROOT / f"{name}.md" for name in BESIDE]
 ADAPTERS = {"torch"}  # pages of modules that need another library, of the same name
 pytestmark = pytest.mark.skipif(not PAGES, reason="there is no docs/ beside an installed test suite")
 
@@ -24,5 +25,5 @@ def test_examples(page):
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#:]+)[#)]", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

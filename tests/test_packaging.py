@@ -115,3 +115,14 @@ def test_clang_cl_gets_flags_behind_its_own(setup_py):
     assert build(setup_py, compiler).spelled(["-O3"]) == ["-O3"]
     compiler.compiler_type = "msvc"
     assert build(setup_py, compiler).spelled(["-O3"]) == ["/clang:-O3"]
+
+
+def test_workflows_take_what_they_were_written_with():
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    if not workflows:
+        pytest.skip("a source distribution has no workflows")
+    for path in workflows:
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^permissions: \{\}$", text, re.MULTILINE), path.name
+        for action in re.findall(r"uses: (.*)", text):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
