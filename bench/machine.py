@@ -6,11 +6,11 @@ more thing to trust: tried once, a loop of AVX2 loads and additions under OpenMP
 torch.sum.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from peers.libraries import THREADS, jax, torch
+from parts import in_parts  # and its settings
+from peers.libraries import jax, torch
 
 # Where the cache sizes cannot be read: larger than the last level of every desktop processor.
 ASSUMED_CACHE = 64 * 2**20
@@ -19,8 +19,6 @@ CACHED_ELEMENTS = 2**18  # float32: 1 MiB, which the second level of two cores h
 
 # Square matrices: three of 4 MiB. From 512 to 2048 the rates of NumPy's BLAS were within 2 % of each other.
 PRODUCT_SIZE = 1024
-
-_pool = ThreadPoolExecutor(THREADS)
 
 
 def last_level_cache():
@@ -40,15 +38,9 @@ def large_shape(classes=32000):
     return (TIMES_THE_CACHE * last_level_cache() // (4 * classes), classes)
 
 
-def _in_parts(function, *arrays):
-    """Return a call that runs function on equal parts of the arrays, one part for each thread."""
-    parts = list(zip(*(np.array_split(a.reshape(-1), THREADS) for a in arrays), strict=True))
-    return lambda: list(_pool.map(lambda part: function(*part), parts))
-
-
 def reads(x):
     """Return name -> call that reads x once."""
-    calls = {"numpy max": _in_parts(np.max, x)}
+    calls = {"numpy max": in_parts(np.max, x)}
     if torch:
         tensor = torch.from_numpy(x)
         calls["torch sum"] = lambda: torch.sum(tensor)
@@ -57,7 +49,7 @@ def reads(x):
 
 def copies(x, out):
     """Return name -> call that reads x and writes out once."""
-    calls = {"numpy copyto": _in_parts(np.copyto, out, x)}
+    calls = {"numpy copyto": in_parts(np.copyto, out, x)}
     if torch:
         tensor, target = torch.from_numpy(x), torch.from_numpy(out)
         calls["torch copy"] = lambda: target.copy_(tensor)
@@ -66,7 +58,7 @@ def copies(x, out):
 
 def exponentials(x, out):
     """Return name -> call that takes the exponential of x, which the caches hold."""
-    calls = {"numpy exp": _in_parts(np.exp, x, out)}
+    calls = {"numpy exp": in_parts(np.exp, x, out)}
     if torch:
         tensor, target = torch.from_numpy(x), torch.from_numpy(out)
         calls["torch exp"] = lambda: torch.exp(tensor, out=target)

@@ -7,15 +7,9 @@ settings below are read when a library is loaded.
 import importlib
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle OpenMP threads sleep instead of spinning
-# OpenBLAS, which multiplies matrices for NumPy, has threads of its own: these too sleep, after 2**4 clock
-# cycles instead of 2**26. While they spun, the call after a product took twice as long.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import xent
-
-THREADS = xent.get_num_threads()
+from parts import THREADS  # noqa: E402 (its settings are for these libraries too)
 
 # XLA sizes its thread pool by this variable, else by the processors that the process may use. The flags that
 # are often named for it, XLA_FLAGS=--intra_op_parallelism_threads among them, are not read by XLA.
