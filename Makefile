@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint types headers bench bench-avx2 bench-quick bench-track bench-baseline accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint types headers bench bench-avx2 bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -92,6 +92,7 @@ bench-quick: $(VENV)/bench.stamp  ## the same on a few shapes, in two minutes
 	$(BIN)/python bench/report.py $(RESULTS)/quick
 	$(BIN)/python bench/charts.py $(RESULTS)/quick
 
+.PHONY: bench-track bench-baseline
 bench-track: $(VENV)/built.stamp  ## whether this commit has lost speed, beside the baseline of bench/baseline.json; two minutes
 	$(BIN)/python bench/track.py
 
