@@ -11,7 +11,7 @@ RESULTS := bench/results
 .PHONY: help demo boosting regression test test-slow test-peers lint types headers bench bench-avx2 bench-quick accuracy profile docs clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 # xent is rebuilt when a compiled source changes, some minutes; Python files are used where they lie. The other stamps are sets of
 # packages, which alone are installed: dependency groups of developers, and extras of users, with which pip would build xent anew.
