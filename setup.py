@@ -28,7 +28,22 @@ X86 = {
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }
-MACHINE = platform.machine().lower()
+
+
+def machine():
+    """What is compiled for: the machine of this Python, or what a cross build names in the two variables that
+    the build tools know. A Python for two machines (universal2) builds for the one that it runs on."""
+    system, _, name = sysconfig.get_platform().rpartition("-")
+    if sys.platform == "darwin":
+        names = os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}").split()[1::2]
+        if len(names) != 1:
+            sys.exit("xent is compiled for one machine at a time: ARCHFLAGS names " + " and ".join(names))
+        name = names[0]
+        os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"{system}-{name}")
+    return name.lower()
+
+
+MACHINE = machine()
 ISAS = (
     X86
     if MACHINE in ("x86_64", "amd64")
