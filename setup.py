@@ -22,7 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-# The plainest first: the last one that the machine can run is used.
+# The last one that the machine can run is used.
 X86 = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -43,14 +43,14 @@ def machine():
     return name.lower()
 
 
-MACHINE = machine()
-ISAS = (
-    X86
-    if MACHINE in ("x86_64", "amd64")
-    else {"neon": []}
-    if MACHINE in ("aarch64", "arm64")
-    else {"baseline": []}
-)
+def isas_of(machine):
+    """{instruction set: flags} of a machine, the plainest first."""
+    if machine in ("x86_64", "amd64"):
+        return X86
+    return {"neon": []} if machine in ("aarch64", "arm64") else {"baseline": []}
+
+
+ISAS = isas_of(machine())
 
 # -ffp-contract=off: products and sums fuse only where the code says v_fma; error-free transformations rely on
 # it. -fno-trapping-math -fno-math-errno: nobody reads floating-point flags or errno; without these, selects
