@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint types headers bench bench-avx2 bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,7 +23,7 @@ $(VENV)/built.stamp: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -qq --editable .
 	@touch $@
 
-GROUPS := test bench lint dev
+GROUPS := test bench lint dev wheel
 $(GROUPS:%=$(VENV)/%.stamp): $(VENV)/%.stamp: $(VENV)/built.stamp pyproject.toml
 	$(BIN)/python -m pip install -qq --group $*
 	@touch $@
@@ -65,6 +65,14 @@ types: $(VENV)/test.stamp  ## check calls as users write them with mypy (as lint
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pip install -qq pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typed_calls.py
+
+# WHEEL=--short: a suite on one CPython, and on the others a few files.
+wheel: $(VENV)/wheel.stamp  ## build the sdist and the wheel into dist/, check it, and run the suite on it, on every CPython there is
+	$(BIN)/python tools/wheel.py $(WHEEL)
+
+platforms: $(BIN)/python  ## compile the C for Windows, macOS, musl and AArch64 with Clang; some minutes
+	$(BIN)/python -m pip install -qq setuptools ziglang
+	$(BIN)/python tools/platforms.py
 
 headers: $(VENV)/lint.stamp  ## compile every C header alone, for each type and instruction set
 	$(BIN)/python tools/headers.py

@@ -22,20 +22,35 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-# The plainest first: the last one that the machine can run is used.
+# The last one that the machine can run is used.
 X86 = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }
-MACHINE = platform.machine().lower()
-ISAS = (
-    X86
-    if MACHINE in ("x86_64", "amd64")
-    else {"neon": []}
-    if MACHINE in ("aarch64", "arm64")
-    else {"baseline": []}
-)
+
+
+def machine():
+    """What is compiled for: the machine of this Python, or what a cross build names in the two variables that
+    the build tools know. A Python for two machines (universal2) builds for the one that it runs on."""
+    system, _, name = sysconfig.get_platform().rpartition("-")
+    if sys.platform == "darwin":
+        names = os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}").split()[1::2]
+        if len(names) != 1:
+            sys.exit("xent is compiled for one machine at a time: ARCHFLAGS names " + " and ".join(names))
+        name = names[0]
+        os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"{system}-{name}")
+    return name.lower()
+
+
+def isas_of(machine):
+    """{instruction set: flags} of a machine, the plainest first."""
+    if machine in ("x86_64", "amd64"):
+        return X86
+    return {"neon": []} if machine in ("aarch64", "arm64") else {"baseline": []}
+
+
+ISAS = isas_of(machine())
 
 # -ffp-contract=off: products and sums fuse only where the code says v_fma; error-free transformations rely on
 # it. -fno-trapping-math -fno-math-errno: nobody reads floating-point flags or errno; without these, selects

@@ -126,3 +126,42 @@ def test_workflows_take_what_they_were_written_with():
         assert re.search(r"^permissions: \{\}$", text, re.MULTILINE), path.name
         for action in re.findall(r"uses: (.*)", text):
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+MACHINES = {
+    "linux-x86_64": ["baseline", "avx2", "avx512"],
+    "linux-aarch64": ["neon"],
+    "win-amd64": ["baseline", "avx2", "avx512"],
+    "win-arm64": ["neon"],
+    "linux-riscv64": ["baseline"],
+}
+
+
+@pytest.mark.parametrize("platform", MACHINES)
+def test_a_build_for_another_machine_has_the_instruction_sets_of_that(setup_py, monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform.partition("-")[0])
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", platform)
+    monkeypatch.setattr(setup_py.sysconfig, "get_platform", lambda: os.environ["_PYTHON_HOST_PLATFORM"])
+    assert list(setup_py.isas_of(setup_py.machine())) == MACHINES[platform]
+
+
+@pytest.mark.parametrize(
+    "flags, name", [("-arch arm64", "arm64"), ("-arch x86_64", "x86_64"), (None, "arm64")]
+)
+def test_a_python_for_two_machines_builds_for_one(setup_py, monkeypatch, flags, name):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(setup_py.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(setup_py.sysconfig, "get_platform", lambda: "macosx-10.13-universal2")
+    monkeypatch.setenv("ARCHFLAGS", flags or "")
+    monkeypatch.setenv("_PYTHON_HOST_PLATFORM", "")
+    for variable in ["_PYTHON_HOST_PLATFORM", *([] if flags else ["ARCHFLAGS"])]:
+        monkeypatch.delenv(variable)
+    assert setup_py.machine() == name
+    assert os.environ["_PYTHON_HOST_PLATFORM"] == f"macosx-10.13-{name}", "the wheel's tag"
+
+
+def test_no_build_is_for_two_machines(setup_py, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("ARCHFLAGS", "-arch arm64 -arch x86_64")
+    with pytest.raises(SystemExit, match="one machine at a time: ARCHFLAGS names arm64 and x86_64"):
+        setup_py.machine()

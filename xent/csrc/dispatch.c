@@ -7,12 +7,32 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
-/* Conversions of 16-bit floats, which every processor with AVX2 has had. Not every compiler's __builtin_cpu_supports
- * knows the name. */
-static int has_f16c(void)
+/* Registers that the operating system keeps for a thread, as XCR0 says (Intel's manual, volume 1, 13.1). */
+enum {
+    KEEPS_AVX = 0x06,    /* XMM and the upper halves of YMM */
+    KEEPS_AVX512 = 0xE6, /* and masks, the upper halves of ZMM, registers 16 to 31 */
+};
+
+static unsigned kept_registers(void)
+{
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+#ifdef __APPLE__
+    low |= low & KEEPS_AVX ? KEEPS_AVX512 : 0; /* kept from their first use on, and not named before */
+#endif
+    return low;
+}
+
+static int has_all(unsigned of, unsigned bits) { return (of & bits) == bits; }
+
+/* Not by __builtin_cpu_supports: what that asks, Clang does not have with Microsoft's libraries, and not every compiler
+ * knows the name of f16c. */
+static int has_avx2(unsigned *leaf_7, unsigned *kept)
 {
     unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !has_all(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C)) return 0;
+    *kept = kept_registers();
+    return has_all(*kept, KEEPS_AVX) && __get_cpuid_count(7, 0, &a, leaf_7, &c, &d) && has_all(*leaf_7, bit_AVX2);
 }
 #endif
 
@@ -33,13 +53,11 @@ enum { BUILT = sizeof built / sizeof built[0] };
 static int can_run(const char *isa)
 {
 #if defined(__x86_64__) || defined(__i386__)
-    /* These ask the processor and the operating system (XGETBV: are the wide registers saved?). */
-    __builtin_cpu_init();
+    unsigned leaf_7, kept;
     if (strcmp(isa, "avx512") == 0)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (strcmp(isa, "avx2") == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+        return has_avx2(&leaf_7, &kept) && has_all(kept, KEEPS_AVX512) &&
+               has_all(leaf_7, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
+    if (strcmp(isa, "avx2") == 0) return has_avx2(&leaf_7, &kept);
 #endif
     (void)isa;
     return 1; /* the baseline, and NEON, which every 64-bit ARM has */

@@ -20,16 +20,19 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <strings.h>
 #include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#ifndef _WIN32
+#ifdef _WIN32
+#include <string.h>
+#define strcasecmp _stricmp
+#else
 #include <pthread.h>
 #include <sched.h>
+#include <strings.h>
 #include <unistd.h>
 #endif
 #ifdef __linux__
@@ -47,7 +50,11 @@ enum {
     TRIAL_TURNS = 1000,      /* most turns of waiting for a thread of a trial to be gone; one or two are usual */
 };
 
+#ifdef _WIN32
+enum { forked = 0 }; /* there is no fork() */
+#else
 static int forked = 0;
+#endif
 static int processors = 1;
 static int spins = 0;   /* idle threads wait for SPIN_COUNT turns and more, if there are no more than processors */
 static int running = 0; /* calls that share the threads at this moment */
@@ -200,8 +207,8 @@ static void let_others_create(int *locked)
     *locked = 0;
 }
 #elif defined(_OPENMP)
-static int region_size(int threads, int *locked) { return threads; }
-static void let_others_create(int *locked) {}
+static int region_size(int threads, int *locked) { return (void)locked, threads; }
+static void let_others_create(int *locked) { (void)locked; }
 #endif
 
 #ifdef _OPENMP

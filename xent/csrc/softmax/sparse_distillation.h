@@ -360,10 +360,11 @@ static double KERNEL(faint_sum)(const KERNEL(sparse_work) *w, double *largest)
     qsort(w->entries.ordered, (size_t)t->left_out_count, sizeof *w->entries.ordered, by_number);
     *largest = -INFINITY;
     for (ptrdiff_t c = 0, next = 0; c < classes; c++) {
+        const double x = KERNEL(get)(t->x + c);
         if (next < t->left_out_count && t->left_out[next] == c)
             next++;
-        else
-            *largest = fmax(*largest, KERNEL(get)(t->x + c));
+        else if (x > *largest)
+            *largest = x;
     }
     if (*largest == -INFINITY) return 0;
     for (ptrdiff_t c = 0, next = 0; c < classes; c += FAINT_BLOCK) {
