@@ -20,7 +20,7 @@ SHOWN = [
 # What reaches beyond the window, but for what scrolls inside a box of its own.
 WIDE = """[...document.querySelectorAll('article, article *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > innerWidth)
-    .filter(e => !e.closest('.pst-scrollable-table-container, .formula, pre'))
+    .filter(e => !e.closest('.pst-scrollable-table-container, .formula, pre, p:has(> img)'))
     .slice(0, 3).map(e => e.outerHTML.slice(0, 100))"""
 
 

@@ -1,0 +1,83 @@
+"""The site of docs/ is whole: every public name, page and example. `make site` checks what was built."""
+
+import re
+import sys
+
+import pytest
+from helpers import ROOT, run_python
+
+import xent
+
+DOCS = ROOT / "docs"
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="there is no docs/ beside an installed test suite")
+
+# As conf.py does it, in a process of its own: afterwards xent.torch may be made of stand-ins.
+WRITE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import absent, api_pages
+absent.stand_in("torch", "jax", "dask")
+api_pages.write(Path(sys.argv[2]))
+for module, names in api_pages.modules().items():
+    print(module, *names)
+"""
+
+
+def test_reference_has_every_name(tmp_path):
+    """Each module of the package with public names, and each of these names."""
+    done = run_python("-c", WRITE, str(DOCS), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = {module: names for module, *names in map(str.split, done.stdout.splitlines())}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "xent").glob("[a-z]*.py")}
+    adapters = {f"xent.{name}" for name, text in texts.items() if "\n__all__ = [" in text}
+    assert set(found) == {"xent", "xent.reference"} | adapters
+    assert set(found["xent"]) == set(xent.__all__) - {"reference"}
+    assert set(found["xent.reference"]) == set(xent.reference.__all__)
+    index = (tmp_path / "index.rst").read_text(encoding="utf-8")
+    for module, names in found.items():
+        page = (tmp_path / f"{module}.rst").read_text(encoding="utf-8")
+        shown = re.findall(r"^(?:   |\.\. autofunction:: |\.\. data:: )(\w+)$", page, re.M)
+        assert sorted(shown) == sorted(names)
+        assert f"   {module}\n" in index
+
+
+def test_stand_in(monkeypatch):
+    """What a library that is not there is used for when a module is imported."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    import absent
+
+    absent.stand_in("no_such_library")
+    import no_such_library.parts as parts
+
+    class Derived(parts.Base):
+        pass
+
+    @parts.decorator
+    def _private():
+        pass
+
+    @parts.decorator
+    def public(x: parts.Kind | None = None):
+        """Documented."""
+
+    _private.register(lambda: None)
+    assert isinstance(Derived, type)
+    assert public.__doc__ == "Documented."
+
+
+def test_guide_has_every_page():
+    """The tables of docs/README.md are the navigation of the site."""
+    text = (DOCS / "README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"^\| \[.*?\]\((\w+)\.md\)", text, re.M)
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"README", "index"}
+    assert set(linked) == pages
+    assert len(linked) == len(pages)
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_example_has_a_title(example):
+    """The gallery takes title and text from the docstring."""
+    first, title, line = example.read_text(encoding="utf-8").split("\n")[:3]
+    assert (first, line) == ('"""', "=" * len(title))
