@@ -4,10 +4,10 @@ A module is in the reference if it has an __all__: there is no list to keep.
 """
 
 import ast
-import importlib
-import inspect
 import re
 from pathlib import Path
+
+import xent
 
 PACKAGE = Path(__file__).resolve().parents[1] / "xent"
 
@@ -23,16 +23,22 @@ BELONGS = {"_evaluation": "evaluate", "_prepared": "conv"}
 
 def modules():
     """Return module -> its public names: xent, its reference, and every file of xent that has an __all__."""
-    files = {"xent": PACKAGE / "__init__.py", "xent.reference": PACKAGE / "reference" / "__init__.py"}
-    files |= {f"xent.{path.stem}": path for path in sorted(PACKAGE.glob("[a-z]*.py"))}
-    found = {name: _all_of(path) for name, path in files.items()}
+    files = {"xent", "xent.reference", *(f"xent.{path.stem}" for path in PACKAGE.glob("[a-z]*.py"))}
+    found = {name: _all_of(name) for name in sorted(files)}
     found = {name: names for name, names in found.items() if names}
     return {name: [k for k in names if f"{name}.{k}" not in found] for name, names in found.items()}
 
 
-def _all_of(path):
-    """The list __all__ of a file, which is read and not imported; None if it has none."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def _tree(module):
+    """A module as it is written: it is not imported, as that may take another library."""
+    path = PACKAGE.parent / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _all_of(module):
+    """The list __all__ of a module; None if it has none."""
+    for node in _tree(module).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
             return ast.literal_eval(node.value)
     return None
@@ -42,10 +48,9 @@ def write(folder):
     """Write the pages of the API reference; autosummary adds one for each name of a module."""
     folder.mkdir(exist_ok=True)
     pages = {"index": _index()}
-    for name, names in modules().items():
-        module = importlib.import_module(name)
-        kind = {"xent": _families, "xent.reference": _on_one_page}.get(name, _table)
-        pages[name] = _page(name, inspect.getdoc(module), kind(module, names))
+    for module, names in modules().items():
+        body = {"xent": _families, "xent.reference": _on_one_page}.get(module, _table)
+        pages[module] = _page(module, body(module, names))
     for name, text in pages.items():
         path = folder / f"{name}.rst"
         if not path.exists() or path.read_text(encoding="utf-8") != text:  # else Sphinx reads it again
@@ -62,8 +67,9 @@ def _index():
     return _title("API reference") + intro + f".. toctree::\n   :maxdepth: 1\n\n{entries}"
 
 
-def _page(name, doc, body):
-    return _title(name) + f".. module:: {name}\n\n{doc.splitlines()[0]}\n\n{body}"
+def _page(module, body):
+    summary = ast.get_docstring(_tree(module)).splitlines()[0]
+    return _title(module) + f".. module:: {module}\n\n{summary}\n\n{body}"
 
 
 def _table(module, names):
@@ -76,18 +82,18 @@ def _families(module, names):
     groups = {name: [] for name in FAMILIES}
     rest = []
     for name in names:
-        home = getattr(getattr(module, name), "__module__", "_").rpartition(".")[2]
+        home = getattr(getattr(xent, name), "__module__", "_").rpartition(".")[2]
         home = BELONGS.get(home, home)
         (rest if home.startswith("_") else groups.setdefault(home, [])).append(name)
     rest.remove("__version__")
     text = ""
     for home, members in groups.items():
-        doc = inspect.getdoc(importlib.import_module(f"xent.{home}"))
-        text += _title(re.match(r"[^,.:(]*", doc)[0].strip(), "-") + _table(module, members)
+        summary = ast.get_docstring(_tree(f"{module}.{home}"))
+        text += _title(re.match(r"[^,.:(]*", summary)[0].strip(), "-") + _table(module, members)
     text += _title("Threads, memory, build", "-") + _table(module, rest)
     return text + ".. data:: __version__\n   :type: str\n\n   The version.\n"
 
 
 def _on_one_page(module, names):
-    rest = inspect.getdoc(module).partition("\n")[2]
+    rest = ast.get_docstring(_tree(module)).partition("\n")[2]
     return rest + "\n\n" + "".join(f".. autofunction:: {name}\n" for name in names)
