@@ -18,7 +18,7 @@ SHOWN = [
     *("api/xent", "api/xent.cross_entropy", "gallery/index", "gallery/iris"),
 ]
 # What reaches beyond the window, but for what scrolls inside a box of its own.
-WIDE = """[...document.querySelectorAll('article, article *')]
+WIDE = """[...document.querySelectorAll('article, article *, .bd-sidebar-secondary a')]
     .filter(e => e.getBoundingClientRect().right > innerWidth || e.scrollWidth > innerWidth)
     .filter(e => !e.closest('.pst-scrollable-table-container, .formula, pre, p:has(> img)'))
     .slice(0, 3).map(e => e.outerHTML.slice(0, 100))"""
