@@ -29,7 +29,7 @@ def modules():
     return {name: [k for k in names if f"{name}.{k}" not in found] for name, names in found.items()}
 
 
-def _tree(module):
+def tree(module):
     """A module as it is written: it is not imported, as that may take another library."""
     path = PACKAGE.parent / module.replace(".", "/")
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -38,7 +38,7 @@ def _tree(module):
 
 def _all_of(module):
     """The list __all__ of a module; None if it has none."""
-    for node in _tree(module).body:
+    for node in tree(module).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
             return ast.literal_eval(node.value)
     return None
@@ -68,7 +68,7 @@ def _index():
 
 
 def _page(module, body):
-    summary = ast.get_docstring(_tree(module)).splitlines()[0]
+    summary = ast.get_docstring(tree(module)).splitlines()[0]
     return _title(module) + f".. module:: {module}\n\n{summary}\n\n{body}"
 
 
@@ -88,12 +88,12 @@ def _families(module, names):
     rest.remove("__version__")
     text = ""
     for home, members in groups.items():
-        summary = ast.get_docstring(_tree(f"{module}.{home}"))
+        summary = ast.get_docstring(tree(f"{module}.{home}"))
         text += _title(re.match(r"[^,.:(]*", summary)[0].strip(), "-") + _table(module, members)
     text += _title("Threads, memory, build", "-") + _table(module, rest)
     return text + ".. data:: __version__\n   :type: str\n\n   The version.\n"
 
 
 def _on_one_page(module, names):
-    rest = ast.get_docstring(_tree(module)).partition("\n")[2]
+    rest = ast.get_docstring(tree(module)).partition("\n")[2]
     return rest + "\n\n" + "".join(f".. autofunction:: {name}\n" for name in names)

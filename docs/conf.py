@@ -5,13 +5,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-import absent  # noqa: E402
 import api_pages  # noqa: E402
 import site_parts  # noqa: E402
+import skeleton  # noqa: E402
 
 import xent  # noqa: E402
 
-absent.stand_in("torch", "jax", "optax", "dask", "lightgbm", "xgboost", "catboost")
+skeleton.stand_in()
 
 project = "xent"
 author = "the xent authors"

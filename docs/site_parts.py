@@ -104,6 +104,6 @@ def fold_tables(app, doctree, page):
     for table in list(doctree.findall(nodes.table)):
         if len(list(table.findall(nodes.row))) > 4:
             place, count = table.parent.index(table), len(list(table.findall(nodes.row))) - 1
-            before = f'<details class="folded"><summary>The table: {count} cases</summary>'
+            before = f'<details class="folded"><summary>The table: {count} rows</summary>'
             table.parent.insert(place + 1, nodes.raw("", "</details>", format="html"))
             table.parent.insert(place, nodes.raw("", before, format="html"))
