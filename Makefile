@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs clean
+.PHONY: help demo boosting regression test test-slow test-peers lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -116,6 +116,12 @@ profile: $(VENV)/bench.stamp  ## show in which functions the time of typical cal
 docs: $(VENV)/demo.stamp  ## draw the plots of docs/
 	$(BIN)/python docs/plots.py
 
+# GALLERY=0 shows the examples without running them.
+GALLERY := 1
+site: $(VENV)/docs.stamp  ## build the site of docs/, the API and the examples, in build/site
+	$(BIN)/sphinx-build -q -n -W --keep-going -D plot_gallery=$(GALLERY) docs build/site
+	$(BIN)/python tools/check_site.py build/site
+
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json
+	rm -rf $(VENV) $(RESULTS) build dist *.egg-info xent/*.so xent/_kernels.c demo.png demo.json docs/api docs/gallery
 	find . -name __pycache__ -prune -exec rm -rf {} +

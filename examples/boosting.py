@@ -1,4 +1,8 @@
-"""Boost trees on handwritten digits, with xent as the objective of LightGBM and of XGBoost.
+"""
+LightGBM and XGBoost
+====================
+
+Boost trees on handwritten digits, with xent as the objective of LightGBM and of XGBoost. ::
 
     pip install ".[boosting]"
     python examples/boosting.py
@@ -225,5 +229,5 @@ def main():
     return 0 if max(differences) <= TOLERANCE else 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and main():
+    sys.exit(1)

@@ -1,4 +1,8 @@
-"""What lenet.py and cifar.py share: layers of xent and NumPy, training, and the comparison with PyTorch.
+"""
+Layers for the networks
+=======================
+
+What lenet.py and cifar.py share: layers of xent and NumPy, training, and the comparison with PyTorch.
 
 Convolution with its ReLU, max-pooling, the loss and the backward pass of each are xent's; the dense layers
 are NumPy's matrix products. Every backward pass can be read here, and every update.

@@ -1,4 +1,8 @@
-"""Train a small convolutional network on handwritten digits, every layer computed by xent.
+"""
+Handwritten digits
+==================
+
+Train a small convolutional network on handwritten digits, every layer computed by xent. ::
 
     pip install ".[demo]"
     python examples/demo.py
@@ -300,7 +304,6 @@ def save_figure(path, net, history, data):
     filters.suptitle("Filters of the first convolution (red: positive, blue: negative)")
     plot_filters(filters.subplots(2, CHANNELS[0] // 2), net.params["conv1.weight"])
     figure.savefig(path)
-    plt.close(figure)
 
 
 def print_table(step_ms, ratio):
@@ -359,5 +362,5 @@ def main():
     return 0 if accuracy >= REQUIRED_ACCURACY else 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and main():
+    sys.exit(1)

@@ -1,4 +1,8 @@
-"""Softmax regression on handwritten digits: `xent.sklearn.SoftmaxRegression`, beside scikit-learn's own.
+"""
+Softmax regression
+==================
+
+Softmax regression on handwritten digits: `xent.sklearn.SoftmaxRegression`, beside scikit-learn's own. ::
 
     pip install ".[demo]"
     python examples/softmax_regression.py
@@ -118,5 +122,5 @@ def main():
     return 0 if difference <= TOLERANCE else 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and main():
+    sys.exit(1)

@@ -1,4 +1,8 @@
-"""The head of a language model in PyTorch: xent's LinearCrossEntropyLoss beside PyTorch's own.
+"""
+The head of a language model in PyTorch
+=======================================
+
+A language model's head in PyTorch: xent's LinearCrossEntropyLoss beside PyTorch's own. ::
 
     pip install ".[torch]"
     python examples/torch_head.py
@@ -131,5 +135,5 @@ def main():
     return 0 if difference <= TOLERANCE else 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and main():
+    sys.exit(1)

@@ -277,7 +277,7 @@ class Evaluation(_Result):
 
     @property
     def expected_calibration_error(self):
-        """Mean over the positions of |accuracy - confidence| of their bin. (Of `calibration_bins`.)"""
+        """Mean over the positions of ``|accuracy - confidence|`` of their bin. (Of `calibration_bins`.)"""
         weight, confidence, correct = self._asked("bin_sums", "calibration_bins=15")
         return self._mean(float(np.abs(correct - confidence).sum()))
 

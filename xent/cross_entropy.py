@@ -26,7 +26,7 @@ def cross_entropy(
     Cross-entropy between a target and the softmax of logits.
 
     .. math:: -w_y \\log p_y  \\quad\\text{or}\\quad  -\\sum_c w_c t_c \\log p_c, \\qquad p =
-    \\mathrm{softmax}(\\mathrm{logits})
+        \\mathrm{softmax}(\\mathrm{logits})
 
     for an index target y or a probability target t.
 

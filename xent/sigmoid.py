@@ -73,7 +73,7 @@ def log_sigmoid(x, *, out=None):
 
     References
     ----------
-    .. [1] M. Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, vignette of the R package Rmpfr.
+    .. [1] M. Maechler, "Accurately computing log(1 - exp(-\\|a\\|))", 2012, vignette of the R package Rmpfr.
 
     Examples
     --------

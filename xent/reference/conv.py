@@ -201,7 +201,7 @@ def im2col(x, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
 
 
 def col2im(cols, output_size, kernel_size, *, stride=1, padding=0, dilation=1, out=None):
-    """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C, *output_size)."""
+    """The adjoint of `im2col`: add every column back to the pixels it came from, (N, C) + output_size."""
     dtype, cols = result_dtype(cols), as_float64(cols)
     kernel = pair(kernel_size)
     channels, left_over = divmod(cols.shape[1], kernel[0] * kernel[1])

@@ -15,7 +15,7 @@ def sigmoid(x, *, out=None):
 
 
 def log_sigmoid(x, *, out=None):
-    """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
+    """``log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))``."""
     dtype, x = result_dtype(x), as_float64(x)
     with np.errstate(all="ignore"):
         result = np.asarray(np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x))))

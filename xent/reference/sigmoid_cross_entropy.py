@@ -66,7 +66,7 @@ def sigmoid_cross_entropy_grad_hess(
 ):
     """Gradient of `sigmoid_cross_entropy`, and its second derivative by each logit, scaled alike.
 
-    "diagonal": the exact one; "gauss_newton": what of it is never negative; "absolute": |gradient|.
+    "diagonal": the exact one; "gauss_newton": what of it is never negative; "absolute": abs(gradient).
     """
     options = weight, pos_weight, label_smoothing, gamma, alpha, ignore_index, reduction
     result = _sigmoid_cross_entropy(logits, target, *options)
