@@ -1,5 +1,12 @@
-"""``python -m xent``: print how xent was built and what it uses here."""
+"""``python -m xent``: print how xent was built and what it uses here; with arguments, a command on files."""
+
+import sys
 
 from ._config import show_config
 
-show_config()
+if len(sys.argv) == 1:
+    show_config()
+else:
+    from ._command import main
+
+    sys.exit(main())
