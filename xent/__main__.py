@@ -4,9 +4,10 @@ import sys
 
 from ._config import show_config
 
-if len(sys.argv) == 1:
-    show_config()
-else:
-    from ._command import main
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        show_config()
+    else:
+        from ._command import run_as_process
 
-    sys.exit(main())
+        sys.exit(run_as_process())

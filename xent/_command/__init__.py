@@ -6,8 +6,10 @@ called, and ``import xent`` imports none of this.
 """
 
 import argparse
+import logging
 import re
 import sys
+import warnings
 
 from .arrays import InputError
 from .commands import Compare, Evaluate, run
@@ -30,7 +32,21 @@ def main(argv=None):
     except InputError as error:
         print(f"xent: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("xent: interrupted before there was a result", file=sys.stderr)
+        return INTERRUPTED
     return 0 if complete else INTERRUPTED
+
+
+def run_as_process():
+    """Run the command as all that this process does, and return its exit status."""
+    status = main()
+    if status and "zarr" in sys.modules:
+        # what zarr has begun, on a loop of its own, ends with the process: no pages about each task
+        logging.getLogger("asyncio").disabled = True
+        sys.unraisablehook = lambda _: None
+        warnings.simplefilter("ignore")
+    return status
 
 
 def _parser():
@@ -48,9 +64,7 @@ def _parser():
     evaluate.add_argument(
         "labels", metavar="LABELS", help="integers, of the shape of the logits without classes"
     )
-    evaluate.add_argument(
-        "--top-k", type=int, nargs="+", default=[1, 5], metavar="K", help="of top-k accuracies; 1 5"
-    )
+    evaluate.add_argument("--top-k", type=int, action="append", metavar="K", help="several times; 1 and 5")
     evaluate.add_argument("--calibration-bins", type=int, default=15, metavar="N", help="15 unless given")
     evaluate.add_argument("--sample-weight", metavar="FILE", help="a factor for each position")
     evaluate.add_argument(
@@ -87,10 +101,9 @@ def _command(commands, command, name, purpose):
     add(
         "--ignore-index",
         type=int,
-        nargs="+",
-        default=[-100],
+        action="append",
         metavar="N",
-        help="labels that count for nothing; -100",
+        help="several times; a label to ignore, -100",
     )
     add("--base", type=float, metavar="B", help="2 for bits, 10 for dits; nats unless given")
     add("--temperature", type=float, default=1.0, metavar="T", help="logits are divided by it")

@@ -63,7 +63,9 @@ class Mapped:
     def read(self, index):
         part = self._array[index]
         if not part.flags.c_contiguous:
-            return part.copy()
+            part = part.copy()
+            let_go(self._array)
+            return part
         # a byte of each page: they come from the disk on the thread that reads, not on those that compute
         part.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE].max(initial=0)
         return part
@@ -250,6 +252,8 @@ class Joined:
     not depend on how many shards there are.
     """
 
+    held = None  # all of it, where it is in memory
+
     def __init__(self, name, shards):
         self.name, self._shards, self._open = name, shards, (None, None)
         starts, first = [0], None
@@ -328,7 +332,7 @@ def open_array(text, *, as_bfloat16=False, kind=np.int64):
     Numbers of text are of the dtype `kind`.
     """
     if text == "-":
-        return _held(text, _parse(sys.stdin.buffer, "the standard input", kind))
+        return _held("standard input", _parse(sys.stdin.buffer, "standard input", kind))
     paths, name = _find(text)
     for path in paths:
         if path.endswith(TEXTS):
@@ -340,18 +344,16 @@ def open_array(text, *, as_bfloat16=False, kind=np.int64):
 
 
 def _held(name, held):
-    return Joined(name, [(name, partial(Held, held))])
+    joined = Joined(name, [(name, partial(Held, held))])
+    joined.held = held
+    return joined
 
 
 def in_shape(source, shape):
     """Return numbers of a text in this shape, where there are as many; other arrays as they are."""
-    if is_text(source.name) and len(source.shape) == 1 and source.shape[0] == math.prod(shape):
-        return _held(source.name, source.read((slice(0, source.shape[0]),)).reshape(shape))
+    if source.held is not None and source.held.ndim == 1 and source.held.size == math.prod(shape):
+        return _held(source.name, source.held.reshape(shape))
     return source
-
-
-def is_text(text):
-    return text == "-" or text.endswith(TEXTS)
 
 
 def _opener(path):

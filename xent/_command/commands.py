@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 
@@ -32,8 +33,11 @@ def run(command):
         print(json.dumps(_plain(command.as_dict(results, seen, complete)), allow_nan=False))
     else:
         print("\n".join(command.table(results, seen, complete)))
-    if command.options.report and complete:
-        report.write(command.options.report, command.page(results))
+    page = command.options.report
+    if page and complete:
+        report.write(page, command.page(results))
+    elif page:
+        print(f"xent: {page} is not written: not all was read", file=sys.stderr)
     return complete
 
 
@@ -63,7 +67,7 @@ class _Command:
 
     def __init__(self, options):
         self.options = options
-        self.axis_options = {"axis": options.axis, "ignore_index": tuple(options.ignore_index)}
+        self.axis_options = {"axis": options.axis, "ignore_index": tuple(options.ignore_index or (-100,))}
         self.open()
         if options.report:
             report.check(options.report)
@@ -92,11 +96,11 @@ class _Command:
         if numbers.shape != self.positions:
             shape = " x ".join(map(str, self.positions))
             raise InputError(
-                f"{text} holds {described(numbers)}, and there have to be {shape} {what}: the shape of "
-                f"{self.logits.name} without its classes"
+                f"{numbers.name} holds {described(numbers)}, and there have to be {shape} {what}: the "
+                f"shape of {self.logits.name} without its classes"
             )
         if kind is np.int64 and numbers.dtype.kind not in "iu":
-            raise InputError(f"{text} holds {numbers.dtype.name}, and {what} are integers")
+            raise InputError(f"{numbers.name} holds {numbers.dtype.name}, and {what} are integers")
         return numbers
 
     @property
@@ -200,8 +204,11 @@ class _Command:
     def table(self, results, seen, complete):
         """Return lines of text."""
         rows = self.rows(results)
-        lines = [f"{what}: {source.name}" for what, source in self.names().items() if source is not None]
-        lines[0] += f" ({described(self.logits)})"
+        lines = [
+            f"{what}: {source.name} ({described(source)})"
+            for what, source in self.names().items()
+            if source is not None
+        ]
         if not complete:
             lines += ["", f"INTERRUPTED after {seen:,} of {self.count:,} positions; this is of those alone:"]
         width, digits = (max(len(row[k]) for row in rows) for k in (0, 1))
@@ -263,10 +270,10 @@ class Evaluate(_Command):
             where = self._place(index, self.weights, ~np.isfinite(weights))
             raise InputError(f"{where} is a weight that is not finite")
         evaluation = xent.evaluate(
-            logits, labels, sample_weight=weights, base=options.base, top_k=tuple(options.top_k),
+            logits, labels, sample_weight=weights, base=options.base, top_k=tuple(options.top_k or (1, 5)),
             calibration_bins=options.calibration_bins, confusion=self.confusion, **self.common,
         )  # fmt: skip
-        if math.isnan(evaluation.loss_sum):
+        if math.isnan(evaluation.loss_sum + evaluation.entropy_sum + evaluation.squared_error_sum):
             counts = ~np.isin(labels, self.axis_options["ignore_index"])
             self._check_finite(
                 index, self.logits, logits, counts if weights is None else counts & (weights != 0)

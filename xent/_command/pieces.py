@@ -3,7 +3,7 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 
-from .arrays import InputError, let_go
+from .arrays import InputError, let_go, library
 
 # Bytes of logits in a piece, if memory allows. Where files are in the system's cache, evaluate over 2 GB of
 # bfloat16 on two cores of a Xeon (Sapphire Rapids) read 5.0 GB/s in pieces of 16 MiB, which lie in caches of
@@ -63,7 +63,7 @@ def _cut(shape, axes, position_bytes, wanted, allowed, chunks):
 
 
 def _size(n):
-    return f"{-(-n // 2**20)}M"
+    return f"{-(-n // 2**10)}K" if n < 2**20 else f"{-(-n // 2**20)}M"
 
 
 def read_ahead(read, indices):
@@ -114,10 +114,10 @@ class Total:
 def progress(total):
     """Return a bar for so many positions, that is not shown where the standard error is no terminal."""
     try:
-        from tqdm import tqdm
-    except ImportError:
+        tqdm = library("tqdm", "a bar")
+    except InputError:
         return _NoBar()
-    return tqdm(total=total, unit=" positions", unit_scale=True, disable=None)
+    return tqdm.tqdm(total=total, unit=" positions", unit_scale=True, disable=None)
 
 
 class _NoBar:

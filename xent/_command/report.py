@@ -138,13 +138,13 @@ def of_comparison(names, rows, results):
         plots += [
             _figure(
                 lambda axes: _draw_histogram(axes, b - a, "probability by b - by a", log=True),
-                "Change of the label's probability",
+                "Change of the probabilities of labels",
                 "By how much the probability of each position's label changes. The counts are on a "
                 "logarithmic scale; the bars at the ends hold all that is beyond.",
             ),
             _figure(
                 lambda axes: _draw_pairs(axes, a, b),
-                "Each label's probability, before and after",
+                "Probabilities of labels, by a and b",
                 "Positions by the probability of their label, by a and by b: on the dashed line nothing "
                 "changes.",
             ),
