@@ -6,6 +6,7 @@ called, and ``import xent`` imports none of this.
 """
 
 import argparse
+import contextlib
 import logging
 import re
 import sys
@@ -28,7 +29,8 @@ def main(argv=None):
     """Run the command, and return its exit status."""
     options = _parser().parse_args(argv)
     try:
-        complete = run(options.command(options))
+        with contextlib.ExitStack() as files:
+            complete = run(options.command(options, files))
     except InputError as error:
         print(f"xent: error: {error}", file=sys.stderr)
         return 2

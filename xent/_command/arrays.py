@@ -11,7 +11,7 @@ import sys
 import zipfile
 import zlib
 from array import array as growing
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 TEXT_BLOCK = 1 << 20  # characters of text that are split at a time: their words take some 60 bytes each
 MOST_HEADER = 100_000_000  # bytes of the header of a .safetensors file, as that library has it
 
-
+# What NumPy, zipfile, json, h5py and zarr raise for files that are not as they should be.
 UNREADABLE = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -94,6 +94,9 @@ class Streamed:
         self._at += part.size
         return part
 
+    def close(self):
+        self._file.close()
+
 
 class Sliced:
     """A dataset of a library that reads slices of it: HDF5, zarr."""
@@ -143,11 +146,13 @@ def _open_npy(path, name, as_bfloat16):
 
 
 def _open_npz(path, name, as_bfloat16):
-    members = zipfile.ZipFile(path)
-    name = _only(path, [member.removesuffix(".npy") for member in members.namelist()], name)
-    file, path = members.open(f"{name}.npy"), f"{path}:{name}"
-    shape, order, dtype = _npy_header(path, file)
-    return Streamed(path, file, shape, real_dtype(dtype, path, as_bfloat16), order)
+    with zipfile.ZipFile(path) as members, ExitStack() as on_error:
+        name = _only(path, [member.removesuffix(".npy") for member in members.namelist()], name)
+        file, path = on_error.enter_context(members.open(f"{name}.npy")), f"{path}:{name}"
+        shape, order, dtype = _npy_header(path, file)
+        opened = Streamed(path, file, shape, real_dtype(dtype, path, as_bfloat16), order)
+        on_error.pop_all()  # the member stays open, and keeps the file open
+        return opened
 
 
 def _open_safetensors(path, name, as_bfloat16):
@@ -254,18 +259,17 @@ class Joined:
 
     held = None  # all of it, where it is in memory
 
-    def __init__(self, name, shards):
+    def __init__(self, files, name, shards):
         self.name, self._shards, self._open = name, shards, (None, None)
+        files.callback(self.close)
         starts, first = [0], None
-        for k in range(len(shards)):
+        for k, (path, _) in enumerate(shards):
             shard = self._of(k)
-            if first is None:
-                first = shard
-            if len(shards) > 1 and (
-                not shard.shape or (shard.shape[1:], shard.dtype) != (first.shape[1:], first.dtype)
-            ):
+            first = first or shard
+            alike = shard.shape[1:] == first.shape[1:] and shard.dtype == first.dtype
+            if len(shards) > 1 and not (alike and shard.shape):
                 raise InputError(
-                    f"{shards[k][0]} holds {described(shard)}, and {shards[0][0]} holds {described(first)}: "
+                    f"{path} holds {described(shard)}, and {shards[0][0]} holds {described(first)}: "
                     "shards differ in their first axis alone"
                 )
             starts.append(starts[-1] + (shard.shape[0] if shard.shape else 1))
@@ -279,10 +283,16 @@ class Joined:
 
     def _of(self, k):
         if self._open[0] != k:
+            self.close()
             path, opened = self._shards[k]
             with reading(path):
                 self._open = (k, opened())
         return self._open[1]
+
+    def close(self):
+        if hasattr(self._open[1], "close"):
+            self._open[1].close()
+        self._open = (None, None)
 
     def read(self, index):
         """Return the part that slices, one for each axis, take out of it."""
@@ -326,47 +336,51 @@ def described(source):
 # ---- what a user names ----
 
 
-def open_array(text, *, as_bfloat16=False, kind=np.int64):
+def open_array(files, text, *, as_bfloat16=False, kind=np.int64):
     """Return the array that is named by FILE, FILE:NAME, a folder, a glob, or - for standard input.
 
-    Numbers of text are of the dtype `kind`.
+    `files`, an ExitStack, closes what is opened. Numbers of text are of the dtype `kind`.
     """
     if text == "-":
-        return _held("standard input", _parse(sys.stdin.buffer, "standard input", kind))
+        return _held(files, "standard input", _parse(sys.stdin.buffer, "standard input", kind))
     paths, name = _find(text)
     for path in paths:
         if path.endswith(TEXTS):
             if len(paths) > 1:
                 raise InputError(f"{text}: shards of text are not read")
-            with open(path, "rb") as file:
-                return _held(path, _parse(file, path, kind))
-    return Joined(text, [(path, partial(_opener(path), path, name, as_bfloat16)) for path in paths])
+            with reading(path), open(path, "rb") as file:
+                return _held(files, path, _parse(file, path, kind))
+    return Joined(files, text, [(path, partial(_opener(path), path, name, as_bfloat16)) for path in paths])
 
 
-def _held(name, held):
-    joined = Joined(name, [(name, partial(Held, held))])
+def _held(files, name, held):
+    joined = Joined(files, name, [(name, partial(Held, held))])
     joined.held = held
     return joined
 
 
-def in_shape(source, shape):
+def in_shape(files, source, shape):
     """Return numbers of a text in this shape, where there are as many; other arrays as they are."""
     if source.held is not None and source.held.ndim == 1 and source.held.size == math.prod(shape):
-        return _held(source.name, source.held.reshape(shape))
+        return _held(files, source.name, source.held.reshape(shape))
     return source
 
 
 def _opener(path):
-    suffix = os.path.splitext(path.rstrip("/"))[1].lower()
-    if suffix in FORMS:
-        return FORMS[suffix]
-    if _is_zarr(path):
-        return _open_zarr
-    raise InputError(f"{path}: files that end in {suffix or 'nothing'} are not read; {', '.join(FORMS)} are")
+    if not _is_array(path):
+        what = f"files that end in {_suffix(path) or 'nothing'}"
+        raise InputError(f"{path}: {what} are not read; {', '.join(FORMS)} are")
+    return FORMS.get(_suffix(path), _open_zarr)
 
 
-def _is_zarr(path):
-    return any(os.path.exists(os.path.join(path, mark)) for mark in ("zarr.json", ".zarray", ".zgroup"))
+def _suffix(path):
+    return os.path.splitext(path.rstrip("/"))[1].lower()
+
+
+def _is_array(path):
+    """Whether this is a file, or a folder of zarr, that has an array."""
+    marks = (os.path.join(path, mark) for mark in ("zarr.json", ".zarray", ".zgroup"))
+    return _suffix(path) in FORMS or any(map(os.path.exists, marks))
 
 
 def _find(text):
@@ -376,15 +390,9 @@ def _find(text):
         paths = [path] if os.path.exists(path) else sorted(glob.glob(path), key=_natural)
         if not paths:
             continue
-        if (
-            paths == [path]
-            and os.path.isdir(path)
-            and not (path.rstrip("/").endswith(".zarr") or _is_zarr(path))
-        ):
-            inside = [os.path.join(path, entry) for entry in sorted(os.listdir(path), key=_natural)]
-            paths = [
-                entry for entry in inside if os.path.splitext(entry)[1].lower() in FORMS or _is_zarr(entry)
-            ]
+        if paths == [path] and os.path.isdir(path) and not _is_array(path):
+            inside = (os.path.join(path, entry) for entry in sorted(os.listdir(path), key=_natural))
+            paths = list(filter(_is_array, inside))
             if not paths:
                 raise InputError(f"{path} holds no file that is read: {', '.join(FORMS)} are")
         return paths, name

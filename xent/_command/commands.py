@@ -65,8 +65,8 @@ class _Command:
 
     least_piece = 0
 
-    def __init__(self, options):
-        self.options = options
+    def __init__(self, options, files):
+        self.options, self.files = options, files
         self.axis_options = {"axis": options.axis, "ignore_index": tuple(options.ignore_index or (-100,))}
         self.open()
         if options.report:
@@ -76,7 +76,7 @@ class _Command:
     # ---- which arrays ----
 
     def _open_logits(self, text):
-        logits = open_array(text, as_bfloat16=self.options.bfloat16, kind=np.float64)
+        logits = open_array(self.files, text, as_bfloat16=self.options.bfloat16, kind=np.float64)
         axes, axis = len(logits.shape), self.options.axis
         if axes < 2:
             raise InputError(
@@ -92,7 +92,8 @@ class _Command:
         """Return an array of a number for each position, None for no file."""
         if text is None:
             return None
-        numbers = in_shape(open_array(text, kind=kind), self.positions)
+        numbers = open_array(self.files, text, kind=kind)
+        numbers = in_shape(self.files, numbers, self.positions)
         if numbers.shape != self.positions:
             shape = " x ".join(map(str, self.positions))
             raise InputError(
@@ -256,7 +257,7 @@ class Evaluate(_Command):
     def _prior(self):
         if self.options.prior is None:
             return None
-        prior = open_array(self.options.prior, kind=np.float64)
+        prior = open_array(self.files, self.options.prior, kind=np.float64)
         if prior.shape != (self.classes,):
             raise InputError(
                 f"{prior.name} holds {described(prior)}, and --prior needs {self.classes} numbers"

@@ -73,18 +73,16 @@ def read_ahead(read, indices):
     """
     pool = ThreadPoolExecutor(1)
     try:
-        coming = [(index, pool.submit(read, index)) for index in indices[:1]]
-        for following in [*indices[1:], None]:
-            if not coming:
-                return
-            ((index, parts),) = coming
-            parts = parts.result()
-            coming = [] if following is None else [(following, pool.submit(read, following))]
+        coming = pool.submit(read, indices[0]) if indices else None
+        for k, index in enumerate(indices):
+            parts = coming.result()
+            if k + 1 < len(indices):
+                coming = pool.submit(read, indices[k + 1])
             yield index, parts
             for part in parts:
                 let_go(part)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 class Total:

@@ -256,7 +256,7 @@ def _draw_confusion(axes, labels, predicted, counts):
 def _frame(column, row):
     from matplotlib.patches import Rectangle
 
-    return Rectangle((column, row), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.5)
+    return Rectangle((column, row), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.5, clip_on=False)
 
 
 def _draw_quantiles(axes, values):
