@@ -22,7 +22,7 @@ from helpers import ROOT, random_labels, random_logits, run_python
 import xent
 from xent._command import main, report
 from xent._command.arrays import InputError, open_array
-from xent._command.details import Predictions
+from xent._command.details import Predictions, _largest
 from xent._command.pieces import Total, cuts
 
 N, C = 300, 7
@@ -702,14 +702,10 @@ def folder(tmp_path_factory):
     np.save(folder / "<b>&.npy", x)
     np.save(folder / "b.npy", x + 0.1 * random_logits((N, C), np.float32, seed=1))
     np.save(folder / "y.npy", (x + noise).argmax(-1))
-    report_of_evaluate(folder)
+    run("evaluate", folder / "<b>&.npy", folder / "y.npy", *SMALL, "--report", folder / "evaluate.html")
     files = [folder / "<b>&.npy", folder / "b.npy", "--labels", folder / "y.npy"]
     run("compare", *files, *SMALL, "--report", folder / "compare.html")
     return folder
-
-
-def report_of_evaluate(folder):
-    run("evaluate", folder / "<b>&.npy", folder / "y.npy", *SMALL, "--report", folder / "evaluate.html")
 
 
 @pytest.fixture
@@ -744,9 +740,14 @@ def test_reports_are_one_file(folder, pages):
     assert "<td>loss (nats)</td>" in pages[0] and "<h2>Worst classes</h2>" in pages[0]
 
 
-def test_the_same_report_again(folder, pages):
-    report_of_evaluate(folder)
-    assert (folder / "evaluate.html").read_text(encoding="utf-8") == pages[0]
+def test_plots_are_the_same_again(case):
+    """And there is one of values that are all 0, without warnings."""
+    pytest.importorskip("matplotlib")
+    for draw in [
+        lambda axes: report._draw_histogram(axes, np.zeros(9), "x", log=True),
+        lambda axes: report._draw_quantiles(axes, np.zeros(9)),
+    ]:
+        assert report._svg(draw, "p-") == report._svg(draw, "p-")
 
 
 @pytest.mark.parametrize("odd", ["one class", "all right", "all ignored"])
@@ -760,14 +761,13 @@ def test_odd_reports_of_evaluate(case, odd):
 
 
 def test_an_odd_report_of_compare(case):
-    """Nothing changes, and some divergences are infinite."""
+    """Some divergences are infinite."""
     pytest.importorskip("matplotlib")
     x, y = case
     b = x.copy()
     b[:5, :3] = -np.inf
     np.save("b.npy", b)
-    run("compare", "x.npy", "b.npy", "--report", "page.html")
-    run("compare", "b.npy", "b.npy", "--labels", "y.npy", "--report", "page.html")
+    run("compare", "x.npy", "b.npy", "--labels", "y.npy", "--report", "page.html")
 
 
 def test_a_report_that_cannot_be_written(case, monkeypatch):
@@ -781,6 +781,19 @@ def test_a_report_that_cannot_be_written(case, monkeypatch):
         report.write("page.html", "after")
     assert Path("page.html").read_text() == "before"
     assert sorted(os.listdir()) == ["page.html", "x.npy", "y.npy"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ">f2", np.float32, np.int16])
+def test_the_largest_of_equal_logits_is_the_first(dtype):
+    """Of 16 bits too, where it is looked for among integers: negative ones, zeros of both signs, ties."""
+    x = np.round(random_logits((200, 9), np.float32))
+    x[:20] = -np.abs(x[:20])
+    x[20] = -np.inf
+    x = np.where(np.isfinite(x), x, -100).astype(dtype) if dtype is np.int16 else x.astype(dtype)
+    prior = np.linspace(0.5, 2, 9)
+    for shift in (None, np.log(prior)):
+        expected = (x.astype(np.float64) + (0 if shift is None else shift)).argmax(-1)
+        np.testing.assert_array_equal(_largest(x, shift), expected)
 
 
 def test_predictions_of_the_worst_classes():

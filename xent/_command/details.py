@@ -31,7 +31,7 @@ class Predictions:
     @classmethod
     def of(cls, logits, labels, *, axis, ignore_index, temperature, prior):
         losses, counted = _losses(logits, labels, axis, ignore_index, temperature, prior)
-        shift = 0 if prior is None else temperature * np.log(prior)
+        shift = None if prior is None else temperature * np.log(prior)
         predicted = _largest(np.moveaxis(logits, axis, -1), shift)[counted]
         codes, counts = np.unique(
             labels[counted].astype(np.int64) * logits.shape[axis] + predicted, return_counts=True
@@ -66,14 +66,32 @@ class Predictions:
 
 
 def _largest(logits, shift):
-    """Return the class of the largest logit, of equal ones the first, in blocks of wider numbers."""
+    """Return the class of the largest logit, of equal ones the first."""
     flat = logits.reshape(-1, logits.shape[-1])
-    wide = np.float64 if logits.dtype.kind in "iu" else np.promote_types(np.float32, logits.dtype)
-    largest, rows = np.empty(len(flat), np.int64), max(1, BLOCK // max(1, logits.shape[-1]))
+    if (
+        logits.dtype.itemsize == 2
+        and logits.dtype.kind not in "iu"
+        and logits.dtype.isnative
+        and shift is None
+    ):
+        # Floats above 0 are in the order of their bits, and all others below them: integers are much faster
+        bits = flat.view(np.int16)
+        largest = bits.argmax(axis=-1)
+        others = np.flatnonzero(np.take_along_axis(bits, largest[:, None], axis=-1)[:, 0] <= 0)
+        largest[others] = _largest_of_floats(flat[others], 0.0)
+    else:
+        largest = _largest_of_floats(flat, 0.0 if shift is None else shift)
+    return largest.reshape(logits.shape[:-1])
+
+
+def _largest_of_floats(flat, shift):
+    """The same of rows to which the shift is added, in blocks of wider numbers."""
+    wide = np.float64 if flat.dtype.kind in "iu" else np.promote_types(np.float32, flat.dtype)
+    largest, rows = np.empty(len(flat), np.int64), max(1, BLOCK // max(1, flat.shape[-1]))
     for start in range(0, len(flat), rows):
         block = flat[start : start + rows].astype(wide)
         largest[start : start + rows] = (block + shift).argmax(axis=-1)
-    return largest.reshape(logits.shape[:-1])
+    return largest
 
 
 class Changes:
