@@ -23,7 +23,7 @@ $(VENV)/built.stamp: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -qq --editable .
 	@touch $@
 
-GROUPS := test bench lint dev wheel
+GROUPS := test bench lint dev wheel docs
 $(GROUPS:%=$(VENV)/%.stamp): $(VENV)/%.stamp: $(VENV)/built.stamp pyproject.toml
 	$(BIN)/python -m pip install -qq --group $*
 	@touch $@
