@@ -191,7 +191,7 @@ def test_the_reference_is_documented(name):
     assert inspect.getdoc(getattr(xent.reference, name))
 
 
-ADAPTERS = {"xent.torch"}  # need another library, of the same name
+ADAPTERS = {"xent.jax", "xent.torch"}  # need another library, of the same name
 
 
 @pytest.mark.parametrize("name", modules())
@@ -244,11 +244,13 @@ def test_python_m_xent(tmp_path):
 
 
 def test_import_needs_numpy_alone():
-    code = "import sys, xent; print([m for m in ('scipy', 'sklearn', 'torch') if m in sys.modules])"
+    code = "import sys, xent; print([m for m in ('jax', 'scipy', 'sklearn', 'torch') if m in sys.modules])"
     assert run_python("-c", code).stdout.strip() == "[]"
 
 
-def test_torch_is_an_extra():
-    """Without PyTorch, xent.torch says what to install."""
-    done = run_python("-c", "import sys; sys.modules['torch'] = None; import xent.torch")
-    assert done.stderr.strip().endswith('ImportError: xent.torch needs PyTorch: pip install "xent[torch]"')
+@pytest.mark.parametrize("name, library", [("torch", "PyTorch"), ("jax", "JAX")])
+def test_libraries_are_extras(name, library):
+    """Without its library, an adapter says what to install."""
+    done = run_python("-c", f"import sys; sys.modules['{name}'] = None; import xent.{name}")
+    expected = f'ImportError: xent.{name} needs {library}: pip install "xent[{name}]"'
+    assert done.stderr.strip().endswith(expected)

@@ -13,6 +13,7 @@ import xent
 pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone  # noqa: E402
+from sklearn.datasets import load_breast_cancer, load_wine  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
@@ -131,6 +132,28 @@ def test_warm_start_begins_at_the_end(case, classes):
     np.testing.assert_allclose(model.coef_, coefficients, atol=1e-4)
     with pytest.raises(ValueError, match="warm_start needs coef_ of shape"):
         model.fit(x[:, 1:], y)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("load, iterations", [(load_wine, 200), (load_breast_cancer, 200)])
+def test_features_of_any_size_take_few_iterations(load, iterations, intercept):
+    """Where L-BFGS by itself takes thousands. The minimum is that which Newton's method finds."""
+    x, y = load(return_X_y=True)
+    options = {"fit_intercept": intercept, "max_iter": iterations}
+    ours = SoftmaxRegression(tol=1e-8, **options).fit(x, y)
+    theirs = LogisticRegression(tol=1e-10, solver="newton-cholesky", **options).fit(x, y)
+    assert ours.n_iter_[0] < iterations
+    assert_same_coefficients(ours, theirs)
+
+
+def test_some_samples_tell_how_uneven_features_are(case, monkeypatch):
+    x, labels, _ = case
+    x = x * np.logspace(-2, 2, x.shape[1])
+    whole = SoftmaxRegression(tol=TIGHT).fit(x, labels)
+    for name, value in {"_SAMPLES_PER_FEATURE": 4, "_SAMPLES_SHARE": 0, "_PART": 3}.items():
+        monkeypatch.setattr(xent.sklearn, name, value)
+    some = SoftmaxRegression(tol=TIGHT).fit(x, labels, np.ones(N))
+    np.testing.assert_allclose(some.coef_, whole.coef_, atol=1e-4)
 
 
 def test_float32_is_as_good(case):

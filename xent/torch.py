@@ -31,7 +31,7 @@ __all__ = [
     "sigmoid_cross_entropy",
 ]
 
-_PLAIN = {torch.Tensor, torch.nn.Parameter}
+_PLAIN = {torch.Tensor, torch.nn.Parameter, type(None)}
 _EMPTY = (0,)  # shape of a gradient that is not needed, where an operator has to return one
 
 
@@ -499,21 +499,16 @@ def _check(loss, tensors):
 
 
 def _array(tensor):
-    """The memory of a tensor as an ndarray."""
-    if tensor is None:
-        return None
-    tensor = tensor.detach()
-    if tensor.is_neg():  # negated lazily: its memory has the other sign
-        tensor = tensor.resolve_neg()
+    """The memory of a tensor as an ndarray, or a copy with the right sign of one that is negated lazily."""
     if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(_bfloat16())
-    return tensor.numpy()
+        return tensor.detach().resolve_neg().view(torch.int16).numpy().view(_bfloat16())
+    return tensor.numpy(force=True)
 
 
 def _tensor(array):
     """The memory of an ndarray, or a scalar of NumPy, as a tensor."""
     array = np.asarray(array)
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind == "V":  # bfloat16: its name takes microseconds
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -547,7 +542,8 @@ class _Loss:
         self.op = self.op_grad = self.op_hvp = None  # see _register
 
     def arguments(self, tensors, options):
-        return dict(zip(self.names, map(_array, tensors), strict=True), **options)
+        arrays = [None if tensor is None else _array(tensor) for tensor in tensors]
+        return dict(zip(self.names, arrays, strict=True), **options)
 
     def value_and_grads(self, tensors, options, needs):
         """The loss and its gradients, None where not needed, from one pass."""
@@ -576,7 +572,9 @@ class _Loss:
         In float16 they could vanish before a loss scale reaches them. Those of a layer are sums over
         positions.
         """
-        if self.inputs > 1 and options["reduction"] == "none":
+        if self.inputs == 1:
+            return needs[0] and tensors[0].dtype is torch.float16
+        if options["reduction"] == "none":
             return True
         return any(need and t.dtype is torch.float16 for need, t in zip(needs, tensors, strict=False))
 
@@ -592,11 +590,13 @@ class _Loss:
 
 def _call(loss, tensors, options):
     """The loss of tensors that were checked."""
-    needs = [t is not None and t.requires_grad for t in tensors[: loss.inputs]]
     if torch.compiler.is_compiling() or _is_transformed() or not _are_plain(tensors):
-        return _traced(loss, tensors, options, needs)
-    if torch.is_grad_enabled() and any(needs):
-        return _Eager.apply(loss, options, *tensors)
+        return _traced(loss, tensors, options)
+    if torch.is_grad_enabled():
+        tensors = [None if tensor is None else _unwrapped(tensor) for tensor in tensors]
+        needs = [tensor is not None and tensor.requires_grad for tensor in tensors[: loss.inputs]]
+        if True in needs:
+            return _apply_eager((loss, options, needs), *tensors)
     return _tensor(loss.value(**loss.arguments(tensors, options)))
 
 
@@ -606,16 +606,15 @@ def _is_transformed():
 
 
 def _are_plain(tensors):
-    return all(t is None or type(t) in _PLAIN for t in tensors)
+    return _PLAIN.issuperset(map(type, tensors))
 
 
 class _Eager(torch.autograd.Function):
     """One pass for value and gradients. The first backward pass takes these; another computes them again."""
 
     @staticmethod
-    def forward(ctx, loss, options, *tensors):
-        needs = ctx.needs_input_grad[2 : 2 + loss.inputs]
-        ctx.loss, ctx.options, ctx.needs = loss, options, needs
+    def forward(ctx, call, *tensors):
+        ctx.call = loss, options, needs = call
         ctx.save_for_backward(*tensors)
         if loss.is_deferred(tensors, options, needs):
             return _tensor(loss.value(**loss.arguments(tensors, options)))
@@ -624,23 +623,29 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        loss, options, needs, tensors = ctx.loss, ctx.options, ctx.needs, ctx.saved_tensors
+        loss, options, needs = ctx.call
         if torch._C._functorch.is_legacy_batchedtensor(upstream):  # is_grads_batched, vectorize
             raise NotImplementedError(
                 f"xent.torch.{loss.name} takes upstream gradients in batches by torch.func alone"
             )
         if torch._C._are_functorch_transforms_active():
-            grads = loss.op_grad(upstream, *tensors, *_packed(options), list(needs))
+            grads = loss.op_grad(upstream, *ctx.saved_tensors, *_packed(options), needs)
             grads = grads if loss.inputs > 1 else [grads]
             grads = [grad if need else None for grad, need in zip(grads, needs, strict=True)]
         elif torch.is_grad_enabled():  # create_graph=True
-            grads = _Gradients.apply(loss, options, needs, upstream, *tensors)
+            grads = _Gradients.apply(loss, options, needs, upstream, *ctx.saved_tensors)
             grads = grads if loss.inputs > 1 else [grads]
         else:
             grads = _scaled(ctx.__dict__.pop("gradients", None), upstream, loss, options)
             if grads is None:
-                grads = loss.grads(upstream, tensors, options, needs)
-        return None, None, *grads, *[None] * (len(tensors) - loss.inputs)
+                grads = loss.grads(upstream, ctx.saved_tensors, options, needs)
+        return None, *grads, *[None] * (len(loss.names) - loss.inputs)
+
+
+# Function.apply asks what is known here already, for two microseconds, and unwraps tensors of transforms that
+# are over, as _call does
+_apply_eager = super(torch.autograd.Function, _Eager).apply
+_unwrapped = torch._C._functorch.unwrap_if_dead
 
 
 def _scaled(grads, upstream, loss, options):
@@ -694,8 +699,9 @@ def _summed(products, upstream, options):
 # ---- operators ----
 
 
-def _traced(loss, tensors, options, needs):
+def _traced(loss, tensors, options):
     """The loss through operators of torch.library."""
+    needs = [t is not None and t.requires_grad for t in tensors[: loss.inputs]]
     # within a vmap a tensor does not know that a grad around it asks for its gradient
     if not torch.compiler.is_compiling():
         needs = [t is not None and t.is_floating_point() for t in tensors[: loss.inputs]]

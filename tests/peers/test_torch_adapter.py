@@ -346,6 +346,13 @@ def test_vmap():
     )
 
 
+def test_tensors_of_a_transform_that_is_over():
+    kept, weight = [], leaf(N, C, seed=8)
+    func.grad(lambda z: (kept.append(z * weight), z.sum())[1])(X.detach())
+    loss = losses.cross_entropy(kept[0], LABELS)
+    close(gradients(loss, weight), gradients(F.cross_entropy(X.detach() * weight, LABELS), weight))
+
+
 def test_fake_tensors():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
