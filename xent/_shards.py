@@ -207,7 +207,7 @@ def _merge_evaluations(result, s, winner, distance, scale):
     ahead = np.where(has_label, s["before"], (ahead | as_large).sum(axis=-1))
     result["own"], result["before"] = own[..., 0], ahead.sum(axis=-1)
     k = s["largest"].shape[-1]
-    every = s["largest"].reshape(*s.shape[:-1], -1)
+    every = s["largest"].reshape(*s.shape[:-1], s.shape[-1] * k)
     result["largest"] = -np.sort(-every, axis=-1)[..., :k]  # NaN, which stands for none, is sorted to the end
 
 
