@@ -14,6 +14,7 @@ from helpers import run_python
 import xent
 
 pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
 
 import dask  # noqa: E402
 import dask.array as da  # noqa: E402
@@ -463,7 +464,6 @@ quiet = pytest.mark.filterwarnings(
 @contextlib.contextmanager
 def cluster(**options):
     """A client of a cluster on this machine."""
-    distributed = pytest.importorskip("distributed")
     with dask.config.set({"distributed.worker.daemon": True, "distributed.logging.distributed": "error"}):
         with distributed.LocalCluster(dashboard_address=None, silence_logs=50, **options) as here:
             with distributed.Client(here) as client:
