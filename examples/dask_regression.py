@@ -8,8 +8,8 @@ file, makes its part of the loss and of the gradient, and forgets it. What comes
 gradient of the size of the weights, added up on the way. The optimiser runs in the client and holds the
 weights alone.
 
-Two workers may hold 300 MB each, and are paused and then ended by Dask where they hold more; the data are ten
-times that: 6 GB by default, a small size by argument.
+Two workers may hold 300 MB each, and are paused and then ended by Dask where they hold more. The data are ten
+times as large, 3 GB, or as large as an argument says.
 
 Fails if a worker held more, or if the accuracy is not nearly that of the model that the labels come from.
 """
@@ -98,7 +98,7 @@ def private_memory():
 
 def main():
     parser = argparse.ArgumentParser(description="Softmax regression with xent.dask.")
-    parser.add_argument("--mb", type=int, default=10 * WORKERS * MEMORY, help="of data (default: 6000)")
+    parser.add_argument("--mb", type=int, default=10 * MEMORY, help="of data (default 3000)")
     parser.add_argument("--iterations", type=int, default=8, help="of L-BFGS (default 8)")
     args = parser.parse_args()
     rows = CHUNK * 2**20 // (4 * FEATURES)

@@ -46,8 +46,10 @@ class Options(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Logits, held or not: their shape and chunks. The class axis stays, of length 1, in what has one number
-    for each position."""
+    """Logits, held or not: their shape and chunks.
+
+    What has one number for each position has the class axis too, of length 1.
+    """
 
     shape: tuple
     chunks: tuple
@@ -57,8 +59,8 @@ class Cut(NamedTuple):
 
     def _with(self, chunks, positions=None):
         """Return chunks with others in the place of those of the classes (and of the positions)."""
-        kept = [positions or (lambda c: c)] * len(self.chunks)
-        return tuple(chunks if k == self.axis else kept[k](c) for k, c in enumerate(self.chunks))
+        others = positions or (lambda c: c)
+        return tuple(chunks if k == self.axis else others(c) for k, c in enumerate(self.chunks))
 
     @property
     def positions(self):
@@ -121,8 +123,6 @@ def beside(value, name, cut):
     chunks = tuple(c for k, c in enumerate(cut.chunks) if k != cut.axis)
     if hasattr(value, "to_dask_array"):
         value = _column(value, name, chunks)
-    elif isinstance(value, da.Array):
-        _known(value, name)
     elif hasattr(value, "__dask_graph__"):
         _known(value, name)
     else:
@@ -188,7 +188,7 @@ class Layer:
     @staticmethod
     def _in_one(value, name):
         """Return a Dask array, of one chunk where it is in memory."""
-        if isinstance(value, da.Array) or hasattr(value, "__dask_graph__"):
+        if hasattr(value, "__dask_graph__"):
             _known(value, name)
             return value
         value = np.asarray(value)
