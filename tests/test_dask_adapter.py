@@ -303,6 +303,7 @@ def test_linear_options(case):
             da.from_array(x, chunks=(3, 2, D)), weight, soft, needs=(False, False, False)
         )
         assert none[1] == (None, None, None)
+        assert none[0].dtype == np.float64
         assert_close(none[0].compute(), local, "float64", 10)
 
 
@@ -391,6 +392,7 @@ def test_refusals(case):
         (ValueError, r"features", lambda: linear(some, case.layer[:, 1:], labels)),
         (TypeError, r"x must be a Dask array", lambda: linear(case.x, case.layer, labels)),
         (ValueError, r"one number", lambda: linear(some, case.layer, labels, grad_output=np.ones(N))),
+        (ValueError, r"needs must be", lambda: linear(some, case.layer, labels, needs=(True,))),
         (ValueError, r"bias must have", lambda: linear(some, case.layer, labels, case.bias[1:])),
         (ValueError, r"weight.rechunk\({0: -1}\)", lambda: linear(
             some, da.from_array(case.layer, chunks=(4, D)), case.soft, gamma=1.0)),

@@ -164,6 +164,10 @@ class Layer:
 
     def __init__(self, x, weight, bias, needs, chunk_bytes):
         _known(x, "x")
+        one = np.zeros((1, 1))
+        xent.linear_cross_entropy_value_and_grad(one, one, [0], needs=needs)  # which checks them
+        if isinstance(bias, (list, tuple)):  # which has no dtype of its own
+            bias = np.asarray(bias, grad_dtype(x.dtype))
         weight, bias = self._in_one(weight, "weight"), None if bias is None else self._in_one(bias, "bias")
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             expected = "weight must have shape (classes, features) and x (..., features)"
@@ -200,9 +204,6 @@ class Layer:
         bias = np.zeros(len(weight), self.dtypes[2]) if self.given_bias else None
         x = np.zeros((*logits.shape[:-1], weight.shape[1]), self.dtypes[0])
         options["class_weight"] = options.pop("weight", None)
-        xent.linear_cross_entropy_value_and_grad(
-            x, weight, target, bias, needs=self.needs, chunk_bytes=self.chunk_bytes, **options
-        )
         return xent.linear_cross_entropy(x, weight, target, bias, chunk_bytes=self.chunk_bytes, **options)
 
     def grads(self, parts, split_every):
