@@ -8,7 +8,7 @@ from helpers import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")]
-ADAPTERS = {"jax", "torch"}  # pages of modules that need another library, of the same name
+ADAPTERS = {"dask", "jax", "torch"}  # pages of modules that need another library, of the same name
 pytestmark = pytest.mark.skipif(not PAGES, reason="there is no docs/ beside an installed test suite")
 
 

@@ -57,3 +57,12 @@ def test_softmax_regression():
     assert float(difference[1]) <= 1e-4
     without, adjusted = (float(value) for value in re.findall(r"prior +(0\.\d{4})$", printed, re.M))
     assert adjusted >= without + 0.1
+
+
+@pytest.mark.slow
+def test_dask_regression():
+    """More data than the workers have memory, and the weights are found."""
+    pytest.importorskip("distributed")
+    printed = output("dask_regression.py", "--mb", "1200", "--iterations", "4")
+    found, best = re.search(r"^accuracy (0\.\d+), .* from (0\.\d+)$", printed, re.M).groups()
+    assert float(found) >= 0.98 * float(best)

@@ -164,6 +164,8 @@ def _far(value, kind, name):
 def _lazy(value, name, method):
     kind = type(value).__name__
     cure = f"give {name}.{method}(), or a part of it at a time"
+    if method == "compute":
+        cure += ", or call xent.dask, which takes chunk by chunk"
     return TypeError(f"{name} is a lazy {kind}, which would be loaded as a whole: {cure}")
 
 
