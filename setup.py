@@ -39,6 +39,12 @@ ISAS = (
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+# Sanitizers to build with, for `make sanitize`: "address,undefined". They want signed overflow to be an error.
+SANITIZE = os.environ.get("XENT_SANITIZE", "")
+if SANITIZE:
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0", "-fwrapv")]
+    FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}"]
+    FLAGS += ["-fno-sanitize-recover=undefined"] if "undefined" in SANITIZE else []
 # Compiled once per instruction set, those that take longest first.
 KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("images", "softmax", "elements")]
 KERNELS += ["xent/csrc/isa.c"]
@@ -62,7 +68,7 @@ class BuildKernels(build_ext):
         ext.include_dirs.append(numpy.get_include())
         openmp = self.openmp_flags()
         ext.extra_compile_args = FLAGS + openmp
-        ext.extra_link_args = openmp
+        ext.extra_link_args = openmp + ([f"-fsanitize={SANITIZE}"] if SANITIZE else [])
         built = " ".join(f"X({isa})" for isa in ISAS)
         ext.define_macros.append(("XENT_BUILT", built))
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # a compiler each: a minute or two every one

@@ -122,7 +122,9 @@ class Call:
 
     def integers(self, shape, low, high):
         """Whole numbers, in a dtype that can hold them."""
-        kinds = ["i8", "i8", "i8", "i4", "i2", "u1", "u8"] if low >= 0 else ["i8", "i8", "i4", "i2"]
+        kinds = ["i8", "i8", "i8", "i4", "i2", "u8"] if low >= 0 else ["i8", "i8", "i4", "i2"]
+        if high > 2**15:
+            kinds = ["i8", "i4"]
         return self.rng.integers(low, max(high, low + 1), shape).astype(self.pick(kinds))
 
     def at_large(self, values):
@@ -143,7 +145,9 @@ class Positions(Call):
         while math.prod(self.shape) > MOST:
             self.shape = self.shape[1:]
         if self.large:
-            self.shape = self.pick([(3, 4000), (4000, 3), (60, 300), (2, 40, 9, 30), (20000,), (700, 64), (2, 100003)])
+            self.shape = self.pick(
+                [(3, 4000), (4000, 3), (60, 300), (2, 40, 9, 30), (20000,), (700, 64), (2, 100003)]
+            )
         ndim = len(self.shape)
         last = self.name.startswith("sparse_distillation")
         self.axis = ndim - 1 if last else int(self.rng.integers(ndim))
@@ -151,7 +155,9 @@ class Positions(Call):
             self.axis = ndim - 1
         self.axes = self.axis
         if self.name in SEVERAL_AXES and self.chance(0.2):
-            self.axes = self.pick([None, (), tuple(self.rng.permutation(ndim)[: self.rng.integers(1, ndim + 1)].tolist())])
+            self.axes = self.pick(
+                [None, (), tuple(self.rng.permutation(ndim)[: self.rng.integers(1, ndim + 1)].tolist())]
+            )
         if self.name.startswith("kl_div") and self.chance(0.1):
             self.axes = None
         if self.name == "softmax_jacobian" and math.prod(self.shape) > 400:
@@ -170,7 +176,11 @@ class Positions(Call):
             self.arguments["reduction"] = self.pick(REDUCTIONS)
         self.ignored = () if self.name.startswith("sigmoid") else (-100,)
         if "ignore_index" in self.parameters and self.chance(0.3):
-            kinds = [None, -1, 1, 255] if self.name.startswith("sigmoid") else [(), (-100, 0), 0, -1, 2**62, (-5,)]
+            kinds = (
+                [None, -1, 1, 255]
+                if self.name.startswith("sigmoid")
+                else [(), (-100, 0), 0, -1, 2**62, (-5,)]
+            )
             given = self.arguments["ignore_index"] = self.pick(kinds)
             self.ignored = given if isinstance(given, tuple) else () if given is None else (given,)
 
@@ -240,7 +250,9 @@ class Positions(Call):
     def _with_ignored(self, labels):
         """The same, with some labels that are ignored."""
         if "ignore_index" in self.parameters and self.ignored and self.chance(0.4):
-            labels = np.where(self.rng.random(labels.shape) < 0.2, np.int64(self.ignored[0]), labels.astype(np.int64))
+            labels = np.where(
+                self.rng.random(labels.shape) < 0.2, np.int64(self.ignored[0]), labels.astype(np.int64)
+            )
         return labels
 
     def draw_groups(self):
@@ -293,7 +305,9 @@ class Positions(Call):
         return self.pick([None, 30.0, 5.0, 1.0, 50])
 
     def draw_base(self):
-        return self.pick([None, 2.0, 10, 2] if self.name.startswith(("evaluate", "compare")) else [None, 2.0, 10, 0.5])
+        return self.pick(
+            [None, 2.0, 10, 2] if self.name.startswith(("evaluate", "compare")) else [None, 2.0, 10, 0.5]
+        )
 
     def draw_clip(self):
         return self.pick([None, 1e-7, 0.1, 0.3])
@@ -333,7 +347,11 @@ class Layer(Positions):
         self.features, self.classes = self.size(8), self.size(8)
         lead = tuple(self.size(6) for _ in range(ndim))
         if self.large:
-            lead, self.features, self.classes = (self.pick([7, 300]),), self.pick([5, 64]), self.pick([30, 500])
+            lead, self.features, self.classes = (
+                (self.pick([7, 300]),),
+                self.pick([5, 64]),
+                self.pick([30, 500]),
+            )
         self.shape, self.axis = (*lead, self.classes), len(lead)
         self.axes, self.samples = self.axis, int(self.rng.integers(1, 6))
         self.choose_first()

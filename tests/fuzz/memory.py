@@ -9,8 +9,8 @@ POISON = 0xFF  # NaN as a float, -1 as an integer: who reads between the element
 class Place:
     """An array and all of its memory, which remembers what was there."""
 
-    def __init__(self, values, rng, odd=True):
-        self.array, self.base = _laid_out(np.asarray(values), rng, odd)
+    def __init__(self, values, rng, odd=True, repeats=True):
+        self.array, self.base = _laid_out(np.asarray(values), rng, odd, repeats)
         self.remember()
 
     def remember(self):
@@ -31,14 +31,14 @@ class Place:
         return around
 
 
-def _laid_out(values, rng, odd):
+def _laid_out(values, rng, odd, repeats):
     """The values at some place, and the bytes that it lies in."""
     dtype, shape = values.dtype, values.shape
     odd = odd and rng.random() < 0.5
     if odd and dtype.name != "bfloat16" and rng.random() < 0.15:  # which NumPy cannot swap
         dtype = dtype.newbyteorder()
     strides = _strides(shape, dtype.itemsize, rng) if odd else _in_c_order(shape, dtype.itemsize)
-    if odd and values.ndim and rng.random() < 0.08:  # one row stands for all
+    if odd and repeats and values.ndim and rng.random() < 0.08:  # one row stands for all
         repeated = int(rng.integers(values.ndim))
         if shape[repeated]:
             values = np.broadcast_to(values.take([0], repeated), shape)

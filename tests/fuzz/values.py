@@ -32,9 +32,13 @@ def numbers(rng, shape, style):
 
 
 def cast(values, dtype):
-    """The same in a dtype, with whatever it makes of them."""
+    """The same in a dtype; whole numbers without those that it cannot hold."""
+    values, dtype = np.asarray(values), np.dtype(dtype)
     with np.errstate(all="ignore"):
-        return np.asarray(values).astype(dtype)
+        if dtype.kind in "iu":
+            low, high = (0, 100) if dtype.kind == "u" else (-100, 100)
+            values = np.clip(np.nan_to_num(values), low, high)
+        return values.astype(dtype)
 
 
 class Odd:
