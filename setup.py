@@ -39,7 +39,7 @@ ISAS = (
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-# Sanitizers to build with, for `make sanitize`: "address,undefined". They want signed overflow to be an error.
+# Sanitizers to build with, for `make sanitize`: "address,undefined". Signed overflow is an error then.
 SANITIZE = os.environ.get("XENT_SANITIZE", "")
 if SANITIZE:
     FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0", "-fwrapv")]

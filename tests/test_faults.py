@@ -1,7 +1,7 @@
 """Memory that cannot be had: each allocation of a call fails in turn, in the bridge, the kernels and arrays.
 
-A MemoryError comes, or the call goes another way and gives the same bits; nothing leaks, and what `out` held is
-still there. Whose allocations fail is said in faults.c.
+A MemoryError comes, or the call goes another way and gives the same bits; nothing leaks, and what `out`
+held is still there. Whose allocations fail is said in faults.c.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """More than 2^31 elements, classes and pixels, for each family of kernels; and sizes that no memory holds.
 
-The large ones read zeros, which the system keeps in one page, and a few numbers at the end; results are made in
-place where that can be. They want 12 GB and take minutes, so they are slow as well as large.
+The large ones read zeros, which the system keeps in one page, and a few numbers at the end; results are made
+in place where that can be. They want 12 GB and take minutes, so they are slow as well as large.
 """
 
 import numpy as np

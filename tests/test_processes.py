@@ -1,9 +1,8 @@
-"""What else a process does meanwhile: signals, forks, other interpreters, its end; and what it may run out of.
+"""What else a process does meanwhile: signals, forks, other interpreters, its end; and what may run out.
 
 Each test is a program of its own, as what it is about could end it.
 """
 
-import os
 import sys
 
 import pytest
@@ -23,7 +22,8 @@ import xent
 rng = np.random.default_rng(0)
 X, LABELS = rng.standard_normal((300, 1000)).astype("f4"), rng.integers(0, 1000, 300)
 WIDE = rng.standard_normal((40, 9000)).astype("f8")
-IMAGE, KERNEL = rng.standard_normal((2, 8, 40, 40)).astype("f4"), rng.standard_normal((16, 8, 3, 3)).astype("f4")
+IMAGE = rng.standard_normal((2, 8, 40, 40)).astype("f4")
+KERNEL = rng.standard_normal((16, 8, 3, 3)).astype("f4")
 ROWS, WEIGHT = rng.standard_normal((300, 64)).astype("f4"), rng.standard_normal((500, 64)).astype("f4")
 HALF = X.astype("f2")
 
@@ -187,7 +187,7 @@ for _ in range(60):
         lambda: xent.linear_token_log_probs(ROWS, WEIGHT, labels),
         lambda: xent.linear_cross_entropy_value_and_grad(ROWS, WEIGHT, labels, class_weight=np.ones(500)),
         lambda: xent.nce_loss_value_and_grad(ROWS, WEIGHT, labels, labels[:9], np.zeros(500)),
-        lambda: xent.sampled_softmax_cross_entropy_value_and_grad(ROWS, WEIGHT, labels, labels[:9], np.zeros(500)),
+        lambda: xent.sampled_softmax_cross_entropy(ROWS, WEIGHT, labels, labels[:9], np.zeros(500)),
         lambda: xent.sparse_distillation_loss_value_and_grad(X, ids, np.full((300, 1), -1.0)),
     ):
         try:
@@ -211,7 +211,7 @@ except ImportError:
     import _xxsubinterpreters as interpreters
 xent.softmax(X)
 other = interpreters.create()
-inside = "try:\\n    import xent\\n    xent.softmax([1.0, 2.0])\\nexcept ImportError as error:\\n    assert str(error)"
+inside = "try:\\n import xent\\n xent.softmax([1.0])\\nexcept ImportError as error:\\n assert str(error)"
 try:
     failed = interpreters.run_string(other, inside)
     assert failed is None, failed

@@ -84,7 +84,8 @@ class Call:
 
     def _other_shape(self, value):
         return self.pick([
-            lambda: value[..., np.newaxis], lambda: value[np.newaxis], lambda: value[:0], lambda: value.ravel(),
+            lambda: value[..., np.newaxis], lambda: value[np.newaxis], lambda: value[:0],
+            lambda: value.ravel(),
             lambda: np.concatenate([value, value[:1]]), lambda: value[1:], lambda: value.T, lambda: value[0],
             lambda: np.broadcast_to(value, (2, *value.shape)), lambda: np.array(1.0),
         ])() if value.ndim and value.shape[0] else np.ones((2, 3))  # fmt: skip
@@ -520,8 +521,8 @@ class Known(Call):
 
 GROUPS = {
     **dict.fromkeys(
-        ["softmax", "sigmoid", "cross_entropy", "nll", "second_order", "evaluate", "sigmoid_cross_entropy", "tokens",
-         "probabilities", "divergence", "sparse_distillation", "squared_error"], Positions,
+        ["softmax", "sigmoid", "cross_entropy", "nll", "second_order", "evaluate", "sigmoid_cross_entropy",
+         "tokens", "probabilities", "divergence", "sparse_distillation", "squared_error"], Positions,
     ),
     "linear": Layer, "sampled": Layer, "conv": Images, "pool": Images,
 }  # fmt: skip

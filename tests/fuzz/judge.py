@@ -1,8 +1,8 @@
-"""What may come of a call: the reference's result, or one of four errors that names an argument; nothing else."""
+"""What may come of a call: the reference's result, or one of four errors that names an argument."""
 
 import math
-import zlib
 import warnings
+import zlib
 
 import ml_dtypes
 import numpy as np
@@ -130,7 +130,7 @@ def _judge_error(call, given, error):
 
 
 def _may_be_refused(call, error):
-    """Of what was drawn to be right: geometries, what is not finite where it must be, positions without class."""
+    """Of what was drawn to be right: geometries, numbers that must be finite, positions without class."""
     if isinstance(call, Images) or call.style in BEYOND or 0 in getattr(call, "shape", ()):
         return True
     words = ("mean_batch", "reduction", "which this position has before", "needs more than one class")
@@ -203,12 +203,13 @@ def _compare(call, places, given, result, expected):
         if not right.all():
             where = np.unravel_index(int(np.argmin(right)), e.shape)
             raise Finding(
-                f"result {k}{[int(i) for i in where]} is {a[where]!r}, the reference's {e[where]!r}, +- {slack[where]:.2g}"
+                f"result {k}{[int(i) for i in where]} is {a[where]!r}, "
+                f"the reference's {e[where]!r}, +- {slack[where]:.2g}"
             )
 
 
 def _floor(call, eps):
-    """What a rounding of intermediate numbers of about 1 is: the reference's own in float64, and less than one in floats.
+    """What a rounding of intermediate numbers of about 1 is: the reference's own, and less in floats.
 
     The squared temperature of a distillation multiplies it.
     """
@@ -239,7 +240,7 @@ def _moved(call, places, given, rng):
 
 
 def _agree(a, e, eps, slack):
-    """Where a result is the reference's, up to 16 roundings in the type computed in, one of its own, and a slack."""
+    """Where a result is the reference's, up to 16 roundings of what was computed, its own, and a slack."""
     if a.dtype.kind in "iub":
         return (a == e) | (np.asarray(slack) > 0.5)
     info = ml_dtypes.finfo(a.dtype)

@@ -49,13 +49,17 @@ def nonsense(rng):
     """What is no valid option, and seldom a valid array."""
     makers = [
         lambda: None, lambda: "x", lambda: b"mean", Odd, lambda: np.nan, lambda: np.inf, lambda: -np.inf,
-        lambda: -1, lambda: 0, lambda: 3, lambda: 2**31, lambda: 2**63, lambda: -(2**70), lambda: 1e308, lambda: 5e-324,
+        lambda: -1, lambda: 0, lambda: 3, lambda: 2**31, lambda: 2**63, lambda: -(2**70), lambda: 1e308,
+        lambda: 5e-324,
         lambda: [], lambda: {}, lambda: (), lambda: {1}, lambda: 1j, lambda: True, lambda: np.str_("none"),
         lambda: np.array([1.0, 2.0]), lambda: np.zeros((0, 3)), lambda: [[1.0], [2.0, 3.0]], lambda: "sum",
-        lambda: np.float32(0.5), lambda: np.int8(-3), lambda: (1, 2), lambda: (1, 2, 3), lambda: ((1, 2), (0, 1)),
-        lambda: np.ma.masked_array([1.0], [True]), lambda: object, lambda: iter(()), lambda: np.array("x", object),
+        lambda: np.float32(0.5), lambda: np.int8(-3), lambda: (1, 2), lambda: (1, 2, 3),
+        lambda: ((1, 2), (0, 1)),
+        lambda: np.ma.masked_array([1.0], [True]), lambda: object, lambda: iter(()),
+        lambda: np.array("x", object),
         lambda: np.array(1.5), lambda: (None, None, None), lambda: [True, False, True], lambda: slice(None),
-        lambda: np.datetime64("2001-01-01"), lambda: 10**400, lambda: np.bool_(True), lambda: Odd, lambda: range(3),
+        lambda: np.datetime64("2001-01-01"), lambda: 10**400, lambda: np.bool_(True), lambda: Odd,
+        lambda: range(3),
         lambda: memoryview(b"abcdefgh"), lambda: bytearray(b"abc"), lambda: "1" * 1000, lambda: "\ud800",
     ]  # fmt: skip
     return makers[rng.integers(len(makers))]()

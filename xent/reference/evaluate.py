@@ -126,7 +126,11 @@ def _read(logits, target, axis, ignore_index, base, sample_weight, prior, temper
     if target.dtype.kind not in "iu":
         raise TypeError(f"target has dtype {target.dtype}, expected integer labels")
     options = Options(
-        axis=axis, ignore_index=ignore_index, sample_weight=sample_weight, prior=prior, temperature=temperature
+        axis=axis,
+        ignore_index=ignore_index,
+        sample_weight=sample_weight,
+        prior=prior,
+        temperature=temperature,
     )
     x = classes_last(logits, axis)
     return x, read_target(target, logits, x, options), options
