@@ -3,8 +3,8 @@
     python tests/soak.py --minutes 120
 
 Each call is drawn as tests/fuzz draws it, from a number; when a number comes again, the bits must be the
-same, on whatever threads. Memory, file descriptors and the kept results are looked at all the time. The exit code
-is 1 if anything grew or changed.
+same, on whatever threads. Memory, file descriptors and the kept results are looked at all the time. The exit
+code is 1 if anything grew or changed.
 """
 
 import argparse
