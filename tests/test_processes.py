@@ -154,10 +154,10 @@ import asyncio, threading
 from concurrent.futures import ThreadPoolExecutor
 xent.set_num_threads(2)
 with ThreadPoolExecutor(8) as pool:
-    for future in [pool.submit(digest) for _ in range(16)]:
+    for future in [pool.submit(digest) for _ in range(8)]:
         assert future.result() == EXPECTED
 async def main():
-    return await asyncio.gather(*(asyncio.to_thread(digest) for _ in range(8)))
+    return await asyncio.gather(*(asyncio.to_thread(digest) for _ in range(4)))
 assert set(asyncio.run(main())) == {EXPECTED}
 
 labels, ids = LABELS.copy(), LABELS[:, None].copy()
@@ -171,13 +171,13 @@ def change():
             array[:] = 3
 threads = [threading.Thread(target=change) for _ in range(2)]
 for t in threads: t.start()
-for _ in range(60):
+for _ in range(12):
     for call in (
         lambda: xent.cross_entropy_value_and_grad(X, labels, weight=np.ones(1000)),
         lambda: xent.cross_entropy_grad_hess(X, labels),
         lambda: xent.cross_entropy_hvp(X, labels, X),
         lambda: xent.cross_entropy_grad(X, labels, gamma=2.0, label_smoothing=0.1),
-        lambda: xent.cross_entropy(X, labels, temperature=1e-300),
+        lambda: xent.cross_entropy(X[:9], labels[:9], temperature=1e-300),
         lambda: xent.nll_loss_value_and_grad(X, labels),
         lambda: xent.cross_entropy_probs_value_and_grad(probs, labels),
         lambda: xent.evaluate(X, labels, confusion=True, calibration_bins=5),
@@ -273,7 +273,7 @@ print(found[0])
 
 
 @on_linux
-@pytest.mark.parametrize("room", [1, 8, 16, 40, 100])
+@pytest.mark.parametrize("room", [1, 16, 60])
 def test_an_address_space_that_is_used_up(expected, room):
     """Threads that cannot be created, and memory that cannot be had: the same result, or a MemoryError."""
     code = f"""
@@ -282,7 +282,8 @@ xent.softmax([1.0, 2.0])
 WIDEST = np.ones((3000, 1000), "f4")  # before there is no room for it
 with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + {room} * 2**20,) * 2)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (size + {room} * 2**20, hard))
 xent.set_num_threads(16)
 try:
     got = digest()
@@ -294,7 +295,7 @@ for _ in range(3):
         xent.softmax(WIDEST)
     except MemoryError:
         pass
-resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 print(digest())
 """
     done = run_python("-c", WORK + f"EXPECTED = {expected!r}\n" + code, OPENBLAS_NUM_THREADS="1")
