@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
+.PHONY: help demo boosting regression test test-slow test-peers fuzz soak sanitize memcheck lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -51,6 +51,35 @@ test-slow: $(VENV)/test.stamp  ## run the tests that take minutes
 
 test-peers: $(VENV)/test.stamp $(VENV)/bench.stamp  ## compare every option with PyTorch and JAX
 	$(BIN)/pytest -q -m peers tests/peers
+
+fuzz: $(VENV)/test.stamp  ## fuzz every public function, CALLS=20000 times on each instruction set
+	for isa in $$($(BIN)/python -c 'import xent; print(*xent.show_config(mode="dicts")["isa_usable"])'); do \
+	    XENT_ISA=$$isa $(BIN)/python -m tests.fuzz --seed $(SEED) --calls $(CALLS) || exit 1; \
+	done
+SEED := 1
+CALLS := 20000
+
+soak: $(VENV)/test.stamp  ## mixed calls from several threads and processes, for MINUTES=120
+	$(BIN)/python tests/soak.py --minutes $(MINUTES)
+MINUTES := 120
+
+# The numeric suite and the fuzzer on a build of its own, in build/sanitized, with the sanitizers of gcc. Python itself has leaks
+# and no sanitizer, so these are not looked for and the libraries are loaded first.
+SANITIZED := PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	OMP_NUM_THREADS=2 PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/sanitized:$(CURDIR)/tests \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so) $$($(CC) -print-file-name=libstdc++.so.6)"
+NUMERIC := $(addprefix tests/test_,$(addsuffix .py,softmax cross_entropy nll evaluate tokens sigmoid probabilities linear conv pool fuzz))
+ISAS := avx512 avx2 baseline
+sanitize: $(VENV)/test.stamp  ## the numeric suite and the fuzzer under the address and undefined-behaviour sanitizers
+	XENT_SANITIZE=address,undefined $(BIN)/python setup.py -q build --build-temp build/sanitize-objects --build-lib build/sanitized
+	for isa in $(ISAS); do $(SANITIZED) XENT_ISA=$$isa $(BIN)/python -m pytest -q -x $(NUMERIC) || exit 1; done
+
+# valgrind knows no AVX-512: the baseline and AVX2, a few calls of every function.
+memcheck: $(VENV)/test.stamp  ## the fuzzer under valgrind, on the baseline and AVX2
+	for isa in baseline avx2; do \
+	    XENT_ISA=$$isa PYTHONMALLOC=malloc OMP_NUM_THREADS=2 valgrind -q --error-exitcode=1 --errors-for-leak-kinds=none \
+	        --suppressions=tests/valgrind.supp $(BIN)/python -m tests.fuzz --seed 1 --calls 300 || exit 1; \
+	done
 
 lint: $(VENV)/lint.stamp $(VENV)/test.stamp  ## check style, types and stubs
 	$(BIN)/ruff check .

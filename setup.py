@@ -57,6 +57,12 @@ ISAS = isas_of(machine())
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+# Sanitizers to build with, for `make sanitize`: "address,undefined". Signed overflow is an error then.
+SANITIZE = os.environ.get("XENT_SANITIZE", "")
+if SANITIZE:
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0", "-fwrapv")]
+    FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}"]
+    FLAGS += ["-fno-sanitize-recover=undefined"] if "undefined" in SANITIZE else []
 # Compiled once per instruction set, those that take longest first.
 KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("images", "softmax", "elements")]
 KERNELS += ["xent/csrc/isa.c"]
@@ -90,6 +96,7 @@ class BuildKernels(build_ext):
             self.compiler.cc = "clang-cl"
         openmp, ext.extra_link_args = self.openmp_flags()
         ext.extra_compile_args = self.spelled(FLAGS) + openmp
+        ext.extra_link_args += [f"-fsanitize={SANITIZE}"] if SANITIZE else []
         built = " ".join(f"X({isa})" for isa in ISAS)
         flags = " ".join(FLAGS + openmp + [os.environ.get("CFLAGS", "")]).strip().replace('"', "'")
         ext.define_macros += [("XENT_BUILT", built), ("XENT_FLAGS", f'"{flags}"')]

@@ -1077,3 +1077,34 @@ def test_no_warning_leaves_a_call_of_odd_numbers():
                 call("cross_entropy_grad_hess", y, 1)
                 call("evaluate", y, 1)
                 call("logsumexp", y, b=y)
+
+
+# ---- what the fuzzer found: errors that named nothing ----
+
+
+def test_every_error_names_an_argument():
+    ragged, none = [[1.0], [2.0, 3.0]], np.zeros((0, 5))
+    for call in (
+        lambda: xent.conv2d(IMAGE, KERNEL, padding=2**40),
+        lambda: xent.conv1d(SIGNAL, TAPS, groups=2, padding=10**30),
+    ):
+        with raises(ValueError, "padding", "more than"):
+            call()
+    for name in ("nce_loss", "sampled_softmax_cross_entropy"):
+        with raises(ValueError, "noise" if name == "nce_loss" else "sampled", "inhomogeneous"):
+            getattr(xent, name)(X, X, LABELS % 3, ragged, np.zeros(3))
+    with raises(ValueError, "x @ weight.T must have at least one class", (3, 0)):
+        xent.linear_cross_entropy(X, none, np.zeros((3, 0)))
+    with raises(TypeError, "top_k"):
+        xent.evaluate(X, LABELS, top_k=np.array("x", object))
+    assert xent.evaluate(X, LABELS, top_k=np.array(2)).top_k == (2,)
+    with raises(ValueError, "student_logits", "()"):
+        xent.sparse_distillation_loss(1.0, [0], [0.0])
+
+
+def test_a_focal_loss_of_infinities_warns_of_nothing():
+    logits = np.array([[np.inf, 0.0], [0.0, -np.inf]])
+    with np.errstate(all="raise"):
+        for reduction in ("mean", "sum", "none"):
+            xent.cross_entropy_grad(logits, np.full((2, 2), 0.5), gamma=0.5, reduction=reduction)
+            xent.cross_entropy(logits, np.eye(2), gamma=0.5, reduction=reduction)

@@ -456,7 +456,7 @@ def test_errors_come_before_effects():
             xent.sparse_distillation_loss_grad(student, ids, log_probs, out=out, **options)
     with raises(ValueError, "at least one class"):
         xent.sparse_distillation_loss(np.zeros((3, 0)), np.zeros((3, 1), int), np.zeros((3, 1)))
-    with raises(np.exceptions.AxisError, "axis"):
+    with raises(ValueError, "student_logits", "()"):
         xent.sparse_distillation_loss(1.0, [0], [0.0])
     assert (out == 7).all()
     for wrong in [np.zeros((6, 4)), np.zeros((4, 6), np.float32)]:

@@ -392,8 +392,8 @@ def needs(value, results):
 
 def top_k(value):
     """Return a tuple of ints."""
-    if not isinstance(value, (tuple, list, np.ndarray)):
-        value = (value,)
+    if not isinstance(value, (tuple, list)):
+        value = np.atleast_1d(value) if isinstance(value, np.ndarray) else (value,)
     return tuple(integer(k, "top_k", 1) for k in value)
 
 

@@ -90,7 +90,7 @@ def run(x, labels, probs, options, upstream, scale, rule, losses, grad, hess):
                 array[...] = rows_back(room, array.shape, axis)
         if losses is not None:
             losses[...] = each.reshape(losses.shape)
-    return float(each.sum())
+        return float(each.sum())
 
 
 def steps(rows, classes):

@@ -268,7 +268,7 @@ def _target(target, shape, dtype, ignore_index):
     array = _check.as_array(target, "target")
     if array.size and array.shape == shape and array.dtype.kind not in "iub":
         return None, _check.unconverted(array, "target")[0]
-    return _check.target_of(target, shape, dtype, len(shape) - 1, ignore_index)
+    return _check.target_of(target, shape, dtype, len(shape) - 1, ignore_index, "x @ weight.T")
 
 
 def _drops_classes(options, labels):

@@ -146,6 +146,8 @@ def _bounded(window):
     """Return a Window; raise if one of its numbers could overflow in the kernels."""
     for field, value in window._asdict().items():
         if value > LARGEST:
+            if field in ("top", "left", "bottom", "right"):
+                field = f"padding: {field}"
             raise ValueError(f"{field} is {value}, more than the largest that is supported, {LARGEST}")
     return window
 

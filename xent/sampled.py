@@ -298,7 +298,7 @@ def _loss_and_grad(x, weight, target, bias, samples, reduction, head, want_grad)
 
 def _drawn(samples, labels, positions, classes):
     """Check the samples and the log-probabilities of all classes in use; return both."""
-    count = np.shape(samples.classes)[-1:] or ("K",)
+    count = _check.as_array(samples.classes, samples.name).shape[-1:] or ("K",)
     drawn = _check.classes_of(samples.classes, samples.name, [count, positions + count], classes)
     if count == (0,):
         raise ValueError(f"{samples.name} must hold one class or more, got shape {drawn.shape}")

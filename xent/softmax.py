@@ -178,12 +178,23 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None
     if b is None and not return_sign:
         return _kernels.logsumexp(x, axis, keepdims, out)
     if b is None:
-        result = _kernels.logsumexp(x, axis, keepdims, out)
-        with np.errstate(invalid="ignore"):
-            return result, np.where(np.isnan(result), result, result != -np.inf).astype(result.dtype)[()]
+        return _logsumexp_and_sign(_check.floats(x, "x"), axis, keepdims, out)
     result, sign = _weighted_logsumexp(x, b, axis, keepdims, return_sign, out)
     result = result[()] if out is None else result
     return (result, sign[()]) if return_sign else result
+
+
+def _logsumexp_and_sign(x, axis, keepdims, out):
+    """Both are there before `out` is written to, as memory may run out."""
+    result = _kernels.logsumexp(x, axis, keepdims, None)
+    if out is not None:
+        _check.output(out, np.shape(result), result.dtype, [(x, "x")])
+    with np.errstate(invalid="ignore"):
+        sign = np.where(np.isnan(result), result, result != -np.inf).astype(result.dtype)[()]
+    if out is None:
+        return result, sign
+    out[...] = result
+    return out, sign
 
 
 def _weighted_logsumexp(x, b, axis, keepdims, return_sign, out):
@@ -208,8 +219,9 @@ def _weighted_logsumexp(x, b, axis, keepdims, return_sign, out):
         sign = np.sign(sums)
         size = np.abs(sums) if return_sign else sums
         logs = _kernels.vmath("log", np.ascontiguousarray(size)) + exponent * math.log(2.0)
+        sign = sign.reshape(shape).astype(dtype)
         out[...] = (logs + most).reshape(shape)
-    return out, sign.reshape(shape).astype(dtype)
+    return out, sign
 
 
 # Beyond 2^512 the sum of many factors could overflow, and below 2^-512 their product with an exponential be

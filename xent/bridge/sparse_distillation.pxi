@@ -14,6 +14,8 @@ def sparse_distillation_loss(
         student_logits, teacher_ids, teacher_log_probs = map(private, (student_logits, teacher_ids, teacher_log_probs))
         grad_output, sample_weight = private(grad_output), private(sample_weight)
     call.open(student_logits, b"student_logits", wants)
+    if cnp.PyArray_NDIM(call.x) == 0:
+        raise _check.no_class("student_logits", ())
     call.take_axis(-1)
     shape = shape_without(call.x, call.axis)
     if call.classes == 0 and positions_of(call.x, call.axis):

@@ -30,7 +30,7 @@ def evaluate(
     have a larger u, or an equal u and a smaller index; where a logit is NaN, or all are -infinity, it never
     is, and no class is predicted. Bins are those of Guo et al. (2017): (k / bins, (k + 1) / bins].
     """
-    top_k = tuple(operator.index(k) for k in top_k)
+    top_k = tuple(operator.index(k) for k in np.atleast_1d(top_k))
     if any(k < 1 for k in top_k):
         raise ValueError(f"top_k is {top_k}, expected numbers of at least 1")
     x, t, options = _read(logits, target, axis, ignore_index, base, sample_weight, prior, temperature)
@@ -125,11 +125,12 @@ def _read(logits, target, axis, ignore_index, base, sample_weight, prior, temper
     target = plain(target)
     if target.dtype.kind not in "iu":
         raise TypeError(f"target has dtype {target.dtype}, expected integer labels")
-    first, *others = ignore_index if isinstance(ignore_index, tuple) else (ignore_index,)
-    if others:
-        target = np.where(np.isin(target, others), first, target.astype(np.int64))
     options = Options(
-        axis=axis, ignore_index=first, sample_weight=sample_weight, prior=prior, temperature=temperature
+        axis=axis,
+        ignore_index=ignore_index,
+        sample_weight=sample_weight,
+        prior=prior,
+        temperature=temperature,
     )
     x = classes_last(logits, axis)
     return x, read_target(target, logits, x, options), options

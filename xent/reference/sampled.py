@@ -70,9 +70,9 @@ def _classes(x, target, samples):
     positions = np.shape(x)[:-1]
     samples = plain(samples)
     samples = np.broadcast_to(samples, (*positions, np.shape(samples)[-1]))
-    classes = np.concatenate([plain(target)[..., np.newaxis], samples], axis=-1)
+    classes = np.concatenate([plain(target)[..., np.newaxis], samples], axis=-1).astype(np.int64)
     count = math.prod(positions)
-    return classes.reshape(count, -1), as_float64(x).reshape(count, np.shape(x)[-1]), positions
+    return classes.reshape(count, classes.shape[-1]), as_float64(x).reshape(count, np.shape(x)[-1]), positions
 
 
 def _scores(rows, weight, bias, classes, shift):
