@@ -243,7 +243,9 @@ static int groups_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int backw
 {
     const xent_window *w = &a->window;
     const ptrdiff_t taps = w->kernel_h * w->kernel_w, width = w->stride_w > 1 ? 0 : w->out_w;
-    return a->groups >= lanes && taps > 1 && a->in_channels <= GROUPED_PAIRS &&
+    /* Then pixels are read where they lie, and sums are stored as they are. */
+    const int one_pixel = taps == 1 && a->out_step <= 1;
+    return a->groups >= lanes && !one_pixel && a->in_channels <= GROUPED_PAIRS &&
            a->out_channels <= GROUPED_PAIRS / a->in_channels && taps <= PARTIAL_TERMS / a->in_channels &&
            width <= (backward || a->out_channels == 1 ? WIDE_ROW : SHORT_ROW);
 }
