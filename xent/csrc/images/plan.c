@@ -41,6 +41,7 @@ enum {
      * more; pairs of an input and an output channel of a group; terms that are added up one after the other (PARTIAL in
      * product.h); and outputs of a row, see groups_are_faster. */
     GROUPED_BYTES = 32 * 1024,
+    GROUPED_FAR = 4, /* times as much in a cache of the second level */
     MOST_GROUPED_BYTES = 1024 * 1024,
     GROUPED_PAIRS = 16,
     PARTIAL_TERMS = 128,
@@ -257,15 +258,21 @@ static ptrdiff_t outputs_of(ptrdiff_t inputs, ptrdiff_t taps, ptrdiff_t stride, 
 }
 
 /* Tiles of one image and at most `columns`, whose patch stays in a cache if a row of outputs allows it; whether it is
- * within reason. */
+ * within reason. Rows of a patch outside of the image are not touched. A tile has so many rows of outputs that no more
+ * inputs are read again by the next one than are new, if these stay in a cache of the second level. */
 static int cut_grouped(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t columns, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t budget = GROUPED_BYTES / size / (lanes * a->in_channels);
-    a->tile_images = a->tile_rows = 1, a->tile_columns = even(w->out_w, columns);
+    a->tile_images = 1, a->tile_columns = even(w->out_w, columns);
     const ptrdiff_t across = xent_seen(a->tile_columns, w->kernel_w, w->stride_w, w->dilation_w);
     const ptrdiff_t down = xent_seen(1, w->kernel_h, w->stride_h, w->dilation_h);
-    a->tile_rows = even(w->out_h, outputs_of(budget / across, w->kernel_h, w->stride_h, w->dilation_h));
+    const ptrdiff_t near = outputs_of(budget / across, w->kernel_h, w->stride_h, w->dilation_h),
+                    far = outputs_of(GROUPED_FAR * budget / across, w->kernel_h, w->stride_h, w->dilation_h);
+    const ptrdiff_t rows = xent_min(w->height, xent_seen(w->out_h, w->kernel_h, w->stride_h, w->dilation_h));
+    a->tile_rows = rows <= budget / across
+                       ? w->out_h
+                       : even(w->out_h, xent_max(near, xent_min(far, xent_ceil_div(down, w->stride_h))));
     if (a->tile_rows == 1)
         a->tile_columns =
             even(w->out_w, xent_min(columns, outputs_of(budget / down, w->kernel_w, w->stride_w, w->dilation_w)));
