@@ -297,12 +297,31 @@ EXPORT ptrdiff_t NAME(of_pool)(const xent_window *w, const ptrdiff_t *planes_bot
     return is_intact(scratch, plan.scratch_size, end);
 }
 
+/* The same with groups as lanes. */
+static ptrdiff_t NAME(grouped_excess)(const xent_conv_args *a, int backward)
+{
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    ptrdiff_t worst = 0, pixels = 0;
+    for (ptrdiff_t i = 0; i < xent_tiles(a); i++) {
+        const xent_tile t = xent_tile_at(a, i);
+        const NAME(grouped) g = NAME(grouped_at)(a, i, NULL);
+        const ptrdiff_t here = xent_tile_pixels(&t);
+        if (t.images.n != 1 || t.rows.n <= 0 || t.columns.n <= 0) return PTRDIFF_MAX;
+        pixels += here;
+        worst = xent_max(worst, a->in_channels * g.height * g.width * LANES - a->patch_room);
+        worst = xent_max(worst, backward ? here * LANES - a->packed_room : (here + LANES) * LANES - a->sums_room);
+    }
+    if (backward) worst = xent_max(worst, 2 * a->out_channels * steps * LANES - a->sums_room);
+    return pixels == a->images * a->window.out_h * a->window.out_w ? worst : PTRDIFF_MAX;
+}
+
 /* What tiles and blocks of a convolution need beyond the rooms of the plan: at most 0. Checks that none is empty, and
  * that they add up. */
 static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
 {
     const xent_window *w = &a->window;
     ptrdiff_t worst = 0, pixels = 0, depth = 0;
+    if (a->lanes_are_groups) return NAME(grouped_excess)(a, backward);
     for (ptrdiff_t i = 0; i < xent_tiles(a); i++) {
         const xent_tile t = xent_tile_at(a, i);
         const ptrdiff_t here = xent_tile_pixels(&t);

@@ -475,6 +475,26 @@ def test_precisions_are_promoted():
     assert_ulp(result, reference("conv2d", whole, np.ones((1, 1, 2, 2))), 0, dtype=np.float64)
 
 
+def test_what_is_not_finite_meets_padding_in_depthwise_layers(dtype):
+    """Taps on the padding are not left out then: 0 times inf is NaN, as in any sum of products."""
+    x, weight = np.ones((2, 40, 5, 6), dtype), np.ones((40, 1, 3, 3), dtype)
+    weight[3, 0, 0, 0] = np.inf  # meets padding in the first row and column
+    y = xent.conv2d(x, weight, padding=1, groups=40)
+    assert np.isnan(y[:, 3, 0]).all()
+    assert np.isnan(y[:, 3, :, 0]).all()
+    assert (y[:, 3, 1:, 1:] == np.inf).all()
+    assert np.isfinite(np.delete(y, 3, 1)).all()
+    grad = np.ones_like(y)
+    grad[1, 17, 0, 0] = -np.inf
+    _, by_weight, _ = xent.conv2d_backward(
+        grad, x, np.ones_like(weight), padding=1, groups=40, needs=(False, True, False)
+    )
+    assert np.isnan(by_weight[17, 0, 0]).all()
+    assert np.isnan(by_weight[17, 0, :, 0]).all()
+    assert (by_weight[17, 0, 1:, 1:] == -np.inf).all()
+    assert np.isfinite(np.delete(by_weight, 17, 0)).all()
+
+
 def test_relu_keeps_nan(dtype):
     x, weight, bias = arrays((1, 2, 9, 10), (3, 2, 3, 3), dtype, whole=True)
     x[0, 1, 4, 5] = np.nan

@@ -37,6 +37,9 @@ class Geometry:
         self.size_out = tuple(f // s + 1 for f, s in zip(self.free, self.stride, strict=True))
         self.images, self.groups = self.size(1, 60), self.size(2, 60) if grouped else 1
         self.channels, self.outputs = (self.size(1, 300 // self.groups) for _ in range(2))
+        if number % 4 == 0:  # depthwise layers, and nearly
+            self.groups = self.size(4, 100)
+            self.channels, self.outputs = (self.size(1, 4) for _ in range(2))
         while self.is_too_large:
             name = rng.choice(["images", "groups", "channels", "outputs"])
             setattr(self, name, (getattr(self, name) + 1) // 2)

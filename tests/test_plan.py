@@ -276,8 +276,9 @@ def test_pool(library, edge, name, average):
 def random_convolution(rng):
     """A window, and images, groups, channels of a group in and out; some larger than a tile or a block."""
     window, _ = random_window(rng, padded=rng.random() < 0.5, largest=int(rng.choice([12, 40, 90])))
-    sizes = [int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 5]))]
-    sizes += [int(np.exp2(rng.uniform(0, 6))), int(np.exp2(rng.uniform(0, 6)))]
+    sizes = [int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 5, 16, 37]))]
+    most = 6 if sizes[1] < 16 else 2
+    sizes += [int(np.exp2(rng.uniform(0, most))), int(np.exp2(rng.uniform(0, most)))]
     pixels, taps = int(window[-2] * window[-1]), int(window[2] * window[3])
     while sizes[0] * sizes[1] * sizes[2] * sizes[3] * pixels * taps > 3_000_000 and max(sizes) > 1:
         sizes[int(np.argmax(sizes))] //= 2

@@ -464,6 +464,7 @@ typedef struct {
     ptrdiff_t in_channels, out_channels;  /* per group */
     const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
     /* Made by conv2d_pack: the weights in the order of the products, (group, strip of output channels, step, channel),
+     * for groups as lanes (block of LANES groups, output channel, step, lane),
      * or, where these are read in place, patches that several chunks read, (group, tile, block), or nothing. */
     void *packed;
     void *out;
@@ -474,7 +475,8 @@ typedef struct {
     /* Where weight (output channel, input channel, i, j) of a group comes from, relative to `weight`. */
     ptrdiff_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j;
     /* How the work is cut: xent_plan, layout.h. */
-    int lanes_are_pixels; /* lanes of the products are pixels, not output channels */
+    int lanes_are_groups; /* lanes of the products are groups (grouped.h), not output channels */
+    int lanes_are_pixels; /* or pixels */
     int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
     ptrdiff_t weight_step;
     int patches_shared; /* patches are filled once, by conv2d_pack */

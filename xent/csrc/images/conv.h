@@ -16,6 +16,7 @@
  */
 #include "begin.h"
 #include "images/ends.h"
+#include "images/grouped.h"
 #include "images/layout.h"
 #include "images/patch.h"
 #include "images/product.h"
@@ -69,11 +70,7 @@ static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
     for (ptrdiff_t k = 0; k < steps; k += run) {
         const S *source = weight + k / taps * a->weight_in + k % taps / w->kernel_w * a->weight_i;
         T *target = packed + k * a->width;
-        if (a->weight_j == -1) /* the same numbers, in the order in which they lie */
-            KERNEL(pack)(source - (run - 1), a->weight_out, 1, run, strip.n, a->width, target + (run - 1) * a->width,
-                         -a->width);
-        else
-            KERNEL(pack)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target, a->width);
+        KERNEL(pack_run)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target);
     }
 }
 
@@ -100,7 +97,9 @@ static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
     (void)scratch;
-    if (a->patches_shared)
+    if (a->lanes_are_groups)
+        KERNEL(pack_grouped)(a, chunk);
+    else if (a->patches_shared)
         KERNEL(fill_shared)(a, chunk);
     else
         KERNEL(pack_weights)(a, chunk);
@@ -247,6 +246,10 @@ static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, con
 static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
+    if (a->lanes_are_groups) {
+        KERNEL(conv2d_grouped)(a, chunk, scratch);
+        return;
+    }
     NAME(room) room = NAME(room_in)(a, scratch);
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
     const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);

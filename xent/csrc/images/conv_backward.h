@@ -3,6 +3,7 @@
 #include "begin.h"
 #include "images/conv.h"
 #include "images/ends.h"
+#include "images/grouped_backward.h"
 #include "images/layout.h"
 #include "images/patch.h"
 #include "images/product.h"
@@ -54,6 +55,8 @@ static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile 
     }
 }
 
+#ifndef STORED_AS_16
+
 /* sums[o][k] (+)= sum over the tile's pixels of grad[o][p] patch[taps[k] + p], for DOT_TAPS x DOT_CHANNELS of them at
  * once, so that each number loaded is used several times; lanes are pixels. `taps` and `channels` are constants at
  * every call. */
@@ -61,23 +64,22 @@ static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile 
 #define DOT_CHANNELS 2
 
 typedef struct {
-    const xent_conv_args *a;
     const xent_tile *t;
     const xent_patch *g;
-    const T *patch;
-    const S *end; /* of the gradient */
+    const T *patch, *grad;                        /* grad: the tile's first pixel in the first of the channels */
+    ptrdiff_t image_step, channel_step, row_step; /* of grad */
     ptrdiff_t sums_step;
     int accumulate;
-} KERNEL(dots);
+} NAME(dots);
 
 /* n pixels of one vector. */
-ALWAYS_INLINE void KERNEL(dot_vector)(const S *grad, const S *end, ptrdiff_t size, const T *x, const int32_t *at,
-                                      ptrdiff_t n, V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
+ALWAYS_INLINE void NAME(dot_vector)(const T *grad, ptrdiff_t channel_step, const T *x, const int32_t *at, ptrdiff_t n,
+                                    V sum[DOT_TAPS][DOT_CHANNELS], int taps, int channels)
 {
     const V zero = {0};
     V factor[DOT_CHANNELS];
     UNROLL
-    for (int o = 0; o < channels; o++) factor[o] = KERNEL(load_before)(grad + o * size, n, end);
+    for (int o = 0; o < channels; o++) factor[o] = NAME(load)(grad + o * channel_step, n, zero);
     UNROLL
     for (int k = 0; k < taps; k++) {
         const V v = NAME(load)(x + at[k], n, zero); /* what lies behind may be no number */
@@ -86,34 +88,30 @@ ALWAYS_INLINE void KERNEL(dot_vector)(const S *grad, const S *end, ptrdiff_t siz
     }
 }
 
-#ifndef STORED_AS_16
 ALWAYS_INLINE void NAME(set_aside)(V sum[DOT_TAPS][DOT_CHANNELS], V total[DOT_TAPS][DOT_CHANNELS], int taps,
                                    int channels)
 {
     for (int k = 0; k < taps; k++)
         for (int o = 0; o < channels; o++) total[k][o] = total[k][o] + sum[k][o], sum[k][o] = (V){0};
 }
-#endif
 
-ALWAYS_INLINE void KERNEL(dot_block)(const KERNEL(dots) *d, ptrdiff_t channel, const int32_t *at, T *sums, int taps,
-                                     int channels)
+ALWAYS_INLINE void NAME(dot_block)(const NAME(dots) *d, const int32_t *at, T *sums, int taps, int channels)
 {
     const xent_tile *t = d->t;
-    const ptrdiff_t size = d->a->window.out_h * d->a->window.out_w;
     V sum[DOT_TAPS][DOT_CHANNELS] = {{{0}}}, total[DOT_TAPS][DOT_CHANNELS] = {{{0}}};
     ptrdiff_t terms = 0; /* of `sum`, in each lane: see PARTIAL */
     for (ptrdiff_t m = 0; m < t->images.n; m++) {
         for (ptrdiff_t r = 0; r < t->rows.n; r++) {
-            const S *grad = KERNEL(grad_at)(d->a, t, channel, m, r);
+            const T *grad = d->grad + m * d->image_step + r * d->row_step;
             const T *x = d->patch + xent_pixel_offset(d->g, m, r);
             ptrdiff_t q = 0;
             for (; q + LANES <= t->columns.n; q += LANES) {
                 if (terms++ == PARTIAL) NAME(set_aside)(sum, total, taps, channels), terms = 1;
-                KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, LANES, sum, taps, channels);
+                NAME(dot_vector)(grad + q, d->channel_step, x + q, at, LANES, sum, taps, channels);
             }
             if (q < t->columns.n) {
                 if (terms++ == PARTIAL) NAME(set_aside)(sum, total, taps, channels), terms = 1;
-                KERNEL(dot_vector)(grad + q, d->end, size, x + q, at, t->columns.n - q, sum, taps, channels);
+                NAME(dot_vector)(grad + q, d->channel_step, x + q, at, t->columns.n - q, sum, taps, channels);
             }
         }
     }
@@ -123,33 +121,50 @@ ALWAYS_INLINE void KERNEL(dot_block)(const KERNEL(dots) *d, ptrdiff_t channel, c
                 v_reduce_sum(total[k][o] + sum[k][o]) + (d->accumulate ? sums[o * d->sums_step + k] : 0);
 }
 
+/* All taps with some channels. */
+static void NAME(dot_channels)(const NAME(dots) *d, const int32_t *at, ptrdiff_t depth, T *sums, ptrdiff_t channels)
+{
+    for (ptrdiff_t k = 0; k < depth; k += DOT_TAPS) {
+        switch (xent_min(DOT_TAPS, depth - k) * DOT_CHANNELS + channels - 1) {
+            /* clang-format off */
+#define CASE(t, c) \
+    case (t) * DOT_CHANNELS + (c) - 1: NAME(dot_block)(d, at + k, sums + k, t, c); break;
+            CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
+            CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
+#undef CASE
+            /* clang-format on */
+        }
+    }
+}
+#endif
+
+/* The gradient of some channels of a tile, (channel, image, row, column), as numbers that are computed with. */
+static void KERNEL(widen_grad)(const xent_conv_args *a, const xent_tile *t, ptrdiff_t channel, ptrdiff_t n, T *wide)
+{
+    for (ptrdiff_t o = 0; o < n; o++)
+        for (ptrdiff_t m = 0; m < t->images.n; m++)
+            for (ptrdiff_t r = 0; r < t->rows.n; r++, wide += t->columns.n)
+                KERNEL(take)(wide, KERNEL(grad_at)(a, t, channel + o, m, r), t->columns.n, 1);
+}
+
 static void KERNEL(grad_weight_dots)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
                                      const xent_patch *g, ptrdiff_t group, int accumulate, const NAME(room) *room)
 {
-    const KERNEL(dots) d = {.a = a,
-                            .t = t,
-                            .g = g,
-                            .patch = room->patch,
-                            .end = (const S *)a->grad +
-                                   a->images * a->groups * a->out_channels * a->window.out_h * a->window.out_w,
-                            .sums_step = b->depth,
-                            .accumulate = accumulate};
+    const ptrdiff_t size = a->window.out_h * a->window.out_w, pixels = xent_tile_pixels(t);
+    const int wide = sizeof(S) == sizeof(T);
+    NAME(dots) d = {.t = t,
+                    .g = g,
+                    .patch = room->patch,
+                    .image_step = wide ? a->groups * a->out_channels * size : t->rows.n * t->columns.n,
+                    .channel_step = wide ? size : pixels,
+                    .row_step = wide ? a->window.out_w : t->columns.n,
+                    .sums_step = b->depth,
+                    .accumulate = accumulate};
     for (ptrdiff_t o = 0; o < a->out_channels; o += DOT_CHANNELS) {
-        for (ptrdiff_t k = 0; k < b->depth; k += DOT_TAPS) {
-            const ptrdiff_t channel = group * a->out_channels + o;
-            const ptrdiff_t channels = xent_min(DOT_CHANNELS, a->out_channels - o),
-                            taps = xent_min(DOT_TAPS, b->depth - k);
-            T *sums = room->sums + o * b->depth + k;
-            switch (taps * DOT_CHANNELS + channels - 1) {
-                /* clang-format off */
-#define CASE(t, c) \
-    case (t) * DOT_CHANNELS + (c) - 1: KERNEL(dot_block)(&d, channel, room->steps + k, sums, t, c); break;
-                CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1)
-                CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2)
-#undef CASE
-                /* clang-format on */
-            }
-        }
+        const ptrdiff_t channel = group * a->out_channels + o, n = xent_min(DOT_CHANNELS, a->out_channels - o);
+        d.grad = wide ? (const T *)KERNEL(grad_at)(a, t, channel, 0, 0) : room->packed;
+        if (!wide) KERNEL(widen_grad)(a, t, channel, n, room->packed);
+        NAME(dot_channels)(&d, room->steps, b->depth, room->sums + o * b->depth, n);
     }
 }
 
@@ -175,6 +190,10 @@ static void KERNEL(deliver_grad)(const xent_conv_args *a, const xent_block *b, p
 static void KERNEL(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_conv_args *a = (const xent_conv_args *)args;
+    if (a->lanes_are_groups) {
+        KERNEL(grouped_grad_weight)(a, chunk, scratch);
+        return;
+    }
     const NAME(room) room = NAME(room_in)(a, scratch);
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
     const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);

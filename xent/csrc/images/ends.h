@@ -66,14 +66,14 @@ static void KERNEL(pack)(const S *source, ptrdiff_t lane_step, ptrdiff_t step, p
 }
 #endif
 
-/* The first n numbers at p, and 0 in the lanes behind, which may be read up to `end`: a vector of 16-bit floats is
- * faster than a part of one. */
-ALWAYS_INLINE V KERNEL(load_before)(const S *p, ptrdiff_t n, const S *end)
+/* The same, in the order in which the numbers lie where `step` is -1. */
+ALWAYS_INLINE void KERNEL(pack_run)(const S *source, ptrdiff_t lane_step, ptrdiff_t step, ptrdiff_t n, ptrdiff_t lanes,
+                                    ptrdiff_t width, T *packed)
 {
-    const V zero = {0};
-    if (sizeof(S) < sizeof(T) && n < LANES && end - p >= LANES)
-        return v_select(NAME(first)(n), KERNEL(load)(p, LANES, zero), zero);
-    return KERNEL(load)(p, n, zero);
+    if (step == -1)
+        KERNEL(pack)(source - (n - 1), lane_step, 1, n, lanes, width, packed + (n - 1) * width, -width);
+    else
+        KERNEL(pack)(source, lane_step, step, n, lanes, width, packed, width);
 }
 
 /* out[pixel * step] = v for n pixels: all lanes if n >= LANES. */

@@ -17,6 +17,7 @@
 #define XENT_LAYOUT_H
 
 #include "base.h"
+#include "images/window.h"
 #include "plan.h"
 #include "table.h"
 
@@ -98,6 +99,32 @@ ALWAYS_INLINE xent_axis xent_axis_of(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_
                        .period = period,
                        .phases = taps < period ? taps : period,
                        .length = taps ? outputs + (taps - 1) * dilation / stride : 0};
+}
+
+/* Inputs from the first to the last that outputs see along one axis. */
+ALWAYS_INLINE ptrdiff_t xent_seen(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation)
+{
+    return (outputs - 1) * stride + (taps - 1) * dilation + 1;
+}
+
+/* The taps along one axis that outputs [first, last] see inside the image. */
+ALWAYS_INLINE xent_span xent_taps_inside(ptrdiff_t first, ptrdiff_t last, ptrdiff_t stride, ptrdiff_t padding,
+                                         ptrdiff_t dilation, ptrdiff_t size, ptrdiff_t kernel)
+{
+    const ptrdiff_t begin = xent_first_inside(last * stride - padding, dilation);
+    const ptrdiff_t end = xent_end_inside(first * stride - padding, dilation, size, kernel);
+    return (xent_span){begin, xent_max(0, end - begin)};
+}
+
+/* The outputs [0, n) of a tile that see the image through one of the taps [k, k + taps), along an axis; `first` is the
+ * first of the tile. */
+ALWAYS_INLINE xent_span xent_outputs_inside(ptrdiff_t first, ptrdiff_t n, ptrdiff_t k, ptrdiff_t taps, ptrdiff_t stride,
+                                            ptrdiff_t padding, ptrdiff_t dilation, ptrdiff_t size)
+{
+    const ptrdiff_t start = first * stride - padding;
+    const ptrdiff_t begin = xent_min(n, xent_count_below(start + (k + taps - 1) * dilation, stride, 0)),
+                    end = xent_min(n, xent_count_below(start + k * dilation, stride, size));
+    return (xent_span){begin, xent_max(0, end - begin)};
 }
 
 typedef struct {

@@ -37,7 +37,17 @@ enum {
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
     BOX_BYTES = 64 * 1024, /* of an image that col2im adds up at a time: the rows of the matrix need a cache, too */
-    SLACK = 64             /* numbers read or written behind the last: a few vectors of 16 */
+    /* Where lanes are groups: of a patch, two thirds of an L1 cache of 48 KiB, and the most if a row of outputs needs
+     * more; pairs of an input and an output channel of a group; terms that are added up one after the other (PARTIAL in
+     * product.h); and outputs of a row, see groups_are_faster. */
+    GROUPED_BYTES = 32 * 1024,
+    GROUPED_FAR = 4, /* times as much in a cache of the second level */
+    MOST_GROUPED_BYTES = 1024 * 1024,
+    GROUPED_PAIRS = 16,
+    PARTIAL_TERMS = 128,
+    WIDE_ROW = 64,
+    SHORT_ROW = 16,
+    SLACK = 64 /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
@@ -103,12 +113,12 @@ static void cut_blocks(xent_conv_args *a, ptrdiff_t budget)
 static ptrdiff_t tile_pixels(const xent_conv_args *a) { return a->tile_images * a->tile_rows * a->tile_columns; }
 static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels * a->block_rows * a->block_columns; }
 
-/* Groups of a chunk, so that it is worth handing out, given the multiplications of one group in it. */
-static void cut_groups(xent_conv_args *a, ptrdiff_t products, ptrdiff_t chunks)
+/* Groups of a chunk, of `groups`, so that it is worth handing out, given the multiplications of one of them in it. */
+static void cut_groups(xent_conv_args *a, ptrdiff_t groups, ptrdiff_t products, ptrdiff_t chunks)
 {
     const ptrdiff_t worth = CHUNK_PRODUCTS / xent_max(products, 1),
-                    spare = product(a->groups, chunks, HUGE_NUMBER) / ENOUGH;
-    a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), a->groups));
+                    spare = product(groups, chunks, HUGE_NUMBER) / ENOUGH;
+    a->group_chunk = xent_max(1, xent_min(xent_min(worth, spare), groups));
 }
 
 static ptrdiff_t scratch_size(const xent_conv_args *a, ptrdiff_t size)
@@ -210,11 +220,104 @@ static ptrdiff_t share_patches(xent_conv_args *a, ptrdiff_t size)
     return a->patches_shared ? patches : 0;
 }
 
+/* Tiles of a partial sum of grad_weight, so that there are enough chunks, if `found` are there for each, and all sums of
+ * `bytes` have room. */
+static void cut_partials(xent_conv_args *a, ptrdiff_t found, ptrdiff_t bytes)
+{
+    const ptrdiff_t tiles = xent_tiles(a), room = PARTIAL_BYTES / xent_max(1, bytes);
+    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
+}
+
+/* Numbers of the patch of a tile with groups as lanes (grouped.h). */
+static ptrdiff_t grouped_patch(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t rows = xent_seen(a->tile_rows, w->kernel_h, w->stride_h, w->dilation_h),
+                    columns = xent_seen(a->tile_columns, w->kernel_w, w->stride_w, w->dilation_w);
+    return product(product(rows, columns, HUGE_NUMBER), a->in_channels * lanes, HUGE_NUMBER);
+}
+
+/* Whether groups as lanes are faster, of a forward pass or of grad_weight. With AVX-512 whole rows of 112 pixels were
+ * 1.2 times as fast with pixels as lanes, rows of 56 as fast; strides cost these more than groups. Outputs of a group
+ * share what is loaded if lanes are pixels, which shows from rows of 28 on. */
+static int groups_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int backward)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, width = w->stride_w > 1 ? 0 : w->out_w;
+    /* Then pixels are read where they lie, and sums are stored as they are. */
+    const int one_pixel = taps == 1 && a->out_step <= 1;
+    return a->groups >= lanes && !one_pixel && a->in_channels <= GROUPED_PAIRS &&
+           a->out_channels <= GROUPED_PAIRS / a->in_channels && taps <= PARTIAL_TERMS / a->in_channels &&
+           width <= (backward || a->out_channels == 1 ? WIDE_ROW : SHORT_ROW);
+}
+
+/* Outputs along an axis that see at most `inputs`. */
+static ptrdiff_t outputs_of(ptrdiff_t inputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation)
+{
+    return xent_max(1, (inputs - (taps - 1) * dilation - 1) / stride + 1);
+}
+
+/* Tiles of one image and at most `columns`, whose patch stays in a cache if a row of outputs allows it; whether it is
+ * within reason. Rows of a patch outside of the image are not touched. A tile has so many rows of outputs that no more
+ * inputs are read again by the next one than are new, if these stay in a cache of the second level. */
+static int cut_grouped(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t columns, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t budget = GROUPED_BYTES / size / (lanes * a->in_channels);
+    a->tile_images = 1, a->tile_columns = even(w->out_w, columns);
+    const ptrdiff_t across = xent_seen(a->tile_columns, w->kernel_w, w->stride_w, w->dilation_w);
+    const ptrdiff_t down = xent_seen(1, w->kernel_h, w->stride_h, w->dilation_h);
+    const ptrdiff_t near = outputs_of(budget / across, w->kernel_h, w->stride_h, w->dilation_h),
+                    far = outputs_of(GROUPED_FAR * budget / across, w->kernel_h, w->stride_h, w->dilation_h);
+    const ptrdiff_t rows = xent_min(w->height, xent_seen(w->out_h, w->kernel_h, w->stride_h, w->dilation_h));
+    a->tile_rows = rows <= budget / across
+                       ? w->out_h
+                       : even(w->out_h, xent_max(near, xent_min(far, xent_ceil_div(down, w->stride_h))));
+    if (a->tile_rows == 1)
+        a->tile_columns =
+            even(w->out_w, xent_min(columns, outputs_of(budget / down, w->kernel_w, w->stride_w, w->dilation_w)));
+    return grouped_patch(a, lanes) <= MOST_GROUPED_BYTES / size;
+}
+
+/* A forward pass with groups as lanes. */
+static xent_plan plan_grouped(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
+{
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w,
+                    blocks = xent_ceil_div(a->groups, lanes), items = product(xent_tiles(a), blocks, HUGE_NUMBER),
+                    products = tile_pixels(a) * lanes * a->out_channels * steps;
+    a->lanes_are_groups = 1, a->width = lanes;
+    a->tile_chunk = even(items, xent_min(CHUNK_PRODUCTS / products, items / ENOUGH));
+    a->patch_room = whole_lines(grouped_patch(a, lanes));
+    a->sums_room = whole_lines((tile_pixels(a) + SLACK) * lanes);
+    return (xent_plan){.chunks = xent_ceil_div(items, a->tile_chunk),
+                       .scratch_size = scratch_size(a, size),
+                       .pack_chunks = blocks,
+                       .packed = blocks * lanes * a->out_channels * steps * size};
+}
+
+/* grad_weight with groups as lanes: sums of tiles, and totals of these. */
+static xent_plan plan_grouped_grad(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
+{
+    const ptrdiff_t steps = a->in_channels * a->window.kernel_h * a->window.kernel_w * a->out_channels,
+                    blocks = xent_ceil_div(a->groups, lanes), tiles = xent_tiles(a);
+    a->lanes_are_groups = 1;
+    cut_groups(a, blocks, product(product(tiles, tile_pixels(a), HUGE_NUMBER), steps * lanes, HUGE_NUMBER), 1);
+    const ptrdiff_t found = xent_ceil_div(blocks, a->group_chunk);
+    cut_partials(a, found, product(a->groups, steps * size, HUGE_NUMBER));
+    a->patch_room = whole_lines(grouped_patch(a, lanes));
+    a->packed_room = whole_lines(tile_pixels(a) * lanes);
+    a->sums_room = whole_lines((2 * steps + SLACK) * lanes);
+    const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
+    return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
+}
+
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
     const int evenly = lie_evenly(a);
+    if (groups_are_faster(a, lanes, 0) && cut_grouped(a, lanes, a->window.out_w, size))
+        return plan_grouped(a, lanes, size);
     a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly); /* of 16 bits as of floats: same sums, same bits */
     a->weights_in_place = a->lanes_are_pixels && evenly && xent_stored_size(dtype) == size;
     const ptrdiff_t budget = (a->lanes_are_pixels ? LANE_PATCH_BYTES : PATCH_BYTES) / size;
@@ -223,7 +326,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     cut_blocks(a, budget);
     plan_scratch(a);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
-    cut_groups(a, pixels * steps * a->out_channels, tiles);
+    cut_groups(a, a->groups, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     const ptrdiff_t patches = a->weights_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
@@ -249,6 +352,9 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
 {
     const ptrdiff_t size = xent_real_size(dtype), budget = PATCH_BYTES / 2 / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
+    const ptrdiff_t lanes = table->vector_bytes / size;
+    if (groups_are_faster(a, lanes, 1) && cut_grouped(a, lanes, PARTIAL_TERMS, size))
+        return plan_grouped_grad(a, lanes, size);
     a->lanes_are_pixels = few_channels(a);
     a->width = a->lanes_are_pixels ? a->out_channels : strip_width(a, table, size);
     cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
@@ -258,11 +364,12 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     const ptrdiff_t here = block_steps(a), blocks = xent_blocks(a);
     a->strip_chunk = even(strips, xent_min(GRAD_CHANNELS, SUMS_BYTES / size / here) / a->width);
     const ptrdiff_t ranges = blocks * xent_ceil_div(strips, a->strip_chunk);
-    cut_groups(a, product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
+    cut_groups(a, a->groups,
+               product(a->images * a->window.out_h * a->window.out_w, here * a->out_channels, HUGE_NUMBER), ranges);
     const ptrdiff_t found = ranges * xent_ceil_div(a->groups, a->group_chunk);
-    const ptrdiff_t room = PARTIAL_BYTES / xent_max(1, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
-    a->tile_chunk = even(tiles, xent_ceil_div(tiles, xent_max(1, xent_min(xent_ceil_div(ENOUGH, found), room))));
-    a->packed_room = a->lanes_are_pixels ? 0 : pixels * a->width;
+    cut_partials(a, found, product(a->groups * a->out_channels, steps * size, HUGE_NUMBER));
+    /* The gradient of a strip, or of two channels of 16 bits that are widened (DOT_CHANNELS in conv_backward.h). */
+    a->packed_room = !a->lanes_are_pixels ? pixels * a->width : xent_stored_size(dtype) < size ? 2 * pixels : 0;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
     plan_scratch(a);
     const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);

@@ -83,41 +83,60 @@ ALWAYS_INLINE void NAME(block_steps)(const NAME(product) *p, const T *const x[WI
     }
 }
 
-/* `total` is written before it is read, which GCC does not see. */
+/* `total` is cleared before it is read, which GCC does not see. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpragmas" /* Clang does not know the next */
 #pragma GCC diagnostic ignored "-Wunknown-warning-option"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
+/* Where the sums of row r and vector v of a block go that begins with row, or vector, `first`. */
+ALWAYS_INLINE T *NAME(sums_at)(const NAME(product) *p, ptrdiff_t first, int r, int v, int pixels)
+{
+    return p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
+}
+
 /* From row `first` on, or from vector `first` on. `rows`, `vectors` and `pixels` (lanes are pixels) are constants at
- * every call. */
+ * every call. Choices stand around the loops, not in them, or each sum would have all of them. */
 ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, int rows, int vectors, int pixels)
 {
     const T *x[WIDEST];
     const int pointers = pixels ? vectors : rows;
     const ptrdiff_t parts = xent_ceil_div(p->depth, PARTIAL), part = xent_ceil_div(p->depth, xent_max(parts, 1));
+    const V least = NAME(set)(p->relu ? 0 : -(T)INFINITY);
     V sum[ROWS][WIDEST], total[ROWS][WIDEST];
     UNROLL
     for (int i = 0; i < pointers; i++) x[i] = p->patch + p->rows[first + i];
-    for (ptrdiff_t k = 0;; k += part) {
-        NAME(block_steps)(p, x, k, xent_min(k + part, p->depth), sum, rows, vectors, pixels);
-        if (k + part >= p->depth) break;
+    if (parts > 1) {
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL
-            for (int v = 0; v < vectors; v++) total[r][v] = k > 0 ? total[r][v] + sum[r][v] : sum[r][v];
+            for (int v = 0; v < vectors; v++) total[r][v] = (V){0};
+        }
+    }
+    for (ptrdiff_t k = 0;; k += part) {
+        NAME(block_steps)(p, x, k, xent_min(k + part, p->depth), sum, rows, vectors, pixels);
+        if (parts > 1) {
+            UNROLL
+            for (int r = 0; r < rows; r++) {
+                UNROLL
+                for (int v = 0; v < vectors; v++) sum[r][v] = total[r][v] = total[r][v] + sum[r][v];
+            }
+        }
+        if (k + part >= p->depth) break;
+    }
+    if (p->accumulate) {
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            UNROLL
+            for (int v = 0; v < vectors; v++) sum[r][v] = v_load(NAME(sums_at)(p, first, r, v, pixels)) + sum[r][v];
         }
     }
     UNROLL
     for (int r = 0; r < rows; r++) {
+        const V bias = NAME(set)(p->bias ? p->bias[r] : -(T)0); /* which changes nothing */
         UNROLL
-        for (int v = 0; v < vectors; v++) {
-            T *to =
-                p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
-            if (parts > 1) sum[r][v] = total[r][v] + sum[r][v];
-            if (p->accumulate) sum[r][v] = v_load(to) + sum[r][v];
-            v_store(to, pixels ? NAME(finished)(sum[r][v], p->bias ? p->bias + r : NULL, p->relu) : sum[r][v]);
-        }
+        for (int v = 0; v < vectors; v++)
+            v_store(NAME(sums_at)(p, first, r, v, pixels), pixels ? v_max(least, sum[r][v] + bias) : sum[r][v]);
     }
 }
 
