@@ -253,5 +253,5 @@ def test_import_needs_numpy_alone():
 def test_libraries_are_extras(name, library):
     """Without its library, an adapter says what to install."""
     done = run_python("-c", f"import sys; sys.modules['{name}'] = None; import xent.{name}")
-    expected = f'ImportError: xent.{name} needs {library}: pip install "xent[{name}]"'
+    expected = f'ImportError: xent.{name} needs {library}: pip install "xent-kernels[{name}]"'
     assert done.stderr.strip().endswith(expected)

@@ -414,7 +414,7 @@ def test_soft_labels_in_catboost(catboost, case):
 
 def test_catboost_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "catboost", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'xent[catboost]'")):
+    with pytest.raises(ImportError, match=re.escape("pip install 'xent-kernels[catboost]'")):
         MultiLabel().catboost()
 
 

@@ -556,7 +556,7 @@ def test_missing_libraries_are_named(case, monkeypatch, name, argv):
     for path in ["x.h5", "x.zarr"]:
         Path(path).touch()
     monkeypatch.setitem(sys.modules, name, None)
-    assert f'needs the package {name}: pip install "xent[files]"' in failure("evaluate", *argv)
+    assert f'needs the package {name}: pip install "xent-kernels[files]"' in failure("evaluate", *argv)
     assert not os.path.exists("p.html")
 
 

@@ -442,7 +442,7 @@ def test_results_are_evaluations_to_dask(case):
 
 def test_dask_is_an_extra():
     done = run_python("-c", "import sys; sys.modules['dask'] = None; import xent.dask")
-    assert done.stderr.strip().endswith('ImportError: xent.dask needs Dask: pip install "xent[dask]"')
+    assert done.stderr.strip().endswith('ImportError: xent.dask needs Dask: pip install "xent-kernels[dask]"')
 
 
 def test_threads_of_one_process(case):

@@ -228,5 +228,5 @@ def test_scikit_learn_is_named_where_it_is_missing(tmp_path):
         "import sys; sys.modules['sklearn'] = None\n"
         "try:\n    import xent.sklearn\nexcept ImportError as error:\n    print(error)"
     )
-    assert "pip install 'xent[sklearn]'" in run_python("-c", code).stdout
+    assert "pip install 'xent-kernels[sklearn]'" in run_python("-c", code).stdout
     assert "xent.sklearn" in sys.modules

@@ -437,7 +437,7 @@ def _for_catboost(objective):
     try:
         from catboost import MultiTargetCustomMetric, MultiTargetCustomObjective
     except ImportError:
-        raise ImportError("CatBoost is not installed: pip install 'xent[catboost]'") from None
+        raise ImportError("CatBoost is not installed: pip install 'xent-kernels[catboost]'") from None
 
     class Objective(MultiTargetCustomObjective, MultiTargetCustomMetric):
         def __reduce__(self):

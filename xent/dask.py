@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "dask":
         raise
-    raise ImportError('xent.dask needs Dask: pip install "xent[dask]"') from error
+    raise ImportError('xent.dask needs Dask: pip install "xent-kernels[dask]"') from error
 
 import numpy as np
 

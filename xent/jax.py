@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "jax":
         raise
-    raise ImportError('xent.jax needs JAX: pip install "xent[jax]"') from error
+    raise ImportError('xent.jax needs JAX: pip install "xent-kernels[jax]"') from error
 
 import jax.numpy as jnp
 from jax import lax

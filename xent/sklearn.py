@@ -15,7 +15,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        f"xent.sklearn needs scikit-learn 1.6 or later ({error}): pip install 'xent[sklearn]'"
+        f"xent.sklearn needs scikit-learn 1.6 or later ({error}): pip install 'xent-kernels[sklearn]'"
     ) from error
 
 __all__ = ["SoftmaxRegression", "TemperatureScaling"]

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise ImportError('xent.torch needs PyTorch: pip install "xent[torch]"') from error
+    raise ImportError('xent.torch needs PyTorch: pip install "xent-kernels[torch]"') from error
 
 __all__ = [
     "CrossEntropyLoss",
@@ -517,7 +517,7 @@ def _bfloat16():
     try:
         from ml_dtypes import bfloat16
     except ImportError:
-        raise ImportError('bfloat16 in xent.torch needs ml_dtypes: pip install "xent[torch]"') from None
+        raise ImportError('bfloat16 in xent.torch needs ml_dtypes: pip install "xent-kernels[torch]"') from None
     return bfloat16
 
 

@@ -228,7 +228,7 @@ def library(name, purpose):
     try:
         return __import__(name)
     except ImportError:
-        raise InputError(f'{purpose} needs the package {name}: pip install "xent[files]"') from None
+        raise InputError(f'{purpose} needs the package {name}: pip install "xent-kernels[files]"') from None
 
 
 def bfloat16(purpose):
