@@ -245,7 +245,8 @@ def test_python_m_xent(tmp_path):
 
 
 def test_import_needs_numpy_alone():
-    code = "import sys, xent; print([m for m in ('dask', 'jax', 'scipy', 'sklearn', 'torch') if m in sys.modules])"
+    others = ("dask", "jax", "scipy", "sklearn", "torch")
+    code = f"import sys, xent; print([m for m in {others} if m in sys.modules])"
     assert run_python("-c", code).stdout.strip() == "[]"
 
 

@@ -517,7 +517,9 @@ def _bfloat16():
     try:
         from ml_dtypes import bfloat16
     except ImportError:
-        raise ImportError('bfloat16 in xent.torch needs ml_dtypes: pip install "xent-kernels[torch]"') from None
+        raise ImportError(
+            'bfloat16 in xent.torch needs ml_dtypes: pip install "xent-kernels[torch]"'
+        ) from None
     return bfloat16
 
 
