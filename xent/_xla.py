@@ -5,6 +5,7 @@ are those of xla/ffi/api/c_api.h, which jaxlib brings along; new fields come at 
 """
 
 import ctypes
+import functools
 
 import numpy as np
 
@@ -141,19 +142,13 @@ def _array(buffer, writeable):
     return array
 
 
-_known = {}
-
-
+@functools.cache
 def _dtype(code):
-    found = _known.get(code)
-    if found is None:
-        name = DTYPES[code]
-        if name == "bfloat16":
-            import ml_dtypes
+    if DTYPES[code] == "bfloat16":
+        import ml_dtypes  # which JAX brings along
 
-            name = ml_dtypes.bfloat16
-        found = _known[code] = np.dtype(name)
-    return found
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(DTYPES[code])
 
 
 def _error(frame, error):

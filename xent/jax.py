@@ -24,10 +24,10 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError('xent.jax needs JAX: pip install "xent-kernels[jax]"') from error
 
-import jax.numpy as jnp
-from jax import lax
-from jax.custom_derivatives import SymbolicZero
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike  # type: ignore[import-not-found,unused-ignore]
+
+jnp, lax = jax.numpy, jax.lax
+SymbolicZero = jax.custom_derivatives.SymbolicZero
 
 __all__ = [
     "cross_entropy",
@@ -404,7 +404,7 @@ def _value(loss, tensors):
 
 def _value_jvp(loss, primals, tangents):
     """One pass for value and gradients. The derivative is their product with the tangents."""
-    ((*tensors,), (*tangents,)) = (*primals, *tangents)
+    tensors, tangents = list(primals[0]), tangents[0]
     needs = _needs(loss, tangents)
     for k, tensor in enumerate(tensors[: loss.inputs]):
         if needs[k] and tensor.dtype == jnp.float16:
