@@ -43,7 +43,7 @@ def truth():
 
 
 def write_shard(folder, number, rows):
-    """Write features and labels of one shard; return what a worker that did it says of it."""
+    """Write features and labels of one shard; return the number of rows."""
     rng = np.random.default_rng([0, number])
     x = rng.standard_normal((rows, FEATURES), dtype=np.float32)
     labels = (x @ truth().T + rng.gumbel(size=(rows, CLASSES))).argmax(axis=1)
@@ -91,8 +91,8 @@ def accuracy(x, labels, weight):
     return xent.dask.evaluate(logits, labels).compute().accuracy
 
 
-def private_memory():
-    """Most MB that this worker has held; files that are mapped are not counted, as they can be dropped."""
+def most_memory():
+    """Return the most MB that this worker has held, pages of mapped files included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -120,7 +120,7 @@ def main():
             print(f"{passes} passes over {total * FEATURES * 4 / 1e6:.0f} MB in {spent:.0f} s")
             ours, best = accuracy(x, labels, weight), accuracy(x, labels, truth())
             print(f"accuracy {ours:.4f}, of the model that the labels are drawn from {best:.4f}")
-            held = max(client.run(private_memory).values())
+            held = max(client.run(most_memory).values())
             print(f"a worker held {held:.0f} MB at most, of {MEMORY}")
     return 0 if ours > SHARE * best and held < MEMORY else 1
 

@@ -348,7 +348,8 @@ def test_labels_come_in_any_form(case):
 
 def test_columns_of_frames(case):
     """Their partitions are the chunks of the positions."""
-    frames, pandas = pytest.importorskip("dask.dataframe"), pytest.importorskip("pandas")
+    frames = pytest.importorskip("dask.dataframe", exc_type=ImportError)
+    pandas = pytest.importorskip("pandas")
     frame = frames.from_pandas(pandas.DataFrame({"y": case.labels, "w": case.sample_weight}), npartitions=3)
     sizes = tuple(frame.map_partitions(len).compute())
     x = da.from_array(case.logits, chunks=(sizes, 4))
