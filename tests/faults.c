@@ -82,10 +82,14 @@ static struct {
     const char *name;
     void *ours, *theirs;
 } replaced[] = {
-    {"malloc", a_malloc, malloc},         {"calloc", a_calloc, calloc},
-    {"free", a_free, free},               {"mmap", a_mmap, mmap},
-    {"PyMem_Malloc", a_py_malloc, NULL},  {"PyMem_Calloc", a_py_calloc, NULL},
-    {"PyMem_Free", a_py_free, NULL},      {"PyMem_Realloc", a_py_realloc, NULL},
+    {"malloc", a_malloc, malloc},
+    {"calloc", a_calloc, calloc},
+    {"free", a_free, free},
+    {"mmap", a_mmap, mmap},
+    {"PyMem_Malloc", a_py_malloc, NULL},
+    {"PyMem_Calloc", a_py_calloc, NULL},
+    {"PyMem_Free", a_py_free, NULL},
+    {"PyMem_Realloc", a_py_realloc, NULL},
     {"pthread_create", a_pthread_create, pthread_create},
 };
 
@@ -130,7 +134,7 @@ static int visit(struct dl_phdr_info *library, size_t size, void *of)
     for (int k = 0; k < library->dlpi_phnum; k++)
         if (library->dlpi_phdr[k].p_type == PT_DYNAMIC)
             entry = (const ElfW(Dyn) *)(library->dlpi_addr + library->dlpi_phdr[k].p_vaddr);
-    const ElfW(Rela) *tables[2] = {NULL, NULL};
+    const ElfW(Rela) * tables[2] = {NULL, NULL};
     size_t bytes[2] = {0, 0};
     const ElfW(Sym) *symbols = NULL;
     const char *strings = NULL;

@@ -1097,6 +1097,9 @@ def test_every_error_names_an_argument():
         xent.linear_cross_entropy(X, none, np.zeros((3, 0)))
     with raises(TypeError, "top_k"):
         xent.evaluate(X, LABELS, top_k=np.array("x", object))
+    for bins in (2**25, 2**63, 10**400):
+        with raises(ValueError, "calibration_bins", "at most"):
+            xent.evaluate(X, LABELS, calibration_bins=bins)
     assert xent.evaluate(X, LABELS, top_k=np.array(2)).top_k == (2,)
     with raises(ValueError, "student_logits", "()"):
         xent.sparse_distillation_loss(1.0, [0], [0.0])

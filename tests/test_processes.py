@@ -11,7 +11,15 @@ from helpers import run_python
 import xent
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the limits of Linux")
-USABLE = xent.show_config(mode="dicts")["isa_usable"]
+CONFIG = xent.show_config(mode="dicts")
+
+
+def some(first, *others):
+    """Parameters of which the suite runs the first; the others take a second or three each and are slow."""
+    return [first, *(pytest.param(*o, marks=pytest.mark.slow) for o in others)]
+
+
+OTHERS = [(isa,) for isa in CONFIG["isa_usable"] if isa != CONFIG["isa"]]
 
 # Calls of every kind, large enough for threads and scratch, and what they give.
 WORK = """
@@ -129,7 +137,7 @@ assert not bad, bad
     assert_same(run_python("-c", WORK + f"EXPECTED = {expected!r}\n" + code), expected)
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("method", some("spawn", ("forkserver",), ("fork",)))
 def test_multiprocessing(expected, method, tmp_path):
     if method not in __import__("multiprocessing").get_all_start_methods():
         pytest.skip(f"no {method} here")
@@ -225,7 +233,7 @@ print(digest())
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("end", ["pass", "raise SystemExit(0)", "os._exit(0)", "sys.exit(0)"])
+@pytest.mark.parametrize("end", some("pass", ("raise SystemExit(0)",), ("os._exit(0)",)))
 def test_an_end_with_busy_threads(end):
     code = """
 import os, sys, threading, time
@@ -241,12 +249,12 @@ time.sleep(0.3)
 
 @pytest.mark.parametrize(
     "options, environment",
-    [
+    some(
         (["-X", "dev", "-W", "error"], {}),
         (["-bb", "-W", "error"], {"PYTHONMALLOC": "debug"}),
         (["-OO"], {"PYTHONMALLOC": "malloc", "MALLOC_PERTURB_": "165"}),
         ([], {"PYTHONHASHSEED": "7", "LC_ALL": "C", "PYTHONUTF8": "0"}),
-    ],
+    ),
 )
 def test_modes_of_python(expected, options, environment):
     assert_same(run_python(*options, "-c", WORK + "print(digest())", **environment), expected)
@@ -255,7 +263,7 @@ def test_modes_of_python(expected, options, environment):
 # ---- what may run out ----
 
 
-@pytest.mark.parametrize("isa", USABLE)
+@pytest.mark.parametrize("isa", some(CONFIG["isa"], *OTHERS))
 def test_stacks_of_128_kib_suffice(isa):
     """Of threads of Python, of the threads of OpenMP and of the main thread."""
     code = """
@@ -273,7 +281,7 @@ print(found[0])
 
 
 @on_linux
-@pytest.mark.parametrize("room", [1, 16, 60])
+@pytest.mark.parametrize("room", some(16, (1,), (60,)))
 def test_an_address_space_that_is_used_up(expected, room):
     """Threads that cannot be created, and memory that cannot be had: the same result, or a MemoryError."""
     code = f"""

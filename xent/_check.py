@@ -248,8 +248,8 @@ def real(value, name, low=-math.inf, high=math.inf, open_low=False):
     return number
 
 
-def integer(value, name, low=None):
-    """Return an int, at least `low`."""
+def integer(value, name, low=None, high=None):
+    """Return an int, at least `low` and at most `high`."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got a bool")
     try:
@@ -258,6 +258,8 @@ def integer(value, name, low=None):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
     if low is not None and number < low:
         raise ValueError(f"{name} must be at least {low}, got {number}")
+    if high is not None and number > high:
+        raise ValueError(f"{name} must be at most {high}, got {number}")
     return number
 
 

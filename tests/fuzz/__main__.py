@@ -1,4 +1,4 @@
-"""python -m tests.fuzz --seed S --calls N [--first K] [--function NAME] [--stop]"""
+"""python -m tests.fuzz --seed S --calls N [--first K] [--seconds T] [--function NAME] [--stop]"""
 
 import argparse
 import collections
@@ -21,6 +21,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--function", help="this one alone")
     parser.add_argument("--stop", action="store_true", help="at the first finding")
     arguments = parser.parse_args()
@@ -29,6 +30,8 @@ def main():
         name = FUNCTIONS[number % len(FUNCTIONS)]
         if arguments.function not in (None, name):
             continue
+        if time.monotonic() - start > arguments.seconds:
+            break
         try:
             counts[fuzz(arguments.seed, number, name, number // len(FUNCTIONS) % LARGE == LARGE - 1)] += 1
         except Finding as finding:

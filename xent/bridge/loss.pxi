@@ -226,6 +226,7 @@ cdef inline cnp.ndarray log_prior(cnp.ndarray frequencies, int dtype):
 
 cdef enum:
     EVALUATED = 9  # sums of the kernel
+    MOST_BINS = 1 << 24  # of confidence: each as wide as the distance of two floats just below 1
 
 
 def evaluate(
@@ -250,7 +251,7 @@ def evaluate(
     if type(top_k) is not tuple or top_k != (1,) or type(top_k[0]) is not int:
         top_k = _check.top_k(top_k)
     base = base_of(base)
-    bins = 0 if calibration_bins is None else _check.integer(calibration_bins, "calibration_bins", 1)
+    bins = 0 if calibration_bins is None else _check.integer(calibration_bins, "calibration_bins", 1, MOST_BINS)
     if confusion is not False:
         confusion = _check.confusion(confusion)
     left_out = call.take_labels(target, ignore_index)
