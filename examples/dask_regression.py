@@ -1,7 +1,8 @@
-"""Softmax regression with Dask
+"""
+Softmax regression with Dask
 ============================
 
-Softmax regression on more data than the workers have memory: `xent.dask` under SciPy's L-BFGS.
+Softmax regression on more data than the workers have memory: `xent.dask` under SciPy's L-BFGS. ::
 
     pip install ".[dask]" distributed scipy
     python examples/dask_regression.py
