@@ -20,117 +20,85 @@ typedef struct {
     V scale, unit;
     NAME(bounds) bounds;
     const xent_loss *given;
-    int careful;
-    xent_wide_sum *sum; /* of the losses of odd elements */
+    NAME(maker) maker;
+    int value, adds, careful; /* value: of the losses, adds: which are added up */
+    xent_wide_sum *sum;       /* of the losses of odd elements */
 } KERNEL(loss_row);
 
-/* Make odd elements of a vector, of which n are there, or all if the call is careful, with care: the gradient, and if it
- * is wanted the loss, which leaves the products for a sum of its own. */
-SHARED __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V x, V t,
-                                                          V odd, int odd_loss, V *share, V *cost, V *slope)
+/* Make odd elements of a group from element i on, of which n are there, or all if the call is careful, with care: the
+ * gradient, and if it is wanted the loss, which leaves the products for a sum of its own. */
+static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n,
+                                                          const NAME(group) *g, NAME(points) *made)
 {
-    for (int k = 0; k < xent_min(n, LANES); k++) {
-        const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + k] : 1;
-        if ((odd[k] == 0 && !r->careful) || weight == 0) continue;
-        const careful_loss made =
-            careful_point(r->given, (double)x[k], (double)t[k], weight, r->upstream ? (double)r->upstream[i + k] : 1);
-        if (r->out) (*slope)[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
-        if (!odd_loss && !r->careful) continue;
-        (*share)[k] = (*cost)[k] = 0;
-        wide_add_to(r->sum, made.loss);
-        if (r->losses) r->losses[i + k] = (T)wide_as_double(wide_quotient(made.loss, wide_of(r->given->unit)));
+    for (ptrdiff_t e = 0; e < n; e++) {
+        const ptrdiff_t v = e / LANES, k = e % LANES;
+        const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + e] : 1;
+        if ((made->odd[v][k] == 0 && !r->careful) || weight == 0) continue;
+        const careful_loss l =
+            careful_point(r->given, (double)g->x[v * g->x_step + k], (double)g->target[v * g->target_step + k], weight,
+                          r->upstream ? (double)r->upstream[i + e] : 1);
+        if (r->out) made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
+        if (!r->maker.odd_loss && !r->careful) continue;
+        made->share[v][k] = made->cost[v][k] = 0;
+        wide_add_to(r->sum, l.loss);
+        if (r->losses) r->losses[i + e] = (T)wide_as_double(wide_quotient(l.loss, wide_of(r->given->unit)));
     }
 }
 
-/* The loss of a vector of elements at most, as a product, and the gradient. Each loss, if it is handed out, is written.
- * `gradient` (whether it is wanted), `weighted` and the point are constants at every call. */
-ALWAYS_INLINE NAME(loss) KERNEL(loss_vector)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, V log,
-                                             NAME(loss_point) point, int weighted, int gradient)
+/* What is done to the points of n elements from element i on, whatever the loss: weights, the losses one by one, upstream
+ * gradients. */
+static void KERNEL(weigh_points)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, int count, NAME(points) *made)
 {
-    const V zero = {0}, one = NAME(set)(1);
-    NAME(loss) l =
-        point(KERNEL(load)(r->x + i, n, one), KERNEL(load)(r->target + i, n, one), log, &r->bounds, r->scale);
-    if (weighted && r->weight) {
-        const V weight = r->one_weight ? NAME(set)(*r->weight) : NAME(load)(r->weight + i, n, zero);
-        l.share = l.share * weight;
-        l.cost = NAME(weighed)(weight, l.cost);
-        l.gradient = weight * NAME(weighed)(weight, l.gradient);
+    const V zero = {0};
+    for (int k = 0; k < count; k++) {
+        const ptrdiff_t at = i + k * LANES, here = n - k * LANES;
+        const V one = NAME(set)(1);
+        const V weight = !r->weight      ? one
+                         : r->one_weight ? NAME(set)(*r->weight)
+                                         : NAME(load)(r->weight + at, here, zero);
+        if (r->value) {
+            V share = made->share[k], cost = made->cost[k];
+            if (r->weight) share = share * weight, cost = NAME(weighed)(weight, cost);
+            if (here < LANES) cost = NAME(first_of)(cost, here);
+            if (r->losses) NAME(store)(r->losses + at, share * NAME(counted)(share, cost) / r->unit, here);
+            made->share[k] = share, made->cost[k] = cost;
+        }
+        if (r->out && r->weight) made->slope[k] = weight * NAME(weighed)(weight, made->slope[k]);
+        if (r->out && r->upstream) made->slope[k] = made->slope[k] * NAME(load)(r->upstream + at, here, zero);
     }
-    if (n < LANES) l.cost = NAME(first_of)(l.cost, n); /* past the end of the row 1 was read */
-    if (r->losses) NAME(store)(r->losses + i, l.share * NAME(counted)(l.share, l.cost) / r->unit, n);
-    if (gradient && r->upstream) l.gradient = l.gradient * NAME(load)(r->upstream + i, n, zero);
-    return l;
 }
 
 /* AHEAD vectors from element i on, of which n elements are there. The gradient, which may take the place of x, is written
  * when all is made. */
-ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum,
-                                        NAME(loss_log) first, NAME(loss_point) point, int odd, int weighted, int value,
-                                        int gradient)
+ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum)
 {
-    const V zero = {0}, one = NAME(set)(1);
-    const int looks = odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient);
-    V log[AHEAD], share[AHEAD], cost[AHEAD], slope[AHEAD];
-    VM any = m_gt(zero, zero);
-    const int count = n >= AHEAD * LANES ? AHEAD : (int)((n + LANES - 1) / LANES);
-    for (int k = 0; k < count; k += LOGS) {
-        V x[LOGS], t[LOGS];
-        for (int j = 0; j < LOGS; j++) {
-            const ptrdiff_t at = (k + j) * LANES;
-            x[j] = KERNEL(load_part)(r->x + i + at, n - at, one);
-            t[j] = KERNEL(load_part)(r->target + i + at, n - at, one);
-        }
-        first(x, t, log + k);
+    const V zero = {0};
+    T x[AHEAD * LANES], target[AHEAD * LANES];
+    NAME(points) made;
+    NAME(group) g = {.x_step = LANES, .target_step = LANES, .count = (int)((n + LANES - 1) / LANES)};
+    g.x = KERNEL(group_at)(r->x + i, &g.x_step, g.count, n, 1, x);
+    g.target = KERNEL(group_at)(r->target + i, &g.target_step, g.count, n, 1, target);
+    const int odd = r->maker.make(&g, &r->bounds, r->scale, 0, &made);
+    if (__builtin_expect(odd | r->careful, 0)) {
+        memset(made.odd, 0, sizeof made.odd);
+        if (odd) r->maker.make(&g, &r->bounds, r->scale, 1, &made);
     }
-    for (int k = 0; k < count; k++) {
-        const NAME(loss) l = KERNEL(loss_vector)(r, i + k * LANES, n - k * LANES, log[k], point, weighted, gradient);
-        share[k] = l.share, cost[k] = l.cost;
-        if (gradient) slope[k] = l.gradient;
-        if (looks) any = any | l.odd;
-    }
-    if (__builtin_expect((looks && m_any(any)) | r->careful, 0))
-        for (int k = 0; k < count; k++) {
-            const ptrdiff_t at = i + k * LANES, here = n - k * LANES;
-            const V x = KERNEL(load)(r->x + at, here, one), t = KERNEL(load)(r->target + at, here, one);
-            const NAME(loss) l = point(x, t, log[k], &r->bounds, r->scale);
-            KERNEL(mend_losses)(r, at, here, x, t, looks ? v_select(l.odd, one, zero) : zero, odd == ODD_LOSS,
-                                share + k, cost + k, slope + k);
-        }
-    for (int k = 0; gradient && k < count; k++) KERNEL(store)(r->out + i + k * LANES, slope[k], n - k * LANES);
-    for (int k = count; k < AHEAD; k++) share[k] = cost[k] = zero;
-    if (value) NAME(add_products)(sum->way, share, cost, WAYS);
+    if (r->weight || r->losses || r->upstream || n < g.count * LANES) KERNEL(weigh_points)(r, i, n, g.count, &made);
+    if (__builtin_expect(odd | r->careful, 0)) KERNEL(mend_losses)(r, i, n, &g, &made);
+    if (r->out) KERNEL(put_group)(r->out + i, LANES, made.slope, g.count, n, 1);
+    if (!r->adds) return;
+    for (int k = g.count; k < AHEAD; k++) made.share[k] = made.cost[k] = zero;
+    NAME(add_products)(sum->way, made.share, made.cost, WAYS);
 }
 
-ALWAYS_INLINE void KERNEL(all_loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(row_sum) *sum,
-                                            NAME(loss_log) first, NAME(loss_point) point, int odd, int weighted,
-                                            int value, int gradient)
+static void KERNEL(row_losses)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(row_sum) *sum)
 {
-    ptrdiff_t i = 0;
-    for (; i + AHEAD * LANES <= n; i += AHEAD * LANES) {
+    for (ptrdiff_t i = 0; i < n; i += AHEAD * LANES) {
         KERNEL(fetch_ahead)(r->x + i, AHEAD * LANES);
         KERNEL(fetch_ahead)(r->target + i, AHEAD * LANES);
-        if (gradient) KERNEL(fetch_ahead)(r->out + i, AHEAD * LANES);
-        KERNEL(loss_vectors)(r, i, AHEAD * LANES, sum, first, point, odd, weighted, value, gradient);
+        if (r->out) KERNEL(fetch_ahead)(r->out + i, AHEAD * LANES);
+        KERNEL(loss_vectors)(r, i, xent_min(AHEAD * LANES, n - i), sum);
     }
-    if (i < n) KERNEL(loss_vectors)(r, i, n - i, sum, first, point, odd, weighted, value, gradient);
-}
-
-static void KERNEL(row_losses)(const xent_element_losses_args *a, const KERNEL(loss_row) *r, ptrdiff_t n,
-                               NAME(row_sum) *sum)
-{
-#define LOSS(code, loss, log, odd, weighted)                                                                           \
-    case code:                                                                                                         \
-        if (!r->out)                                                                                                   \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 1, 0);                   \
-        else if (!a->partial)                                                                                          \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 0, 1);                   \
-        else                                                                                                           \
-            KERNEL(all_loss_vectors)(r, n, sum, NAME(log), NAME(loss##_point), odd, weighted, 1, 1);                   \
-        return;
-    switch (a->loss.kind) {
-        ELEMENT_LOSSES(LOSS)
-    }
-#undef LOSS
 }
 
 /* Where element i of row o * middle_count + m lies. */
@@ -154,6 +122,8 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
     r.bounds = NAME(bounds_of)(a->loss.clip), r.bounds.bad = &bad;
     r.scale = NAME(set)((T)a->loss.gradient_scale), r.unit = NAME(set)((T)a->loss.unit);
     r.one_weight = a->weight.stride == 0;
+    r.adds = a->partial != NULL, r.value = r.adds || a->losses.data;
+    r.maker = NAME(maker_of)(a->loss.kind, r.value, a->out.data != NULL);
     for (ptrdiff_t row = first; row < xent_min(first + a->chunk, a->rows); row++) {
         const ptrdiff_t m = row % a->middle_count, o = row / a->middle_count;
         r.x = (const S *)a->x.data + KERNEL(place)(&a->x, o, m, i);
@@ -162,7 +132,7 @@ static void KERNEL(element_losses)(const void *args, ptrdiff_t chunk, void *scra
         r.weight = a->weight.data ? (const T *)a->weight.data + KERNEL(place)(&a->weight, o, m, i) : NULL;
         r.upstream = a->upstream.data ? (const T *)a->upstream.data + KERNEL(place)(&a->upstream, o, m, i) : NULL;
         r.losses = a->losses.data ? (T *)a->losses.data + KERNEL(place)(&a->losses, o, m, i) : NULL;
-        KERNEL(row_losses)(a, &r, xent_min(a->piece, a->length - i), &sum);
+        KERNEL(row_losses)(&r, xent_min(a->piece, a->length - i), &sum);
     }
     if (bad) __atomic_store_n(a->bad, 1, __ATOMIC_RELAXED);
     if (a->partial) a->partial[chunk] = NAME(row_total)(&sum);

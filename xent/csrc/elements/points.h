@@ -3,12 +3,13 @@
  * Where an intermediate could leave the range of T, or lose digits next to 0, before the last factor is there, a point
  * function says that the element is odd: who called it asks careful.h then. Ordinary factors (XENT_PLAIN_*) are taken for
  * granted; calls with others are careful throughout.
- * The loops over elements and positions (elements.h, position_losses.h) know the functions from the tables here: a loss
- * is a point function and a row.
+ * A loss is a point function and a row of the table here. Of each, `make_points` is compiled for a group of vectors; what
+ * elements and positions do before and after (elements.h, position_losses.h) is the same for all.
  */
 #include "begin.h"
 #include "simd/exp.h"
 #include "simd/log.h"
+#include "simd/stored.h"
 #include "simd/sums.h"
 #include "table.h"
 
@@ -18,17 +19,11 @@
 #ifndef STORED_AS_16
 
 #if XENT_REAL == 64
-/* The losses: their code, point function, what that has to know first, what of an element can be odd, and whether
- * elements may have weights. */
-#define ELEMENT_LOSSES(X)                                                                                              \
-    X(XENT_MSE, mse, no_log, ODD_LOSS, 0)                                                                              \
-    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, ODD_GRADIENT, 1)                                    \
-    X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, ODD_GRADIENT, 0)                                                    \
-    X(XENT_KL_DIV, kl_div, log_of_target, NEVER_ODD, 0)                                                                \
-    X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, ODD_LOSS, 0)
-/* The losses of positions: their code, point function, what that has to know first, and what of an element can be
- * odd. */
-#define POSITION_LOSSES(X)                                                                                             \
+/* The losses: their code, point function, what that has to know first, and what of an element can be odd. All but the
+ * entropy are losses of elements, all but the squared error and the binary cross-entropy losses of positions. */
+#define POINT_LOSSES(X)                                                                                                \
+    X(XENT_MSE, mse, no_log, ODD_LOSS)                                                                                 \
+    X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, ODD_GRADIENT)                                       \
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, ODD_GRADIENT)                                                       \
     X(XENT_KL_DIV, kl_div, log_of_target, NEVER_ODD)                                                                   \
     X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, ODD_LOSS)                                                            \
@@ -306,6 +301,115 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
     return (NAME(loss)){.share = one, .cost = cost, .gradient = gradient, .odd = near};
 }
 
+/* A group of vectors of elements: what is made of it. */
+typedef struct {
+    V share[AHEAD], cost[AHEAD], slope[AHEAD]; /* losses share * cost, and the gradient */
+    V odd[AHEAD];                              /* 1 for odd elements, else 0; only if it was asked for */
+} NAME(points);
+
+/* And the group itself: `count` whole vectors, a step apart. */
+typedef struct {
+    const T *x, *target;
+    ptrdiff_t x_step, target_step;
+    int count;
+} NAME(group);
+
+/* Some vectors of a group from vector k on, and what their points have to know first. The last of the group stands in the
+ * place of what is not there. */
+ALWAYS_INLINE void NAME(some_of)(const NAME(group) *g, ptrdiff_t k, int all, NAME(loss_log) first, V *x, V *target,
+                                 V *log)
+{
+    for (int j = 0; j < LOGS; j++) {
+        const ptrdiff_t i = all ? k + j : xent_min(k + j, g->count - 1);
+        x[j] = v_load(g->x + i * g->x_step), target[j] = v_load(g->target + i * g->target_step);
+    }
+    first(x, target, log);
+}
+
+/* Make the losses of a group, or the gradient, or both, constants at every call. Returns whether any element is odd; `asks`
+ * for which. */
+ALWAYS_INLINE int NAME(points_of)(const NAME(group) *given, const NAME(bounds) *limits, V scale, int asks,
+                                  NAME(points) *to, NAME(loss_log) first, NAME(loss_point) point, int odd, int value,
+                                  int gradient)
+{
+    const V zero = {0}, one = NAME(set)(1);
+    const NAME(group) g = *given; /* in registers, as are the bounds */
+    const NAME(bounds) bounds = *limits;
+    const int looks = odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient);
+    VM any = m_gt(zero, zero);
+    for (ptrdiff_t k = 0; k < g.count; k += LOGS) {
+        V x[LOGS], target[LOGS], log[LOGS];
+        if (k + LOGS <= g.count)
+            NAME(some_of)(&g, k, 1, first, x, target, log);
+        else
+            NAME(some_of)(&g, k, 0, first, x, target, log);
+        for (int j = 0; j < LOGS; j++) {
+            const NAME(loss) l = point(x[j], target[j], log[j], &bounds, scale);
+            if (value) to->share[k + j] = l.share, to->cost[k + j] = l.cost;
+            if (gradient) to->slope[k + j] = l.gradient;
+            if (looks) any = any | l.odd;
+            if (looks && asks) to->odd[k + j] = v_select(l.odd, one, zero);
+        }
+    }
+    return looks && m_any(any);
+}
+
+typedef int (*NAME(points_function))(const NAME(group) *, const NAME(bounds) *, V scale, int asks, NAME(points) *);
+#define POINTS(what, name, log, odd, value, gradient)                                                                  \
+    static __attribute__((noinline)) int NAME(name##_##what)(const NAME(group) *g, const NAME(bounds) *b, V scale,     \
+                                                             int asks, NAME(points) *to)                               \
+    {                                                                                                                  \
+        return NAME(points_of)(g, b, scale, asks, to, NAME(log), NAME(name##_point), odd, value, gradient);            \
+    }
+#define LOSS(code, name, log, odd)                                                                                     \
+    POINTS(values, name, log, odd, 1, 0)                                                                               \
+    POINTS(gradients, name, log, odd, 0, 1)                                                                            \
+    POINTS(both, name, log, odd, 1, 1)
+POINT_LOSSES(LOSS)
+#undef LOSS
+#undef POINTS
+
+/* What makes the points of a loss, and whether odd elements have odd losses, not only gradients. */
+typedef struct {
+    NAME(points_function) make;
+    int odd_loss;
+} NAME(maker);
+
+SHARED NAME(maker) NAME(maker_of)(int kind, int value, int gradient)
+{
+#define LOSS(code, name, log, odd)                                                                                     \
+    case code:                                                                                                         \
+        return (NAME(maker)){!gradient ? NAME(name##_values)                                                           \
+                             : value   ? NAME(name##_both)                                                             \
+                                       : NAME(name##_gradients),                                                       \
+                             odd == ODD_LOSS};
+    switch (kind) {
+        POINT_LOSSES(LOSS)
+    }
+#undef LOSS
+    return (NAME(maker)){0};
+}
+
 #endif /* STORED_AS_16 */
+
+/* `count` vectors at p, a step apart, of which n numbers are there, LANES less of each next one where they follow each other
+ * (`along`): where they lie, or if they are no whole vectors of T, in `room`, with 1 in the place of what is not there. */
+static const T *KERNEL(group_at)(const S *p, ptrdiff_t *step, int count, ptrdiff_t n, int along, T *room)
+{
+    const V one = NAME(set)(1);
+#ifndef STORED_AS_16
+    if (n >= (along ? count * LANES : LANES)) return p;
+#endif
+    for (ptrdiff_t k = 0; k < count; k++, n -= along ? LANES : 0)
+        v_store(room + k * LANES, KERNEL(load)(p + k * *step, n, one));
+    *step = LANES;
+    return room;
+}
+
+/* And back: the first n numbers, as above. */
+static void KERNEL(put_group)(S *p, ptrdiff_t step, const V *v, int count, ptrdiff_t n, int along)
+{
+    for (ptrdiff_t k = 0; k < count; k++, n -= along ? LANES : 0) KERNEL(store)(p + k * step, v[k], n);
+}
 
 #endif

@@ -27,168 +27,145 @@ static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, row_sum_f64 *sum, 
     for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)(loss[p] / unit);
 }
 
-/* Vectors of a tile, `count` of them: neighbouring classes of a position, or a vector of positions over the classes. From
- * the places x, target and out on, a `step` of each apart. */
+/* Vectors of a tile: neighbouring classes of a position, or a vector of positions over the classes. From the places x,
+ * target and out on, a `step` of each apart. */
 typedef struct {
     ptrdiff_t x, target, out;
 } KERNEL(places);
 
-/* What is made with care: positions with odd factors, and odd elements of others. */
+/* What all vectors of a position, or of LANES of them, share. */
 typedef struct {
     const xent_loss *given;
-    const double *upstream; /* of the first position of the vectors, or NULL */
-    double *extra;          /* the losses of odd elements, of each position */
-    int rows, careful;      /* whether a position has an odd factor */
-    V odd_factor;           /* 1 for these, else 0 */
-} KERNEL(care);
+    const KERNEL(tile) *t;
+    KERNEL(places) step;
+    NAME(maker) maker;
+    NAME(bounds) bounds;
+    int value, rows, careful; /* careful: a position has an odd factor */
+    const double *upstream;   /* of the first position, or NULL */
+    V scale, odd_factor;      /* the factors of the gradients, and 1 where these are odd, else 0 */
+    double extra[LANES];      /* the losses of odd elements, of each position */
+} KERNEL(batch);
 
-/* Make odd elements of a vector, of which n are there, with care: the gradient, and if it is wanted the loss, which
- * leaves the products. */
-static __attribute__((noinline)) void KERNEL(mend_classes)(const KERNEL(care) *care, ptrdiff_t n, V x, V t, V odd,
-                                                           NAME(loss) *l, int value)
+/* Make odd elements of a group, in which there are n numbers (of each vector, or of all), with care: the gradient, and if
+ * it is wanted the loss, which leaves the products. */
+static __attribute__((noinline)) void KERNEL(mend_classes)(KERNEL(batch) *b, ptrdiff_t n, const NAME(group) *g,
+                                                           NAME(points) *made)
 {
-    for (int k = 0; k < xent_min(n, LANES); k++) {
-        if (odd[k] == 0 && care->odd_factor[k] == 0) continue;
-        const int position = care->rows ? 0 : k;
-        const careful_loss made =
-            careful_point(care->given, (double)x[k], (double)t[k], 1, care->upstream ? care->upstream[position] : 1);
-        l->gradient[k] = KERNEL(narrowed)(0.0 + wide_as_double(made.gradient));
-        if (!value || odd[k] == 0) continue;
-        l->share[k] = l->cost[k] = 0;
-        care->extra[position] += wide_as_double(made.loss);
+    for (ptrdiff_t e = 0; e < g->count * LANES; e++) {
+        const ptrdiff_t v = e / LANES, k = e % LANES;
+        const int position = b->rows ? 0 : (int)k;
+        if ((b->rows ? e : k) >= n || (made->odd[v][k] == 0 && b->odd_factor[k] == 0)) continue;
+        const careful_loss l =
+            careful_point(b->given, (double)g->x[v * g->x_step + k], (double)g->target[v * g->target_step + k], 1,
+                          b->upstream ? b->upstream[position] : 1);
+        made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
+        if (!b->maker.odd_loss || made->odd[v][k] == 0) continue;
+        made->share[v][k] = made->cost[v][k] = 0;
+        b->extra[position] += wide_as_double(l.loss);
     }
 }
 
-/* At most TERMS of `sides` vectors, in which there are n numbers: of each vector (columns), or of all (rows). */
-ALWAYS_INLINE void KERNEL(class_vectors)(const KERNEL(tile) *t, KERNEL(places) at, KERNEL(places) step, int count,
-                                         ptrdiff_t n, V scale, const NAME(bounds) *bounds, NAME(sum) *sum,
-                                         const KERNEL(care) *care, int rows, NAME(loss_log) first,
-                                         NAME(loss_point) point, int odd, int gradient)
+/* A group, with n numbers in all, or of columns in each vector. `rows` is a constant at every call. */
+ALWAYS_INLINE void KERNEL(class_vectors)(KERNEL(batch) *b, KERNEL(places) at, int count, ptrdiff_t n, NAME(sum) *sum,
+                                         int rows)
 {
-    const V zero = {0}, one = NAME(set)(1);
+    const KERNEL(tile) *t = b->t;
     const int sides = rows ? WAYS : 1;
-    const int looks = odd == ODD_LOSS || (odd == ODD_GRADIENT && gradient);
-    V log[AHEAD], share[AHEAD], cost[AHEAD], slope[AHEAD];
-    VM any = m_gt(zero, zero);
-    for (int k = 0; k < count; k += LOGS) {
-        V x[LOGS], target[LOGS];
-        for (int j = 0; j < LOGS; j++) {
-            const ptrdiff_t i = k + j, here = i >= count ? 0 : rows ? n - i * LANES : n;
-            x[j] = KERNEL(load_part)(t->x + at.x + i * step.x, here, one);
-            target[j] = t->target ? KERNEL(load_part)(t->target + at.target + i * step.target, here, one) : one;
-        }
-        first(x, target, log + k);
+    const V zero = {0};
+    T x[AHEAD * LANES], target[AHEAD * LANES];
+    NAME(points) made;
+    NAME(group) g = {.x_step = b->step.x, .target_step = b->step.target, .count = count};
+    g.x = KERNEL(group_at)(t->x + at.x, &g.x_step, count, n, rows, x);
+    g.target = g.x, g.target_step = t->target ? b->step.target : g.x_step; /* the entropy has none */
+    if (t->target) g.target = KERNEL(group_at)(t->target + at.target, &g.target_step, count, n, rows, target);
+    const int odd = b->maker.make(&g, &b->bounds, b->scale, 0, &made);
+    if (__builtin_expect(odd | (t->out && b->careful), 0)) {
+        memset(made.odd, 0, sizeof made.odd);
+        if (odd) b->maker.make(&g, &b->bounds, b->scale, 1, &made);
+        KERNEL(mend_classes)(b, n, &g, &made);
     }
-#define HERE const ptrdiff_t here = rows ? n - k * LANES : n
-#define POINT                                                                                                          \
-    const V x = KERNEL(load)(t->x + at.x + k * step.x, here, one),                                                     \
-            target = t->target ? KERNEL(load)(t->target + at.target + k * step.target, here, one) : one;               \
-    NAME(loss) l = point(x, target, log[k], bounds, scale)
-    for (int k = 0; k < count; k++) {
-        HERE;
-        POINT;
-        share[k] = l.share, cost[k] = l.cost;
-        if (gradient) slope[k] = l.gradient;
-        if (here < LANES) cost[k] = NAME(first_of)(l.cost, here); /* past the end 1 was read */
-        if (looks) any = any | l.odd;
+    if (t->out) KERNEL(put_group)(t->out + at.out, b->step.out, made.slope, count, n, rows);
+    if (!b->value) return;
+    for (int k = 0; k < count; k++) { /* past the end 1 was read */
+        const ptrdiff_t here = rows ? n - k * LANES : n;
+        if (here < LANES) made.cost[k] = NAME(first_of)(made.cost[k], here);
     }
-    if (__builtin_expect((looks && m_any(any)) | (gradient && care->careful), 0))
-        for (int k = 0; k < count; k++) {
-            HERE;
-            POINT;
-            l.share = share[k], l.cost = cost[k];
-            KERNEL(mend_classes)(care, here, x, target, looks ? v_select(l.odd, one, zero) : zero, &l, odd == ODD_LOSS);
-            share[k] = l.share, cost[k] = l.cost, slope[k] = l.gradient;
-        }
-    for (int k = 0; gradient && k < count; k++) {
-        HERE;
-        KERNEL(store)(t->out + at.out + k * step.out, slope[k], here);
-    }
-#undef POINT
-#undef HERE
-    for (int k = count; k < TERMS * sides; k++) share[k] = cost[k] = zero;
-    NAME(add_products)(sum, share, cost, sides);
+    const int terms = (count + TERMS * sides - 1) / (TERMS * sides) * TERMS * sides;
+    for (int k = count; k < terms; k++) made.share[k] = made.cost[k] = zero;
+    for (int k = 0; k < terms; k += TERMS * sides) NAME(add_products)(sum, made.share + k, made.cost + k, sides);
 }
 
-/* The losses of the positions of a tile, and the gradient. `rows`, `first`, `point` and `gradient` are constants at every
- * call. */
-ALWAYS_INLINE void KERNEL(class_sums)(const xent_position_losses_args *a, const KERNEL(tile) *t, double *loss, int rows,
-                                      NAME(loss_log) first, NAME(loss_point) point, int odd, int gradient)
+/* The losses, and the gradient, of the position of a tile at which the batch begins, or of n of them. */
+ALWAYS_INLINE void KERNEL(class_sum)(KERNEL(batch) *b, KERNEL(places) at, ptrdiff_t classes, ptrdiff_t n, double *loss,
+                                     int rows)
 {
-    const NAME(bounds) bounds = NAME(bounds_of)(a->loss.clip);
-    const ptrdiff_t classes = a->positions.classes;
-    const int most = rows ? AHEAD : TERMS, per = rows ? LANES : 1;
-    const KERNEL(places) step = {
-        .x = rows ? LANES : t->x_step, .target = rows ? LANES : t->target_step, .out = rows ? LANES : t->out_step};
-    T scale[TILE], odd_factor[TILE];
-    int careful = 0;
+    const KERNEL(tile) *t = b->t;
+    const int per = rows ? LANES : 1;
+    NAME(row_sum) sum;
+    NAME(start_row_sum)(&sum);
+    for (ptrdiff_t c = 0; c < classes; c += AHEAD * per) {
+        const ptrdiff_t here = xent_min(classes - c, AHEAD * per);
+        if (rows) {
+            KERNEL(fetch_ahead)(t->x + at.x, AHEAD * LANES);
+            if (t->target) KERNEL(fetch_ahead)(t->target + at.target, AHEAD * LANES);
+            if (t->out) KERNEL(fetch_ahead)(t->out + at.out, AHEAD * LANES);
+        }
+        KERNEL(class_vectors)(b, at, (int)((here + per - 1) / per), rows ? here : n, sum.way, rows);
+        at.x += AHEAD * b->step.x, at.target += AHEAD * b->step.target, at.out += AHEAD * b->step.out;
+    }
+    if (rows)
+        loss[0] = NAME(row_total)(&sum);
+    else
+        NAME(sum_lanes)(&sum.way[0], loss, NULL);
+    for (ptrdiff_t k = 0; b->maker.odd_loss && k < (rows ? 1 : n); k++)
+        if (b->extra[k] != 0) loss[k] += b->extra[k]; /* a sum of -0 keeps its sign */
+}
+
+/* The factors of the gradients of a tile's positions, and 1 for those that are odd, up to whole vectors. Returns whether
+ * any is. */
+static int KERNEL(factors_of)(const xent_position_losses_args *a, const KERNEL(tile) *t, T *scale, T *odd)
+{
+    int any = 0;
     for (ptrdiff_t p = 0; p < t->n; p++) {
         const double factor = KERNEL(gradient_factor)(a->loss.gradient_scale, a->upstream, t->first + p);
         const double size = fabs(factor), most = BY_TYPE(XENT_PLAIN_SCALE_F32, XENT_PLAIN_SCALE_F64);
         const int plain = (size >= 1 / most && size <= most) || (size == 0 && !a->loss.careful);
-        scale[p] = (T)factor, odd_factor[p] = !plain, careful |= !plain;
+        scale[p] = (T)factor, odd[p] = !plain, any |= !plain;
     }
-    for (ptrdiff_t p = t->n; p % LANES; p++) scale[p] = odd_factor[p] = 0;
-    for (ptrdiff_t p = 0; p < t->n; p += rows ? 1 : LANES) {
-        const V factor = rows ? NAME(set)(scale[p]) : v_load(scale + p);
-        const ptrdiff_t n = xent_min(LANES, t->n - p);
-        KERNEL(places) at = {
-            .x = rows ? p * t->x_step : p, .target = rows ? p * t->target_step : p, .out = rows ? p * t->out_step : p};
-        NAME(row_sum) sum;
-        double extra[LANES] = {0};
-        const KERNEL(care) care = {.given = &a->loss,
-                                   .upstream = a->upstream ? a->upstream + t->first + p : NULL,
-                                   .extra = extra,
-                                   .rows = rows,
-                                   .careful = careful,
-                                   .odd_factor = rows ? NAME(set)(odd_factor[p]) : v_load(odd_factor + p)};
-        ptrdiff_t c = 0;
-        NAME(start_row_sum)(&sum);
-        for (; c + most * per <= classes; c += most * per) {
-            if (rows) {
-                KERNEL(fetch_ahead)(t->x + at.x, most * LANES);
-                if (t->target) KERNEL(fetch_ahead)(t->target + at.target, most * LANES);
-                if (gradient) KERNEL(fetch_ahead)(t->out + at.out, most * LANES);
-            }
-            if (rows || n == LANES)
-                KERNEL(class_vectors)(t, at, step, most, rows ? most * LANES : LANES, factor, &bounds, sum.way, &care,
-                                      rows, first, point, odd, gradient);
-            else
-                KERNEL(class_vectors)(t, at, step, most, n, factor, &bounds, sum.way, &care, rows, first, point, odd,
-                                      gradient);
-            at.x += most * step.x, at.target += most * step.target, at.out += most * step.out;
-        }
-        if (c < classes)
-            KERNEL(class_vectors)(t, at, step, (int)((classes - c + per - 1) / per), rows ? classes - c : n, factor,
-                                  &bounds, sum.way, &care, rows, first, point, odd, gradient);
-        if (rows)
-            loss[p] = NAME(row_total)(&sum);
-        else
-            NAME(sum_lanes)(&sum.way[0], loss + p, NULL);
-        for (ptrdiff_t k = 0; odd == ODD_LOSS && k < (rows ? 1 : n); k++)
-            if (extra[k] != 0) loss[p + k] += extra[k]; /* a sum of -0 keeps its sign */
-    }
+    for (ptrdiff_t p = t->n; p % LANES; p++) scale[p] = odd[p] = 0;
+    return any;
 }
 
 static void KERNEL(position_losses_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     const xent_position_losses_args *a = (const xent_position_losses_args *)positions;
+    T scale[TILE], odd_factor[TILE];
     double loss[TILE];
-#define WAY(name, log, odd, gradient)                                                                                  \
-    t->rows ? KERNEL(class_sums)(a, t, loss, 1, NAME(log), NAME(name##_point), odd, gradient)                          \
-            : KERNEL(class_sums)(a, t, loss, 0, NAME(log), NAME(name##_point), odd, gradient)
-#define LOSS(code, name, log, odd)                                                                                     \
-    case code:                                                                                                         \
-        if (t->out)                                                                                                    \
-            WAY(name, log, odd, 1);                                                                                    \
-        else                                                                                                           \
-            WAY(name, log, odd, 0);                                                                                    \
-        break;
-    switch (a->loss.kind) {
-        POSITION_LOSSES(LOSS)
+    KERNEL(batch) b = {
+        .given = &a->loss,
+        .t = t,
+        .step = {.x = t->rows ? LANES : t->x_step,
+                 .target = t->rows ? LANES : t->target_step,
+                 .out = t->rows ? LANES : t->out_step},
+        .bounds = NAME(bounds_of)(a->loss.clip),
+        .value = positions->sums || a->losses || !t->out,
+        .rows = t->rows,
+        .careful = KERNEL(factors_of)(a, t, scale, odd_factor),
+    };
+    b.maker = NAME(maker_of)(a->loss.kind, b.value, t->out != NULL);
+    for (ptrdiff_t p = 0; p < t->n; p += t->rows ? 1 : LANES) {
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
+        b.upstream = a->upstream ? a->upstream + t->first + p : NULL;
+        memset(b.extra, 0, sizeof b.extra);
+        if (t->rows) {
+            b.scale = NAME(set)(scale[p]), b.odd_factor = NAME(set)(odd_factor[p]);
+            KERNEL(class_sum)(&b, (KERNEL(places)){p * t->x_step, p * t->target_step, p * t->out_step},
+                              positions->classes, 1, loss + p, 1);
+        } else {
+            b.scale = v_load(scale + p), b.odd_factor = v_load(odd_factor + p);
+            KERNEL(class_sum)(&b, (KERNEL(places)){p, p, p}, positions->classes, n, loss + p, 0);
+        }
     }
-#undef LOSS
-#undef WAY
     KERNEL(deliver_losses)(loss, t->n, positions->sums ? losses : NULL, a->loss.unit,
                            a->losses ? (T *)a->losses + t->first : NULL);
 }
