@@ -1095,6 +1095,8 @@ def test_every_error_names_an_argument():
             getattr(xent, name)(X, X, LABELS % 3, ragged, np.zeros(3))
     with raises(ValueError, "x @ weight.T must have at least one class", (3, 0)):
         xent.linear_cross_entropy(X, none, np.zeros((3, 0)))
+    with raises(ValueError, "activation"):
+        xent.conv2d(IMAGE, KERNEL, activation=np.ones(2))
     with raises(TypeError, "top_k"):
         xent.evaluate(X, LABELS, top_k=np.array("x", object))
     for bins in (2**25, 2**63, 10**400):

@@ -138,7 +138,14 @@ def fails(faults, name, given, rooms, number, every):
     return True, "a result"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+# One of each way through the bridge; the others are slow, a minute together.
+USUAL = {
+    "softmax", "logsumexp", "cross_entropy_value_and_grad", "sigmoid", "mse_loss_grad", "conv2d",
+}  # fmt: skip
+NAMES = [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in FUNCTIONS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_allocation_fails(faults, name):
     tried = 0
     with warnings.catch_warnings():

@@ -125,7 +125,7 @@ def busy():
 threads = [threading.Thread(target=busy) for _ in range(3)]
 for t in threads: t.start()
 bad = 0
-for _ in range(12):
+for _ in range(4):
     child = os.fork()
     if child == 0:
         os._exit(0 if digest() == EXPECTED else 1)
@@ -179,7 +179,7 @@ def change():
             array[:] = 3
 threads = [threading.Thread(target=change) for _ in range(2)]
 for t in threads: t.start()
-for _ in range(12):
+for _ in range(4):
     for call in (
         lambda: xent.cross_entropy_value_and_grad(X, labels, weight=np.ones(1000)),
         lambda: xent.cross_entropy_grad_hess(X, labels),

@@ -568,7 +568,7 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
     window = window_of(axes.window, x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    if activation not in (None, "relu"):
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
         _check.same_shape(bias, weight.shape[:1], "bias", "the output channels")

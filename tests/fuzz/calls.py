@@ -386,7 +386,8 @@ class Layer(Positions):
         return self.at_large(self._with_ignored(self.integers(self.positions, 0, self.classes)))
 
     def draw_chunk_bytes(self):
-        return self.pick([None, 1, 1000, 10**6])
+        # one byte makes a chunk of each position: minutes for a large call
+        return self.pick([None, 10**5, 10**6] if self.large else [None, 1, 1000, 10**6])
 
     def draw_needs(self):
         return tuple(self.chance(0.6) for _ in range(3))
