@@ -34,9 +34,9 @@ static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row)
         const ptrdiff_t v = e / LANES, k = e % LANES;
         const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + e] : 1;
         if ((made->odd[v][k] == 0 && !r->careful) || weight == 0) continue;
-        const careful_loss l =
-            careful_point(r->given, (double)g->x[v * g->x_step + k], (double)g->target[v * g->target_step + k], weight,
-                          r->upstream ? (double)r->upstream[i + e] : 1);
+        const careful_loss l = careful_point(r->given, (double)NAME(vector)(&g->x, v, g->count)[k],
+                                             (double)NAME(vector)(&g->target, v, g->count)[k], weight,
+                                             r->upstream ? (double)r->upstream[i + e] : 1);
         if (r->out) made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
         if (!r->maker.odd_loss && !r->careful) continue;
         made->share[v][k] = made->cost[v][k] = 0;
@@ -72,23 +72,21 @@ static void KERNEL(weigh_points)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff
  * when all is made. */
 ALWAYS_INLINE void KERNEL(loss_vectors)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, NAME(row_sum) *sum)
 {
-    const V zero = {0};
     T x[AHEAD * LANES], target[AHEAD * LANES];
     NAME(points) made;
-    NAME(group) g = {.x_step = LANES, .target_step = LANES, .count = (int)((n + LANES - 1) / LANES)};
-    g.x = KERNEL(group_at)(r->x + i, &g.x_step, g.count, n, 1, x);
-    g.target = KERNEL(group_at)(r->target + i, &g.target_step, g.count, n, 1, target);
+    const int count = (int)((n + LANES - 1) / LANES);
+    const NAME(group) g = {.x = KERNEL(group_at)(r->x + i, LANES, count, n, 1, x),
+                           .target = KERNEL(group_at)(r->target + i, LANES, count, n, 1, target),
+                           .count = count};
     const int odd = r->maker.make(&g, &r->bounds, r->scale, 0, &made);
     if (__builtin_expect(odd | r->careful, 0)) {
         memset(made.odd, 0, sizeof made.odd);
         if (odd) r->maker.make(&g, &r->bounds, r->scale, 1, &made);
     }
-    if (r->weight || r->losses || r->upstream || n < g.count * LANES) KERNEL(weigh_points)(r, i, n, g.count, &made);
+    if (r->weight || r->losses || r->upstream || n < count * LANES) KERNEL(weigh_points)(r, i, n, count, &made);
     if (__builtin_expect(odd | r->careful, 0)) KERNEL(mend_losses)(r, i, n, &g, &made);
-    if (r->out) KERNEL(put_group)(r->out + i, LANES, made.slope, g.count, n, 1);
-    if (!r->adds) return;
-    for (int k = g.count; k < AHEAD; k++) made.share[k] = made.cost[k] = zero;
-    NAME(add_products)(sum->way, made.share, made.cost, WAYS);
+    if (r->out) KERNEL(put_group)(r->out + i, LANES, made.slope, count, n, 1);
+    if (r->adds) NAME(add_points)(sum->way, &made, count, WAYS);
 }
 
 static void KERNEL(row_losses)(const KERNEL(loss_row) *r, ptrdiff_t n, NAME(row_sum) *sum)

@@ -56,8 +56,8 @@ static __attribute__((noinline)) void KERNEL(mend_classes)(KERNEL(batch) *b, ptr
         const int position = b->rows ? 0 : (int)k;
         if ((b->rows ? e : k) >= n || (made->odd[v][k] == 0 && b->odd_factor[k] == 0)) continue;
         const careful_loss l =
-            careful_point(b->given, (double)g->x[v * g->x_step + k], (double)g->target[v * g->target_step + k], 1,
-                          b->upstream ? b->upstream[position] : 1);
+            careful_point(b->given, (double)NAME(vector)(&g->x, v, g->count)[k],
+                          (double)NAME(vector)(&g->target, v, g->count)[k], 1, b->upstream ? b->upstream[position] : 1);
         made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
         if (!b->maker.odd_loss || made->odd[v][k] == 0) continue;
         made->share[v][k] = made->cost[v][k] = 0;
@@ -70,14 +70,11 @@ ALWAYS_INLINE void KERNEL(class_vectors)(KERNEL(batch) *b, KERNEL(places) at, in
                                          int rows)
 {
     const KERNEL(tile) *t = b->t;
-    const int sides = rows ? WAYS : 1;
-    const V zero = {0};
     T x[AHEAD * LANES], target[AHEAD * LANES];
     NAME(points) made;
-    NAME(group) g = {.x_step = b->step.x, .target_step = b->step.target, .count = count};
-    g.x = KERNEL(group_at)(t->x + at.x, &g.x_step, count, n, rows, x);
-    g.target = g.x, g.target_step = t->target ? b->step.target : g.x_step; /* the entropy has none */
-    if (t->target) g.target = KERNEL(group_at)(t->target + at.target, &g.target_step, count, n, rows, target);
+    NAME(group) g = {.x = KERNEL(group_at)(t->x + at.x, b->step.x, count, n, rows, x), .count = count};
+    g.target = t->target ? KERNEL(group_at)(t->target + at.target, b->step.target, count, n, rows, target)
+                         : g.x; /* the entropy has none */
     const int odd = b->maker.make(&g, &b->bounds, b->scale, 0, &made);
     if (__builtin_expect(odd | (t->out && b->careful), 0)) {
         memset(made.odd, 0, sizeof made.odd);
@@ -86,13 +83,11 @@ ALWAYS_INLINE void KERNEL(class_vectors)(KERNEL(batch) *b, KERNEL(places) at, in
     }
     if (t->out) KERNEL(put_group)(t->out + at.out, b->step.out, made.slope, count, n, rows);
     if (!b->value) return;
-    for (int k = 0; k < count; k++) { /* past the end 1 was read */
-        const ptrdiff_t here = rows ? n - k * LANES : n;
-        if (here < LANES) made.cost[k] = NAME(first_of)(made.cost[k], here);
-    }
-    const int terms = (count + TERMS * sides - 1) / (TERMS * sides) * TERMS * sides;
-    for (int k = count; k < terms; k++) made.share[k] = made.cost[k] = zero;
-    for (int k = 0; k < terms; k += TERMS * sides) NAME(add_products)(sum, made.share + k, made.cost + k, sides);
+    const int partial = rows ? count - 1 : 0;
+    const ptrdiff_t here = rows ? n - partial * LANES : n;
+    for (int k = partial; here < LANES && k < count; k++)
+        made.cost[k] = NAME(first_of)(made.cost[k], here); /* 1 was read */
+    NAME(add_points)(sum, &made, count, rows ? WAYS : 1);
 }
 
 /* The losses, and the gradient, of the position of a tile at which the batch begins, or of n of them. */
