@@ -620,6 +620,7 @@ def test_ctrl_c_of_a_process(case):
     """A signal as a terminal sends it, while the process reads."""
     code = (
         "import os, signal, sys, xent, xent._command as command\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
         "evaluate, calls = xent.evaluate, iter(range(100))\n"
         "def signalled(*args, **options):\n"
         "    if next(calls) == 5: os.kill(os.getpid(), signal.SIGINT)\n"
