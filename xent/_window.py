@@ -31,6 +31,13 @@ class Window(NamedTuple):
     right: int
 
 
+# What an error says for a field that is no name of an argument.
+ARGUMENTS = {name: f"padding: {name}" for name in ("top", "left", "bottom", "right")}
+for _way in ("height", "width"):
+    ARGUMENTS[f"kernel_{_way[0]}"] = f"kernel_size: {_way}"
+    ARGUMENTS[f"stride_{_way[0]}"], ARGUMENTS[f"dilation_{_way[0]}"] = f"stride: {_way}", f"dilation: {_way}"
+
+
 # Types of options of which no two values are equal and mean different things, as 1 and 1.0 or True would.
 PLAIN = {int, str, type(None)}
 
@@ -146,9 +153,8 @@ def _bounded(window):
     """Return a Window; raise if one of its numbers could overflow in the kernels."""
     for field, value in window._asdict().items():
         if value > LARGEST:
-            if field in ("top", "left", "bottom", "right"):
-                field = f"padding: {field}"
-            raise ValueError(f"{field} is {value}, more than the largest that is supported, {LARGEST}")
+            name = ARGUMENTS.get(field, field)
+            raise ValueError(f"{name} is {value}, more than the largest that is supported, {LARGEST}")
     return window
 
 

@@ -211,10 +211,10 @@ def _compare(call, places, given, result, expected):
 def _floor(call, eps):
     """What a rounding of intermediate numbers of about 1 is: the reference's own, and less in floats.
 
-    The squared temperature of a distillation multiplies it.
+    The squared temperature of a distillation multiplies it, a temperature below 1 divides gradients.
     """
-    temperature = call.arguments.get("temperature", 1.0)
-    return max(2.0**-52, eps / 64) * max(1.0, float(temperature)) ** 2
+    temperature = float(call.arguments.get("temperature", 1.0))
+    return max(2.0**-52, eps / 64) * max(temperature**2, 1 / temperature, 1.0)
 
 
 def _eps(places):
