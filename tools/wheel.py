@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
-LARGEST = 3_100_000  # bytes of a wheel: what it may grow to before somebody looks at why
+LARGEST = 3_300_000  # bytes of a wheel: what it may grow to before somebody looks at why
 # What a wheel may carry beside xent, and the files that say under which licence. Others are an error.
 LICENCES = {"libgomp": ROOT / "tools" / "licences" / "libgomp.txt"}
 # One wheel for all CPythons; each free-threaded one has its own.
@@ -228,12 +228,12 @@ def test(wheel, sources, folder, short, more):
     found = pythons(more)
     this = sys.version_info[:2]
     for version, python in found.items():
-        name = folder / ".".join(map(str, version))
+        name = ".".join(map(str, version))
         if version <= LAST_OF_THE_OLDEST and (version == this or not short):
-            oldest = install(python, f"{name}-oldest", wheel, f"numpy=={declared_oldest()}.*")
+            oldest = install(python, folder / f"{name}-oldest", wheel, f"numpy=={declared_oldest()}.*")
             run_tests(oldest, sources, everything)
         if not short or version != this:
-            newest = install(python, name, wheel)
+            newest = install(python, folder / name, wheel)
             files = [sources / "tests" / f"test_{file}.py" for file in SHORT]
             run_tests(newest, sources, files if short else everything)
         if not short and version == max(found) and install_preview(newest):
