@@ -233,6 +233,8 @@ def real(value, name, low=-math.inf, high=math.inf, open_low=False):
             return value
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if isinstance(value, np.ndarray) and value.ndim:  # of one element NumPy takes some, with a warning
+        raise TypeError(f"{name} must be a number, got an array of shape {value.shape}")
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -285,7 +285,9 @@ def one_hot(target, shape, w, ignore_index):
         )
     if target.shape != shape[:-1]:
         raise ValueError(f"target has shape {target.shape}, expected {shape[:-1]}")
-    counted = ~np.isin(target, ignore_index)
+    counted = np.ones(target.shape, bool)
+    for label in ignore_index if isinstance(ignore_index, tuple) else (ignore_index,):
+        counted &= target != label  # np.isin makes floats of unsigned labels, with NumPy 1
     if np.any(counted & ((target < 0) | (target >= shape[-1]))):
         raise ValueError(f"a label of target is outside 0 <= label < {shape[-1]}")
     is_label = np.arange(shape[-1]) == target[..., None]
