@@ -55,7 +55,7 @@ MAPS = """\
 7f0000003000-7f0000004000 r-xp 00000000 08:01 3  /opt/intel/libiomp5.so
 7f0000004000-7f0000005000 r-xp 00000000 08:01 4  /usr/lib/llvm-19/lib/libomp.so.5
 7f0000005000-7f0000006000 r-xp 00000000 08:01 5  /usr/lib/llvm-19/lib/libomptarget.so
-7f0000006000-7f0000007000 r-xp 00000000 08:01 6  /home/libomp/lib/libm.so.6
+7f0000006000-7f0000007000 r-xp 00000000 08:01 6  /opt/libomp/lib/libm.so.6
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0  [stack]
 """
 
