@@ -49,9 +49,9 @@ def fields(top_k):
     return np.dtype(LOSS.descr + more)
 
 
-def pieces(rows, columns):
-    """Cut rows into slices of about _PIECE numbers."""
-    step = max(1, _PIECE // max(columns, 1))
+def pieces(rows, columns, numbers=_PIECE):
+    """Cut rows into slices of at most so many numbers, or a row."""
+    step = max(1, numbers // max(columns, 1))
     return [slice(k, min(k + step, rows)) for k in range(0, rows, step)]
 
 

@@ -152,8 +152,8 @@ def _position_weights(sample_weight, place, block_id):
     return weights
 
 
-def _summed(losses, axis):
-    """Return the sum of an array, as an array with its dimensions and one more at an axis."""
+def _summed(losses):
+    """Return the sum of an array, as an array with its dimensions and one more."""
     return np.full((1,) * (losses.ndim + 1), losses.sum(dtype=np.float64))
 
 
@@ -202,7 +202,7 @@ def losses(logits, target, sample_weight, *, place, each, block_id=None, **optio
             sample_weight=_position_weights(sample_weight, place, block_id), **options,
         )
     )  # fmt: skip
-    return np.expand_dims(losses, place.axis) if each else _summed(losses, place.axis)
+    return np.expand_dims(losses, place.axis) if each else _summed(losses)
 
 
 @_task
@@ -214,7 +214,7 @@ def losses_and_grad(logits, target, sample_weight, factor, *, place, each, block
         sample_weight=weights, **options,
     )  # fmt: skip
     losses = np.asarray(losses)
-    losses = np.expand_dims(losses, place.axis) if each else _summed(losses, place.axis)
+    losses = np.expand_dims(losses, place.axis) if each else _summed(losses)
     return losses, grad if afterwards == 1.0 else grad * grad.dtype.type(afterwards)
 
 
@@ -252,7 +252,7 @@ def layer_losses_and_grads(
         grad_output=grad_output, needs=needs, chunk_bytes=chunk_bytes, **options,
     )  # fmt: skip
     losses = np.asarray(losses)
-    losses = losses[..., np.newaxis] if each else _summed(losses, place.axis)
+    losses = losses[..., np.newaxis] if each else _summed(losses)
     return losses[..., np.newaxis], *_placed(grads, x.ndim - 1, afterwards)
 
 
@@ -334,7 +334,7 @@ def finished(
     loss = np.where(there, _shards.losses(states, z_loss, gamma, after), 0.0)
     loss = loss if weights is None else times(weights, loss)
     if not each:
-        return _summed(loss, place.axis)
+        return _summed(loss)
     return np.expand_dims(loss.astype(np.float32 if single else np.float64), place.axis)
 
 
@@ -382,8 +382,7 @@ def _layer_arrays(x, weight, bias):
 def _layer_pieces(rows, weight, chunk_bytes):
     """Cut rows into slices whose logits are not above the limit of memory."""
     limit = _CHUNK_BYTES if chunk_bytes is None else chunk_bytes
-    step = max(1, limit // max(1, len(weight) * weight.itemsize))
-    return [slice(k, min(k + step, rows)) for k in range(0, rows, step)]
+    return pieces(rows, len(weight), limit // weight.itemsize)
 
 
 @_task
