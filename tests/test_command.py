@@ -509,6 +509,16 @@ def test_errors(case, argv, words):
     assert words in failure("evaluate", *argv)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8"])
+def test_unsigned_labels_are_ignored(case, dtype):
+    x, y = case
+    y = np.where(y < 0, 255, y).astype(dtype)
+    np.save("y.npy", y)
+    found = result("evaluate", "x.npy", "y.npy", "--ignore-index", "255", *SMALL)
+    assert_evaluates(found, expected_of(x, y, ignore_index=255))
+    assert "is the label 255, which is not in [0, 7)" in failure("evaluate", "x.npy", "y.npy", *SMALL)
+
+
 def test_labels_out_of_range_are_found(case):
     x, y = case
     y[123] = C

@@ -10,7 +10,7 @@ import xent
 
 from . import report
 from .arrays import InputError, described, in_shape, open_array
-from .details import Changes, Predictions
+from .details import Changes, Predictions, is_ignored
 from .pieces import Total, cuts, progress, read_ahead
 
 
@@ -164,7 +164,7 @@ class _Command:
         """Raise for a label that is no class, and say where it is."""
         wrong = (labels < 0) | (labels >= self.classes)
         if wrong.any():
-            wrong &= ~np.isin(labels, self.axis_options["ignore_index"])
+            wrong &= ~is_ignored(labels, self.axis_options["ignore_index"])
         if wrong.any():
             what = f"is the label {labels[wrong][0]}, which is not in [0, {self.classes}) and not ignored"
             raise InputError(f"{self._place(index, source, wrong)} {what}")
@@ -275,7 +275,7 @@ class Evaluate(_Command):
             calibration_bins=options.calibration_bins, confusion=self.confusion, **self.common,
         )  # fmt: skip
         if math.isnan(evaluation.loss_sum + evaluation.entropy_sum + evaluation.squared_error_sum):
-            counts = ~np.isin(labels, self.axis_options["ignore_index"])
+            counts = ~is_ignored(labels, self.axis_options["ignore_index"])
             self._check_finite(
                 index, self.logits, logits, counts if weights is None else counts & (weights != 0)
             )
@@ -363,7 +363,7 @@ class Compare(_Command):
         common = self.axis_options | {"temperature": options.temperature}
         comparison = xent.compare(a, b, labels, base=options.base, **common)
         if np.isnan(comparison.kl_values).any():
-            counts = True if labels is None else ~np.isin(labels, self.axis_options["ignore_index"])
+            counts = True if labels is None else ~is_ignored(labels, self.axis_options["ignore_index"])
             for source, part in zip(self.of_classes, (a, b), strict=True):
                 self._check_finite(index, source, part, counts)
         results = {"comparison": comparison}

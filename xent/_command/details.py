@@ -7,6 +7,14 @@ import xent
 BLOCK = 1 << 22  # logits whose largest are looked for at a time, in numbers of 4 or 8 bytes
 
 
+def is_ignored(labels, values):
+    """Return which labels are one of these values. With NumPy 1, np.isin makes floats of unsigned labels."""
+    mask = np.zeros(labels.shape, bool)
+    for value in values:
+        mask |= labels == value
+    return mask
+
+
 def _losses(logits, labels, axis, ignore_index, temperature, prior=None):
     """Return the losses of the positions that are not ignored, and which these are."""
     losses = xent.cross_entropy(
@@ -18,7 +26,7 @@ def _losses(logits, labels, axis, ignore_index, temperature, prior=None):
         prior=prior,
         reduction="none",
     )
-    counted = ~np.isin(labels, ignore_index)
+    counted = ~is_ignored(labels, ignore_index)
     return losses[counted].astype(np.float32), counted
 
 
