@@ -57,7 +57,7 @@ ISAS = isas_of(machine())
 # stay branches.
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fvisibility=hidden", "-fwrapv"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-# Sanitizers to build with, for `make sanitize`: "address,undefined". Signed overflow is an error then, but not
+# Sanitizers to build with, for `make sanitize`: "address,undefined". Signed overflow is an error then, except
 # in kernels, where the bits of odd numbers wrap on purpose.
 SANITIZE = os.environ.get("XENT_SANITIZE", "")
 if SANITIZE:
