@@ -3,7 +3,7 @@
  * compiled with it; the rest is plain C.
  *
  * Inputs are made of integers, bit by bit, so that nothing rounds. NaNs count as one. A chunk's kernel is called as the
- * bridge calls it, on one thread.
+ * bridge calls it, on one thread, or on THREADS of them: for a thread sanitizer, `make races`.
  */
 #include "base.h"
 #include "table.h"
@@ -15,6 +15,9 @@
 #include "softmax/kernels.def"
 extern const xent_arithmetic XENT_OF_ISA(xent_arithmetic);
 
+#ifdef THREADS
+#include <pthread.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,12 +170,36 @@ static void close_case(void)
     for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) free(arrays[k]);
 }
 
+/* The chunks of a call, and the first that nobody has taken. */
+typedef struct {
+    xent_kernel kernel;
+    const void *args;
+    xent_plan plan;
+    ptrdiff_t next;
+} job;
+
+static void *work(void *of)
+{
+    job *j = of;
+    void *scratch = aligned_alloc(64, (size_t)(j->plan.scratch_size + 127) / 64 * 64);
+    if (!scratch || j->plan.chunks > MOST_CHUNKS) abort();
+    for (ptrdiff_t k; (k = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->plan.chunks;)
+        j->kernel(j->args, k, scratch);
+    free(scratch);
+    return NULL;
+}
+
 static void run(xent_kernel kernel, const void *args, xent_plan plan)
 {
-    void *scratch = aligned_alloc(64, (size_t)(plan.scratch_size + 127) / 64 * 64);
-    if (!scratch || plan.chunks > MOST_CHUNKS) abort();
-    for (ptrdiff_t k = 0; k < plan.chunks; k++) kernel(args, k, scratch);
-    free(scratch);
+    job j = {kernel, args, plan, 0};
+#ifdef THREADS
+    pthread_t others[THREADS];
+    for (int k = 0; k < THREADS && plan.chunks > 1; k++)
+        if (pthread_create(others + k, NULL, work, &j) != 0) abort();
+    for (int k = 0; k < THREADS && plan.chunks > 1; k++) pthread_join(others[k], NULL);
+    if (plan.chunks > 1) return;
+#endif
+    work(&j);
 }
 
 static xent_array seen(void *data, int type)

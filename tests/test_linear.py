@@ -255,6 +255,13 @@ def assert_none(*arguments):
     return losses
 
 
+def test_no_classes_where_all_is_ignored():
+    x, weight, bias = np.ones((3, 4)), np.ones((0, 4)), np.ones(0)
+    for module in (xent, xent.reference):
+        loss, grads = module.linear_cross_entropy_value_and_grad(x, weight, [0] * 3, bias, ignore_index=0)
+        assert loss == 0 and [g.shape for g in grads] == [(3, 4), (0, 4), (0,)] and not grads[0].any()
+
+
 def test_a_nan_spoils_its_own_position():
     x, weight, target, bias = case((20,), 6, 7, np.dtype("f4"))
     target = np.abs(target) % 7

@@ -38,7 +38,7 @@ cdef extern from *:
     Py_ssize_t PY_SSIZE_T_MAX
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
-cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64), INT64 = np.dtype(np.int64)
+cdef object F32 = np.dtype(np.float32), F64 = np.dtype(np.float64), INT64 = np.dtype(np.int64), UINT8 = np.dtype(np.uint8)
 
 include "bridge/config.pxi"
 

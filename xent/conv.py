@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
-from ._out import checked_room, delivered, in_c_order, room
+from ._out import checked_room, copy, delivered, in_c_order, room
 from ._prepared import PreparedWeight, unpacked
 from ._window import line_window, pair, phases, sliding_window, transposed_window, window_of
 
@@ -322,7 +322,11 @@ def conv_transpose2d(
     if bias is not None:
         _check.same_shape(bias, shape[1:2], "bias", "the output channels")
     result = checked_room(out, shape, x.dtype, (x, "x"), (weight, "weight"), (bias, "bias"))
-    _transpose(x, weight, bias, result, window, groups)
+
+    def write(reserve):
+        _transpose(x, weight, bias, result, window, groups, reserve)
+
+    _write_all_or_nothing(write, [result], [out])
     return delivered(result, out)
 
 
@@ -408,10 +412,14 @@ def conv_transpose2d_backward(
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
     x, weight, grad = map(in_c_order, (x, weight, grad))
-    if needs[0]:
-        _convolve(grad, weight, None, results[0], window, groups)
-    if needs[1]:
-        _kernels.conv2d_grad_weight(x, grad, results[1], window, groups)
+
+    def write(reserve):
+        if needs[0]:
+            _convolve(grad, weight, None, results[0], window, groups, reserve=reserve)
+        if needs[1]:
+            _kernels.conv2d_grad_weight(x, grad, results[1], window, groups, reserve)
+
+    _write_all_or_nothing(write, results, out)
     if needs[2]:
         _kernels.conv2d_grad_bias(grad, results[2])
     return tuple(map(delivered, results, out))
@@ -590,10 +598,14 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
     out = _check.outputs(out, needs, shapes, x.dtype, [(x, "x"), (weight, "weight"), (grad, "grad")])
     results = _rooms(out, needs, shapes, x.dtype)
     x, weight, grad = (in_c_order(_as_images(a)) for a in (x, weight, grad))
-    if needs[0]:
-        _transpose(grad, weight, None, _as_images(results[0]), window, groups)
-    if needs[1]:
-        _kernels.conv2d_grad_weight(grad, x, _as_images(results[1]), window, groups)
+
+    def write(reserve):
+        if needs[0]:
+            _transpose(grad, weight, None, _as_images(results[0]), window, groups, reserve)
+        if needs[1]:
+            _kernels.conv2d_grad_weight(grad, x, _as_images(results[1]), window, groups, reserve)
+
+    _write_all_or_nothing(write, results, out)
     if needs[2]:
         _kernels.conv2d_grad_bias(grad, results[2])
     return tuple(map(delivered, results, out))
@@ -664,16 +676,29 @@ def _in_precision(bias):
     return None if bias is None else np.ascontiguousarray(bias, _check.loss_dtype(bias.dtype))
 
 
-def _only_bias(bias, result, relu=False):
+def _only_bias(bias, result, relu=False, reserve=None):
     """Fill a result to which nothing but the bias is added."""
+    if reserve is not None and reserve.open:
+        return
     bias = np.zeros(1, result.dtype) if bias is None else bias
     result[...] = (np.maximum(bias, 0) if relu else bias)[:, None, None]
 
 
-def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None):
+def _write_all_or_nothing(write, results, out):
+    """Call ``write(reserve)``. If it writes where the caller said, all that it runs has its memory before
+    anything is written."""
+    reserve = None
+    if any(place is not None and place is result for place, result in zip(out, results, strict=True)):
+        reserve = _kernels.Reserve()
+        write(reserve)
+        reserve.open = False
+    write(reserve)
+
+
+def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None, reserve=None):
     """Put the convolution of x into `result`; `packed` are forms of the weights that are kept."""
     if x.size == 0 or weight.size == 0:
-        _only_bias(bias, result, relu)
+        _only_bias(bias, result, relu, reserve)
         return
     outputs, channels, height, width = weight.shape
     taps = height * width
@@ -689,25 +714,32 @@ def _convolve(x, weight, bias, result, window, groups, relu=False, packed=None):
         (0, window.out_w, 1),
         order,
         packed,
+        reserve,
     )
 
 
-def _transpose(y, weight, bias, result, window, groups):
+def _transpose(y, weight, bias, result, window, groups, reserve=None):
     """Put the transpose of a convolution, whose outputs are like y, applied to y, into `result`."""
     if y.size == 0 or weight.size == 0:
-        _only_bias(bias, result)
+        _only_bias(bias, result, reserve=reserve)
         return
     y, weight = in_c_order(y), in_c_order(weight)
     bias = _in_precision(bias)
     if not _all_finite(weight):
-        _transpose_by_columns(y, weight, bias, result, window, groups)
+        if reserve is None:
+            _transpose_by_columns(y, weight, bias, result, window, groups)
+        elif reserve.open:
+            reserve.made = _kernels.empty(result.shape, result.dtype)
+            _transpose_by_columns(y, weight, bias, reserve.made, window, groups)
+        else:
+            copy(reserve.made, result)
         return
     _, channels, kernel_h, kernel_w = weight.shape
     taps, outputs = kernel_h * kernel_w, weight.shape[0] // groups
     rows = list(phases(window.height, kernel_h, window.stride_h, window.dilation_h, window.top))
     columns = list(phases(window.width, kernel_w, window.stride_w, window.dilation_w, window.left))
     if sum(r.pixels for r in rows) < window.height or sum(c.pixels for c in columns) < window.width:
-        _only_bias(bias, result)  # no tap reaches some pixels
+        _only_bias(bias, result, reserve=reserve)  # no tap reaches some pixels
     for r, c in itertools.product(rows, columns):
         phase = (y.shape[2], y.shape[3], r.taps, c.taps, 1, 1, r.dilation, c.dilation, r.before, c.before)
         place = r.first * window.width + c.first, window.stride_h * window.width, window.stride_w
@@ -721,7 +753,7 @@ def _transpose(y, weight, bias, result, window, groups):
             -c.period,
         )
         outs = r.pixels, c.pixels
-        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order)
+        _kernels.conv2d(y, weight, bias, result, phase + outs, groups, False, place, order, None, reserve)
 
 
 def _transpose_by_columns(y, weight, bias, result, window, groups):

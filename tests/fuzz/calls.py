@@ -213,8 +213,12 @@ class Positions(Call):
         x = self.floats(self.shape) if not isinstance(x, np.ndarray) or x.shape != self.shape else x
         forward = getattr(xent.reference, self.name.removesuffix("_backward").removesuffix("_jacobian"))
         axes = () if self.name.startswith(("sigmoid", "log_sigmoid")) else (self.axes,)
+        try:
+            x = x.astype(np.float64)
+        except (TypeError, ValueError):  # what it was spoiled with is no number
+            x = np.zeros(self.shape)
         with np.errstate(all="ignore"):
-            y = np.asarray(forward(x.astype(np.float64), *axes))
+            y = np.asarray(forward(x, *axes))
         return cast(y, self.dtype if self.chance(0.9) else self.pick(FLOATS))
 
     def draw_grad(self):

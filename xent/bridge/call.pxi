@@ -189,12 +189,19 @@ cdef class LossCall:
         """Where the kernels put the gradient."""
         return self.grad if x is self.x or self.grad is None else x
 
-    cdef inline int narrow(self, cnp.ndarray grad) except -1:
-        """Put a gradient that was made in that type where it belongs."""
-        return 0 if grad is self.grad else put_narrowed(self.grad, grad)
+    cdef inline int narrow(self, cnp.ndarray grad, cnp.ndarray hess=None) except -1:
+        """Put results that were made in that type where they belong."""
+        return 0 if grad is self.grad and hess is self.hess else put_narrowed(self.grad, grad, self.hess, hess)
 
 
-cdef int put_narrowed(cnp.ndarray to, cnp.ndarray made) except -1:
-    """Write numbers in a type that may be too small for some."""
-    (<object>to)[...] = _check.narrowed(made, to.dtype)
+cdef int put_narrowed(cnp.ndarray grad, cnp.ndarray made_grad, cnp.ndarray hess, cnp.ndarray made_hess) except -1:
+    """Write results (or None) that were made elsewhere, and in types that may hold more: all are converted before one is
+    written.
+    """
+    cdef list converted = [
+        (to, _check.narrowed(made, to.dtype))
+        for to, made in ((grad, made_grad), (hess, made_hess)) if made is not None and made is not to
+    ]
+    for to, made in converted:
+        to[...] = made
     return 0

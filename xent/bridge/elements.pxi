@@ -265,8 +265,8 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     a.loss = loss
     total = run_elements(call, &a, dtype_code(x), cnp.PyArray_SIZE(x))
     operands.deliver(call, grad)
-    call.narrow(grad)
     call.losses = narrowed(call.losses, call.dtype)
+    call.narrow(grad)
     return call.finish(total)
 
 
@@ -428,9 +428,9 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t,
         made = grad if copies is None else copies[2]
         call.exact_total = exact_arithmetic().added(exact_divergences(call, t, left, made, losses), total)
     deliver(copies, grad, None)
-    call.narrow(grad)
     if losses is not call.losses:
         call.losses = narrowed(losses, call.dtype)
+    call.narrow(grad)
     return total
 
 

@@ -43,11 +43,11 @@ cdef int make_once(xent_conv_args *a, const xent_plan *plan, int code, void *mem
 
 def conv2d(
     cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, cnp.ndarray out, window, Py_ssize_t groups, bint relu, place, order,
-    dict packed=None
+    dict packed=None, Reserve reserve=None
 ):
     """Convolve. `place` says where output pixels go (out_... of xent_conv_args), `order` where weights lie (weight_...). The
     bias is of the type computed with. `packed` has the packed forms of these weights, by all that they depend on beside
-    the weights, their order, the groups and the instruction set; what is missing is added.
+    the weights, their order, the groups and the instruction set; what is missing is added. `reserve` has the memory.
     """
     cdef xent_conv_args a
     cdef xent_plan plan
@@ -73,6 +73,13 @@ def conv2d(
         a.packed = on_a_line(data(form))
         run(table.conv2d[code], &a, &plan, work_of(&a))
         return
+    if reserve is not None:
+        if reserve.open:
+            reserve.packed = at_least(reserve.packed, plan.packed + CACHE_LINE)
+        elif plan.packed:
+            make_once(&a, &plan, code, data(reserve.packed))
+        run(table.conv2d[code], &a, &plan, work_of(&a), reserve)
+        return
     if plan.packed:
         memory = memory_of(<size_t>plan.packed + CACHE_LINE)
         if memory == NULL:
@@ -85,7 +92,9 @@ def conv2d(
         PyMem_Free(memory)
 
 
-def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups):
+def conv2d_grad_weight(
+    cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window, Py_ssize_t groups, Reserve reserve=None
+):
     """Put the gradient by the weights into `out`."""
     cdef xent_conv_args a
     cdef xent_merge_args m
@@ -98,13 +107,19 @@ def conv2d_grad_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray out, window,
     a.grad = data(grad)
     plan = xent_plan_grad_weight(&a, table, code)
     if plan.chunks == 0:
-        out[...] = 0
+        if reserve is None or not reserve.open:
+            out[...] = 0
         return
     partials = out
     if plan.partials > 1:  # of the type computed with
-        partials = empty((plan.partials,) + (<object>out).shape, F64 if code == XENT_F64 else F32)
+        partials = None if reserve is None else reserve.partials
+        if partials is None:
+            partials = empty((plan.partials,) + (<object>out).shape, F64 if code == XENT_F64 else F32)
     a.out = data(partials)
-    run(table.conv2d_grad_weight[code], &a, &plan, work_of(&a))
+    run(table.conv2d_grad_weight[code], &a, &plan, work_of(&a), reserve)
+    if reserve is not None and reserve.open:
+        reserve.partials = partials
+        return
     if plan.partials > 1:
         m.size, m.partials, m.x, m.out = cnp.PyArray_SIZE(out), plan.partials, data(partials), data(out)
         plan = xent_plan_merge(&m)

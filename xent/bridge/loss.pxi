@@ -117,9 +117,7 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? 
         made = (grad, hess) if copies is None else copies[2:]
         call.exact_total = exact_arithmetic().added(exact_losses(call, left, made[0], made[1]), total)
     deliver(copies, grad, hess)
-    call.narrow(grad)
-    if hess is not call.hess:
-        put_narrowed(call.hess, hess)
+    call.narrow(grad, hess)
     return total
 
 
@@ -184,18 +182,15 @@ cdef run_as_doubles(LossCall call, grad_output):
         call.sample_weight, call.found.ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature,
         given.cap or None, call.prior, call.reduction,
     )
-    for result, to in ((grad, call.grad), (hess, call.hess)):
-        if result is not None:
-            put_narrowed(to, result)
+    loss = made[0] if call.wants == VALUE_AND_GRAD else made
+    if call.wants == VALUE or call.wants == VALUE_AND_GRAD:
+        loss = unpacked(narrowed(np.asarray(loss), call.dtype))
+    put_narrowed(call.grad, grad, call.hess, hess)
     if call.wants == GRAD:
         return call.grad
     if call.wants == GRAD_AND_HESS:
         return call.grad, call.hess
-    if call.wants == TOTAL:
-        return made
-    loss = made if call.wants == VALUE else made[0]
-    loss = unpacked(narrowed(np.asarray(loss), call.dtype))
-    return loss if call.wants == VALUE else (loss, call.grad)
+    return (loss, call.grad) if call.wants == VALUE_AND_GRAD else loss
 
 
 def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint want_grad):

@@ -21,21 +21,52 @@ cdef inline void *on_a_line(void *memory) noexcept:
     return <char *>memory + (CACHE_LINE - <size_t>memory % CACHE_LINE)
 
 
-cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work) except -1:
-    """Work all chunks of a call that touches `work` elements."""
-    cdef Py_ssize_t i, size = 0, chunks = plan.chunks
-    cdef int threads = threads_for(work)
-    cdef int workers = threads
-    cdef void *memory = NULL
-    cdef char *scratch = NULL
-    if workers > chunks:
-        workers = <int>chunks
-    if plan.threads and workers > plan.threads:
-        workers = <int>plan.threads
+@cython.final
+cdef class Reserve:
+    """Memory for several kernels that write results of one call, had before the first of them runs: while it is `open`, what
+    comes to `run` is not worked, but says what it would need.
+    """
+    cdef public bint open
+    cdef public object made  # a result that no kernel writes
+    cdef cnp.ndarray scratch, packed  # bytes, as many as any of them needs
+    cdef cnp.ndarray partials  # of the one that makes some
+
+    def __cinit__(self):
+        self.open, self.scratch, self.packed = True, empty((0,), UINT8), empty((0,), UINT8)
+
+
+cdef cnp.ndarray at_least(cnp.ndarray memory, Py_ssize_t size):
+    """Some memory, or more."""
+    return memory if cnp.PyArray_SIZE(memory) >= size else empty((size,), UINT8)
+
+
+cdef inline int workers_of(const xent_plan *plan, int threads) noexcept:
+    """How many of the threads have chunks to work."""
+    cdef Py_ssize_t workers = min(<Py_ssize_t>threads, plan.chunks)
+    return <int>(min(workers, <Py_ssize_t>plan.threads) if plan.threads else workers)
+
+
+cdef inline Py_ssize_t scratch_of(const xent_plan *plan, int workers) except -1:
+    """Bytes of scratch for each of them, whole cache lines."""
     if plan.scratch_size < 0 or plan.scratch_size > (PY_SSIZE_T_MAX - CACHE_LINE) // max(workers, 1) - CACHE_LINE:
         raise MemoryError("scratch memory of this size cannot be addressed")
-    if plan.scratch_size and chunks:
-        size = (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    return (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE if plan.chunks else 0
+
+
+cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work, Reserve reserve=None) except -1:
+    """Work all chunks of a call that touches `work` elements."""
+    cdef Py_ssize_t i, size, chunks = plan.chunks
+    cdef int threads = threads_for(work) if reserve is None or not reserve.open else _threads.get_num_threads()
+    cdef int workers = workers_of(plan, threads)
+    cdef void *memory = NULL
+    cdef char *scratch = NULL
+    size = scratch_of(plan, workers)
+    if reserve is not None and reserve.open:
+        reserve.scratch = at_least(reserve.scratch, size * max(workers, 1) + CACHE_LINE)
+        return 0
+    if size and reserve is not None and cnp.PyArray_SIZE(reserve.scratch) >= size * max(workers, 1) + CACHE_LINE:
+        scratch = <char *>on_a_line(data(reserve.scratch))
+    elif size:
         memory = memory_of(<size_t>(size * max(workers, 1) + CACHE_LINE))
         if memory == NULL:
             raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")

@@ -105,11 +105,10 @@ cdef sigmoid_loss(
     grad, hess = writable_like(grad_place, x), writable_like(hess_place, x)
     a.out, a.hess = data(grad), data(hess)
     total = run_sigmoid(&a, call, dtype, of_counted)
-    for made, place in ((grad, grad_place), (hess, hess_place)):
-        if made is not place:
-            put_narrowed(<cnp.ndarray>place, <cnp.ndarray>made)
     if call.losses is not None:
         call.losses = narrowed(turned(call.losses, transposed), call.dtype)
+    if grad is not grad_place or hess is not hess_place:
+        put_narrowed(grad_place, grad, hess_place, hess)
     result = call.finish(total)
     if wants == VALUE or out is not None or cnp.PyArray_NDIM(call.x):
         return result

@@ -86,7 +86,7 @@ ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int po
 #define ANY_BAD(I, one)                                                                                                \
     for (ptrdiff_t i = begin; i < end; i++) {                                                                          \
         const I bits = ((const I *)a->data)[i];                                                                        \
-        bad |= ((bits > (I)(one)) | (bits < 0)) & (bits != (I)((I)1 << (8 * sizeof(I) - 1)));                          \
+        bad |= ((bits > (I)(one)) | (bits < 0)) & (bits != (I)((uint32_t)1 << (8 * sizeof(I) - 1)));                   \
     }
 
 static int any_bad_double(const uint64_t *bits, ptrdiff_t begin, ptrdiff_t end)

@@ -1,5 +1,7 @@
 """A linear layer with the cross-entropy or log-probabilities of its logits, with every logit in memory."""
 
+import math
+
 import numpy as np
 
 from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, plain, result_dtype
@@ -72,8 +74,9 @@ def _logits(x, weight, bias):
 
 def _backward(g, x, weight, bias):
     """Return the three gradients. A position whose g is all 0, an ignored one for one, takes no part."""
-    rows = g.reshape(-1, g.shape[-1])
-    x_rows, w = as_float64(x).reshape(len(rows), -1 if np.size(x) else np.shape(x)[-1]), as_float64(weight)
+    positions = math.prod(g.shape[:-1])  # -1 would not do where there are no classes or no features
+    rows, w = g.reshape(positions, g.shape[-1]), as_float64(weight)
+    x_rows = as_float64(x).reshape(positions, np.shape(x)[-1])
     used = (rows != 0).any(axis=-1)
     grad_x = np.zeros(x_rows.shape)
     with np.errstate(all="ignore"):

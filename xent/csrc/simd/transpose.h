@@ -55,9 +55,9 @@ SHARED void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns,
             for (int k = 0; k < PIECE; k++) v_store(columns + (first + k) * step + p, v[k]);
         }
     }
-    if (p == positions) return;
+    if (p == step) return;
     for (ptrdiff_t c = 0; c < classes; c++) {
-        v_store(columns + c * step + step - LANES, zero);
+        for (ptrdiff_t q = p; q < step; q += LANES) v_store(columns + c * step + q, zero);
         for (ptrdiff_t q = p; q < positions; q++) columns[c * step + q] = rows[q * row_step + c];
     }
 }

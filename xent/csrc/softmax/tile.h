@@ -148,8 +148,8 @@ static void KERNEL(pack_columns)(const S *x, ptrdiff_t x_step, T *columns, ptrdi
 {
     const V zero = {0};
     for (ptrdiff_t c = 0; c < classes; c++)
-        for (ptrdiff_t p = 0; p < positions; p += LANES)
-            v_store(columns + c * step + p, KERNEL(load)(x + c * x_step + p, positions - p, zero));
+        for (ptrdiff_t p = 0; p < step; p += LANES) /* what is read past the positions is 0, not what was there */
+            v_store(columns + c * step + p, KERNEL(load_part)(x + c * x_step + p, positions - p, zero));
 }
 
 static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptrdiff_t out_step, ptrdiff_t positions,
