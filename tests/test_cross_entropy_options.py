@@ -296,6 +296,39 @@ def test_focal_loss_of_a_distribution(gamma, dtype):
                     assert abs(result - exact) <= limit * (1 + gamma) * max(masses.sum(), abs(exact))
 
 
+@pytest.mark.parametrize("options", [{"gamma": 2.0}, {"gamma": 0.5, "z_loss": 0.5}, {"z_loss": 0.5}], ids=str)
+def test_a_temperature_costs_no_digits_in_numpy_either(options):
+    """What has no kernel, for a class without a target, whose derivatives are p times others that are exact.
+
+    30 / 0.1 is 300 - 1.7e-14, which rounds to 300 and would be 75 ulp of exp(-315).
+    """
+    x, t, temperature = np.array([[30.0, 0.25, -1.5]]), np.array([[0.5, 0.5, 0.0]]), 0.1
+    gamma, z_loss = (mp.mpf(options.get(name, 0.0)) for name in ("gamma", "z_loss"))
+    with mp.workdps(400):
+        u = [mp.mpf(v) / mp.mpf(temperature) for v in x[0]]
+        lse = mp.log(mp.fsum(map(mp.exp, u)))
+        p = [mp.exp(v - lse) for v in u]
+        bent = [(1 - q) ** gamma * (1 - gamma * q * mp.log(q) / (1 - q)) for q in p[:2]]
+        slope = mp.fsum(bent) / 2 + 2 * z_loss * lse
+        grad = slope * p[2] / mp.mpf(temperature)
+        if gamma:
+            k = [
+                gamma
+                * (1 - q) ** (gamma - 1)
+                * (-mp.log(q) - 2 + (gamma - 1) * q * mp.log(q) / (1 - q))
+                * q
+                / 2
+                for q in p[:2]
+            ]
+            slope -= p[2] * mp.fsum(k) + p[2] * slope
+        hess = slope * p[2] / mp.mpf(temperature) ** 2
+    how = {"temperature": temperature, "reduction": "sum", **options}
+    results = xent.cross_entropy_grad_hess(x, t, **how)
+    np.testing.assert_allclose([r[0, 2] for r in results], [float(grad), float(hess)], rtol=24 * EPS64)
+    product = xent.cross_entropy_hvp(x, t, np.array([[0.0, 0.0, 1.0]]), **how)
+    np.testing.assert_allclose(product[0, 2], float(hess), rtol=24 * EPS64)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_focal_loss_of_a_confident_prediction(gamma):
     # 1 - p = exp(-20) / (1 + exp(-20)); a loss made of 1 - p rounded would have few digits

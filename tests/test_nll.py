@@ -11,6 +11,7 @@ from helpers import (
     random_logits,
     random_weights,
     reference,
+    wide,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,3 +187,29 @@ def test_means_over_weights_of_any_size(size, dtype):
     np.testing.assert_array_equal(grad, [[0, -0.5], [-0.5, 0]])
     loss = xent.nll_loss(x.astype(np.float64) * 2, y, weight=[size / 4, size / 4], reduction="mean_full")
     np.testing.assert_allclose(loss, size / 4 * 2.5, rtol=1e-15, atol=1e-323)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_weights_that_cancel_divide_by_0(axis, dtype):
+    """As in IEEE arithmetic: x / 0 is infinite, 0 / 0 NaN. What is ignored is 0, and all of weights of 0."""
+    log_probs, _ = case((5, 3), -1, dtype, ignored=0.0)
+    target = np.array([0, 1, -100, 2, 0])
+    with np.errstate(all="raise"):
+        for weight in [[1, -2, 0], [1e300, -2e300, 0], [1e-300, -2e-300, 0], [1, -2, -5], [0, 0, 0]]:
+            for options in [{}, {"grad_output": -3.0}, {"grad_output": 0.0}]:
+                options = {"weight": weight, "axis": axis, **options}
+                x = np.moveaxis(log_probs, -1, axis)
+                grad = xent.nll_loss_grad(x, target, **options)
+                with np.errstate(all="ignore"):
+                    expected = xent.reference.nll_loss_grad(wide(x), target, **options)
+                np.testing.assert_allclose(wide(grad), expected, rtol=1e-2)
+                options.pop("grad_output", None)
+                with np.errstate(all="ignore"):
+                    expected = xent.reference.nll_loss(wide(x), target, **options)
+                loss, again = xent.nll_loss_value_and_grad(x, target, **options)
+                assert loss.dtype == xent.nll_loss(x, target, axis=axis).dtype
+                np.testing.assert_allclose(
+                    [loss, xent.nll_loss(x, target, **options)], [expected] * 2, rtol=1e-2
+                )
+    assert not np.isfinite(xent.nll_loss(log_probs, target, weight=[1, -2, 0]))
+    assert not wide(again).any()

@@ -257,7 +257,8 @@ def test_targets_of_other_dtypes(name):
     for dtype in DTYPES:
         for other in DTYPES:
             a, b = x.astype(dtype), t.astype(other)
-            seen = b.astype(dtype if dtype == other else np.float64 if dtype == np.float64 else np.float32)
+            rounds = name == "cross_entropy_probs" and dtype != np.float64  # others take float64 as it is
+            seen = b.astype(dtype if dtype == other else np.float32 if rounds else np.float64)
             for reduction in ["none", "mean"]:
                 assert_close(name, (a, seen), (a, b), f"{dtype} {other}", reduction=reduction)
 
@@ -827,3 +828,31 @@ def test_kl_div_without_an_axis_is_scipys_relative_entropy():
     step = 1e-5
     up, down = (xent.kl_div(np.log(p) + s, t, axis=None, reduction="none") for s in (step, -step))
     np.testing.assert_allclose((up - down) / (2 * step), -t, atol=DIFFERENCES)
+
+
+@pytest.mark.parametrize(
+    "name", ["mse_loss", "binary_cross_entropy", "kl_div", "kl_div of elements", "distillation_loss"]
+)
+def test_a_target_that_a_smaller_dtype_would_round(name, dtype):
+    """It is taken as it is, and results are rounded: x - t of a rounded t may have few digits."""
+    name, _, elements = name.partition(" of ")
+    options = {"axis": None} if elements else {}
+    options |= {"weight": np.array([0.5, -1.0, 2.0, 0.25, 3.0])} if name == "binary_cross_entropy" else {}
+    x = random_probabilities((7, 5), dtype, -1, 0)
+    target = np.clip(wide(x) * (1 + 2.0**-30), 0.0, 1.0)
+    assert dtype == np.float64 or (target.astype(np.float32) != target).any()
+    for reduction in ["mean", "sum", "none", "mean_batch"]:
+        for order in ["C", "F"]:
+            args = np.asarray(x, order=order), np.asarray(target, order=order)
+            exact = getattr(xent, f"{name}_value_and_grad")(wide(x), target, reduction=reduction, **options)
+            result = getattr(xent, f"{name}_value_and_grad")(*args, reduction=reduction, **options)
+            loss = np.asarray(exact[0]).astype(np.asarray(result[0]).dtype)
+            np.testing.assert_array_equal(result[0], loss)
+            np.testing.assert_array_equal(wide(result[1]), wide(exact[1].astype(dtype)))
+            np.testing.assert_array_equal(getattr(xent, name)(*args, reduction=reduction, **options), loss)
+    with xent.num_threads(2):
+        out = np.empty_like(x)
+        assert getattr(xent, f"{name}_grad")(x, target, out=out, **options) is out
+    kept = target.astype(np.float32).astype(np.float64)  # of which float32 loses nothing
+    results = [getattr(xent, name)(x, t, **options) for t in (kept, kept.astype(np.float32))]
+    assert dtype == np.float64 or results[0].tobytes() == results[1].tobytes()

@@ -137,6 +137,14 @@ def of_labels(shape, axis, dtype):
         yield "cross_entropy_grad_hess", (x, y), options
     yield "evaluate", (x, y), {"axis": axis, "top_k": (1, 3), "calibration_bins": 7, "confusion": "per_class"}
     yield "evaluate_sequences", (x, y, y), {"axis": axis}
+    yield from of_tokens(x, counted, axis)
+
+
+def of_tokens(x, ids, axis, **options):
+    """Log-probabilities of one class of each position, and of two with their ranks."""
+    yield "token_log_probs", (x, ids), {"axis": axis, **options}
+    several = np.stack([ids, (ids + 1) % x.shape[axis]], axis)
+    yield "token_log_probs", (x, several), {"axis": axis, "ranks": True, **options}
 
 
 def of_pairs(shape, axis, dtype):
@@ -210,6 +218,8 @@ def of_options(shape, axis, dtype):
     for name in ["sample_weight", "prior"]:
         yield "evaluate", (x, y), {name: given[name], "axis": axis}
     yield from each_form("nll_loss", x, y, axis=axis, weight=given["weight"])
+    for name in ["temperature", "logit_cap", "prior"]:
+        yield from of_tokens(x, np.where(y == IGNORED, 0, y), axis, **{name: given[name]})
 
 
 def of_other_options(shape, axis, dtype):
@@ -257,6 +267,7 @@ def of_special_values(dtype):
             yield "sigmoid", (given,), {}
             yield "log_sigmoid", (given,), {}
             yield "evaluate", (given, y), {"axis": axis, "top_k": (1, 3)}
+            yield from of_tokens(given, y, axis)
             for target in [y, p]:
                 options = {"axis": axis, "reduction": "none"}
                 yield from each_form("cross_entropy", given, target, **options)

@@ -17,6 +17,7 @@ from helpers import (
     wide,
 )
 from loss_options import NAMES, make
+from mpmath import mp, mpf
 from tolerances import bound, reference_error, transform_error
 
 import xent
@@ -293,3 +294,46 @@ def test_dtypes_and_options():
         xent.token_log_probs(x, ids, prior=np.zeros(5))
     with raises(ValueError, "prior", "(5,)", "(4,)"):
         xent.token_log_probs(x, ids, prior=np.ones(4))
+
+
+@pytest.mark.parametrize("dtype", [F64, F32], ids=str)
+def test_a_cap_beside_any_temperature(dtype):
+    """Quotients of x, T and the cap that leave the range on the way, against mpmath."""
+    eps, largest = float(np.finfo(dtype).eps), float(np.finfo(dtype).max)
+    steps = np.array([0.5, -1.25, 3.0, 0.0])
+    for temperature, cap, size in [
+        (5e-324, 1.0, 5e-324), (5e-324, 30.0, 1e-322), (1e-310, 1e300, 1e-30), (1e-300, 1e-100, 1.0),
+        (1e-200, 5.0, 1e-200), (1e-45, 1e-5, 1e-40), (1e30, 1e-30, 1.0), (1e100, 1e-100, 1e30),
+        (1e300, 1e5, 1e300), (1e-3, 1e300, 1e4), (1.7e308, 2.0, 1e308),
+    ]:  # fmt: skip
+        with np.errstate(all="ignore"):
+            x = (steps * size).astype(dtype)
+        if not np.isfinite(x).all():
+            continue
+        with mp.workdps(700):
+            u = [mpf(float(v)) / mpf(temperature) / mpf(cap) for v in x]
+            u = [mpf(cap) * (mp.sign(v) if abs(v) > 2000 else mp.tanh(v)) for v in u]
+            most = u.index(max(u))
+            rest = [mp.exp(v - max(u)) if v - max(u) > -5000 else mpf(0) for v in u]
+            below = mp.log1p(mp.fsum(rest[:most] + rest[most + 1 :]))
+            exact = [float(v - max(u) - below) for v in u]
+        exact = np.where(np.abs(exact) > largest, -np.inf, exact)
+        how = {"temperature": temperature, "logit_cap": cap}
+        for logits, ids, axis in [(x[None], [[0, 1, 2, 3]], -1), (x[:, None], [[0], [1], [2], [3]], 0)]:
+            log_probs, places = xent.token_log_probs(logits, ids, axis=axis, ranks=True, **how)
+            # the cap's tanh is rounded, and twice at most the numbers that it is a product of
+            slack = 8 * 2.0**-52 * min(cap, max(map(abs, map(float, u))))
+            np.testing.assert_allclose(
+                log_probs.ravel(), exact, rtol=8 * eps, atol=slack + 1e-44, err_msg=f"{how}"
+            )
+            np.testing.assert_array_equal(places.ravel(), (x > x[:, None]).sum(axis=1))
+            one = np.take(ids, 2, axis=axis)
+            np.testing.assert_array_equal(
+                xent.token_log_probs(logits, one, axis=axis, **how).ravel(),
+                np.take(log_probs, 2, axis=axis).ravel(),
+            )
+        prior = [0.1, 0.2, 0.3, 0.4]
+        result = xent.token_log_probs(x[None], [[0, 1, 2, 3]], prior=prior, **how)[0]
+        with np.errstate(over="ignore"):
+            exact = xent.log_softmax(np.array(u, float) + np.log(prior)).astype(dtype)
+        np.testing.assert_allclose(result, exact, rtol=1e-5)

@@ -271,7 +271,7 @@ def label_value(value, name):
         return value
     number = integer(value, name)
     if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{name} must fit into 64 bits, got {number}")
+        raise ValueError(f"{name} must fit into 64 bits with a sign, got {number}")
     return number
 
 
@@ -468,17 +468,42 @@ def positions_of(shape, axis):
     return shape[:axis] + shape[axis + 1 :]
 
 
-def target_like(target, shape, dtype, of, name="target"):
+def target_like(target, shape, dtype, of, name="target", exact=False):
     """Return floats of a shape and dtype.
 
-    Beside 16-bit floats, numbers of another dtype become float32 instead: they must not lose bits.
+    Beside 16-bit floats, numbers of another dtype become float32 instead: they must not lose bits. With
+    `exact` float64 stays what it is where float32 would lose some.
     """
     array = as_array(target, name)
     if array.dtype == np.bool_:
         array = array.astype(dtype)
     array = floats(array, name)
     same_shape(array, shape, name, of)
-    return array if array.dtype == dtype else narrowed(array, loss_dtype(dtype))
+    if array.dtype == dtype:
+        return array
+    narrow = narrowed(array, loss_dtype(dtype))
+    if exact and narrow.dtype.itemsize < array.dtype.itemsize and loses_bits(array, narrow):
+        return array
+    return narrow
+
+
+def loses_bits(array, narrow):
+    """Whether a number, other than NaN, is not what it was: most arrays that lose bits do so at once."""
+    if array.flags.c_contiguous:
+        array, narrow = array.reshape(-1), narrow.reshape(-1)
+        for begin in range(0, array.size, _BLOCK):
+            here = slice(begin, begin + _BLOCK)
+            if _differ(array[here], narrow[here]):
+                return True
+        return False
+    return _differ(array, narrow)
+
+
+_BLOCK = 2**14  # numbers that are compared at a time: 128 KiB, which a cache holds
+
+
+def _differ(array, narrow):
+    return bool(((array != narrow) & (array == array)).any())
 
 
 def labels_of(target, shape, axis, ignore_index, hint=""):

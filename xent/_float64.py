@@ -124,8 +124,9 @@ def _room(array, axis):
 
 def _block(options, x, probs, labels, sample_weight, upstream, scale, rule, want_hess):
     """Return loss, gradient and second derivatives (or None) of some rows."""
-    u, du, d2u_over_du = transformed(options, x.astype(np.float64))
-    t = terms(options, u, masses(options, probs, labels, x.shape[1]), want_hess)
+    x = x.astype(np.float64)
+    u, du, d2u_over_du = transformed(options, x)
+    t = terms(options, x, u, masses(options, probs, labels, x.shape[1]), want_hess)
     factor, used = _factors(options, len(x), labels, sample_weight)
     if not options.z_loss:
         used = used & t.there[:, 0]
@@ -194,10 +195,16 @@ def masses(options, probs, labels, classes):
     return a
 
 
-def terms(options, u, a, second):
-    """Return the Terms of rows u with masses a; `second`: for second derivatives too."""
-    p = _kernels.softmax(u, -1, 1.0, None)
-    log_loss = -_kernels.log_softmax(u, -1, 1.0, None)
+def terms(options, x, u, a, second):
+    """Return the Terms of rows x, of which u is made, with masses a; `second`: for second derivatives too.
+
+    Where u is a quotient of x alone, the kernels keep it in two numbers: rounded, it would make errors of
+    |u| / 2 ulp in each probability.
+    """
+    bare = options.logit_cap is None and options.prior is None
+    logits, t = (x, options.temperature) if bare else (u, 1.0)
+    p = _kernels.softmax(logits, -1, t, None)
+    log_loss = -_kernels.log_softmax(logits, -1, t, None)
     q = -np.expm1(-log_loss)
     log_sum = _kernels.logsumexp(u, -1, True, None) if options.z_loss else None
     if not options.gamma:
@@ -258,9 +265,9 @@ def products_by_u(options, t, v):
 
 def products(options, x, v, probs, labels, sample_weight):
     """Return H v by the logits of each row, of the sum of the losses."""
-    u, du, d2u_over_du = transformed(options, x.astype(np.float64))
-    v = v.astype(np.float64)
-    t = terms(options, u, masses(options, probs, labels, x.shape[1]), True)
+    x, v = x.astype(np.float64), v.astype(np.float64)
+    u, du, d2u_over_du = transformed(options, x)
+    t = terms(options, x, u, masses(options, probs, labels, x.shape[1]), True)
     result = du * products_by_u(options, t, du * v)
     if d2u_over_du is not None:
         result += gradient(options, t) * du * d2u_over_du * v

@@ -95,11 +95,11 @@ cdef int know_bfloat16(dtype) except -1:
 
 
 cdef cnp.ndarray target_like(target, cnp.ndarray x, const char *of, const char *name):
-    """Floats of the shape and dtype of `x`; beside 16-bit floats, float32 where the dtype is another: no bits are lost."""
+    """Floats of the shape and dtype of `x`; where those would lose bits, float32 beside 16-bit floats, or float64."""
     if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
         if same_shape(<cnp.ndarray>target, x):
             return <cnp.ndarray>target
-    return floats(_check.target_like(target, (<object>x).shape, x.dtype, of.decode(), name.decode()), name)
+    return floats(_check.target_like(target, (<object>x).shape, x.dtype, of.decode(), name.decode(), True), name)
 
 
 cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:

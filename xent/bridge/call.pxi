@@ -178,8 +178,8 @@ cdef class LossCall:
         return loss if self.wants == VALUE else (loss, self.grad)
 
     cdef cnp.ndarray working(self):
-        """The data as the kernels take them. Beside 16-bit data, a target of another type is float32: then they are a copy
-        in that type, which the gradient takes the place of (see `narrow`).
+        """The data as the kernels take them. A target that would lose bits has another type, float32 or float64: then they
+        are a copy in that type, which the gradient takes the place of (see `narrow`).
         """
         if self.target is None or cnp.PyArray_TYPE(self.target) == cnp.PyArray_TYPE(self.x):
             return self.x

@@ -118,6 +118,11 @@ cdef bint take_wide_upstream(LossCall call, grad_output) except -1:
     return True
 
 
+cdef inline bint is_wider(cnp.ndarray x, int dtype) noexcept:
+    """Whether a call of floats is computed in doubles: for a factor that floats cannot hold, or a target that loses bits."""
+    return dtype != XENT_F64 and dtype_code(x) == XENT_F64
+
+
 cdef cnp.ndarray widened(cnp.ndarray array):
     """An array (or None) of doubles."""
     return None if array is None else (<object>array).astype(F64)
@@ -229,6 +234,8 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
         return call.finish(0)
     x = call.working()
     grad = call.working_grad(x)
+    if call.losses is not None and is_wider(x, call.dtype):
+        call.losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
     copies = walk_or_copy(&a.positions, x, call.target, grad, None, call.axis)
     a.positions.packs = True  # not a function of the data alone
     a.upstream, a.losses = <double *>data(call.upstream), data(call.losses)
@@ -236,6 +243,7 @@ cdef loss_of_classes(LossCall call, int kind, out, grad_output, double clip, bas
     run_sums(table.position_losses[dtype_code(x)], &a.positions, &plan, cnp.PyArray_SIZE(x), 1, &total)
     deliver(copies, grad, None)
     call.narrow(grad)
+    call.losses = narrowed(call.losses, call.dtype)
     return call.finish(0)
 
 
@@ -254,7 +262,9 @@ cdef loss_of_elements(LossCall call, int kind, out, grad_output, double clip, ba
     x = call.working()
     wide = call.weight is not None and call.dtype != XENT_F64 and dtype_code(call.weight) == XENT_F64
     if take_wide_upstream(call, grad_output) or wide:
-        x, loss.careful = widened(call.x), True
+        loss.careful = True
+        x = widened(call.x)
+    if is_wider(x, call.dtype):
         call.target, call.weight, call.upstream = widened(call.target), widened(call.weight), widened(call.upstream)
         if call.losses is not None:
             call.losses = one_per_position(call.x, -1, cnp.NPY_FLOAT64)
@@ -417,8 +427,8 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t,
         x, teacher = cooled(x, call.axis, t), cooled(teacher, call.axis, t)
         grad = None if grad is None else x
         a.temperature = 1
-        if losses is not None and call.dtype != XENT_F64:
-            losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
+    if losses is not None and is_wider(x, call.dtype):
+        losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
     copies = walk_or_copy(&a.positions, x, teacher, grad, None, call.axis)
     a.upstream, a.losses = <double *>data(call.upstream), data(losses)
     plan = xent_plan_distillation(a, dtype_code(x))

@@ -445,6 +445,8 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     if are_odd_weights(call.weight):
         shift = balance_weights(call, left_out)
     fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, left_out)
+    if call.divisor == 0 and call.weight is not None and call.counted and call.reduction == "mean":
+        return over_zero(call, &a, left_out)
     if shift and call.reduction != "mean":  # whose divisor has the same power of two
         a.loss.unit = 2.0**-shift
         a.loss.gradient_scale = call.factor / (a.loss.unit * (call.divisor or 1))
@@ -465,6 +467,25 @@ cdef int balance_weights(LossCall call, ignore_index) except? -1:
     with np.errstate(all="ignore"):
         call.weight = np.ldexp(weights, -exponent)
     return exponent
+
+
+cdef over_zero(LossCall call, xent_label_losses_args *a, left_out):
+    """A mean over weights whose sum is 0: all of them are, or they cancel, and IEEE arithmetic divides by that sum."""
+    cdef cnp.ndarray here, labels, shares, slopes
+    here = counted_of(call, left_out).reshape((<object>call.labels).shape)
+    labels = np.where(here, call.labels, 0)
+    shares = np.where(here, (<object>call.weight)[labels], 0.0)
+    if not shares.any():
+        return call.finish(0)
+    call.divisor = a.loss.divisor = 1
+    total = np.float64(label_losses(call, a))
+    with np.errstate(all="ignore"):
+        if call.grad is not None:
+            slopes = np.where(np.expand_dims(here, call.axis), np.zeros((<object>call.x).shape) / 0.0, 0.0)
+            shares = np.where(here, -call.factor * shares / 0.0, 0.0)
+            np.put_along_axis(slopes, np.expand_dims(labels, call.axis), np.expand_dims(shares, call.axis), call.axis)
+            put_narrowed(call.grad, slopes)
+        return call.finish(total / 0.0)
 
 
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:

@@ -73,6 +73,13 @@ cdef int arithmetic_of(LossCall call) noexcept:
     return arithmetic_for(call, False) if plain and kind != IN_KERNELS else kind
 
 
+cdef bint leaves_range(double t, double cap, int dtype) noexcept:
+    """Whether what a temperature and a cap make of logits may leave the range of the kernels' arithmetic on the way."""
+    cdef exponents of_t = exponents_of(t), of_cap = exponents_of(cap)
+    cdef int reach = max(abs(of_t.low), abs(of_t.high)) + max(abs(of_cap.low), abs(of_cap.high))
+    return reach > (MOST_REACH_OF_DOUBLES if dtype == XENT_F64 else MOST_REACH_OF_FLOATS)
+
+
 cdef int arithmetic_for(LossCall call, bint plain) noexcept:
     cdef exponents loss, grad, e
     cdef int reach = 0, gain, k, logits

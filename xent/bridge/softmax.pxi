@@ -206,6 +206,8 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
     t, cap = positive(temperature, "temperature"), 0 if logit_cap is None else positive(logit_cap, "logit_cap")
     offset = log_prior(class_numbers(prior, cnp.PyArray_DIM(x, k), "prior", True), dtype)
     chosen = class_ids(ids, x, k)
+    if cap != 0 and leaves_range(t, cap, dtype):
+        return capped_token_log_probs(x, chosen, k, t, cap, prior, ranks, entropy)
     shape, real = (<object>chosen).shape, F64 if dtype == XENT_F64 else F32
     log_probs = empty(shape, real)
     if ranks:
@@ -223,6 +225,40 @@ def token_log_probs(logits, ids, axis, temperature, logit_cap, prior, bint ranks
         plan = xent_plan_positions(&a.positions, dtype, XENT_REUSED_EXPS if entropy else XENT_SUMMED_EXPS)
         run(table.token_log_probs[dtype], &a, &plan, cnp.PyArray_SIZE(x))
     return unpacked(log_probs), unpacked(places) if ranks else None, unpacked(entropies) if entropy else None
+
+
+cdef tuple capped_token_log_probs(
+    cnp.ndarray x, cnp.ndarray chosen, int axis, double t, double cap, prior, bint ranks, bint entropy,
+):
+    """The same with logits that are capped by NumPy, in float64, and rounded at the end."""
+    cdef cnp.ndarray at
+    made = token_log_probs(capped(x, t, cap), chosen, axis, 1.0, None, prior, ranks, entropy)
+    log_probs, places, entropies = [None if v is None else np.asarray(v) for v in made]
+    if ranks and prior is None:  # the cap keeps the order, but makes equal what lies beyond it
+        at = chosen if chosen.ndim == x.ndim else np.expand_dims(chosen, axis)
+        logits = (<object>x).astype(F64)
+        larger = [
+            (logits > np.take_along_axis(logits, np.take(at, [n], axis), axis)).sum(axis=axis, keepdims=True)
+            for n in range(at.shape[axis])
+        ]
+        places = np.concatenate(larger, axis=axis).reshape((<object>chosen).shape)
+        places = np.where(np.isnan(log_probs), x.shape[axis], places)
+    return (
+        unpacked(narrowed(log_probs, dtype_code(x))), unpacked(places) if ranks else None,
+        unpacked(narrowed(entropies, dtype_code(x))) if entropy else None,
+    )
+
+
+cdef cnp.ndarray capped(cnp.ndarray x, double t, double cap):
+    """cap * tanh(x / t / cap) in float64; no quotient leaves the range on the way, as exponents are added up apart."""
+    cdef object ratio, size, exponent
+    (of_t, t_exponent), (of_cap, cap_exponent) = math.frexp(t), math.frexp(cap)
+    with np.errstate(all="ignore"):
+        size, exponent = np.frexp((<object>x).astype(F64))
+        size, exponent = size / of_t, exponent - t_exponent
+        ratio = np.ldexp(size / of_cap, exponent - cap_exponent)
+        # below 2^-28 the next term of the tanh, a third of the ratio's cube, is less than half an ulp
+        return np.where(np.abs(ratio) < 2.0**-28, np.ldexp(size, exponent), cap * np.tanh(ratio))
 
 
 cdef cnp.ndarray class_ids(ids, cnp.ndarray x, int axis):
