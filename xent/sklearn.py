@@ -33,7 +33,7 @@ _FEATURES_LIMIT, _SAMPLES_SHARE, _SAMPLES_PER_FEATURE = 8, 16, 64
 _PART = 4096  # samples that are copied at a time; some megabytes
 # Products of so few multiplications OpenBLAS makes without packing matrices first (100^3 on AVX-512, in its
 # dgemm_small_matrix_permit), and without threads that wait for each other. For 1e5 samples, 100 features and
-# 10 classes that is 1.4 times as fast. Below so many samples at a time Python takes longer than what it calls.
+# 10 classes a fit is 1.4 times as fast. Of fewer samples at a time Python takes longer than what it calls.
 _SMALL_PRODUCT, _LEAST_BLOCK = 10**6, 250
 _BLOCKS = 8  # of a task for a thread: some milliseconds
 _LEAST_FREQUENCY = 1e-6  # of a class, of which there may be no sample
