@@ -156,6 +156,27 @@ def test_some_samples_tell_how_uneven_features_are(case, monkeypatch):
     np.testing.assert_allclose(some.coef_, whole.coef_, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "soft, weighted, intercept", [(False, False, True), (True, True, False), (False, True, True)]
+)
+def test_blocks_of_samples_are_the_whole(case, monkeypatch, soft, weighted, intercept):
+    """Few classes and features are worked off in blocks, of the same bits for any number of threads."""
+    x, labels, probabilities = case
+    y, weights = probabilities if soft else labels, np.linspace(-0.1, 2, N) if weighted else None
+    model = SoftmaxRegression(tol=TIGHT, class_weight=None if soft else {0: 2.0}, fit_intercept=intercept)
+    monkeypatch.setattr(xent.sklearn, "_LEAST_BLOCK", 10**9)
+    whole = clone(model).fit(x, y, weights)
+    monkeypatch.setattr(xent.sklearn, "_LEAST_BLOCK", 1)
+    monkeypatch.setattr(xent.sklearn, "_SMALL_PRODUCT", 7 * D * C)  # seven samples each
+    found = []
+    for threads in (1, 3):
+        with xent.num_threads(threads):
+            found.append(clone(model).fit(x, y, weights))
+        np.testing.assert_allclose(found[-1].coef_, whole.coef_, atol=1e-5)
+    np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
+    np.testing.assert_array_equal(found[0].intercept_, found[1].intercept_)
+
+
 def test_float32_is_as_good(case):
     x, labels, _ = case
     x = x.astype(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 import xent
 
 from . import _xla
+from ._tokens import log_probs_grad
 
 try:
     import jax  # type: ignore[import-not-found,unused-ignore]
@@ -35,6 +36,7 @@ __all__ = [
     "linear_cross_entropy",
     "sigmoid_cross_entropy",
     "sparse_distillation_loss",
+    "token_log_probs",
 ]
 
 
@@ -356,6 +358,65 @@ def sparse_distillation_loss(
     return _call("sparse_distillation_loss", arrays, options)
 
 
+def token_log_probs(
+    logits: ArrayLike,
+    ids: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: ArrayLike | None = None,
+    ranks: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """
+    Log-probabilities of some classes of each position, and their ranks: xent.token_log_probs.
+
+    Parameters
+    ----------
+    logits : array
+        Logits: float64 (where JAX has it), float32, bfloat16 or float16.
+    ids : array of int
+        Classes: one for each position, in the shape of `logits` without its classes; or K of them, in the
+        shape of `logits` with K in the place of the classes.
+    axis : int, default=-1
+        Where the classes are.
+    temperature, logit_cap, ranks : optional
+        See `xent.token_log_probs`. They are part of a compiled program.
+    prior : array, optional
+        One positive frequency per class.
+
+    Returns
+    -------
+    log_probs : jax.Array
+        Of the shape of `ids`: float64 for float64 logits, else float32. Their gradient by `logits` is taken
+        in the backward pass, from another pass over the logits: there are no forward mode and no second
+        derivatives.
+    places : jax.Array of int
+        With `ranks` only: how many classes have a larger logit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import numpy as np
+    >>> import xent.jax
+    >>> logits, ids = jax.numpy.array([[1.0, 2.0, 3.0]]), jax.numpy.array([[2, 0]])
+    >>> log_probs, places = xent.jax.token_log_probs(logits, ids, ranks=True)
+    >>> print(np.asarray(log_probs).round(3), places)
+    [[-0.408 -2.408]] [[0 2]]
+    >>> grad = jax.grad(lambda z: xent.jax.token_log_probs(z, ids).sum())(logits)
+    >>> print(np.asarray(grad).round(3))
+    [[ 0.82  -0.489 -0.33 ]]
+    """
+    arrays = {"logits": logits, "ids": ids, "prior": prior}
+    options = {"axis": axis, "temperature": temperature, "logit_cap": logit_cap, "ranks": ranks}
+    return _call("token_log_probs", arrays, options)
+
+
 # ---- what JAX differentiates ----
 
 
@@ -379,6 +440,11 @@ class _Loss(NamedTuple):
     def axis(self):
         return json.loads(self.options).get("axis", -1)
 
+    @property
+    def ranked(self):
+        """Whether the result has a second part, of integers."""
+        return json.loads(self.options).get("ranks", False)
+
 
 def _call(name, arrays, options):
     for option, value in options.items():
@@ -391,7 +457,7 @@ def _call(name, arrays, options):
     tensors = tuple(given.values())
     first = [t if jnp.issubdtype(t.dtype, jnp.floating) else t.astype(float) for t in tensors[: loss.inputs]]
     tensors = (*first, *tensors[loss.inputs :])
-    if loss.layer and options["reduction"] == "none":
+    if name == "token_log_probs" or (loss.layer and options["reduction"] == "none"):
         return _deferred(loss, tensors)
     return _value(loss, tensors)
 
@@ -484,8 +550,15 @@ def _last_jvp(loss, primals, tangents):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _deferred(loss, tensors):
-    """A layer's loss of each position: its gradients are sums over these times what comes from above."""
-    return _run(loss, "value", tensors, [_value_of(loss, tensors)])[0]
+    """What has gradients that are sums over its elements, times what comes from above.
+
+    Such are a layer's losses of each position, and log-probabilities of several classes of one.
+    """
+    results = [_value_of(loss, tensors)]
+    if loss.ranked:
+        results.append(jax.ShapeDtypeStruct(results[0].shape, jnp.asarray(0).dtype))
+    found = _run(loss, "value", tensors, results)
+    return found if loss.ranked else found[0]
 
 
 def _deferred_fwd(loss, tensors):
@@ -496,6 +569,7 @@ def _deferred_fwd(loss, tensors):
 
 def _deferred_bwd(loss, kept, upstream):
     tensors, needs = kept[0], tuple(need is not None for need in kept[1])
+    upstream = upstream[0] if loss.ranked else upstream
     shapes = [t for t, need in zip(tensors, needs, strict=False) if need]
     grads = iter(_run(loss, "grads", _last(loss, (*tensors, upstream)), shapes, needs))
     by_inputs = [next(grads) if need else None for need in needs]
@@ -534,10 +608,15 @@ class _Job:
     def __init__(self, loss, what, needs, dims):
         name, given, options = loss
         self.what, self.dims, self.options = what, dims, _options(options)
-        self.function = getattr(xent, name + {"value": "", "hvp": "_hvp"}.get(what, "_value_and_grad"))
+        if name == "token_log_probs":
+            self.function = xent.token_log_probs if what == "value" else log_probs_grad
+        else:
+            self.function = getattr(xent, name + {"value": "", "hvp": "_hvp"}.get(what, "_value_and_grad"))
         self.names = (*given, *{"hvp": ["vector"], "grads": ["grad_output"]}.get(what, []))
         layer = name == "linear_cross_entropy"
         self.in_place = what == "both" and not layer
+        if what == "grads":
+            self.options.pop("ranks", None)
         if layer and what != "value":
             self.options["needs"] = (*needs, *[False] * (3 - len(needs)))
 
@@ -552,6 +631,8 @@ class _Job:
         """What is still to be written."""
         if not isinstance(returned, tuple):
             return [returned]
+        if self.what == "value":
+            return returned
         value, grads = returned
         if self.in_place:
             return [value]
@@ -593,7 +674,8 @@ def _value_shape(loss, arrays):
             _stand_in(name, tuple(map(size, shape)), dtype)
             for name, (shape, dtype) in zip(loss.given, arrays, strict=True)
         ]
-        return np.asarray(function(**dict(zip(loss.given, stand_ins, strict=True)), **options))
+        found = function(**dict(zip(loss.given, stand_ins, strict=True)), **options)
+        return np.asarray(found[0] if loss.ranked else found)
 
     try:
         value = call(small.get)

@@ -14,6 +14,8 @@ import numpy as np
 
 import xent
 
+from ._tokens import log_probs_grad
+
 try:
     import torch  # type: ignore[import-not-found,unused-ignore]
 except ModuleNotFoundError as error:
@@ -29,6 +31,7 @@ __all__ = [
     "distillation_loss",
     "linear_cross_entropy",
     "sigmoid_cross_entropy",
+    "token_log_probs",
 ]
 
 _PLAIN = {torch.Tensor, torch.nn.Parameter, type(None)}
@@ -309,6 +312,73 @@ def distillation_loss(
         raise ValueError("dim must say where the classes are: -1 for (batch, time, classes), 1 for images")
     options = {"axis": -1 if dim is None else dim, "temperature": temperature, "reduction": reduction}
     return _call(_DISTILLATION, tensors, options)
+
+
+def token_log_probs(
+    input: torch.Tensor,
+    ids: torch.Tensor,
+    *,
+    dim: int = -1,
+    temperature: float = 1.0,
+    logit_cap: float | None = None,
+    prior: torch.Tensor | None = None,
+    ranks: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """
+    Log-probabilities of some classes of each position, and their ranks, from one reading pass of the logits.
+
+    PyTorch has it in parts: ``log_softmax(input, -1).gather(-1, ids)``, which holds all log-probabilities.
+    Classes are along the last dimension unless `dim` says where.
+
+    Parameters
+    ----------
+    input : Tensor
+        Logits: float64, float32, bfloat16 or float16.
+    ids : Tensor
+        Classes, of any integer dtype: one for each position, in the shape of `input` without its classes; or
+        K of them, in the shape of `input` with K in the place of the classes.
+    dim : int, optional
+        Where the classes are.
+    temperature, logit_cap, prior, ranks : optional
+        See `xent.token_log_probs`.
+
+    Returns
+    -------
+    log_probs : Tensor
+        Of the shape of `ids`: float64 for float64 logits, else float32. Their gradient by `input` is taken in
+        the backward pass, from another pass over the logits. There are no second derivatives.
+    places : Tensor of int64
+        With `ranks` only: how many classes have a larger logit.
+
+    Raises
+    ------
+    TypeError
+        As `cross_entropy`.
+    ValueError
+        As `xent.token_log_probs`, whose `logits` are `input`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import xent.torch
+    >>> logits = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    >>> log_probs, places = xent.torch.token_log_probs(logits, torch.tensor([[2, 0]]), ranks=True)
+    >>> print(log_probs.detach().numpy().round(3), places)
+    [[-0.408 -2.408]] tensor([[0, 2]])
+    >>> log_probs.sum().backward()
+    >>> print(logits.grad.numpy().round(3))
+    [[ 0.82  -0.489 -0.33 ]]
+    """
+    tensors = input, ids, prior
+    _check(_TOKENS, tensors)
+    if type(ranks) is not bool:
+        raise TypeError(f"ranks must be True or False, got {ranks!r}")
+    args = *tensors, dim, temperature, logit_cap, ranks
+    if _is_traced(tensors) or (input.requires_grad and torch.is_grad_enabled()):
+        found = _TOKENS.op(*args)
+    else:
+        found = _TOKENS.compute(*args)
+    return found if ranks else found[0]
 
 
 # ---- modules ----
@@ -592,7 +662,7 @@ class _Loss:
 
 def _call(loss, tensors, options):
     """The loss of tensors that were checked."""
-    if torch.compiler.is_compiling() or _is_transformed() or not _are_plain(tensors):
+    if _is_traced(tensors):
         return _traced(loss, tensors, options)
     if torch.is_grad_enabled():
         tensors = [None if tensor is None else _unwrapped(tensor) for tensor in tensors]
@@ -600,6 +670,11 @@ def _call(loss, tensors, options):
         if True in needs:
             return _apply_eager((loss, options, needs), *tensors)
     return _tensor(loss.value(**loss.arguments(tensors, options)))
+
+
+def _is_traced(tensors):
+    """Whether a call has to be an operator: it is traced or transformed, or tensors are not plain ones."""
+    return torch.compiler.is_compiling() or _is_transformed() or not _are_plain(tensors)
 
 
 def _is_transformed():
@@ -954,5 +1029,67 @@ _DISTILLATION = _Loss(
     [("student_logits", "student_logits"), ("teacher_logits", "teacher_logits")],
     {"axis": "int", "temperature": "float", "reduction": "str"},
 )
+
+
+class _Tokens:
+    """`token_log_probs` as operators. What it returns is no loss: there is no reduction, and no one pass
+    for value and gradient, as one position may have several upstream gradients."""
+
+    name, inputs = "token_log_probs", 1
+    given_as, optional = ["input", "ids", "prior"], [False, False, True]
+
+    def __init__(self):
+        given = "Tensor input, Tensor ids, Tensor? prior, int dim, float temperature, float? logit_cap"
+        self.op = _Operator(
+            self.name,
+            f"({given}, bool ranks) -> (Tensor, Tensor)",
+            self.compute,
+            self.room,
+            self.backward,
+            self.setup,
+        )
+        self.op_grad = _Operator(
+            f"{self.name}_grad",
+            f"(Tensor upstream, {given}) -> Tensor",
+            self.gradient,
+            lambda upstream, input, *args: _room(input, False),
+            self.no_second_order,
+        )
+
+    @staticmethod
+    def compute(input, ids, prior, dim, temperature, logit_cap, ranks):
+        given = {"axis": dim, "temperature": temperature, "logit_cap": logit_cap, "ranks": ranks}
+        given["prior"] = None if prior is None else _array(prior)
+        found = xent.token_log_probs(_array(input), _array(ids), **given)
+        log_probs, places = found if ranks else (found, np.empty(_EMPTY, np.int64))
+        return _tensor(log_probs), _tensor(places)
+
+    @staticmethod
+    def room(input, ids, prior, dim, temperature, logit_cap, ranks):
+        dtype = torch.float64 if input.dtype is torch.float64 else torch.float32
+        places = torch.empty(ids.shape if ranks else _EMPTY, dtype=torch.int64, device=input.device)
+        return torch.empty(ids.shape, dtype=dtype, device=input.device), places
+
+    @staticmethod
+    def gradient(upstream, input, ids, prior, dim, temperature, logit_cap):
+        given = {"axis": dim, "temperature": temperature, "logit_cap": logit_cap}
+        given["prior"] = None if prior is None else _array(prior)
+        grad = log_probs_grad(_array(input), _array(ids), _array(upstream), **given)
+        return _laid_out(_tensor(grad), input, False)
+
+    @staticmethod
+    def setup(ctx, inputs, output):
+        ctx.options = inputs[3:6]
+        ctx.save_for_backward(*inputs[:3])
+        ctx.mark_non_differentiable(output[1])
+
+    def backward(self, ctx, upstream, _):
+        return self.op_grad(upstream, *ctx.saved_tensors, *ctx.options), *[None] * 6
+
+    def no_second_order(self, ctx, *vectors):
+        raise NotImplementedError(f"xent.torch.{self.name} has no second derivatives")
+
+
+_TOKENS = _Tokens()
 for _loss in (_CROSS_ENTROPY, _LINEAR, _SIGMOID, _DISTILLATION):
     _register(_loss)

@@ -228,6 +228,70 @@ def test_no_third_order():
         jax.grad(lambda z: jax.jvp(jax.grad(call), (z,), (z,))[1].sum())(x)
 
 
+# ---- log-probabilities of tokens ----
+
+CHOSEN = np.array([[1, 3, 1], [0, 2, 4], [4, 4, 0], [0, 1, 2], [3, 2, 1], [2, 2, 2], [1, 0, 3]])
+TOKEN_OPTIONS = {"temperature": 2.0, "logit_cap": 3.0}
+
+
+def gathered(x, ids, temperature=1.0, logit_cap=None, prior=None):
+    """What JAX computes instead."""
+    x = x / temperature
+    x = x if logit_cap is None else logit_cap * jnp.tanh(x / logit_cap)
+    logp = jax.nn.log_softmax(x if prior is None else x + jnp.log(prior))
+    several = np.ndim(ids) == x.ndim
+    found = jnp.take_along_axis(logp, ids if several else ids[..., None], -1)
+    return found if several else found[..., 0]
+
+
+@pytest.mark.parametrize("options", [{}, {**TOKEN_OPTIONS, "prior": PRIOR}], ids=["plain", "options"])
+@pytest.mark.parametrize("ids", [CHOSEN, CHOSEN[:, 0]], ids=["several", "one"])
+def test_token_log_probs(ids, options):
+    """The same as JAX's parts; several of a position have gradients of their own."""
+
+    def call(z):
+        return losses.token_log_probs(z, ids, **options)
+
+    close(jax.jit(call)(X), xent.token_log_probs(X, ids, **options), 0, 0)
+    check_grads(call, (jnp.asarray(X),), order=1, modes=["rev"])
+    expected = jax.jacrev(lambda z: gathered(z, ids, **options))(X)
+    close(jax.jacrev(call)(X), expected)
+    close(jax.jit(jax.jacrev(call))(X), expected)
+    batch = jnp.stack([X, 2 * X])
+    close(jax.vmap(call)(batch), jnp.stack([call(z) for z in batch]), 0, 0)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_token_log_probs_with_ranks(wide):
+    jax.config.update("jax_enable_x64", wide)
+
+    def both(z):
+        found, places = losses.token_log_probs(z, CHOSEN.T, axis=0, ranks=True)
+        return found.sum(), places
+
+    (_, places), grad = jax.jit(jax.value_and_grad(both, has_aux=True))(X.T)
+    assert places.dtype == (np.int64 if wide else np.int32)
+    close(places, xent.token_log_probs(X.T, CHOSEN.T, axis=0, ranks=True)[1], 0, 0)
+    close(grad, jax.grad(lambda z: gathered(z, CHOSEN).sum())(X).T, 1e-6, 1e-6)
+    values, places = jax.vmap(lambda z: losses.token_log_probs(z, CHOSEN, ranks=True))(jnp.stack([X, -X]))
+    close(places[1], xent.token_log_probs(-X, CHOSEN, ranks=True)[1], 0, 0)
+    assert values.shape == places.shape
+
+
+def test_token_log_probs_refuse():
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        jax.jacrev(jax.jacrev(lambda z: losses.token_log_probs(z, CHOSEN)))(X)
+    with pytest.raises(TypeError, match=r"prior is differentiated.*stop_gradient\(prior\)"):
+        jax.grad(lambda p: losses.token_log_probs(X, CHOSEN, prior=p).sum())(PRIOR)
+    with pytest.raises(ValueError, match="ids"):
+        jax.make_jaxpr(losses.token_log_probs)(X, CHOSEN[:3])
+    with pytest.raises(TypeError, match="ranks"):
+        losses.token_log_probs(X, CHOSEN, ranks=1)
+    words = r"^INVALID_ARGUMENT: ids\[0, 0\] is 6"
+    with pytest.raises((ValueError, jax.errors.JaxRuntimeError), match=words):
+        losses.token_log_probs(X, CHOSEN + C).block_until_ready()
+
+
 # ---- transformations ----
 
 

@@ -227,6 +227,90 @@ def test_nothing_stays_behind():
     assert x.grad.shape == x.shape
 
 
+# ---- log-probabilities of tokens ----
+
+IDS = torch.tensor([[1, 3, 1], [0, 2, 4], [4, 4, 0], [0, 1, 2], [3, 2, 1], [2, 2, 2], [1, 0, 3]])
+
+
+def gathered(x, ids):
+    """What PyTorch computes instead."""
+    several = ids.dim() == x.dim()
+    found = x.log_softmax(-1).gather(-1, ids if several else ids[..., None])
+    return found if several else found[..., 0]
+
+
+def token_log_probs(x, ids):
+    return losses.token_log_probs(x, ids)
+
+
+@pytest.mark.parametrize("ids", [IDS, IDS[:, 0]], ids=["several", "one"])
+def test_token_log_probs(ids):
+    """The same as PyTorch's parts, however it is called, with an upstream gradient for each."""
+    found, expected = token_log_probs(X, ids), gathered(X, ids)
+    close(found, expected)
+    upstream = torch.linspace(-2, 3, found.numel(), dtype=torch.float64).reshape(found.shape)
+    close(gradients(found, X, upstream), gradients(expected, X, upstream))
+    assert torch.autograd.gradcheck(lambda z: token_log_probs(z, ids), X)
+    torch._dynamo.reset()
+    compiled = torch.compile(token_log_probs, fullgraph=True, backend="aot_eager")(X, ids)
+    close(gradients(compiled, X, upstream), gradients(expected, X, upstream))
+    close(func.jacrev(lambda z: token_log_probs(z, ids))(X), func.jacrev(lambda z: gathered(z, ids))(X))
+    batch = torch.stack([X.detach(), 2 * X.detach()])
+    close(func.vmap(token_log_probs, in_dims=(0, None))(batch, ids), gathered(batch, torch.stack([ids] * 2)))
+
+
+def test_token_log_probs_with_options():
+    images, ids = leaf(N, C, 4), torch.tensor(random_labels((N, 2, 4), C))
+    options = {"temperature": 2.0, "logit_cap": 3.0, "prior": PRIOR}
+    found, places = losses.token_log_probs(images, ids, dim=1, ranks=True, **options)
+    shifted = 3 * torch.tanh(images / 2 / 3) + PRIOR.log()[:, None]
+    expected = shifted.log_softmax(1).gather(1, ids)
+    close(found, expected)
+    own = shifted.gather(1, ids)
+    close(places, (shifted[:, :, None] > own[:, None]).sum(1))
+    assert not places.requires_grad
+    upstream = torch.linspace(-2, 3, found.numel(), dtype=torch.float64).reshape(found.shape)
+    close(gradients(found, images, upstream), gradients(expected, images, upstream))
+    with torch.no_grad():
+        quick = losses.token_log_probs(images, ids, dim=1, ranks=True, **options)
+    close(quick, (found.detach(), places))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_token_log_probs_of_narrow_dtypes(dtype):
+    x = leaf(N, C, dtype=dtype)
+    found, wide = losses.token_log_probs(x, IDS), x.detach().double().requires_grad_()
+    assert found.dtype is torch.float32
+    (grad,) = gradients(2.0**10 * found.sum(), x)
+    assert grad.dtype is dtype
+    expected = gradients(2.0**10 * gathered(wide, IDS).sum(), wide)[0]
+    close(grad.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
+
+
+def test_opcheck_of_token_log_probs():
+    for x, ids, ranks in ((X, IDS, True), (X, IDS[:, 0], False), (X.detach().bfloat16(), IDS, True)):
+        args = x, ids, None, -1, 1.0, None
+        torch.library.opcheck(losses._TOKENS.op.op, (*args, ranks))
+        upstream = torch.ones(ids.shape, dtype=torch.float64 if x is X else torch.float32)
+        torch.library.opcheck(losses._TOKENS.op_grad.op, (upstream, x.detach(), *args[1:]))
+
+
+def test_token_log_probs_refuse():
+    grad = torch.autograd.grad(token_log_probs(X, IDS).sum(), X, create_graph=True)[0]
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        grad.sum().backward()
+    with pytest.raises(TypeError, match="prior records gradients"):
+        losses.token_log_probs(X, IDS, prior=PRIOR.clone().requires_grad_())
+    with pytest.raises(TypeError, match="ids must be a torch.Tensor"):
+        losses.token_log_probs(X, [0] * N)
+    with pytest.raises(TypeError, match="ranks must be True or False"):
+        losses.token_log_probs(X, IDS, ranks=1)
+    with pytest.raises(ValueError, match="ids"):
+        losses.token_log_probs(X, IDS + C)
+    with pytest.raises(TypeError, match="ids"):
+        losses.token_log_probs(X, IDS * 1.0)
+
+
 # ---- operators: compile, torch.func, modes ----
 
 
