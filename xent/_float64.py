@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _kernels
+from . import _check, _kernels
 
 BLOCK = 2**14  # elements of the arrays of one step: 128 KiB each
 ARRAYS = 16  # that are held at a time, at most
@@ -84,7 +84,7 @@ def run(x, labels, probs, options, upstream, scale, rule, losses, grad, hess):
             )
             for room, values in zip(made, derivatives, strict=True):
                 if room is not None:
-                    room[step] = values
+                    room[step] = _check.narrowed(values, room.dtype)
         for array, room in zip((grad, hess), made, strict=True):
             if array is not None and not np.may_share_memory(array, room):
                 array[...] = rows_back(room, array.shape, axis)
