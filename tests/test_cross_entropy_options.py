@@ -329,6 +329,27 @@ def test_a_temperature_costs_no_digits_in_numpy_either(options):
     np.testing.assert_allclose(product[0, 2], float(hess), rtol=24 * EPS64)
 
 
+@pytest.mark.parametrize("module", [xent, xent.reference], ids=["xent", "reference"])
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_second_derivatives_of_a_confident_focal_loss(gamma, module):
+    """Of the class that has nearly all mass too: what the others add is no difference to the sum over all."""
+    x, t = np.array([[27.0, -26.0, 0.0, -1.0]]), np.array([[0.75, 0.5, 0.25, 0.0]])
+    with mp.workdps(120):
+
+        def value(*u):
+            total = mp.fsum(mp.exp(v) for v in u)
+            p = [mp.exp(v) / total for v in u]
+            return mp.fsum(mp.mpf(m) * (1 - q) ** gamma * -mp.log(q) for m, q in zip(t[0], p, strict=True))
+
+        u = [mp.mpf(v) for v in x[0]]
+        exact = [float(mp.diff(value, tuple(u), tuple(2 * (k == c) for k in range(4)))) for c in range(4)]
+    _, hess = module.cross_entropy_grad_hess(x, t, gamma=gamma, reduction="sum")
+    np.testing.assert_allclose(hess[0], exact, rtol=1e-13)
+    for c, v in enumerate(np.eye(4)):
+        product = module.cross_entropy_hvp(x, t, v[None], gamma=gamma, reduction="sum")
+        np.testing.assert_allclose(product[0, c], exact[c], rtol=1e-13)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_focal_loss_of_a_confident_prediction(gamma):
     # 1 - p = exp(-20) / (1 + exp(-20)); a loss made of 1 - p rounded would have few digits

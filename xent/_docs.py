@@ -63,8 +63,8 @@ ENTRIES = {
     Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)``. Or probabilities:
     floats, of the shape of `probs`; they are not normalised.""",
     "target of elements": """target : array_like
-    Probabilities or labels 0 and 1, of the shape of `probs`; others are an error. They are converted to the
-    dtype of `probs` (float32 if that has 16 bits).""",
+    Probabilities or labels 0 and 1, of the shape of `probs`; others are an error. Where float32 would round
+    those of float64, all is computed in float64, and results are rounded.""",
     "target of sigmoid_cross_entropy": """target : array_like
     Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
     [0, 1].""",
@@ -73,7 +73,8 @@ ENTRIES = {
     "log_target": """log_target : bool, optional
     Whether `target` holds logarithms.""",
     "target of mse_loss": """target : array_like of float
-    Of the shape of `pred`, and converted to its dtype (float32 if that has 16 bits).""",
+    Of the shape of `pred`. Where float32 would round numbers of float64, all is computed in float64, and
+    results are rounded.""",
     # ---- gradients and results ----
     "grad_output": """grad_output : array_like of float, optional
     Upstream gradient, of the shape of the loss; None means 1.""",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _kernels
+from . import _check, _kernels
 
 BLOCK = 2**14  # elements of the arrays of one step: 128 KiB each
 ARRAYS = 16  # that are held at a time, at most
@@ -84,7 +84,7 @@ def run(x, labels, probs, options, upstream, scale, rule, losses, grad, hess):
             )
             for room, values in zip(made, derivatives, strict=True):
                 if room is not None:
-                    room[step] = values
+                    room[step] = _check.narrowed(values, room.dtype)
         for array, room in zip((grad, hess), made, strict=True):
             if array is not None and not np.may_share_memory(array, room):
                 array[...] = rows_back(room, array.shape, axis)
@@ -163,8 +163,7 @@ def _second(options, t, grad, du, d2u_over_du, rule):
             result = result + z * (t.p**2 + np.maximum(log_sum, 0.0) * t.p * t.q)
         return factor * result * du**2
     if options.gamma:
-        others = t.k.sum(axis=1, keepdims=True) - t.k
-        result = result - np.where(t.there, t.k * t.q**2 + t.p**2 * others, 0.0)
+        result = result - np.where(t.there, t.k * t.q**2 + t.p**2 * others(t.k), 0.0)
     if z:
         result = result + z * (t.p**2 + log_sum * t.p * t.q)
     result = result * du**2
@@ -235,6 +234,18 @@ def focal(p, q, log_loss, gamma, second):
     return power, factor, derivative
 
 
+def others(a):
+    """Return for each class the sum of all others of its row.
+
+    That of the largest is added up by itself: the difference to the total would be what rounding left of it.
+    """
+    top = np.abs(a).argmax(axis=1)[:, None]
+    rest, without = a.sum(axis=1, keepdims=True) - a, a.copy()
+    np.put_along_axis(without, top, 0.0, axis=1)
+    np.put_along_axis(rest, top, without.sum(axis=1, keepdims=True), axis=1)
+    return rest
+
+
 def loss_of(options, t):
     """Return the loss of each row."""
     loss = np.where(t.weighed == 0.0, 0.0, t.weighed * t.log_loss).sum(axis=1)
@@ -243,7 +254,7 @@ def loss_of(options, t):
 
 def gradient(options, t):
     """Return the gradient by u; 0 where no class has a mass, of whatever logits."""
-    grad = np.where(t.there, t.p * (t.total - t.b) - t.b * t.q, 0.0)
+    grad = np.where(t.there, t.p * others(t.b) - t.b * t.q, 0.0)
     return grad + 2.0 * options.z_loss * t.log_sum * t.p if options.z_loss else grad
 
 
@@ -255,7 +266,7 @@ def products_by_u(options, t, v):
     product = t.total * t.p * deviation
     if options.gamma:
         bent = t.k * deviation
-        product += t.p * (bent.sum(axis=1, keepdims=True) - bent) - bent * t.q
+        product += t.p * others(bent) - bent * t.q
     product = np.where(t.there, product, 0.0)
     if options.z_loss:
         mean = (t.p * v).sum(axis=1, keepdims=True)

@@ -201,5 +201,5 @@ def cross_entropy_hvp(
     with np.errstate(all="ignore"):
         for step in _float64.steps(len(products), classes):
             block = [None if a is None else a[step] for a in rows]
-            products[step] = _float64.products(options, *block) / divisor
+            products[step] = _check.narrowed(_float64.products(options, *block) / divisor, x.dtype)
     return _float64.rows_back(products, x.shape, axis)

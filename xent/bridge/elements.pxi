@@ -124,8 +124,8 @@ cdef inline bint is_wider(cnp.ndarray x, int dtype) noexcept:
 
 
 cdef cnp.ndarray widened(cnp.ndarray array):
-    """An array (or None) of doubles."""
-    return None if array is None else (<object>array).astype(F64)
+    """An array (or None) as doubles."""
+    return None if array is None else (<object>array).astype(F64, copy=False)
 
 
 # ---- losses of probabilities ----

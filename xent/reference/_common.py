@@ -74,6 +74,18 @@ def deliver(result, out=None, dtype=np.float64):
     return out
 
 
+def sum_of_others(a):
+    """Return for each class the sum of all others; for the largest no difference, which would cancel."""
+    if a.shape[-1] == 0:
+        return a
+    top = np.abs(a).argmax(axis=-1)[..., None]
+    without = a.copy()
+    np.put_along_axis(without, top, 0.0, axis=-1)
+    rest = a.sum(axis=-1, keepdims=True) - a
+    np.put_along_axis(rest, top, without.sum(axis=-1, keepdims=True), axis=-1)
+    return rest
+
+
 def times(a, b):
     """Return a * b with 0 * infinity = 0; 0 * NaN stays NaN."""
     return np.where((a == 0) & np.isinf(b), 0.0, a * b)

@@ -18,6 +18,7 @@ from ._common import (
     loss_dtype,
     plain,
     result_dtype,
+    sum_of_others,
     times,
 )
 from .softmax import log_probabilities, logsumexp, probabilities
@@ -270,7 +271,7 @@ def focal(p, q, log_p, gamma):
 
 def first_derivative(mass, p, one_minus_p):
     """Return p_c (sum_k a_k - a_c) - a_c (1 - p_c); 0 where no class has a mass, of whatever p."""
-    gradient = p * (mass.sum(axis=-1, keepdims=True) - mass) - mass * one_minus_p
+    gradient = p * sum_of_others(mass) - mass * one_minus_p
     return np.where((mass != 0).any(axis=-1, keepdims=True), gradient, 0.0)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import as_float64, classes_last, deliver, result_dtype, times
+from ._common import as_float64, classes_last, deliver, result_dtype, sum_of_others, times
 from .cross_entropy import (
     Options,
     divided,
@@ -104,7 +104,7 @@ def _diagonal(u, p, q, t, options):
     mass, others = t.mass, np.zeros(p.shape)
     if options.gamma:
         f, k = _focal(p, q, log_probabilities(u), t.mass, options.gamma)
-        mass, others = f, others - k * q**2 - p**2 * (k.sum(axis=-1, keepdims=True) - k)
+        mass, others = f, others - k * q**2 - p**2 * sum_of_others(k)
     grad = first_derivative(mass, p, q)
     never_negative = mass.sum(axis=-1, keepdims=True) * p * q
     there = (t.mass != 0).any(axis=-1, keepdims=True)
@@ -220,7 +220,7 @@ def _derivatives(u, v, t, options):
     grad = first_derivative(mass, p, one_minus_p)
     product = mass.sum(axis=-1, keepdims=True) * p * deviation
     if options.gamma:
-        product = product + p * (bent.sum(axis=-1, keepdims=True) - bent) - bent * one_minus_p
+        product = product + p * sum_of_others(bent) - bent * one_minus_p
     product = np.where((t.mass != 0).any(axis=-1, keepdims=True), product, 0.0)
     if options.z_loss:
         lse = np.asarray(logsumexp(u))[..., None]
