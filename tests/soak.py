@@ -89,10 +89,11 @@ class Worker:
             self.calls += 1
 
     def growth(self, samples):
-        """How much more memory there is in the last quarter of a run than in the second."""
+        """How much more memory there is, at least, in the last quarter of a run than in the second. What a
+        call takes for a while does not count."""
         second = [size for at, size in samples if 0.25 < at / self.seconds < 0.5]
         last = [size for at, size in samples if at / self.seconds > 0.75]
-        return int(np.median(last) - np.median(second)) if second and last else 0
+        return min(last) - min(second) if second and last else 0
 
 
 def main():

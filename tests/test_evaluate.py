@@ -772,6 +772,12 @@ def test_sequences_are_what_evaluate_adds_up():
     assert columns["groups"] == list(range(9))
 
 
+def test_a_long_sequence_is_added_up_pairwise():
+    n = 100_003
+    result = xent.evaluate_sequences(np.zeros((n, 3)), np.zeros(n, int), np.arange(n) % 2)
+    np.testing.assert_allclose(result.log_prob, -np.log(3) * np.array([n // 2 + 1, n // 2]), 1e-15)
+
+
 def test_sequences_add_up_by_group():
     logits, labels = random_logits((60, 6), np.float64), random_labels((60,), 6, ignored=0.3)
     labels[::2] = logits[::2].argmax(-1)

@@ -292,6 +292,14 @@ def test_the_kinds_of_hessian_are_multiples(dtype):
     assert_same_bits(xent.cross_entropy_grad_hess(logits, labels), results["diagonal"])
 
 
+def test_absolute_where_weights_are_negative():
+    for module in (xent, xent.reference):
+        grad, hess = module.cross_entropy_grad_hess(
+            [1.0, 2.0, 4.0], 1, hessian="absolute", weight=[-0.9] * 3, sample_weight=1.5
+        )
+        assert (hess == np.abs(grad)).all()
+
+
 def test_upper_is_a_bound():
     rng = np.random.default_rng(0)
     logits, labels = random_logits((200, 4), np.float64), random_labels((200,), 4)

@@ -331,7 +331,8 @@ class Positions(Call):
         return self.pick([None, 1, 10, 15])
 
     def draw_confusion(self):
-        return self.pick([False, True, "per_class"])
+        chosen = self.pick([False, True, "per_class"])
+        return "per_class" if chosen is True and self.classes > MOST else chosen  # gigabytes
 
     def draw_ranks(self):
         return self.chance(0.5)

@@ -92,8 +92,8 @@ def cross_entropy_grad_hess(
         there = (t.mass != 0).any(axis=-1, keepdims=True) | (options.z_loss > 0)
         weight = np.where(there, t.sample_weight[..., None], 0.0)
         grad, hess = (np.where(weight == 0, 0.0, weight * d) for d in (grad * du, hess))
-        hess = np.abs(hess) if hessian == "absolute" else hess
     grad, hess = (divided(d, axis, t.counted, divisor) for d in (grad, hess))
+    hess = np.abs(hess) if hessian == "absolute" else hess  # a divisor of weights may be negative
     out_grad, out_hess = (None, None) if out is None else out
     dtype = result_dtype(logits)
     return deliver(grad, out_grad, dtype), deliver(hess, out_hess, dtype)
