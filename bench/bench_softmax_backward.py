@@ -4,6 +4,7 @@ from cases import Case
 from peers import softmax_backward
 
 FULL = [Case((4096, 1000)), Case((512, 32000)), Case((4096, 1000), "bfloat16")]
+FULL += [Case((65536, 64)), Case((128, 1000)), Case((2, 150, 128, 128), axis=1)]
 CASES, PEERS = (FULL, FULL[:1]), softmax_backward.PEERS
 OPERATORS = ["softmax_backward", "log_softmax_backward", "logsumexp_backward"]
 

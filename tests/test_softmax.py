@@ -311,6 +311,13 @@ def test_backward(name, classes, dtype):
             assert_backward(getattr(xent, name)(g, y, axis), name, g, y, axis, f"of {shape}")
 
 
+def test_backward_of_gradients_whose_sum_leaves_the_range_on_the_way():
+    """Rows are added up in pieces, of which each is beyond the largest float32; their sum is 0."""
+    g = np.repeat(np.float32([3e38, -3e38]), 512)[np.newaxis]
+    y = np.full_like(g, -np.log(1024))
+    assert np.array_equal(xent.log_softmax_backward(g, y), g)
+
+
 @pytest.mark.parametrize("name", BACKWARD)
 def test_backward_is_the_derivative(name):
     x = random_logits((3, 6, 2), np.float64, scale=1.0)

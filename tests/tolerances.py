@@ -53,7 +53,8 @@ BOUNDS = {
     # gamma times the relative error of 1 - p_t, which is a sum of two products of probabilities
     "sigmoid_focus": (3, 3),
     # y (g - sum g y) and g - p sum g may cancel, so at the scale of the sum of magnitudes. The sum over the
-    # classes accumulates in float64: invisible in float32, see `summed` for float64
+    # classes accumulates in float64, of rows in groups of eight that are floats: half an ulp for each of
+    # three additions, the product, the sum and two of the result; exp within 1 ulp. See `summed` for float64
     "backward": (4, 4),
     # y_i y_j is one product; on the diagonal y - y^2 may cancel, so at the scale y + y^2
     "jacobian": (2, 2),

@@ -88,10 +88,10 @@ cdef backward(const xent_kernel *kernels, grad, y, axis, out):
         axis = _check.axes_of(axis, cnp.PyArray_NDIM(x))
         if out is not None:
             out = result_like(out, x, "y", ((g, "grad"),), in_place=2)
-        return map_axes(kernels, x, g, out, axis, XENT_SUMMED_EXPS)
+        return map_axes(kernels, x, g, out, axis, XENT_ROW_SUMS)
     k = axis_of(axis, x)
     result = empty_like(x) if out is None else result_like(out, x, "y", ((g, "grad"),), in_place=2)
-    map_positions(kernels, x, g, result, k, XENT_SUMMED_EXPS)
+    map_positions(kernels, x, g, result, k, XENT_ROW_SUMS)
     return result
 
 

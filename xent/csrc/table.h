@@ -100,8 +100,9 @@ typedef struct {
 
 enum { XENT_MOST_SUMS = 9 }; /* of a chunk */
 
-/* Exponentials: none; added up only; the result is made of them. */
-enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS };
+/* Exponentials: none; added up only; the result is made of them. And none where all that is known of a position is a
+ * sum. */
+enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS, XENT_ROW_SUMS };
 
 /* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the
  * arguments of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */

@@ -7,29 +7,50 @@
 #ifndef XENT_STORED_H
 #define XENT_STORED_H
 
+#ifdef STORED_AS_16
+/* Fewer numbers than a vector has. They are functions, as they are called at the end of each line. */
+static __attribute__((noinline, unused)) V KERNEL(load_some)(const S *p, ptrdiff_t n, V fill)
+{
+    S some[LANES] = {0};
+    ptrdiff_t k = 0;
+    for (ptrdiff_t size = LANES / 2; size > 0; size /= 2)
+        if (n & size) memcpy(some + k, p + k, (size_t)size * sizeof(S)), k += size;
+    return v_select(NAME(first)(n), KERNEL(v_load)(some), fill);
+}
+static __attribute__((noinline, unused)) void KERNEL(store_some)(S *p, V v, ptrdiff_t n)
+{
+    S some[LANES];
+    ptrdiff_t k = 0;
+    KERNEL(v_store)(some, v);
+    for (ptrdiff_t size = LANES / 2; size > 0; size /= 2)
+        if (n & size) memcpy(p + k, some + k, (size_t)size * sizeof(S)), k += size;
+}
+#endif
+
 /* The first n numbers at p (all of a vector if n >= LANES; no cost where n is the constant LANES). */
 #ifdef STORED_AS_16
 ALWAYS_INLINE V KERNEL(load)(const S *p, ptrdiff_t n, V fill)
 {
-    if (n >= LANES) return KERNEL(v_load)(p);
-    S some[LANES] = {0};
-    for (ptrdiff_t k = 0; k < n; k++) some[k] = p[k];
-    const V v = KERNEL(v_load)(some);
-    for (ptrdiff_t k = 0; k < n; k++) fill[k] = v[k];
-    return fill;
+    return n >= LANES ? KERNEL(v_load)(p) : KERNEL(load_some)(p, n, fill);
 }
 ALWAYS_INLINE void KERNEL(store)(S *p, V v, ptrdiff_t n)
 {
-    S some[LANES];
-    if (n >= LANES) {
+    if (n >= LANES)
         KERNEL(v_store)(p, v);
-        return;
-    }
-    KERNEL(v_store)(some, v);
-    for (ptrdiff_t k = 0; k < n; k++) p[k] = some[k];
+    else
+        KERNEL(store_some)(p, v, n);
 }
-ALWAYS_INLINE T KERNEL(get)(const S *p) { return KERNEL(load)(p, 1, (V){0})[0]; }
-ALWAYS_INLINE void KERNEL(put)(S *p, T value) { KERNEL(store)(p, NAME(set)(value), 1); }
+ALWAYS_INLINE T KERNEL(get)(const S *p)
+{
+    const S one[LANES] = {*p};
+    return KERNEL(v_load)(one)[0];
+}
+ALWAYS_INLINE void KERNEL(put)(S *p, T value)
+{
+    S one[LANES];
+    KERNEL(v_store)(one, NAME(set)(value));
+    *p = one[0];
+}
 /* PIECE classes of LANES rows: short rows of 16-bit floats are packed, not transposed. */
 ALWAYS_INLINE void KERNEL(load_transposed)(const S *rows, ptrdiff_t step, V classes[PIECE])
 {

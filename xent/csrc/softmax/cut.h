@@ -35,15 +35,18 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 {
     const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
+    /* What is no more than a sum and a product pays to transpose where most of a vector would be empty. */
+    const int sums = positions->exps == XENT_ROW_SUMS;
+    const ptrdiff_t short_row = sums ? 2 * ROW_LANES - 1 : SHORT_ROW;
     KERNEL(cut) cut = {.most = TILE,
                        .columns = positions->inner > 1,
-                       .lanes_are_positions = positions->inner > 1 || classes <= SHORT_ROW};
+                       .lanes_are_positions = positions->inner > 1 || classes <= short_row};
     if (cut.columns) {
         const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
         /* Those that lie far apart are read where they are, many positions of a class at once: in 16 of 150 classes the
          * gradients of softmax took 2.3 to 3 times as long. */
         cut.packed = positions->packs && packable > 0 && positions->x.stride <= TILE;
-        cut.exps_step = cut.packed ? packable : KERNEL(positions_in)(room / keeps, classes);
+        cut.exps_step = cut.packed ? packable : sums ? 0 : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
         /* in two ways, for the order of evaluate()'s sums: kept logits go to two of them in turn, columns to one */
         cut.packed = positions->packs || (sizeof(S) != sizeof(T) && positions->keeps_logits);
@@ -53,7 +56,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
     } else {
         const ptrdiff_t padded = NAME(padded_row)(classes);
         cut.blocks = padded > EXPS_ELEMENTS;
-        if (positions->exps != XENT_SUMMED_EXPS) {
+        if (positions->exps != XENT_SUMMED_EXPS && !sums) {
             cut.most = cut.blocks ? 1 : xent_min(TILE, xent_max(1, EXPS_ELEMENTS / keeps / padded));
             if (padded <= room) cut.exps_step = padded;
         }

@@ -65,7 +65,8 @@ typedef struct {
     const T *logits; /* x as it was kept, or NULL */
     S *out;
     const T *m, *q;
-    int rows; /* m and q are one number each */
+    int rows;                 /* m and q are one number each */
+    const S *next_x, *next_g; /* what is fetched meanwhile, or NULL */
 } KERNEL(point_line);
 
 ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, ptrdiff_t n, KERNEL(point) point)
@@ -77,27 +78,38 @@ ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, pt
 }
 
 /* `point` is a constant at every call and is inlined. */
+ALWAYS_INLINE void KERNEL(point_line_map)(const KERNEL(point_line) *l, ptrdiff_t n, int streams, KERNEL(point) point)
+{
+    ptrdiff_t i = xent_min(KERNEL(until_aligned)(l->out), l->rows ? n : 0);
+    if (i > 0) KERNEL(store)(l->out, KERNEL(point_value)(l, 0, i, point), i);
+    for (; streams && KERNEL(until_aligned)(l->out + i) == 0 && i + LANES <= n; i += LANES)
+        KERNEL(store_aligned)(l->out + i, KERNEL(point_value)(l, i, LANES, point), 1);
+    for (; i + LANES <= n; i += LANES) {
+        if (l->next_x) __builtin_prefetch(l->next_x + i), __builtin_prefetch(l->next_g + i);
+        KERNEL(store)(l->out + i, KERNEL(point_value)(l, i, LANES, point), LANES);
+    }
+    if (i < n) KERNEL(store)(l->out + i, KERNEL(point_value)(l, i, n - i, point), n - i);
+}
+
+/* Line j of a tile, a row or a class. m and q are numbers of its positions. */
+ALWAYS_INLINE KERNEL(point_line) KERNEL(point_line_of)(const KERNEL(tile) *t, ptrdiff_t j, const T *m, const T *q)
+{
+    return (KERNEL(point_line)){.x = t->x + j * t->x_step,
+                                .g = t->grad_in ? t->grad_in + j * t->target_step : NULL,
+                                .logits = t->logits ? t->logits + j * t->exps_step : NULL,
+                                .out = t->out + j * t->out_step,
+                                .m = t->rows ? m + j : m,
+                                .q = t->rows ? q + j : q,
+                                .rows = t->rows};
+}
+
 ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
                                      KERNEL(point) point)
 {
-    const ptrdiff_t long_axis = t->rows ? classes : t->n, short_axis = t->rows ? t->n : classes;
-    for (ptrdiff_t j = 0; j < short_axis; j++) {
-        const KERNEL(point_line) l = {.x = t->x + j * t->x_step,
-                                      .g = t->grad_in ? t->grad_in + j * t->target_step : NULL,
-                                      .logits = t->logits ? t->logits + j * t->exps_step : NULL,
-                                      .out = t->out + j * t->out_step,
-                                      .m = t->rows ? m + j : m,
-                                      .q = t->rows ? q + j : q,
-                                      .rows = t->rows};
+    for (ptrdiff_t j = 0; j < (t->rows ? t->n : classes); j++) {
+        const KERNEL(point_line) l = KERNEL(point_line_of)(t, j, m, q);
         if (KERNEL(far_apart)(t)) KERNEL(fetch_classes)(t, j, !t->logits);
-        ptrdiff_t i = xent_min(KERNEL(until_aligned)(l.out), t->rows ? long_axis : 0);
-        if (i > 0) KERNEL(store)(l.out, KERNEL(point_value)(&l, 0, i, point), i);
-        for (; t->streams && KERNEL(until_aligned)(l.out + i) == 0 && i + LANES <= long_axis; i += LANES)
-            KERNEL(store_aligned)(l.out + i, KERNEL(point_value)(&l, i, LANES, point), 1);
-        for (; i < long_axis; i += LANES) {
-            const ptrdiff_t n = xent_min(LANES, long_axis - i);
-            KERNEL(store)(l.out + i, KERNEL(point_value)(&l, i, n, point), n);
-        }
+        KERNEL(point_line_map)(&l, t->rows ? classes : t->n, t->streams, point);
     }
 }
 
@@ -160,42 +172,82 @@ ALWAYS_INLINE void KERNEL(sum_of_columns)(const KERNEL(tile) *t, ptrdiff_t class
     }
 }
 
-/* sum over the classes of g_c, or of y_c g_c, in wide accumulators. */
-ALWAYS_INLINE void KERNEL(sum_over_classes)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
+/* g_c, or y_c g_c, of n classes from c on, at most a vector, and 0 behind them. */
+ALWAYS_INLINE V KERNEL(summand)(const KERNEL(point_line) *l, ptrdiff_t c, ptrdiff_t n, int times_y)
 {
-    const V zero = {0};
-    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
-        const S *grad = t->grad_in + p * t->target_step, *y = t->x + p * t->x_step;
-        NAME(row_sum) sum;
-        NAME(start_row_sum)(&sum);
-        for (ptrdiff_t first = 0; first < classes; first += ROW_LANES)
-            for (int w = 0; w < WAYS; w++) {
-                const ptrdiff_t c = first + w * LANES;
-                const V g = KERNEL(load_part)(grad + c, classes - c, zero);
-                NAME(sum_add)(&sum.way[w], times_y ? g * KERNEL(load_part)(y + c, classes - c, zero) : g);
-            }
-        result[p] = (T)NAME(row_total)(&sum);
+    const V zero = {0}, g = KERNEL(load_part)(l->g + c, n, zero);
+    return times_y ? g * KERNEL(load_part)(l->x + c, n, zero) : g;
+}
+
+/* Their sum over the classes of a row. GROUP vectors are added pairwise before they reach the wide sum: half an ulp
+ * three times, which with the product, the sum, the exponential and the result is less than the four ulps that there may
+ * be. `grouped` is a constant. */
+ALWAYS_INLINE double KERNEL(sum_of_row)(const KERNEL(point_line) *l, ptrdiff_t classes, int streams, int times_y,
+                                        int grouped)
+{
+    NAME(row_sum) sum;
+    ptrdiff_t c = 0;
+    NAME(start_row_sum)(&sum);
+    for (; grouped && c + ROW_GROUP <= classes; c += ROW_GROUP) {
+        for (int w = 0; w < WAYS; w++) {
+            V v[GROUP];
+            for (int i = 0; i < GROUP; i++) v[i] = KERNEL(summand)(l, c + i * ROW_LANES + w * LANES, LANES, times_y);
+            for (int n = GROUP / 2; n > 0; n /= 2)
+                for (int i = 0; i < n; i++) v[i] = v[2 * i] + v[2 * i + 1];
+            NAME(sum_add)(&sum.way[w], v[0]);
+        }
+        if (!streams) KERNEL(fetch)(l->out + c, ROW_GROUP);
     }
-    if (!t->rows) KERNEL(sum_of_columns)(t, classes, result, times_y);
+    for (; c < classes; c += ROW_LANES)
+        for (int w = 0; w < WAYS; w++) {
+            const ptrdiff_t at = c + w * LANES;
+            NAME(sum_add)(&sum.way[w], KERNEL(summand)(l, at, classes - at, times_y));
+        }
+    return NAME(row_total)(&sum);
+}
+
+/* The same where a group has left the range, and the sum perhaps has not. */
+static
+    __attribute__((noinline)) double KERNEL(sum_in_range)(const KERNEL(point_line) *l, ptrdiff_t classes, int times_y)
+{
+    return KERNEL(sum_of_row)(l, classes, 1, times_y, 0);
+}
+
+/* A row that is fetched while the one before is written: two of either operand and the result fit an L2 cache of
+ * 1 MiB. */
+#define FETCHED_ROW_BYTES ((1 << 20) / 5)
+
+/* Results that are `point` of each number and the sum over the classes of g, or of y g where `times_y`: of rows one by
+ * one, as the next ones would drive them from the L1 cache. */
+ALWAYS_INLINE void KERNEL(backward)(const KERNEL(tile) *t, ptrdiff_t classes, int times_y, KERNEL(point) point)
+{
+    T q[TILE];
+    const int fetches = classes <= FETCHED_ROW_BYTES / (ptrdiff_t)sizeof(S);
+    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
+        KERNEL(point_line) l = KERNEL(point_line_of)(t, p, q, q);
+        if (fetches) l.next_x = l.x + t->x_step, l.next_g = l.g + t->target_step;
+        const double sum = KERNEL(sum_of_row)(&l, classes, t->streams, times_y, 1);
+        q[p] = (T)(isfinite(sum) ? sum : KERNEL(sum_in_range)(&l, classes, times_y));
+        KERNEL(point_line_map)(&l, classes, t->streams, point);
+    }
+    if (t->rows) return;
+    KERNEL(sum_of_columns)(t, classes, q, times_y);
+    KERNEL(point_map)(t, classes, q, q, point);
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */
 static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
-    T q[TILE];
     (void)losses;
-    KERNEL(sum_over_classes)(t, positions->classes, q, 1);
-    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(softmax_backward_point));
+    KERNEL(backward)(t, positions->classes, 1, KERNEL(softmax_backward_point));
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
 static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t,
                                               row_sum_f64 *losses)
 {
-    T q[TILE];
     (void)losses;
-    KERNEL(sum_over_classes)(t, positions->classes, q, 0);
-    KERNEL(point_map)(t, positions->classes, q, q, KERNEL(log_softmax_backward_point));
+    KERNEL(backward)(t, positions->classes, 0, KERNEL(log_softmax_backward_point));
 }
 
 /* y = logsumexp(x):    dL/dx_c = g e^(x_c - y)            g, y: one of each position
