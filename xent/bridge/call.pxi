@@ -194,7 +194,7 @@ cdef class LossCall:
         return 0 if grad is self.grad and hess is self.hess else put_narrowed(self.grad, grad, self.hess, hess)
 
 
-cdef int put_narrowed(cnp.ndarray grad, cnp.ndarray made_grad, cnp.ndarray hess, cnp.ndarray made_hess) except -1:
+cdef int put_narrowed(cnp.ndarray grad, cnp.ndarray made_grad, cnp.ndarray hess=None, cnp.ndarray made_hess=None) except -1:
     """Write results (or None) that were made elsewhere, and in types that may hold more: all are converted before one is
     written.
     """
