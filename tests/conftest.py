@@ -2,9 +2,10 @@
 
 import os
 
-# Before NumPy is loaded: the threads of OpenBLAS wait for each other by spinning, which takes the processors
-# from the other workers of pytest-xdist.
+# Before NumPy is loaded: threads that wait for each other by spinning, as those of OpenBLAS and OpenMP do,
+# take the processors from the other workers of pytest-xdist.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
