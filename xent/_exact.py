@@ -220,6 +220,14 @@ def _tanh(ratio):
     return where(ratio.e < _SMALL // 2, ratio, np.tanh(z))
 
 
+def capped(x, temperature, cap):
+    """Logits cap tanh(x / T / cap) as floats: where the ratio is small, x / T, which is rounded once."""
+    quotient = Scaled(x) / temperature
+    ratio = quotient / cap
+    # below 2^-28 the next term of the tanh, a third of the ratio's cube, is less than half an ulp
+    return where(ratio.e < -27, quotient, cap * np.tanh(ratio.value())).value()
+
+
 def _take(a, index):
     return Scaled(np.take_along_axis(a.m, index, axis=-1), np.take_along_axis(a.e, index, axis=-1))
 

@@ -232,7 +232,9 @@ cdef tuple capped_token_log_probs(
 ):
     """The same with logits that are capped by NumPy, in float64, and rounded at the end."""
     cdef cnp.ndarray at
-    made = token_log_probs(capped(x, t, cap), chosen, axis, 1.0, None, prior, ranks, entropy)
+    with np.errstate(all="ignore"):
+        given = exact_arithmetic().capped(x, t, cap)
+    made = token_log_probs(given, chosen, axis, 1.0, None, prior, ranks, entropy)
     log_probs, places, entropies = [None if v is None else np.asarray(v) for v in made]
     if ranks and prior is None:  # the cap keeps the order, but makes equal what lies beyond it
         at = chosen if chosen.ndim == x.ndim else np.expand_dims(chosen, axis)
@@ -247,18 +249,6 @@ cdef tuple capped_token_log_probs(
         unpacked(narrowed(log_probs, dtype_code(x))), unpacked(places) if ranks else None,
         unpacked(narrowed(entropies, dtype_code(x))) if entropy else None,
     )
-
-
-cdef cnp.ndarray capped(cnp.ndarray x, double t, double cap):
-    """cap * tanh(x / t / cap) in float64; no quotient leaves the range on the way, as exponents are added up apart."""
-    cdef object ratio, size, exponent
-    (of_t, t_exponent), (of_cap, cap_exponent) = math.frexp(t), math.frexp(cap)
-    with np.errstate(all="ignore"):
-        size, exponent = np.frexp((<object>x).astype(F64))
-        size, exponent = size / of_t, exponent - t_exponent
-        ratio = np.ldexp(size / of_cap, exponent - cap_exponent)
-        # below 2^-28 the next term of the tanh, a third of the ratio's cube, is less than half an ulp
-        return np.where(np.abs(ratio) < 2.0**-28, np.ldexp(size, exponent), cap * np.tanh(ratio))
 
 
 cdef cnp.ndarray class_ids(ids, cnp.ndarray x, int axis):
