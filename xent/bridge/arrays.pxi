@@ -304,6 +304,9 @@ cdef cnp.ndarray labels_of(target, cnp.ndarray x, int axis, ignore_index):
 
 cdef tuple target_of(target, cnp.ndarray x, int axis, ignore_index, str name):
     """(labels, None), or (None, probabilities)."""
+    if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
+        if same_shape(<cnp.ndarray>target, x) and cnp.PyArray_DIM(x, axis) > 0:
+            return None, target
     labels, probs = _check.target_of(target, (<object>x).shape, x.dtype, axis, ignore_index, name)
     return labels, None if probs is None else floats(probs, b"target")
 
