@@ -389,6 +389,40 @@ def test_softmax_of_differences_beyond_the_dtype(dtype):
                 assert (result == result[0]).all() and (result[:, 2:] == result[0, 2]).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-155, 1e-100, 1e-30, 1e-19, 1e19, 1e38, 1e200])
+def test_quotients_that_stay_in_the_range(dtype, temperature):
+    """Whatever the temperature is: no product on the way may leave the range. Labels and prior included."""
+    limits = finfo(dtype)
+    least, most = (exact(v) for v in (limits.smallest_subnormal, limits.max))
+    t, prior = exact(temperature), np.array([0.5, 0.25, 0.125])
+    for size in [mpf(1), mpf(2) ** -60 / t, 5 * t, 1000 * t, most / 8 * t, least * 8]:
+        if not 4 * least <= size <= most / 2:
+            continue
+        x = (np.array([3.0, 0.0, -1.0]) * float(size)).astype(dtype)
+        u = [exact(v) / t for v in wide(x)]
+        rest = mp.fsum(mp.exp(v - u[0]) if v - u[0] > FAR else mpf(0) for v in u[1:])
+        expected = [v - u[0] - mp.log1p(rest) for v in u]
+        for n in (1, 20):
+            rows = np.tile(x, (n, 1))
+            for axis, laid in [(1, rows), (0, np.ascontiguousarray(rows.T))]:
+                result = np.moveaxis(xent.log_softmax(laid, axis, temperature=temperature), axis, 1)
+                assert off(result[0], [(v, abs(v)) for v in expected], dtype) <= 4, (size, n, axis)
+                assert (result == result[0]).all()
+        single = np.dtype("f8" if dtype == np.float64 else "f4")
+        losses = [xent.cross_entropy(x, y, temperature=temperature) for y in range(3)]
+        assert off(losses, [(-v, abs(v)) for v in expected], single) <= 4, size
+        tokens = xent.token_log_probs(x, np.arange(3), temperature=temperature)
+        assert off(tokens, [(v, abs(v)) for v in expected], single) <= 4, size
+        if max(abs(v) for v in expected) < exact(finfo(single).max):
+            found = xent.evaluate(x[None], [2], temperature=temperature).loss
+            assert off([found], [(-expected[2], abs(expected[2]))], single) <= 4, size
+            shifted = [v + mp.log(exact(p)) for v, p in zip(u, prior, strict=True)]
+            lse = shifted[0] + mp.log1p(mp.fsum(mp.exp(max(v - shifted[0], mpf(FAR))) for v in shifted[1:]))
+            tokens = xent.token_log_probs(x, np.arange(3), temperature=temperature, prior=prior)
+            assert off(tokens, [(v - lse, 3 + abs(v - lse)) for v in shifted], single) <= 4, size
+
+
 # Distillation -----------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,8 @@ ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
 #endif
 
 /* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep
- * the sum in the range where its low word has all its bits. */
+ * the sum in the range where its low word has all its bits. All factors are at least 1, or all at most 1, so that no
+ * product on the way leaves a range that the last does not leave. */
 typedef struct {
     V rate, rate_low, step;
     int steps;
@@ -65,11 +66,11 @@ typedef struct {
 
 static NAME(transform) NAME(transform_of)(const xent_positions *positions)
 {
-    const int reach = EXPONENT_BIAS - 1;
+    const int reach = EXPONENT_BIAS / 2; /* Dekker's splitting and the low word have room beside it */
     int exponent;
     const double mantissa = frexp(positions->temperature, &exponent), rate = 1 / mantissa,
                  rate_low = fma(-rate, mantissa, 1) / mantissa;
-    const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
+    const int steps = (exponent < 0 ? -exponent : exponent) / reach, step = exponent < 0 ? reach : -reach;
     const T high = (T)rate;
     NAME(transform) f;
     f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
@@ -168,7 +169,8 @@ typedef struct {
     int lanes_are_positions, tempered, capped, offset, stepped;
 } NAME(transformation);
 
-/* Distances overflow where the largest logit is at least this, and a power of two against that: see stepped_line. */
+/* Distances, and not their quotients by a temperature above 1, may overflow where the largest logit is at least this; and
+ * a power of two against that: see stepped_line. */
 #define STEEP BY_TYPE(0x1p100, 0x1p970)
 #define STEP_DOWN (-30)
 static V NAME(stepped_line)(NAME(line) *l, NAME(transformation) variant);
@@ -321,7 +323,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     V largest = (V){0}, max_distance = NAME(set)((T)-INFINITY);
     if (!plain) largest = NAME(largest_number)(l, f, 0, variant);
     l->m = NAME(if_finite)(largest), l->most = (V){0};
-    if (variant.tempered && !variant.stepped && m_any(m_ge(l->m, NAME(set)((T)STEEP))))
+    if (variant.tempered && !variant.stepped && l->temperature > 1 && m_any(m_ge(l->m, NAME(set)((T)STEEP))))
         return NAME(stepped_line)(l, variant);
     if (variant.capped) NAME(cap_one)(f, largest, l->peak);
     if (variant.capped && variant.offset) NAME(capped_distances)(l, f, largest, variant, 0, classes, max_distance);
