@@ -683,6 +683,65 @@ def test_nothing_is_there_without_weight(classes, dtype):
                 )
 
 
+@pytest.mark.parametrize("classes", [3, 40, 300])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"temperature": 0.7}, {"temperature": 1e-200}, {"logit_cap": 5.0}, {"gamma": 2.0},
+        {"prior": True},
+        {"weight": [0, 1]}, {"weight": [0, -1], "logit_cap": 5.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_position_without_mass_is_not_there(options, classes, dtype):
+    """Where all of a target is 0, or has the weight 0, loss and derivatives are, of whatever logits."""
+    clean = random_logits((20, classes), dtype)
+    spoiled, probs = clean.copy(), np.full(clean.shape, 1 / 4, dtype)
+    probs[:, 1] = 1.0  # balances the other classes where weights have both signs
+    gone = np.arange(20) % 5 == 2
+    spoiled[2, :2], spoiled[7, 1], spoiled[12], spoiled[17, 0] = NAN, INF, -INF, NAN
+    options = dict(options)
+    if "prior" in options:
+        options["prior"] = np.full(classes, 1 / classes)
+    if "weight" in options:  # which is all that leaves no mass
+        options["weight"] = np.where(np.arange(classes) < classes - 1, *options["weight"][::-1])
+        probs[gone, :-1] = 0.0
+    else:
+        probs[gone] = 0.0
+    v = random_logits(clean.shape, dtype, seed=1)
+    for axis in (-1, 0):
+        x, same, t, vector = (
+            np.ascontiguousarray(np.moveaxis(a, -1, axis)) for a in (spoiled, clean, probs, v)
+        )
+        for reduction in ("none", "mean"):
+            rest = {"axis": axis, "reduction": reduction, **options}
+            results = [xent.cross_entropy(x, t, **rest), *xent.cross_entropy_value_and_grad(x, t, **rest)]
+            results += xent.cross_entropy_grad_hess(x, t, **rest)
+            results += [xent.cross_entropy_hvp(x, t, vector, **rest)]
+            expected = [
+                xent.cross_entropy(same, t, **rest),
+                *xent.cross_entropy_value_and_grad(same, t, **rest),
+            ]
+            expected += xent.cross_entropy_grad_hess(same, t, **rest)
+            expected += [xent.cross_entropy_hvp(same, t, vector, **rest)]
+            for result, right in zip(results, expected, strict=True):
+                np.testing.assert_allclose(wide(result), wide(right), rtol=1e-6, atol=0)
+            for result in results[2:]:
+                assert not wide(np.moveaxis(result, axis, -1))[gone].any()
+            twin = xent.reference.cross_entropy_value_and_grad(wide(x), wide(t), **rest)
+            assert np.isfinite(twin[0]).all() and not np.moveaxis(twin[1], axis, -1)[gone].any()
+    with_more = xent.cross_entropy(spoiled, probs, reduction="none", z_loss=0.5, **options)
+    assert np.isnan(with_more[2])  # a z-loss is there
+
+
+def test_masses_that_cancel_are_there(dtype):
+    """Of weights of both signs."""
+    x, t = np.array([[1.0, NAN, 2.0], [1.0, 0.0, 2.0]]).astype(dtype), np.array([[0.5, 0.0, 0.5]] * 2, dtype)
+    loss, grad = xent.cross_entropy_value_and_grad(x, t, weight=[1.0, 1.0, -1.0], reduction="none")
+    assert np.isnan(loss[0]) and np.isnan(wide(grad[0])).any()
+    np.testing.assert_allclose(loss[1], 0.5, rtol=1e-6)
+
+
 def test_classes_without_weight(dtype):
     """The label's term of one is not there: of a loss that has no other, nothing is."""
     x = np.array([[NAN, 0, 1], [0, 0, 0], [-INF, 1, 1]]).astype(dtype)

@@ -291,12 +291,12 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
     """Loss, gradient, second derivatives (a factor `curvature` of p q; 0: the gradient's size), H v."""
     log_prior = None if options.prior is None else _elementwise("log", options.prior)
     u = _Logits(x, options.temperature, options.logit_cap, log_prior)
-    absent = np.zeros(t.counted.shape, bool)
+    absent = (t.mass.m == 0).all(axis=1)[:, None]  # no class has a mass: there are no terms
+    there = t.counted if options.z_loss else t.counted & ~absent
     terms = t.mass * u.loss
     if t.labels_alone:
         terms = where(t.own, terms, 0.0)
-        absent = ((t.own * 1.0) @ (t.weight == 0) > 0)[:, None]
-    terms = where((t.weight == 0) | ((t.mass.m == 0) & np.isinf(u.loss.m)), 0.0, terms)
+    terms = where(absent | (t.weight == 0) | ((t.mass.m == 0) & np.isinf(u.loss.m)), 0.0, terms)
     mass, bent = t.mass, None
     if options.gamma:
         terms, mass, bent = (
@@ -306,22 +306,22 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
     loss = terms.sum()
     if options.z_loss:
         loss = loss + u.log_sum * u.log_sum * options.z_loss
-    sample = where(t.counted, t.sample_weight, 0.0)
-    results = [where(t.counted, loss * sample, 0.0), None, None, None]
+    sample = where(there, t.sample_weight, 0.0)
+    results = [where(there, loss * sample, 0.0), None, None, None]
     if grad or vector is not None:
         pulls = _pulls(u, mass, t, options, absent)
-        results[1] = where(t.counted, pulls * u.slope * sample, 0.0)
+        results[1] = where(there, pulls * u.slope * sample, 0.0)
     if curvature == 0:
         results[2] = abs(results[1])
     elif curvature is not None:
         hess = where(absent, 0.0, mass.sum() * u.p * u.q) * u.slope * u.slope * curvature
-        results[2] = where(t.counted, hess * sample, 0.0)
+        results[2] = where(there, hess * sample, 0.0)
     if vector is not None:
         product = u.slope * _product(u, u.slope * vector, mass, bent, absent, options)
         if u.ratio is not None:
             bend = _tanh(u.ratio) * -2.0 / (Scaled(options.temperature) * options.logit_cap) * u.slope
             product = product + where(bend.m == 0, 0.0, pulls * bend * vector)
-        results[3] = where(t.counted, product * sample, 0.0)
+        results[3] = where(there, product * sample, 0.0)
     return Derivatives(*results)
 
 

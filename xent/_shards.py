@@ -169,11 +169,11 @@ class Shard:
             ratio = np.where(wrong == 0, 1.0, np.exp(-loss) * loss / wrong)
             focal = wrong**self.gamma * (1.0 + self.gamma * np.where(np.isinf(loss), 0.0, ratio))
             mass, masses = times(mass, focal), times(masses, focal[:, np.newaxis])
-        grad = p * (mass[:, np.newaxis] - masses) + times(masses, np.expm1(log_p))
+        grad = times(mass[:, np.newaxis] - masses, p) + times(masses, np.expm1(log_p))
         if self.z_loss:
             lse = state["max"] / self.after + log_total
             grad += 2.0 * self.z_loss * lse[:, np.newaxis] * p
-        return times(scale[:, np.newaxis], grad * du)
+        return times(scale[:, np.newaxis], times(grad, du))
 
 
 def merged(states, axis, after):
