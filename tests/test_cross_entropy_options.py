@@ -380,12 +380,34 @@ def test_a_cap_looks_at_no_neighbours(axis, dtype, rng):
         np.testing.assert_array_equal(of_small, of_mixed)
 
 
-def test_gradient_far_beyond_the_cap():
-    # sech^2(100 / 2) = 4 exp(-100) to the last bits; 1 - tanh^2 would be 0
-    logits = np.array([[100.0, 0.0]])
-    grad = xent.cross_entropy_grad(logits, [1], logit_cap=2.0)
-    p = 1 / (1 + np.exp(-2.0))
-    np.testing.assert_allclose(grad, [[p * 4 * np.exp(-100), -p]], rtol=1e-13)
+@pytest.mark.parametrize(
+    "temperature, cap", [(1.0, 2.0), (1.0, 0.3), (0.7, 1.1), (3e-5, 7e4), (1.1e50, 3.3e-50)]
+)
+@pytest.mark.parametrize("ratio", [0.3, 3.0, 40.0, 170.0, 350.0, 371.0, 420.0])
+def test_gradient_far_beyond_the_cap(ratio, temperature, cap, dtype):
+    """sech^2 of 420 is 4 e^-840: what the upstream gradient makes of it has its digits."""
+    x = np.array([[ratio * temperature * cap, 0.0, -0.1 * temperature * cap]] * 3).astype(dtype)
+    if not np.isfinite(wide(x)).all() or wide(x)[0, 0] == 0:
+        pytest.skip("no such logits")
+    up = 2.0**150 if dtype == np.float64 and ratio > 300 else 1.0
+    with mp.workdps(60):
+        t, k = mp.mpf(temperature), mp.mpf(cap)
+        z = [mp.mpf(float(v)) / t / k for v in wide(x)[0]]
+        u = [k * mp.tanh(v) for v in z]
+        e = [mp.exp(v - max(u)) for v in u]
+        p = e[0] / mp.fsum(e)
+        expected = float(mp.sech(z[0]) ** 2 / t * p * up)
+    options = {"temperature": temperature, "logit_cap": cap, "reduction": "sum"}
+    results = [xent.cross_entropy_grad(a, [1] * 3, grad_output=up, axis=axis, **options) for a, axis in [
+        (x, 1), (np.ascontiguousarray(x.T), 0)]]  # fmt: skip
+    limits = finfo(dtype)
+    blur = 5 * EPS64 * min(cap, ratio * cap)  # of the capped logits, and the exponentials of them
+    for result, axis in zip(results, (1, 0), strict=True):
+        entry = float(wide(np.moveaxis(result, axis, 1))[0, 0])
+        room = (8 * float(limits.eps) + 2 * blur) * abs(expected) + float(limits.smallest_subnormal)
+        assert abs(entry - expected) <= room, (entry, expected)
+    product = xent.cross_entropy_hvp(x, [1] * 3, np.full(x.shape, 1.0, dtype), **options)
+    assert np.isfinite(wide(product)).all()
 
 
 # Derivatives ------------------------------------------------------------------------------------------------

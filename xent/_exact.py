@@ -183,7 +183,7 @@ class _Logits:
             u = _tanh(self.ratio) * cap
             self.most = _take(u, largest)
             distance = _single(u).add(-_single(self.most))
-            e = _Pair(-2.0 * np.abs(self.ratio.m), np.zeros(x.shape), self.ratio.e).exp()
+            e = (-_quotient(_quotient(_single(Scaled(np.abs(x)) * 2.0), temperature), cap)).exp()
             self.slope = e * 4.0 / ((e + 1.0) * (e + 1.0)) / temperature
         if log_prior is not None:
             distance = distance.add(_single(Scaled(np.broadcast_to(log_prior, x.shape))))
@@ -226,6 +226,19 @@ def capped(x, temperature, cap):
     ratio = quotient / cap
     # below 2^-28 the next term of the tanh, a third of the ratio's cube, is less than half an ulp
     return where(ratio.e < -27, quotient, cap * np.tanh(ratio.value())).value()
+
+
+def cap_exponential(x, temperature, cap):
+    """exp(-2 |x / T / cap|) as floats, of an argument of two numbers: its error is a relative one."""
+    size = 2.0 * np.abs(x)
+    z, bend = size / temperature / cap, np.float64(temperature) * cap
+    if not 1e-280 < bend < 1e280:  # whose parts might not be there
+        return np.exp(-z)
+    z = size / bend
+    product = z * bend
+    low = (size - product) - _product_error(z, bend, product)
+    low = (low - z * _product_error(np.float64(temperature), np.float64(cap), bend)) / bend
+    return np.exp(-z) * (1.0 - np.where(np.isfinite(low), low, 0.0))
 
 
 def _take(a, index):

@@ -19,6 +19,7 @@
 #include "simd/exp.h"
 #include "softmax/stats.h"
 #include "softmax/tile.h"
+#include "wide.h"
 
 #include <float.h>
 
@@ -41,11 +42,14 @@ ALWAYS_INLINE double finite_inverse(double v)
     return inverse < LARGEST ? inverse : LARGEST;
 }
 
-/* g sech^2 z from e = exp(-2 |z|). */
-ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
+/* g sech^2 z from exp(-2 |z|) = raised 2^-SLOPE_RAISE: raised as the exponentials of doubles are (HEADROOM of stats.h),
+ * it has all its digits wherever the result is not 0. */
+#define SLOPE_RAISE 256
+#define SLOPE_FARTHEST 886.0 /* -log 2^-(1022 + SLOPE_RAISE), rounded up */
+ALWAYS_INLINE vf64 times_du(vf64 g, vf64 raised)
 {
-    const vf64 one = set_f64(1);
-    return g * (set_f64(4) * e / ((one + e) * (one + e)));
+    const vf64 one = set_f64(1), down = set_f64(power_of_2(-SLOPE_RAISE)), e = raised * down;
+    return g * (set_f64(4) / ((one + e) * (one + e))) * raised * down;
 }
 #endif
 
@@ -57,6 +61,7 @@ typedef struct {
     int steps;
     V reach; /* logits up to it are so far from the cap that tanh_rest does */
     vf64 wide_rate, inverse_cap, cap;
+    vf64 slope, slope_low; /* 2 / (temperature cap) */
 #if XENT_REAL == 32
     vf32 ratio, ratio_low; /* 1 / (temperature cap), also in doubles */
     vf64 wide_ratio;
@@ -84,8 +89,20 @@ static NAME(transform) NAME(transform_of)(const xent_positions *positions)
     f.ratio_low = set_f32((float)(f.wide_ratio[0] - f.ratio[0]));
     if (!(f.ratio[0] <= LARGEST)) f.reach = set_f32(-1), f.wide_ratio = set_f64(fmin(f.wide_ratio[0], DBL_MAX));
 #endif
+    const double t = positions->temperature, cap = positions->cap != 0 ? positions->cap : 1, bend = t * cap,
+                 slope = 2 / bend;
+    f.slope = set_f64(slope), f.slope_low = set_f64((fma(-slope, bend, 2) - slope * fma(t, cap, -bend)) / bend);
     f.scale = NAME(scale_of)(NAME(set)(FIRST_SCALE_EXPONENT));
     return f;
+}
+
+/* exp(-2 |z|) 2^SLOPE_RAISE, of z = x / (temperature cap): an exponential has the relative error that is the absolute one
+ * of its argument, so this is a sum of two numbers. Infinities and NaN have no second. */
+ALWAYS_INLINE vf64 NAME(raised_slope)(const NAME(transform) *f, vf64 x)
+{
+    const vf64 zero = {0}, size = v_abs(x), z = size * f->slope, most = set_f64(SLOPE_FARTHEST);
+    const vf64 low = v_fma(size, f->slope_low, product_error_f64(size, f->slope, z));
+    return exp_scaled_pair_f64(-z, v_select(m_gt(most, z), -low, zero), scale_of_f64(set_f64(-SLOPE_RAISE)));
 }
 
 /* (x - m) / temperature = the result + *low. */
@@ -428,11 +445,7 @@ ALWAYS_INLINE void NAME(times_du_group)(const NAME(transform) *f, const V *x, V 
 {
     const V zero = {0};
     vf64 e[8], product[8];
-    for (int i = 0; far && i < 8; i++) {
-        const vf64 exponent = set_f64(-2) * v_abs(NAME(ratio)(f, NAME(part)(x[i / PARTS], i % PARTS)));
-        /* floats do not feel where doubles underflow */
-        e[i] = XENT_REAL == 32 ? exp_scaled_f64(exponent, scale_of_f64((vf64){0})) : exp_f64(exponent);
-    }
+    for (int i = 0; far && i < 8; i++) e[i] = NAME(raised_slope)(f, NAME(part)(x[i / PARTS], i % PARTS));
     for (int i = 0; far && i < 8; i++) product[i] = times_du(NAME(part)(g[i / PARTS], i % PARTS), e[i]);
     for (int j = 0; j < CAPPED; j++) {
 #if XENT_REAL == 32
