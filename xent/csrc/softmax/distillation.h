@@ -240,7 +240,7 @@ static void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, ptrdiff_t step
 {
     const ptrdiff_t lines = d->lanes_are_positions ? d->classes : d->n, n = d->lanes_are_positions ? d->n : d->classes;
     if (rows && d->lanes_are_positions) {
-        KERNEL(gather)(x, step, rows, to, d->step, d->n, d->classes, 1);
+        KERNEL(gather)(x, (xent_lie){.rows = rows, .step = step}, to, d->step, d->n, d->classes, 1);
         if (by->multiplies)
             NAME(cool)(to, d->step, to, d->step, lines, d->step, by->number, 1);
         else
@@ -344,8 +344,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
             factor[k] = (T)KERNEL(gradient_factor)(a->gradient_scale, a->upstream, first + k);
         for (ptrdiff_t k = d.n; k % LANES; k++) factor[k] = 0;
         NAME(distillation_gradient)(&d, &student, excess, factor);
-        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i), STEP(out), rows, d.n, classes,
-                        d.lanes_are_positions);
+        KERNEL(scatter)(d.student, d.step, KERNEL(at)(&positions->out, o, m, i),
+                        (xent_lie){.rows = rows, .step = STEP(out)}, d.n, classes, d.lanes_are_positions);
 #undef STEP
     }
     if (positions->partial) positions->partial[chunk] = row_total_f64(&losses);

@@ -498,7 +498,7 @@ static const T *KERNEL(transformed_logits)(const xent_positions *positions, cons
 {
     T *to = d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
     if (sizeof(S) == sizeof(T) && !t->lanes_are_positions) return (const T *)t->x;
-    KERNEL(gather)(t->x, t->x_step, t->rows, to, step, t->n, positions->classes, t->lanes_are_positions);
+    KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, positions->classes, t->lanes_are_positions);
     return to;
 }
 
@@ -513,14 +513,14 @@ static void KERNEL(put_capped_gradient)(const xent_positions *positions, const K
         return;
     }
     if (!(t->lanes_are_positions && t->rows)) {
-        KERNEL(gather)(t->x, t->x_step, t->rows, room, step, t->n, classes, t->lanes_are_positions);
+        KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, t->lanes_are_positions);
         x = room;
     }
     if (t->lanes_are_positions) /* columns that touch each other are as good as one */
         NAME(multiply_by_du)(positions, x, 0, g, 0, g, 0, 1, classes * step);
     else
         NAME(multiply_by_du)(positions, x, step, g, step, g, step, t->n, classes);
-    KERNEL(scatter)(g, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
+    KERNEL(scatter)(g, step, t->out, LIES(t, out), t->n, classes, t->lanes_are_positions);
 }
 
 /* A tile on which `function` works as on one of the type computed with. */
@@ -530,14 +530,14 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     const ptrdiff_t elements = transform_elements(positions), classes = positions->classes;
     const ptrdiff_t step =
         t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
-    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows),
+    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows) && !t->run,
               direct = as_it_lies && positions->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       max_logit[TILE];
     double moved[TILE];
     const T *x = KERNEL(transformed_logits)(positions, t, step, d);
     if (!as_it_lies && t->target)
-        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->lanes_are_positions);
+        KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, t->lanes_are_positions);
     if (t->rows && t->lanes_are_positions) { /* the next tile, while this one keeps the processor busy */
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
@@ -578,8 +578,8 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     if (t->out && positions->cap != 0)
         KERNEL(put_capped_gradient)(positions, t, x, d, step, exps);
     else if (t->out)
-        KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
-    if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
+        KERNEL(scatter)(d, step, t->out, LIES(t, out), t->n, classes, t->lanes_are_positions);
+    if (t->hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, t->lanes_are_positions);
 }
 
 #endif
