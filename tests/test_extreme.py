@@ -449,12 +449,6 @@ def distilled(student, teacher, temperature, up, reduction):
 def check_distillation(student, teacher, temperature, up, reduction="mean"):
     dtype = student.dtype
     loss, grad = distilled(student, teacher, temperature, up, reduction)
-    blur = 1.0
-    if np.frexp(temperature)[0] != 0.5:  # quotients are rounded
-        with np.errstate(all="ignore"):
-            blur = 1 + 4 * float(
-                np.clip(np.abs(wide(student)).max() + np.abs(wide(teacher)).max(), 0, 1e300) / temperature
-            )
     single = np.dtype("f8" if dtype == np.float64 else "f4")
     options = {"temperature": temperature, "reduction": reduction}
     with np.errstate(all="raise"):
@@ -462,15 +456,14 @@ def check_distillation(student, teacher, temperature, up, reduction="mean"):
         np.testing.assert_array_equal(xent.distillation_loss(student, teacher, **options), value)
         up = np.full(np.shape(value), up)
         result = xent.distillation_loss_grad(student, teacher, grad_output=up, **options)
-    eps = float(finfo(single).eps) / 2.0**-52
-    assert off(value, loss, single, 1 + (blur - 1) * eps) <= 24
-    assert off(result, grad, dtype, 1 + (blur - 1) * eps) <= 24
+    assert off(value, loss, single) <= 24
+    assert off(result, grad, dtype) <= 24
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_distillation(dtype):
     student, teacher = np.array([[1.0, 2, 0.5]], dtype), np.array([[2.0, 1, 0.25]], dtype)
-    for temperature in [2.0**500, 2.0**1000, 2.0**-500, 2.0**-30, 2.0**30]:  # powers of two divide exactly
+    for temperature in [2.0**500, 2.0**1000, 2.0**-500, 2.0**-30, 2.0**30, 3.0, 0.1, 1e-5, 1e5]:
         check_distillation(student, teacher, temperature, 1.0)
         check_distillation(student, teacher, temperature, 2.0 ** (-np.log2(temperature) / 2))
     check_distillation(student, teacher, 1e155, 1.0)
@@ -494,9 +487,8 @@ def test_random_distillation(dtype, seed):
         scale = rng.choice([1.0, 20.0, float(finfo(dtype).max) / 8])
         student, teacher = (rng.standard_normal((n, classes)) * scale for _ in range(2))
         limits = float(finfo(dtype).min), float(finfo(dtype).max)
-        temperature = (
-            2.0 ** int(rng.integers(-1000, 1000)) if rng.random() < 0.5 else 2.0 ** int(rng.integers(-12, 12))
-        )
+        temperature = 2.0 ** int(rng.integers(-1000, 1000) if rng.random() < 0.5 else rng.integers(-12, 12))
+        temperature *= rng.choice([1.0, rng.uniform(1.0, 2.0)])
         up = 1.0 if rng.random() < 0.5 else number(rng, np.dtype("f8"), -500, 500)
         pair = (np.clip(a, *limits).astype(dtype) for a in (student, teacher))
         check_distillation(

@@ -425,7 +425,9 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
         for row in range(4):
             a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
     x, teacher = call.x, call.target
-    if not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+    if dtype_code(x) != XENT_F64 and not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+        x, teacher = widened(x), widened(teacher)
+    if not LOWEST_IN_DOUBLES <= a.temperature <= HIGHEST_IN_DOUBLES:
         x, teacher, a.temperature = cooled(x, call.axis, a.temperature), cooled(teacher, call.axis, a.temperature), 1
     divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
     a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
