@@ -167,9 +167,9 @@ def exact(values, shape):
 class ExactRow:
     """Softmax of one row of finite or -inf logits in mpmath, without cancellation anywhere."""
 
-    def __init__(self, row):
+    def __init__(self, row, temperature=1.0):
         with mp.workprec(160):
-            logits = [mp.mpf(float(v)) for v in row]
+            logits = [mp.mpf(float(v)) / mp.mpf(temperature) for v in row]
             self.largest = max(range(len(row)), key=row.__getitem__)
             self.maximum = logits[self.largest]
             self.shifted = [v - self.maximum for v in logits]

@@ -380,12 +380,34 @@ def test_a_cap_looks_at_no_neighbours(axis, dtype, rng):
         np.testing.assert_array_equal(of_small, of_mixed)
 
 
-def test_gradient_far_beyond_the_cap():
-    # sech^2(100 / 2) = 4 exp(-100) to the last bits; 1 - tanh^2 would be 0
-    logits = np.array([[100.0, 0.0]])
-    grad = xent.cross_entropy_grad(logits, [1], logit_cap=2.0)
-    p = 1 / (1 + np.exp(-2.0))
-    np.testing.assert_allclose(grad, [[p * 4 * np.exp(-100), -p]], rtol=1e-13)
+@pytest.mark.parametrize(
+    "temperature, cap", [(1.0, 2.0), (1.0, 0.3), (0.7, 1.1), (3e-5, 7e4), (1.1e50, 3.3e-50)]
+)
+@pytest.mark.parametrize("ratio", [0.3, 3.0, 40.0, 170.0, 350.0, 371.0, 420.0])
+def test_gradient_far_beyond_the_cap(ratio, temperature, cap, dtype):
+    """sech^2 of 420 is 4 e^-840: what the upstream gradient makes of it has its digits."""
+    x = np.array([[ratio * temperature * cap, 0.0, -0.1 * temperature * cap]] * 3).astype(dtype)
+    if not np.isfinite(wide(x)).all() or wide(x)[0, 0] == 0:
+        pytest.skip("no such logits")
+    up = 2.0**150 if dtype == np.float64 and ratio > 300 else 1.0
+    with mp.workdps(60):
+        t, k = mp.mpf(temperature), mp.mpf(cap)
+        z = [mp.mpf(float(v)) / t / k for v in wide(x)[0]]
+        u = [k * mp.tanh(v) for v in z]
+        e = [mp.exp(v - max(u)) for v in u]
+        p = e[0] / mp.fsum(e)
+        expected = float(mp.sech(z[0]) ** 2 / t * p * up)
+    options = {"temperature": temperature, "logit_cap": cap, "reduction": "sum"}
+    results = [xent.cross_entropy_grad(a, [1] * 3, grad_output=up, axis=axis, **options) for a, axis in [
+        (x, 1), (np.ascontiguousarray(x.T), 0)]]  # fmt: skip
+    limits = finfo(dtype)
+    blur = 5 * EPS64 * min(cap, ratio * cap)  # of the capped logits, and the exponentials of them
+    for result, axis in zip(results, (1, 0), strict=True):
+        entry = float(wide(np.moveaxis(result, axis, 1))[0, 0])
+        room = (8 * float(limits.eps) + 2 * blur) * abs(expected) + float(limits.smallest_subnormal)
+        assert abs(entry - expected) <= room, (entry, expected)
+    product = xent.cross_entropy_hvp(x, [1] * 3, np.full(x.shape, 1.0, dtype), **options)
+    assert np.isfinite(wide(product)).all()
 
 
 # Derivatives ------------------------------------------------------------------------------------------------
@@ -681,6 +703,65 @@ def test_nothing_is_there_without_weight(classes, dtype):
                 np.testing.assert_allclose(
                     right[few] if reduction == "none" else right, expected[0], rtol=1e-5
                 )
+
+
+@pytest.mark.parametrize("classes", [3, 40, 300])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"temperature": 0.7}, {"temperature": 1e-200}, {"logit_cap": 5.0}, {"gamma": 2.0},
+        {"prior": True},
+        {"weight": [0, 1]}, {"weight": [0, -1], "logit_cap": 5.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_position_without_mass_is_not_there(options, classes, dtype):
+    """Where all of a target is 0, or has the weight 0, loss and derivatives are, of whatever logits."""
+    clean = random_logits((20, classes), dtype)
+    spoiled, probs = clean.copy(), np.full(clean.shape, 1 / 4, dtype)
+    probs[:, 1] = 1.0  # balances the other classes where weights have both signs
+    gone = np.arange(20) % 5 == 2
+    spoiled[2, :2], spoiled[7, 1], spoiled[12], spoiled[17, 0] = NAN, INF, -INF, NAN
+    options = dict(options)
+    if "prior" in options:
+        options["prior"] = np.full(classes, 1 / classes)
+    if "weight" in options:  # which is all that leaves no mass
+        options["weight"] = np.where(np.arange(classes) < classes - 1, *options["weight"][::-1])
+        probs[gone, :-1] = 0.0
+    else:
+        probs[gone] = 0.0
+    v = random_logits(clean.shape, dtype, seed=1)
+    for axis in (-1, 0):
+        x, same, t, vector = (
+            np.ascontiguousarray(np.moveaxis(a, -1, axis)) for a in (spoiled, clean, probs, v)
+        )
+        for reduction in ("none", "mean"):
+            rest = {"axis": axis, "reduction": reduction, **options}
+            results = [xent.cross_entropy(x, t, **rest), *xent.cross_entropy_value_and_grad(x, t, **rest)]
+            results += xent.cross_entropy_grad_hess(x, t, **rest)
+            results += [xent.cross_entropy_hvp(x, t, vector, **rest)]
+            expected = [
+                xent.cross_entropy(same, t, **rest),
+                *xent.cross_entropy_value_and_grad(same, t, **rest),
+            ]
+            expected += xent.cross_entropy_grad_hess(same, t, **rest)
+            expected += [xent.cross_entropy_hvp(same, t, vector, **rest)]
+            for result, right in zip(results, expected, strict=True):
+                np.testing.assert_allclose(wide(result), wide(right), rtol=1e-6, atol=0)
+            for result in results[2:]:
+                assert not wide(np.moveaxis(result, axis, -1))[gone].any()
+            twin = xent.reference.cross_entropy_value_and_grad(wide(x), wide(t), **rest)
+            assert np.isfinite(twin[0]).all() and not np.moveaxis(twin[1], axis, -1)[gone].any()
+    with_more = xent.cross_entropy(spoiled, probs, reduction="none", z_loss=0.5, **options)
+    assert np.isnan(with_more[2])  # a z-loss is there
+
+
+def test_masses_that_cancel_are_there(dtype):
+    """Of weights of both signs."""
+    x, t = np.array([[1.0, NAN, 2.0], [1.0, 0.0, 2.0]]).astype(dtype), np.array([[0.5, 0.0, 0.5]] * 2, dtype)
+    loss, grad = xent.cross_entropy_value_and_grad(x, t, weight=[1.0, 1.0, -1.0], reduction="none")
+    assert np.isnan(loss[0]) and np.isnan(wide(grad[0])).any()
+    np.testing.assert_allclose(loss[1], 0.5, rtol=1e-6)
 
 
 def test_classes_without_weight(dtype):

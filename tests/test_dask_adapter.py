@@ -128,6 +128,19 @@ def test_chunks_of_whole_positions_are_the_same_bits(case):
         assert np.array_equal(found.compute(), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"logit_cap": 3.0, "temperature": 0.7}], ids=str)
+def test_a_position_without_mass_is_not_there(options):
+    """All of its target is 0: nothing of its logits shows, whatever the chunks are."""
+    logits = np.array([[40.0, 0.0, -3.0, 1.0], [np.nan, 1.0, np.inf, 60.0], [0.0, 1.0, 2.0, 3.0]])
+    soft = np.array([[0.5, 0.5, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, 1.0, 0.0]])
+    expected = xent.cross_entropy_value_and_grad(logits, soft, **options)
+    assert np.isfinite(expected[0]) and not expected[1][1].any()
+    for chunks in [(2, 1), (3, 4), (1, 3)]:
+        lazy = xent.dask.cross_entropy_value_and_grad(da.from_array(logits, chunks=chunks), soft, **options)
+        for found, right in zip(dask.compute(*lazy), expected, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-13, atol=1e-300)
+
+
 def test_small_losses_keep_their_digits():
     """Where the prediction is certain, R is not lost beside 1, whichever chunk the label is in."""
     logits = np.array([[40.0, 0.0, -3.0, 1.0], [0.0, 1.0, 2.0, 60.0]])

@@ -110,3 +110,83 @@ def test_large_results_are_those_of_their_parts(dtype, axis, beyond):
         assert function(x, axis, out=out) is out
         for k in range(len(x)):
             np.testing.assert_array_equal(out[k : k + 1], function(x[k : k + 1], axis))
+
+
+# Positions of which few are neighbours ----------------------------------------------------------------------
+
+
+def everything(x, t, labels, axis, prior):
+    """Results of all that has a class axis: (name, array with the classes last, or without them)."""
+
+    def last(a):
+        return np.moveaxis(a, axis, -1)
+
+    none = {"axis": axis, "reduction": "none"}
+    p = xent.softmax(x, axis)
+    yield "softmax", last(p)
+    yield "softmax at a temperature", last(xent.softmax(x, axis, temperature=3.0))
+    yield "log_softmax", last(xent.log_softmax(x, axis))
+    yield "log_softmax at a temperature", last(xent.log_softmax(x, axis, temperature=3.0))
+    yield "logsumexp", xent.logsumexp(x, axis)
+    yield "softmax_backward", last(xent.softmax_backward(t, p, axis))
+    yield "log_softmax_backward", last(xent.log_softmax_backward(t, p, axis))
+    for kind, target in (("labels", labels), ("probabilities", t)):
+        for options in [
+            {},
+            {"weight": prior, "label_smoothing": 0.1},
+            {"logit_cap": 2.0},
+            {"temperature": 0.7, "prior": prior, "z_loss": 0.1},
+        ]:
+            loss, grad = xent.cross_entropy_value_and_grad(x, target, **none, **options)
+            yield f"loss of {kind} {options}", loss
+            yield f"gradient of {kind} {options}", last(grad)
+    for name, a in zip(("gradient", "hess"), xent.cross_entropy_grad_hess(x, t, **none), strict=True):
+        yield f"{name} of grad_hess", last(a)
+    for name in ("cross_entropy_probs", "kl_div"):
+        loss, grad = getattr(xent, f"{name}_value_and_grad")(p, t, **none)
+        yield name, loss
+        yield f"{name}_grad", last(grad)
+    yield "entropy", xent.entropy(p, axis=axis)
+    for temperature in (1.0, 0.7):
+        options = {"temperature": temperature}
+        loss, grad = xent.distillation_loss_value_and_grad(x, t, **none, **options)
+        yield f"distillation {options}", loss
+        yield f"distillation_grad {options}", last(grad)
+        yield f"compare {options}", xent.compare(x, t, labels, axis=axis, **options).kl_values
+    loss, grad = xent.nll_loss_value_and_grad(x, labels, **none)
+    yield "nll_loss", loss
+    yield "nll_loss_grad", last(grad)
+    log_probs, ranks = xent.token_log_probs(x, labels, axis=axis, ranks=True)
+    yield "token_log_probs", log_probs
+    yield "ranks", ranks
+    result = xent.evaluate(x, labels, axis=axis, top_k=(1, 2), calibration_bins=4, confusion=True)
+    yield "evaluate", np.array([result.loss, result.accuracy, result.mse, result.entropy])
+    yield "confusion", result.confusion
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("classes", [1, 3, 25])
+@pytest.mark.parametrize("inner", [2, 3, 4, 7, 8, 15])
+def test_few_neighbours(inner, classes, dtype, rng):
+    """The same bits as where all positions are neighbours, whatever they are cut into."""
+    lines = 47
+    x, t = (rng.standard_normal((lines, classes, inner)).astype(dtype) for _ in range(2))
+    t = xent.softmax(t, 1)
+    labels = rng.integers(0, classes, (lines, inner))
+    prior = np.linspace(0.5, 2, classes)
+    views = {"one line behind the other": (x, t)}
+    views["every other line"] = tuple(np.repeat(a, 2, axis=0)[::2] for a in (x, t))
+    views["backwards"] = tuple(np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1] for a in (x, t))
+    side_by_side = [np.ascontiguousarray(np.moveaxis(a, 1, 0).reshape(classes, -1)) for a in (x, t)]
+    expected = dict(everything(*side_by_side, labels.reshape(-1), 0, prior))
+    for view, (a, b) in views.items():
+        for name, result in everything(a, b, labels, 1, prior):
+            right = expected[name]
+            if name == "evaluate":  # sums over positions
+                np.testing.assert_allclose(result, right, rtol=1e-12, err_msg=view)
+            else:
+                shape = right.shape if name == "confusion" else result.shape
+                np.testing.assert_array_equal(result, right.reshape(shape), err_msg=f"{name}, {view}")
+    out = x.copy()
+    assert xent.softmax(out, 1, out=out) is out
+    np.testing.assert_array_equal(np.moveaxis(out, 1, -1).reshape(-1, classes), expected["softmax"])

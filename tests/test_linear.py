@@ -657,6 +657,24 @@ def test_a_position_without_weight_is_not_there(kind, chunk_bytes, dtype):
             assert np.allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+def test_a_position_without_mass_is_not_there(chunk_bytes, dtype):
+    """All of its target is 0, or has the weight 0."""
+    x, weight, target, bias = case((20,), 6, 7, dtype, "probabilities")
+    gone, some = np.arange(20) % 3 == 0, np.arange(7) != 4
+    for options in ({}, {"class_weight": some * 2.0}):
+        masked = target.copy()
+        masked[np.ix_(gone, some if options else some | True)] = 0
+        clean = value_and_grad(x, weight, masked, bias, chunk_bytes=chunk_bytes, **options)
+        spoiled = x.copy()
+        spoiled[gone] = [np.nan, np.inf, -np.inf, 1, 2, 3]
+        loss, grads = value_and_grad(spoiled, weight, masked, bias, chunk_bytes=chunk_bytes, **options)
+        alone = xent.linear_cross_entropy(spoiled, weight, masked, bias, chunk_bytes=chunk_bytes, **options)
+        assert not grads[0][gone].any()
+        for actual, expected in zip((loss, alone, *grads), (clean[0], clean[0], *clean[1]), strict=True):
+            assert np.allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("chunk_bytes", CHUNKS)
 def test_negative_weights(reduction, chunk_bytes):

@@ -334,15 +334,16 @@ def test_last_digits_of_cross_entropy_and_entropy(dtype):
         assert_ulp(loss, of_first, bound("loss", dtype), dtype=dtype)
 
 
-def exact_distillation(student, teacher):
-    """Losses and gradients at temperature 1, of rows."""
+def exact_distillation(student, teacher, temperature=1.0):
+    """Losses and gradients of rows."""
     losses, grads = [], []
     for s, t in zip(student, teacher, strict=True):
-        p, q, n = ExactRow(s), ExactRow(t), range(len(s))
+        p, q, n = ExactRow(s, temperature), ExactRow(t, temperature), range(len(s))
         with mp.workprec(200):
-            gaps = [p.probability(c) - q.probability(c) for c in n]
+            heat = mp.mpf(temperature)
+            gaps = [heat * (p.probability(c) - q.probability(c)) for c in n]
             logs = [q.log_probability(c) - p.log_probability(c) if q.probability(c) else mp.mpf(0) for c in n]
-            losses.append(mp.fsum(q.probability(c) * logs[c] for c in n))
+            losses.append(heat**2 * mp.fsum(q.probability(c) * logs[c] for c in n))
             grads += gaps
     return exact(losses, (len(losses),)), exact(grads, student.shape)
 
@@ -369,9 +370,41 @@ def test_nearly_equal_students(distance, classes, dtype):
         assert_ulp(grad, grads, bound("distillation", dtype), dtype=dtype, scale=scale, what=what)
 
 
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 3.0, 20.0, 1e4])
+@pytest.mark.parametrize("classes, distance", [(3, 1e-2), (3, 3.0), (40, 1e-4), (40, 1.0), (300, 0.1)])
+def test_quotients_are_not_rounded(classes, distance, temperature, dtype):
+    """Logits of 30 and more at a temperature that is no power of two: differences are taken first."""
+    size = max(10.0, 10.0 * temperature)
+    teacher = random_logits((6, classes), dtype, scale=size)
+    teacher[:2] += dtype.type(16 * size)
+    noise = random_logits((6, classes), dtype, seed=1, scale=1.0)
+    student = teacher + (distance * temperature * noise).astype(dtype)
+    expected, grads = exact_distillation(student, teacher, temperature)
+    options = {"temperature": temperature, "reduction": "none"}
+    for axis in [-1, 0]:
+        args = [student, teacher] if axis else [np.ascontiguousarray(a.T) for a in (student, teacher)]
+        loss, grad = xent.distillation_loss_value_and_grad(*args, axis=axis, **options)
+        what = f"axis {axis}"
+        assert_ulp(loss, expected, bound("distillation", dtype, classes), dtype=dtype, what=what)
+        s, t = (wide(a) / temperature for a in (student, teacher))
+        tops = t.max(-1, keepdims=True) - s.max(-1, keepdims=True)
+        sums = (reference("logsumexp", t) - reference("logsumexp", s))[:, None]
+        terms = np.abs(t - s - tops) + np.abs(sums - tops) + float(finfo(dtype).eps)
+        scale = np.abs(grads[0]) + temperature * reference("softmax", t, -1) * np.minimum(terms, 1)
+        limit = bound("distillation", dtype)
+        assert_ulp(grad if axis else grad.T, grads, limit, dtype=dtype, scale=scale, what=what)
+        kl = xent.compare(args[1], args[0], axis=axis, temperature=temperature).kl_values
+        of_kl = tuple(part / temperature**2 for part in expected)
+        assert_ulp(kl, of_kl, bound("comparison", dtype, classes), dtype=dtype, what=f"compare {what}")
+
+
 def test_equal_students(dtype):
     logits = random_logits((9, 50), dtype)
     for x in [logits, logits[:, :4], 1e6 * logits]:
+        for temperature in (0.3, 7.0):
+            loss = xent.distillation_loss(x, x.copy(), temperature=temperature, reduction="none")
+            assert not loss.any()
+            assert xent.compare(x, x.copy(), temperature=temperature).kl == 0
         loss, grad = xent.distillation_loss_value_and_grad(x, x.copy(), reduction="none")
         assert not loss.any()
         assert not grad.any()

@@ -578,6 +578,41 @@ def test_bad_targets(size, name, dtype):
         function(0.0, 3)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1.5])
+def test_a_target_that_a_smaller_dtype_would_round(gamma, dtype):
+    """It is taken as it is, and results are rounded: p - t of a rounded t may have few digits."""
+    x = random_logits((7, 5), dtype)
+    target = np.clip(reference("sigmoid", wide(x)) * (1 + 2.0**-30), 0.0, 1.0)
+    target[0, :3] = 2.0**-130 * 1.5, 2.0**-160, 1.0 - 2.0**-40
+    options = {"gamma": gamma, "weight": np.array([0.5, -1.0, 2.0, 0.25, 3.0]), "pos_weight": 2.0}
+    for reduction in ["mean", "sum", "none", "mean_batch"]:
+        for order in ["C", "F"]:
+            args = np.asarray(x, order=order), np.asarray(target, order=order)
+            exact = xent.sigmoid_cross_entropy_value_and_grad(
+                wide(args[0]), args[1], reduction=reduction, **options
+            )
+            result = xent.sigmoid_cross_entropy_value_and_grad(*args, reduction=reduction, **options)
+            loss = np.asarray(exact[0]).astype(np.asarray(result[0]).dtype)
+            np.testing.assert_array_equal(result[0], loss)
+            np.testing.assert_array_equal(wide(result[1]), wide(exact[1].astype(dtype)))
+            np.testing.assert_array_equal(
+                xent.sigmoid_cross_entropy(*args, reduction=reduction, **options), loss
+            )
+            pair = xent.sigmoid_cross_entropy_grad_hess(*args, reduction=reduction, **options)
+            right = xent.sigmoid_cross_entropy_grad_hess(
+                wide(args[0]), args[1], reduction=reduction, **options
+            )
+            for r, e in zip(pair, right, strict=True):
+                np.testing.assert_array_equal(wide(r), wide(e.astype(dtype)))
+    over = x.copy()
+    grad = xent.sigmoid_cross_entropy_grad(x, target, **options)
+    assert_same_bits(xent.sigmoid_cross_entropy_grad(over, target, out=over, **options), grad)
+    kept = target.astype(np.float32).astype(np.float64)  # of which float32 loses nothing
+    kept[0, :2] = 0.0
+    results = [xent.sigmoid_cross_entropy(x, t, **options) for t in (kept, kept.astype(np.float32))]
+    assert dtype == np.float64 or results[0].tobytes() == results[1].tobytes()
+
+
 def test_float64_targets_beside_float32_are_checked_before_they_are_rounded():
     with raises(ValueError, "target[0] is 1.0000000001"):
         xent.sigmoid_cross_entropy(np.float32([0]), [1.0000000001])

@@ -120,15 +120,16 @@ def transform_error(logits, axis, temperature=1.0, logit_cap=None, prior=None):
 
 
 def slope_error(logits, temperature=1.0, logit_cap=None):
-    """Relative error of sech^2(v / cap), v = logits / temperature, in float64, twice: on both sides.
+    """Relative error of sech^2(v / cap), v = logits / temperature, of the reference itself.
 
-    exp(-2 |v / cap|) turns the two roundings of its argument into relative errors of that size.
+    exp(-2 |v / cap|) turns the two roundings of its argument into relative errors of that size. The other
+    side takes the exponential of a sum of two numbers.
     """
     if logit_cap is None:
         return 0.0
     with np.errstate(all="ignore"):
         ratio = np.abs(logits / temperature / logit_cap)
-    return 2 * EPS64 * (4 + 2 * np.where(np.isfinite(ratio), ratio, 0.0))
+    return EPS64 * (8 + 2 * np.where(np.isfinite(ratio), ratio, 0.0))
 
 
 def lse_error(lse, largest, dtype):

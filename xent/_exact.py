@@ -183,7 +183,7 @@ class _Logits:
             u = _tanh(self.ratio) * cap
             self.most = _take(u, largest)
             distance = _single(u).add(-_single(self.most))
-            e = _Pair(-2.0 * np.abs(self.ratio.m), np.zeros(x.shape), self.ratio.e).exp()
+            e = (-_quotient(_quotient(_single(Scaled(np.abs(x)) * 2.0), temperature), cap)).exp()
             self.slope = e * 4.0 / ((e + 1.0) * (e + 1.0)) / temperature
         if log_prior is not None:
             distance = distance.add(_single(Scaled(np.broadcast_to(log_prior, x.shape))))
@@ -226,6 +226,19 @@ def capped(x, temperature, cap):
     ratio = quotient / cap
     # below 2^-28 the next term of the tanh, a third of the ratio's cube, is less than half an ulp
     return where(ratio.e < -27, quotient, cap * np.tanh(ratio.value())).value()
+
+
+def cap_exponential(x, temperature, cap):
+    """exp(-2 |x / T / cap|) as floats, of an argument of two numbers: its error is a relative one."""
+    size = 2.0 * np.abs(x)
+    z, bend = size / temperature / cap, np.float64(temperature) * cap
+    if not 1e-280 < bend < 1e280:  # whose parts might not be there
+        return np.exp(-z)
+    z = size / bend
+    product = z * bend
+    low = (size - product) - _product_error(z, bend, product)
+    low = (low - z * _product_error(np.float64(temperature), np.float64(cap), bend)) / bend
+    return np.exp(-z) * (1.0 - np.where(np.isfinite(low), low, 0.0))
 
 
 def _take(a, index):
@@ -291,12 +304,12 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
     """Loss, gradient, second derivatives (a factor `curvature` of p q; 0: the gradient's size), H v."""
     log_prior = None if options.prior is None else _elementwise("log", options.prior)
     u = _Logits(x, options.temperature, options.logit_cap, log_prior)
-    absent = np.zeros(t.counted.shape, bool)
+    absent = (t.mass.m == 0).all(axis=1)[:, None]  # no class has a mass: there are no terms
+    there = t.counted if options.z_loss else t.counted & ~absent
     terms = t.mass * u.loss
     if t.labels_alone:
         terms = where(t.own, terms, 0.0)
-        absent = ((t.own * 1.0) @ (t.weight == 0) > 0)[:, None]
-    terms = where((t.weight == 0) | ((t.mass.m == 0) & np.isinf(u.loss.m)), 0.0, terms)
+    terms = where(absent | (t.weight == 0) | ((t.mass.m == 0) & np.isinf(u.loss.m)), 0.0, terms)
     mass, bent = t.mass, None
     if options.gamma:
         terms, mass, bent = (
@@ -306,22 +319,22 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
     loss = terms.sum()
     if options.z_loss:
         loss = loss + u.log_sum * u.log_sum * options.z_loss
-    sample = where(t.counted, t.sample_weight, 0.0)
-    results = [where(t.counted, loss * sample, 0.0), None, None, None]
+    sample = where(there, t.sample_weight, 0.0)
+    results = [where(there, loss * sample, 0.0), None, None, None]
     if grad or vector is not None:
         pulls = _pulls(u, mass, t, options, absent)
-        results[1] = where(t.counted, pulls * u.slope * sample, 0.0)
+        results[1] = where(there, pulls * u.slope * sample, 0.0)
     if curvature == 0:
         results[2] = abs(results[1])
     elif curvature is not None:
         hess = where(absent, 0.0, mass.sum() * u.p * u.q) * u.slope * u.slope * curvature
-        results[2] = where(t.counted, hess * sample, 0.0)
+        results[2] = where(there, hess * sample, 0.0)
     if vector is not None:
         product = u.slope * _product(u, u.slope * vector, mass, bent, absent, options)
         if u.ratio is not None:
             bend = _tanh(u.ratio) * -2.0 / (Scaled(options.temperature) * options.logit_cap) * u.slope
             product = product + where(bend.m == 0, 0.0, pulls * bend * vector)
-        results[3] = where(t.counted, product * sample, 0.0)
+        results[3] = where(there, product * sample, 0.0)
     return Derivatives(*results)
 
 

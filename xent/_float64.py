@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _check, _kernels
+from . import _check, _exact, _kernels
 
 BLOCK = 2**14  # elements of the arrays of one step: 128 KiB each
 ARRAYS = 16  # that are held at a time, at most
@@ -175,7 +175,7 @@ def transformed(options, x):
     t, cap = options.temperature, options.logit_cap
     u, du, d2u_over_du = x / t, 1.0 / t, None
     if cap is not None:
-        e, slope = np.exp(-2.0 * np.abs(u / cap)), np.tanh(u / cap)
+        e, slope = _exact.cap_exponential(x, t, cap), np.tanh(u / cap)
         # where t cap is 0, all logits are 0 or at the cap, and there is no u''
         d2u_over_du = np.where((slope == 0.0) | (e == 0.0), 0.0, np.divide(-2.0, t * cap) * slope)
         u, du = cap * np.tanh(u / cap), 4.0 * e / (1.0 + e) ** 2 / t

@@ -295,6 +295,10 @@ cdef extern from "csrc/table.h" nogil:
         XENT_GAUSS_NEWTON
         XENT_ABSOLUTE
 
+    enum:
+        XENT_BAD_TARGET
+        XENT_ROUNDED_TARGET
+
     ctypedef struct xent_sigmoid_args:
         Py_ssize_t size, chunk
         const void *x

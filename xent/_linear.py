@@ -26,6 +26,8 @@ LOGITS_SHARE, FEW_BYTES = 3, 4 * 2**20
 # and what part of the memory it takes where that is less, as well as the scratch of the threads of the loss.
 BLOCK_BYTES = 8 * 2**20
 BLOCK_SHARE, SCRATCH_SHARE = 16, 32
+# Targets that are looked at in one go, to find positions without any mass: they stay in a cache.
+MASSES_BYTES = 2**16
 # Classes whose rows are short for NumPy, and the length of what is made of them; from 32 of these on it pays.
 FEW, WIDE = 64, 256
 
@@ -155,7 +157,7 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
     labels, probs = _target(target, shape, dtype, options.ignore_index)
     options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
     divisor, counted = divisor_of(options, shape, labels)
-    present = _present(options, labels, counted, math.prod(positions))
+    present = _present(options, labels, probs, counted, math.prod(positions))
     factor, upstream = 1.0, None
     if grad_output is not None:
         each = options.reduction == "none"
@@ -244,13 +246,14 @@ def _weighs(options, labels, present):
     return bool(options.weight.take(labels, mode="clip").any())
 
 
-def _present(options, labels, counted, positions):
+def _present(options, labels, probs, counted, positions):
     """Return the indices of the positions that are there, None where all are.
 
-    Ignored ones are not, nor those of weight 0, whatever their rows of x hold.
+    Ignored ones are not, nor those of weight 0 or without any mass, whatever their rows of x hold.
     """
     drops = _drops_classes(options, labels)
-    if counted == positions and options.sample_weight is None and not drops:  # the quick yes
+    massless = labels is None and not (options.label_smoothing or options.z_loss)
+    if counted == positions and options.sample_weight is None and not drops and not massless:  # the quick yes
         return None
     there = np.ones(positions, bool)
     if counted != positions:
@@ -260,7 +263,17 @@ def _present(options, labels, counted, positions):
     if drops:
         # clipped: the labels are the caller's memory, which another thread may write to
         there[there] = options.weight.take(labels.reshape(-1)[there], mode="clip") != 0
+    if massless:
+        there &= _have_masses(options, _Positions(probs, probs.ndim - 1), positions)
     return None if there.all() else np.flatnonzero(there)
+
+
+def _have_masses(options, probs, positions):
+    """Return which positions have a class whose mass is not 0."""
+    classes = slice(None) if options.weight is None or options.weight.all() else options.weight != 0
+    step = max(1, MASSES_BYTES // max(probs.array[:1].nbytes, 1))
+    some = [probs[slice(k, min(k + step, positions))] for k in range(0, positions, step)]
+    return np.concatenate([(rows[..., classes] != 0).any(axis=-1) for rows in some] or [np.zeros(0, bool)])
 
 
 def _target(target, shape, dtype, ignore_index):

@@ -35,6 +35,7 @@ With a cap or a prior, z are the logits after temperature, cap and prior, and T 
 import numpy as np
 
 import xent
+from xent import _exact
 
 # Numbers that are worked on at a time in float64, 8 MiB: temporary arrays are no larger, whatever the chunk.
 _PIECE = 2**20
@@ -92,8 +93,7 @@ class Shard:
             return z, 1.0 / self.temperature
         u, du = z / self.temperature, 1.0 / self.temperature
         if self.logit_cap is not None:
-            ratio = u / self.logit_cap
-            e = np.exp(-2.0 * np.abs(ratio))
+            ratio, e = u / self.logit_cap, _exact.cap_exponential(z, self.temperature, self.logit_cap)
             u, du = self.logit_cap * np.tanh(ratio), 4.0 * e / (1.0 + e) ** 2 * du
         return u if self.log_prior is None else u + self.log_prior, du
 
@@ -169,11 +169,11 @@ class Shard:
             ratio = np.where(wrong == 0, 1.0, np.exp(-loss) * loss / wrong)
             focal = wrong**self.gamma * (1.0 + self.gamma * np.where(np.isinf(loss), 0.0, ratio))
             mass, masses = times(mass, focal), times(masses, focal[:, np.newaxis])
-        grad = p * (mass[:, np.newaxis] - masses) + times(masses, np.expm1(log_p))
+        grad = times(mass[:, np.newaxis] - masses, p) + times(masses, np.expm1(log_p))
         if self.z_loss:
             lse = state["max"] / self.after + log_total
             grad += 2.0 * self.z_loss * lse[:, np.newaxis] * p
-        return times(scale[:, np.newaxis], grad * du)
+        return times(scale[:, np.newaxis], times(grad, du))
 
 
 def merged(states, axis, after):

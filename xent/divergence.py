@@ -188,8 +188,7 @@ def distillation_loss(student_logits, teacher_logits, *, axis=-1, temperature=1.
     -------
     scalar or ndarray
         The loss in nats: float64 for float64 `student_logits`, else float32. Never negative, and accurate to
-        the last digits also where the student is nearly the teacher and the loss tiny. With a temperature
-        that is no power of two the quotients are rounded.
+        the last digits also where the student is nearly the teacher and the loss tiny.
 
     Raises
     ------

@@ -374,7 +374,7 @@ cdef bint lie_well(xent_element_losses_args *a, list arrays):
 
 # ---- distillation ----
 
-# Beyond these temperatures float32 quotients could overflow or vanish where their differences do not.
+# Beyond these temperatures floats, and squares of them, could overflow or vanish where a loss does not.
 cdef double LOWEST_PLAIN = 2.0**-10, HIGHEST_PLAIN = 2.0**10
 # And beyond these, squares of quotients, or of the temperature, where a loss does not.
 cdef double LOWEST_IN_DOUBLES = 2.0**-200, HIGHEST_IN_DOUBLES = 2.0**200
@@ -423,10 +423,9 @@ cdef double run_distillation(LossCall call, xent_distillation_args *a, double t,
     x = call.working()
     grad = call.working_grad(x)
     a.temperature = t
-    if as_doubles or not LOWEST_PLAIN <= t <= HIGHEST_PLAIN:
-        x, teacher = cooled(x, call.axis, t), cooled(teacher, call.axis, t)
+    if dtype_code(x) != XENT_F64 and (as_doubles or not LOWEST_PLAIN <= t <= HIGHEST_PLAIN):
+        x, teacher = widened(x), widened(teacher)
         grad = None if grad is None else x
-        a.temperature = 1
     if losses is not None and is_wider(x, call.dtype):
         losses = one_per_position(call.x, call.axis, cnp.NPY_FLOAT64)
     copies = walk_or_copy(&a.positions, x, teacher, grad, None, call.axis)
@@ -450,5 +449,5 @@ cdef cnp.ndarray cooled(cnp.ndarray x, int axis, double temperature):
         scaled = (<object>x).astype(np.float64)
         most = scaled.max(axis=axis, keepdims=True)
         quotients = (scaled - np.where(np.isfinite(most), most, 0.0)) / temperature
-        # what overflows is no infinite logit: its position is left, to be made exactly
+        # what overflows is no infinite logit
         return np.where(np.isneginf(quotients) & np.isfinite(scaled), -LARGEST, quotients)

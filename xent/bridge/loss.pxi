@@ -257,7 +257,7 @@ def evaluate(
     if most > 1:
         rank = one_per_position(call.x, call.axis, cnp.NPY_INT64)
     if bins or confusion:
-        report = np.zeros((4, positions_of(call.x, call.axis)))
+        report = empty((4, positions_of(call.x, call.axis)), F64)
         put_report(&a, report, XENT_RIGHT)
         put_report(&a, report, XENT_CONFIDENCE if bins else XENT_RIGHT)
         put_report(&a, report, XENT_PREDICTED if confusion else XENT_RIGHT)
@@ -274,7 +274,7 @@ def evaluate(
         second = sums[5], sums[6], sums[7], sums[4], sums[8]
     return (
         call.counted, call.mass, sums[0], sums[3], top_k, top_k_sums, sums[1], sums[2], per_label, base, second,
-        *details(call, report, left_out, bins, confusion),
+        *details(call, report, bins, confusion),
     )
 
 
@@ -296,40 +296,55 @@ cdef int run_evaluation(LossCall call, xent_evaluate_args *a, cnp.ndarray offset
     return run_sums(table.evaluate[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), EVALUATED, sums)
 
 
-cdef tuple details(LossCall call, cnp.ndarray report, left_out, bins, confusion):
+cdef tuple details(LossCall call, cnp.ndarray report, bins, confusion):
     """Sums of the bins of confidence, of the classes and of pairs of classes, each None where it is not wanted."""
-    cdef Py_ssize_t classes = call.classes
-    bin_sums = class_sums = matrix = None
+    cdef Py_ssize_t bin_count = bins, classes = call.classes
+    cdef const double *weight = <const double *>data(call.sample_weight)
+    cdef const double *rows = NULL if report is None else <const double *>data(report)
+    cdef const double *right
+    cdef const double *confidence
+    cdef const double *predicted
+    cdef double *bin_sums
+    cdef double *table
+    cdef double w
+    cdef int64_t label
+    cdef bint square
+    cdef Py_ssize_t p, k, n
+    cdef cnp.ndarray bin_array = None, class_array = None
     if report is None:
-        return bin_sums, class_sums, matrix
-    labels = call.labels.reshape(-1)
-    weight = None if call.sample_weight is None else call.sample_weight.reshape(-1)
-    here = counted_of(call, left_out)
-    if weight is not None:
-        here &= weight != 0
-        weight = weight[here]
-    labels, report = labels[here], report[:, here]
+        return None, None, None
+    n = cnp.PyArray_DIM(report, 1)
+    right, confidence, predicted = rows + XENT_RIGHT * n, rows + XENT_CONFIDENCE * n, rows + XENT_PREDICTED * n
     if bins:
-        right, confidence = report[XENT_RIGHT], report[XENT_CONFIDENCE]
-        # (k / bins, (k + 1) / bins]; where there are no probabilities, the first is NaN
-        place = np.clip(np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
-        factor = 1.0 if weight is None else weight
-        bin_sums = np.stack([
-            np.bincount(place, factor * values, bins) for values in (np.ones(len(place)), confidence, right)
-        ])
+        bin_array = np.zeros((3, bins))
+    square = confusion and confusion != "per_class"
     if confusion:
-        predicted = report[XENT_PREDICTED].astype(np.int64)
-        some = predicted >= 0
-        labels, predicted, weight = labels[some], predicted[some], None if weight is None else weight[some]
-    if confusion == "per_class":
-        same = labels == predicted
-        class_sums = np.stack([
-            np.bincount(predicted, weight, classes),
-            np.bincount(predicted[same], None if weight is None else weight[same], classes),
-        ])
-    elif confusion:
-        matrix = np.bincount(labels * classes + predicted, weight, classes * classes).reshape(classes, classes)
-    return bin_sums, class_sums, matrix
+        class_array = np.zeros((classes if square else 2, classes))
+    bin_sums, table = <double *>data(bin_array), <double *>data(class_array)
+    with nogil:
+        for p in range(n):
+            label = call.found.data[p]
+            if label < 0 or label >= classes or label == call.found.ignore_index:
+                continue
+            w = weight[p] if weight != NULL else 1
+            if w == 0:
+                continue
+            if bin_sums != NULL:  # (k / bins, (k + 1) / bins]; where there are no probabilities, the first is NaN
+                k = <Py_ssize_t>ceil(confidence[p] * bin_count) - 1 if confidence[p] > 0 else 0
+                k = max(0, min(k, bin_count - 1))
+                bin_sums[k] += w
+                bin_sums[bin_count + k] += w * confidence[p]
+                bin_sums[2 * bin_count + k] += w * right[p]
+            if table != NULL and predicted[p] >= 0:
+                k = <Py_ssize_t>predicted[p]
+                if square:
+                    table[label * classes + k] += w
+                else:
+                    table[k] += w
+                    table[classes + k] += w if k == label else 0
+    if class_array is not None and call.sample_weight is None:
+        class_array = class_array.astype(INT64)
+    return bin_array, None if square else class_array, class_array if square else None
 
 
 cdef base_of(base):
@@ -410,7 +425,9 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
         for row in range(4):
             a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
     x, teacher = call.x, call.target
-    if not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+    if dtype_code(x) != XENT_F64 and not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
+        x, teacher = widened(x), widened(teacher)
+    if not LOWEST_IN_DOUBLES <= a.temperature <= HIGHEST_IN_DOUBLES:
         x, teacher, a.temperature = cooled(x, call.axis, a.temperature), cooled(teacher, call.axis, a.temperature), 1
     divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
     a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions

@@ -68,8 +68,9 @@ cdef sigmoid_loss(
     call.make_results(out)
     x, t, dtype = call.x, call.target, call.dtype
     a.careful = odd
-    if dtype != XENT_F64 and needs_doubles(call, grad_output):
-        x, dtype, a.careful = widened(x), XENT_F64, True
+    wide = dtype != XENT_F64 and needs_doubles(call, grad_output)
+    if wide or (dtype != XENT_F64 and target_code_of(t) == XENT_F64 and float32_rounds(t)):
+        x, dtype, a.careful = widened(x), XENT_F64, wide or odd
         if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(t)) and not cnp.PyTypeNum_ISBOOL(cnp.PyArray_TYPE(t)):
             t = widened(t)
         call.weight, call.pos_weight = widened(call.weight), widened(call.pos_weight)
@@ -117,6 +118,31 @@ cdef sigmoid_loss(
     return (result[0] if wants == VALUE_AND_GRAD else unpacked(result[0])), unpacked(result[1])
 
 
+cdef bint float32_rounds(cnp.ndarray target) except -1:
+    """Whether float32 would round some of float64 numbers from 0 to 1."""
+    cdef xent_sigmoid_args a
+    cdef xent_plan plan
+    cdef double few[STACK_PARTIALS]
+    cdef double *partial
+    cdef Py_ssize_t k
+    cdef bint found = False
+    target = arranged(target, cnp.PyArray_IS_F_CONTIGUOUS(target) and not cnp.PyArray_IS_C_CONTIGUOUS(target))
+    memset(&a, 0, sizeof(a))
+    a.size, a.x, a.target, a.target_code = cnp.PyArray_SIZE(target), data(target), data(target), XENT_F64
+    plan = xent_plan_sigmoid(&a, XENT_F32)
+    partial = room_for(5 * plan.chunks, few)
+    a.partial, a.counted = partial, <int64_t *>(partial + plan.chunks)
+    a.wide = <xent_wide_sum *>(partial + 2 * plan.chunks)
+    try:
+        run(table.sigmoid_cross_entropy[XENT_F32], &a, &plan, a.size)
+        for k in range(plan.chunks):
+            found |= a.counted[k] == XENT_ROUNDED_TARGET
+        return found
+    finally:
+        if partial != few:
+            PyMem_Free(partial)
+
+
 cdef bint needs_doubles(LossCall call, grad_output) except -1:
     """Whether floats cannot hold a factor."""
     for factors in (call.weight, call.pos_weight):
@@ -149,7 +175,7 @@ cdef double run_sigmoid(xent_sigmoid_args *a, LossCall call, int dtype, bint of_
     try:
         run(table.sigmoid_cross_entropy[dtype], a, &plan, a.size)
         for k in range(plan.chunks):
-            count = -1 if count < 0 or a.counted[k] < 0 else count + a.counted[k]
+            count = XENT_BAD_TARGET if count < 0 or a.counted[k] < 0 else count + a.counted[k]
         if count < 0:
             raise _check.bad_binary(call.target, a.ignore_index if a.ignoring else None)
         if of_counted:

@@ -340,6 +340,9 @@ typedef struct {
  * the gradient. */
 enum { XENT_NO_CURVATURE, XENT_EXACT, XENT_GAUSS_NEWTON, XENT_ABSOLUTE };
 
+/* What is wrong with the targets of a chunk: one is bad, or none is, but the type computed with rounds one. */
+enum { XENT_BAD_TARGET = -1, XENT_ROUNDED_TARGET = -2 };
+
 /* Sigmoid cross-entropy. Without `value` and `out` the targets are checked and counted, and that is all. */
 typedef struct {
     ptrdiff_t size, chunk;
@@ -360,7 +363,7 @@ typedef struct {
         *losses;         /* gradient and second derivatives; losses of the type computed with: NULL where not wanted */
     double *partial;     /* sum of the losses of each chunk */
     xent_wide_sum *wide; /* sum of those of its odd elements, which the other has not */
-    int64_t *counted;    /* elements of each chunk that are not ignored; -1: there is a bad target */
+    int64_t *counted;    /* elements of each chunk that are not ignored, or what is wrong */
 } xent_sigmoid_args;
 xent_plan xent_plan_sigmoid(xent_sigmoid_args *a, int dtype);
 

@@ -189,14 +189,19 @@ def _cross_entropy(logits, target, options, grad_output=None):
             each = times(t.mass, one_minus_p**options.gamma * log_p)
             mass = times(t.mass, focal(p, one_minus_p, log_p, options.gamma).factor)
             each, mass = (np.where(t.mass == 0, 0.0, a) for a in (each, mass))
-        loss = 0.0 - np.where(t.used & t.there, each, 0.0).sum(axis=-1)
+        there = (t.mass != 0).any(axis=-1, keepdims=True)  # else there is nothing of the position
+        loss = 0.0 - np.where(t.used & t.there & there, each, 0.0).sum(axis=-1)
         grad = first_derivative(mass, p, one_minus_p)
         if options.z_loss:
             lse = np.asarray(logsumexp(u))
             loss = loss + options.z_loss * lse**2
             grad = grad + 2.0 * options.z_loss * lse[..., None] * p
         loss = np.where(t.sample_weight == 0, 0.0, t.sample_weight * loss)
-        grad = np.where(t.sample_weight[..., None] == 0, 0.0, t.sample_weight[..., None] * grad * du)
+        grad = np.where(
+            t.sample_weight[..., None] == 0,
+            0.0,
+            t.sample_weight[..., None] * np.where(grad == 0, 0.0, grad * du),
+        )
     return reduce(loss, grad, logits, options.axis, t.counted, t.share, options.reduction, grad_output)
 
 

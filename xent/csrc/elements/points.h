@@ -203,7 +203,7 @@ ALWAYS_INLINE NAME(loss) NAME(mse_point)(V x, V t, V log, const NAME(bounds) *b,
 }
 
 /* -t log p                                                           d/dp = -t / p, 0 where p is clipped
- * Odd: t scale or t scale / p is infinite, or has lost digits next to 0. */
+ * Odd: t scale or t scale / p is infinite, or has lost digits next to 0, and p is not 0. */
 ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(bounds) *b, V scale)
 {
     const V zero = {0};
@@ -217,8 +217,8 @@ ALWAYS_INLINE NAME(loss) NAME(cross_entropy_point)(V p, V t, V log, const NAME(b
     const V quotient = numerator / (p + zero), size = v_abs(quotient);
     const V gradient = v_select(m_eq(numerator, zero), v_select(m_eq(p, p), zero, p), quotient);
     const VM tiny = m_gt(NAME(set)(TINY), v_min(v_abs(numerator), size)) & m_gt(v_abs(t), zero);
-    return (NAME(loss)){
-        .share = t, .cost = zero - log_p, .gradient = gradient, .odd = tiny | m_ge(size, NAME(set)((T)INFINITY))};
+    const VM large = m_ge(size, NAME(set)((T)INFINITY)) & (VM)~m_eq(p, zero);
+    return (NAME(loss)){.share = t, .cost = zero - log_p, .gradient = gradient, .odd = tiny | large};
 }
 
 /* -p log p */
@@ -256,8 +256,8 @@ ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(boun
  *                                                                    -1 / p for t = 1, 1 / q for t = 0; 0 where p is
  *                                                                    clipped
  * Where all targets of a vector are 0 or 1, one logarithm does: that of the probability of the target.
- * Odd: the gradient comes so near to the end of T that it may pass it before its last factor, or (p - t) scale, which is
- * not 0, to the other end. */
+ * Odd: the gradient comes so near to the end of T that it may pass it before its last factor, but for a division by 0, or
+ * (p - t) scale, which is not 0, to the other end. */
 #define BCE_FAR ((T)BY_TYPE(0x1p100, 0x1p800))
 #define BCE_NEAR ((T)BY_TYPE(0x1p-100, 0x1p-800))
 ALWAYS_INLINE void NAME(log_of_own)(const V *p, const V *t, V *log)
@@ -296,7 +296,7 @@ ALWAYS_INLINE NAME(loss) NAME(binary_cross_entropy_point)(V p, V t, V log_own, c
         near = m_gt(NAME(set)(BCE_NEAR), v_abs(numerator)) & m_gt(v_abs(p - t), zero) & (VM)~hard;
     }
     V gradient = numerator / (denominator + zero);
-    near = near | m_ge(v_abs(gradient), NAME(set)(BCE_FAR));
+    near = near | (m_ge(v_abs(gradient), NAME(set)(BCE_FAR)) & (VM)~m_eq(denominator, zero));
     if (b->clipped) gradient = v_select(low, zero, v_select(high, zero, gradient));
     return (NAME(loss)){.share = one, .cost = cost, .gradient = gradient, .odd = near};
 }

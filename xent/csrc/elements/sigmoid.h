@@ -318,12 +318,14 @@ READ_INTEGERS(32)
 READ_INTEGERS(64)
 #undef READ_INTEGERS
 
-/* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. */
-static ptrdiff_t NAME(read_floats)(const NAME(other_real) *p, ptrdiff_t n, T *t)
+/* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. Clears *exact if one is rounded. */
+static ptrdiff_t NAME(read_floats)(const NAME(other_real) *p, ptrdiff_t n, T *t, int *exact)
 {
-    int good = 1;
+    int good = 1, kept = 1;
     for (ptrdiff_t k = 0; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k];
-    return good ? n : -1;
+    for (ptrdiff_t k = 0; sizeof(T) == sizeof(float) && k < n; k++) kept &= t[k] == p[k];
+    *exact &= kept;
+    return good ? n : XENT_BAD_TARGET;
 }
 
 /* n if all of n numbers are in [0, 1], else -1. */
@@ -364,7 +366,8 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
 
 /* The targets of n elements from i on, in `room` if they are not of the type T; *counted is how many count, -1 if one
  * is bad. */
-static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *room, ptrdiff_t *counted)
+static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff_t n, T *room, ptrdiff_t *counted,
+                                int *exact)
 {
     const V zero = {0};
     const T *t = room;
@@ -373,7 +376,7 @@ static const T *KERNEL(targets)(const xent_sigmoid_args *a, ptrdiff_t i, ptrdiff
     case XENT_I16: *counted = NAME(read_i16)(a, i, n, room); return t;
     case XENT_I32: *counted = NAME(read_i32)(a, i, n, room); return t;
     case XENT_I64: *counted = NAME(read_i64)(a, i, n, room); return t;
-    case OTHER_CODE: *counted = NAME(read_floats)((const NAME(other_real) *)a->target + i, n, room); return t;
+    case OTHER_CODE: *counted = NAME(read_floats)((const NAME(other_real) *)a->target + i, n, room, exact); return t;
     case OWN_CODE: t = (const T *)a->target + i; break;
     default: /* the type of the logits */
         for (ptrdiff_t k = 0; k < n; k += LANES)
@@ -394,6 +397,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
     NAME(row_sum) sum;
     xent_wide_sum wide = {.sum = 0};
     int64_t counted = 0;
+    int exact = 1;
     (void)scratch;
     NAME(start_row_sum)(&sum);
     NAME(lay_out)(&a->weight, weights), NAME(lay_out)(&a->pos_weight, pos_weights),
@@ -403,8 +407,8 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
         n = NAME(stretch)(&a->weight, i, NAME(stretch)(&a->pos_weight, i, xent_min(SIGMOID_BLOCK, end - i)));
         KERNEL(fetch_ahead)((const S *)a->x + i, n);
         if (a->out) KERNEL(fetch_ahead)((const S *)a->out + i, n);
-        b.t = KERNEL(targets)(a, i, n, targets, &good);
-        counted = good < 0 || counted < 0 ? -1 : counted + good;
+        b.t = KERNEL(targets)(a, i, n, targets, &good, &exact);
+        counted = good < 0 || counted < 0 ? XENT_BAD_TARGET : counted + good;
         if (!a->value && !a->out) continue;
         b.weight = NAME(factors)(&a->weight, i, n, weights),
         b.pos_weight = NAME(factors)(&a->pos_weight, i, n, pos_weights);
@@ -426,7 +430,7 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
 #endif
     }
     a->partial[chunk] = NAME(row_total)(&sum), a->wide[chunk] = wide;
-    a->counted[chunk] = counted;
+    a->counted[chunk] = exact || counted < 0 ? counted : XENT_ROUNDED_TARGET;
 }
 
 #endif

@@ -9,7 +9,7 @@
  * is nothing itself: unlike the gradient it needs no correction.
  *
  * Design: the logits are looked at twice, as by evaluate(). Rows of the type computed with are read where they lie, if
- * there is no temperature; all others come to a scratch, as in distillation.
+ * they are not to be divided; all others come to a scratch, as in distillation.
  */
 #include "begin.h"
 #include "elements/points.h"
@@ -50,11 +50,12 @@ ALWAYS_INLINE void NAME(compare_terms)(const V *d, const V *e_s, const V *e_t, c
     }
 }
 
-/* t - s - D. */
-ALWAYS_INLINE V NAME(compare_distance)(V s, V t, const NAME(pair) *c)
+/* (t - s) / T - D, of logits that were divided, or not (`tempered`, a constant at every call). */
+ALWAYS_INLINE V NAME(compare_distance)(V s, V t, const NAME(pair) *c, int tempered)
 {
-    const V u = t - s, back = u - t, error = (t - (u - back)) - (s + back);
-    return ((u - c->high) + error) - c->low;
+    const V zero = {0}, most = NAME(set)(LARGEST), u = t - s, back = u - t, error = (t - (u - back)) - (s + back);
+    if (!tempered) return ((u - c->high) + error) - c->low;
+    return v_max(zero - most, v_min(NAME(tempered_distance)(u, error, c), most));
 }
 
 /* The same where u may be infinite, and `error` NaN. */
@@ -73,7 +74,7 @@ typedef struct {
 
 /* TERMS of `sides` vectors from the k-th on; with `whole` all are there, and another after them. */
 ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
-                                       NAME(row_sum) *sum, int sides, int whole)
+                                       NAME(row_sum) *sum, int sides, int whole, int tempered)
 {
     const V zero = {0};
     V term[AHEAD];
@@ -87,7 +88,7 @@ ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first,
             s[j] = NAME(load_part)(c->s + i * c->s_step, n[j], zero),
             t[j] = NAME(load_part)(c->t + i * c->t_step, n[j], zero);
             e_t[j] = n[j] > 0 ? v_load(c->e_t + i * c->exps_step) : zero;
-            d[j] = NAME(compare_distance)(s[j], t[j], pair);
+            d[j] = NAME(compare_distance)(s[j], t[j], pair, tempered);
             far = (VM)(far | (VM)~m_ge(NAME(set)(NEAR), v_abs(d[j])));
         }
         if (!m_any(far)) {
@@ -103,15 +104,16 @@ ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first,
     NAME(add_terms)(sum->way, term, sides);
 }
 
-/* The divergences of the positions of a tile. `lanes_are_positions` is a constant at every call. */
-ALWAYS_INLINE void NAME(compare_along)(const NAME(tile) *student, const NAME(tile) *teacher, ptrdiff_t classes,
+/* The divergences of the positions of a tile. `lanes_are_positions` and `tempered` are constants at every call. */
+ALWAYS_INLINE void NAME(compare_along)(const NAME(pairs) *d, const NAME(tile) *student, const NAME(tile) *teacher,
                                        const NAME(stats) *s, const NAME(stats) *t, const T *low, double *kl,
-                                       int lanes_are_positions)
+                                       int lanes_are_positions, int tempered)
 {
+    const ptrdiff_t classes = d->classes;
     const int sides = lanes_are_positions ? 1 : WAYS, most = TERMS * sides;
     for (ptrdiff_t p = 0; p < student->n; p += lanes_are_positions ? LANES : 1) {
         const ptrdiff_t exps = lanes_are_positions ? p : p * student->exps_step;
-        const NAME(pair) pair = NAME(pair_at)(s, t, low, p, lanes_are_positions);
+        const NAME(pair) pair = NAME(pair_at)(d, s, t, low, p, lanes_are_positions);
         const NAME(compared) c = {.s = student->x + (lanes_are_positions ? p : p * student->x_step),
                                   .t = teacher->x + (lanes_are_positions ? p : p * teacher->x_step),
                                   .e_s = student->exps + exps,
@@ -124,8 +126,8 @@ ALWAYS_INLINE void NAME(compare_along)(const NAME(tile) *student, const NAME(til
         NAME(row_sum) sum;
         ptrdiff_t k = 0;
         NAME(start_row_sum)(&sum);
-        for (; k + most < c.vectors; k += most) NAME(compare_group)(&c, k, &pair, &sum, sides, 1);
-        NAME(compare_group)(&c, k, &pair, &sum, sides, 0);
+        for (; k + most < c.vectors; k += most) NAME(compare_group)(&c, k, &pair, &sum, sides, 1, tempered);
+        NAME(compare_group)(&c, k, &pair, &sum, sides, 0, tempered);
         if (lanes_are_positions)
             NAME(sum_lanes)(sum.way, kl + p, NULL);
         else
@@ -133,11 +135,27 @@ ALWAYS_INLINE void NAME(compare_along)(const NAME(tile) *student, const NAME(til
     }
 }
 
+/* Largest logits and those of labels that are not divided as 0 and the distances from them, where these are finite. */
+static void NAME(temper_labels)(const NAME(cooling) *cooling, NAME(stats) *s, NAME(labels) *y, ptrdiff_t n)
+{
+    const V zero = {0}, infinity = NAME(set)((T)INFINITY);
+    for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const V m = v_load(s->max_logit + p), x = v_load(y->x + p);
+        const VM finite = m_gt(infinity, v_abs(m));
+        V low;
+        const V d = NAME(distance)(&cooling->transform, x, m, &low);
+        v_store(y->x + p, v_select(finite, v_select(m_gt(infinity, v_abs(d)), d + low, d), x));
+        v_store(s->max_logit + p, v_select(finite, zero, m));
+    }
+}
+
 /* The losses and probabilities of the labels, of one of both. */
-static void NAME(put_of_labels)(const NAME(tile) *t, const NAME(stats) *s, NAME(labels) *y, double *loss, double *p_y)
+static void NAME(put_of_labels)(const NAME(pairs) *d, const NAME(tile) *t, NAME(stats) *s, NAME(labels) *y,
+                                double *loss, double *p_y)
 {
     NAME(target) terms;
     NAME(label_logits)(t, s, y, PROBABILITIES);
+    if (d->cooling.tempered) NAME(temper_labels)(&d->cooling, s, y, t->n);
     NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
@@ -145,19 +163,24 @@ static void NAME(put_of_labels)(const NAME(tile) *t, const NAME(stats) *s, NAME(
     }
 }
 
-static void NAME(compare_tiles)(const xent_comparison_args *a, const NAME(tile) *student, const NAME(tile) *teacher)
+static void NAME(compare_tiles)(const xent_comparison_args *a, const NAME(pairs) *d, NAME(tile) *student,
+                                NAME(tile) *teacher)
 {
     const ptrdiff_t classes = a->positions.classes, first = student->first;
     T low[TILE];
     double kl[TILE], place[TILE], of_teacher[TILE];
     NAME(stats) s, t;
     NAME(labels) y;
-    NAME(statistics)(student, classes, &s), NAME(statistics)(teacher, classes, &t);
-    NAME(low_differences)(&s, &t, low, student->n);
-    if (student->lanes_are_positions)
-        NAME(compare_along)(student, teacher, classes, &s, &t, low, kl, 1);
+    NAME(pair_statistics)(d, student, &s), NAME(pair_statistics)(d, teacher, &t);
+    NAME(low_differences)(&s, &t, low, student->n, d->cooling.rate);
+#define ALONG(tempered)                                                                                                \
+    d->lanes_are_positions ? NAME(compare_along)(d, student, teacher, &s, &t, low, kl, 1, tempered)                    \
+                           : NAME(compare_along)(d, student, teacher, &s, &t, low, kl, 0, tempered)
+    if (d->cooling.tempered)
+        ALONG(1);
     else
-        NAME(compare_along)(student, teacher, classes, &s, &t, low, kl, 0);
+        ALONG(0);
+#undef ALONG
     NAME(put_largest)(student, classes, &s, place), NAME(put_largest)(teacher, classes, &t, of_teacher);
     for (ptrdiff_t p = 0; p < student->n; p++) {
         ((T *)a->divergence)[first + p] = kl[p] < 0 ? 0 : (T)kl[p];
@@ -165,8 +188,8 @@ static void NAME(compare_tiles)(const xent_comparison_args *a, const NAME(tile) 
     }
     if (!a->labels.data) return;
     NAME(read_labels)(a->labels, classes, 1, NULL, student, &y);
-    NAME(put_of_labels)(student, &s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
-    NAME(put_of_labels)(teacher, &t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
+    NAME(put_of_labels)(d, student, &s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
+    NAME(put_of_labels)(d, teacher, &t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
 }
 #endif /* STORED_AS_16 */
 
@@ -176,39 +199,30 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_comparison_args *a = (const xent_comparison_args *)args;
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
-                    classes = positions->classes, row = NAME(padded_row)(classes);
-    const int rows = positions->inner == 1, lanes_are_positions = !rows || classes <= SHORT_ROW,
-              in_place = sizeof(S) == sizeof(T) && !lanes_are_positions && a->temperature == 1;
+                    classes = positions->classes;
+    const int rows = positions->inner == 1, lanes_are_positions = !rows || classes <= SHORT_ROW;
     T *memory = (T *)scratch, scale_exponents[2] = {FIRST_SCALE_EXPONENT, FIRST_SCALE_EXPONENT};
     NAME(pairs) d = {.student = memory,
                      .teacher = memory + positions->room,
                      .student_exps = memory + 2 * positions->room,
                      .teacher_exps = memory + 3 * positions->room,
+                     .cooling = NAME(cooling_of)(a->temperature),
                      .classes = classes,
                      .lanes_are_positions = lanes_are_positions};
-    const NAME(cooling) cooling = NAME(cooling_of)((T)a->temperature);
-    const ptrdiff_t room = rows && lanes_are_positions ? TRANSPOSED_ELEMENTS : positions->room;
-    const ptrdiff_t most =
-        xent_min(TILE, lanes_are_positions ? room / classes / LINE_COLUMNS * LINE_COLUMNS : room / row);
+    const int in_place = sizeof(S) == sizeof(T) && !lanes_are_positions && d.cooling.factor[0] == 1;
     for (ptrdiff_t p = begin; p < end; p += d.n) {
-        const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
-                        o = p / positions->inner / positions->middle_count;
-        const S *x = KERNEL(at)(&positions->x, o, m, i), *target = KERNEL(at)(&positions->target, o, m, i);
-        const ptrdiff_t x_step = rows ? positions->x.middle_stride : positions->x.stride,
-                        target_step = rows ? positions->target.middle_stride : positions->target.stride;
-        d.n = xent_min(xent_min(most, end - p), rows ? positions->middle_count - m : positions->inner - i);
-        d.step = lanes_are_positions ? (d.n + LANES - 1) / LANES * LANES : row;
+        const KERNEL(tile) t = KERNEL(tile_of_pairs)(positions, &d, p, end);
         NAME(tile) student = NAME(pair_tile)(&d, d.student, d.student_exps, scale_exponents),
                    teacher = NAME(pair_tile)(&d, d.teacher, d.teacher_exps, scale_exponents + 1);
         student.first = teacher.first = p;
         if (in_place) {
-            student.x = (const T *)x, student.x_step = x_step;
-            teacher.x = (const T *)target, teacher.x_step = target_step;
+            student.x = (const T *)t.x, student.x_step = t.x_step;
+            teacher.x = (const T *)t.target, teacher.x_step = t.target_step;
         } else {
-            KERNEL(gather_pair)(&d, x, x_step, rows, d.student, &cooling);
-            KERNEL(gather_pair)(&d, target, target_step, rows, d.teacher, &cooling);
+            KERNEL(gather_pair)(&d, t.x, LIES(&t, x), d.student);
+            KERNEL(gather_pair)(&d, t.target, LIES(&t, target), d.teacher);
         }
-        NAME(compare_tiles)(a, &student, &teacher);
+        NAME(compare_tiles)(a, &d, &student, &teacher);
     }
 }
 

@@ -25,7 +25,8 @@
  * with L = logsumexp and dL/dx_j = p_j adds 2 z L p_j to the gradient. Focal loss: T.-Y. Lin et al.,
  * doi:10.1109/ICCV.2017.324.
  *
- * A weight of 0 means that its term is not there, NaN included: `absent` positions have loss and gradient 0.
+ * A weight or mass of 0 means that its term is not there, NaN included: `absent` positions, all of whose terms are, have
+ * loss and gradient 0.
  *
  * Factors are ordinary here, as the bridge sees to (loss.pxi): no product of them leaves the range of a double, and none
  * makes a number that counts of an exponential that vanished. What depends on the logits is seen in the tile: `leaves`.
@@ -171,21 +172,33 @@ ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s
     return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
-/* absent[p]: whether nothing of a position is there, as it is ignored or has no weight. Returns whether any is. */
-static int KERNEL(find_absent)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
-                               int dense, int *absent)
+/* Whether no class of a position has a mass: neither its label, if it has one, nor any of a dense target, whose masses
+ * add up to 0 then. */
+ALWAYS_INLINE int KERNEL(has_no_mass)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
+                                      const double *dense_mass, ptrdiff_t p)
 {
-    const int label_alone = a->labels.data && a->label_weight && !dense && a->z_loss == 0;
+    int found = y->mass[p] != 0 || (dense_mass && dense_mass[p] != 0);
+    for (ptrdiff_t c = 0; dense_mass && !found && c < a->positions.classes; c++)
+        found = KERNEL(dense_value)(a, t, p, c) != 0;
+    return !found;
+}
+
+/* absent[p]: whether nothing of a position is there, as it is ignored, or has no weight or mass. Returns whether any is. */
+static int KERNEL(find_absent)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
+                               const double *dense_mass, int *absent)
+{
     const double *sample_weight = a->sample_weight ? a->sample_weight + t->first : NULL;
     const ptrdiff_t n = t->n; /* loops of one condition, of which the compiler makes vectors */
     int any = y->ignored;
     if (sample_weight)
         for (ptrdiff_t p = 0; p < n; p++) any |= sample_weight[p] == 0;
-    if (label_alone)
+    if (a->z_loss == 0 && dense_mass)
+        for (ptrdiff_t p = 0; p < n; p++) any |= dense_mass[p] == 0;
+    else if (a->z_loss == 0 && a->label_weight)
         for (ptrdiff_t p = 0; p < n; p++) any |= y->mass[p] == 0;
     for (ptrdiff_t p = 0; any && p < t->n; p++) {
         absent[p] = y->counted[p] == 0 || (sample_weight && sample_weight[p] == 0);
-        absent[p] |= label_alone && y->label[p] >= 0 && a->label_weight[y->label[p]] == 0;
+        if (a->z_loss == 0 && !absent[p]) absent[p] = KERNEL(has_no_mass)(a, t, y, dense_mass, p);
     }
     return any;
 }
@@ -434,7 +447,7 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
         KERNEL(no_labels)(t->n, &y);
         memset(&terms, 0, sizeof terms);
     }
-    const int *absent = KERNEL(find_absent)(a, t, &y, dense, flags) ? flags : NULL;
+    const int *absent = KERNEL(find_absent)(a, t, &y, dense ? dense_mass : NULL, flags) ? flags : NULL;
     if (KERNEL(mend_faint)(a, t, &s, &y, &terms, dense ? dense_mass : NULL, beyond) &&
         KERNEL(leaves)(beyond, t->n, t->left))
         return;

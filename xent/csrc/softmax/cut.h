@@ -11,7 +11,16 @@ typedef struct {
     ptrdiff_t most;      /* positions in a tile */
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
     int columns, lanes_are_positions, packed, widened, blocks;
+    int runs; /* of neighbouring positions, of which a tile has many */
 } KERNEL(cut);
+
+#if XENT_REAL == 64 && !defined(STORED_AS_16)
+/* Whether so few positions of columns are neighbours that a tile takes more than these. */
+ALWAYS_INLINE int short_runs(const xent_positions *p)
+{
+    return p->inner > 1 && p->inner < LINE_COLUMNS && p->middle_count > 1;
+}
+#endif
 
 /* Positions of which `elements` hold all classes, in whole cache lines of floats; at most a tile. */
 ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t classes)
@@ -25,7 +34,8 @@ static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
     const int columns = positions->inner > 1, lanes_are_positions = columns || positions->classes <= SHORT_ROW;
     const ptrdiff_t elements =
         xent_min(transform_elements(positions), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
-    KERNEL(cut) cut = {.columns = columns, .lanes_are_positions = lanes_are_positions};
+    KERNEL(cut)
+    cut = {.columns = columns, .lanes_are_positions = lanes_are_positions, .runs = short_runs(positions)};
     cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, positions->classes)
                                    : xent_min(TILE, elements / NAME(padded_row)(positions->classes));
     return cut;
@@ -46,7 +56,8 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
         const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
         /* Those that lie far apart are read where they are, many positions of a class at once: in 16 of 150 classes the
          * gradients of softmax took 2.3 to 3 times as long. */
-        cut.packed = positions->packs && packable > 0 && positions->x.stride <= TILE;
+        cut.runs = short_runs(positions) && packable > 0;
+        cut.packed = cut.runs || (positions->packs && packable > 0 && positions->x.stride <= TILE);
         cut.exps_step = cut.packed ? packable : sums ? 0 : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {
         /* in two ways, for the order of evaluate()'s sums: kept logits go to two of them in turn, columns to one */
@@ -71,7 +82,12 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNE
 {
     const ptrdiff_t line = positions->inner == 1 ? p : p / positions->inner, i = p - line * positions->inner;
     const ptrdiff_t o = xent_div(line, positions->middle_count), m = line - o * positions->middle_count;
-    const ptrdiff_t most = xent_min(cut->most, end - p);
+    ptrdiff_t n = xent_min(cut->most, end - p), run = 0;
+    if (cut->runs && i == 0 && n >= positions->inner) {
+        run = positions->inner, n = xent_min(n / run, positions->middle_count - m) * run;
+    } else {
+        n = xent_min(n, cut->columns ? positions->inner - i : positions->middle_count - m);
+    }
 #define STEP(operand) (cut->columns ? positions->operand.stride : positions->operand.middle_stride)
     return (KERNEL(tile)){.x = KERNEL(at)(&positions->x, o, m, i),
                           .target = KERNEL(at)(&positions->target, o, m, i),
@@ -83,7 +99,12 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNE
                           .hess_step = STEP(hess),
                           .exps_step = cut->exps_step,
                           .first = p,
-                          .n = xent_min(most, cut->columns ? positions->inner - i : positions->middle_count - m),
+                          .n = n,
+                          .run = run,
+                          .x_apart = positions->x.middle_stride,
+                          .target_apart = positions->target.middle_stride,
+                          .out_apart = positions->out.middle_stride,
+                          .hess_apart = positions->hess.middle_stride,
                           .rows = !cut->columns,
                           .streams = positions->streams,
                           .lanes_are_positions = cut->lanes_are_positions,

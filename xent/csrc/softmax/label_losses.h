@@ -94,9 +94,12 @@ static void KERNEL(put_label_gradient)(const xent_positions *positions, S *out, 
                                        const label_tile *t)
 {
     const ptrdiff_t lines = positions->inner > 1 ? positions->classes : n,
-                    apart = positions->inner > 1 ? positions->out.stride : step;
-    for (ptrdiff_t j = 0; j < lines; j++)
-        memset(out + j * apart, 0, (size_t)(positions->inner > 1 ? n : positions->classes) * sizeof(S));
+                    apart = positions->inner > 1 ? positions->out.stride : step,
+                    line = positions->inner > 1 ? n : positions->classes;
+    if (apart == line) /* no gaps between them */
+        memset(out, 0, (size_t)(lines * line) * sizeof(S));
+    else
+        for (ptrdiff_t j = 0; j < lines; j++) memset(out + j * apart, 0, (size_t)line * sizeof(S));
     for (ptrdiff_t k = 0; k < n; k++)
         if (t->label[k] >= 0)
             KERNEL(put)(out + k * step + t->label[k] * positions->out.stride, KERNEL(narrowed)(t->entry[k]));

@@ -307,7 +307,7 @@ static double KERNEL(tail_statistics)(KERNEL(sparse_work) *w, NAME(stats) *s)
     double moved[LANES];
 #ifdef STORED_AS_16
     T *x = w->distances;
-    KERNEL(gather)(t->x, 0, 1, x, 0, 1, classes, 0);
+    KERNEL(gather)(t->x, (xent_lie){.rows = 1}, x, 0, 1, classes, 0);
 #else
     const T *x = t->x;
 #endif

@@ -6,7 +6,8 @@
  *                         each vector, which are transposed in registers
  *
  * Columns of kernels with more than one input, and their short rows, go through a scratch on the stack first: there
- * they are columns of the type computed with (packed). Other short rows of 16-bit floats are rows of it there (widened).
+ * they are columns of the type computed with (packed). So do columns of which only a few positions are neighbours, in
+ * runs: a tile has many of these. Other short rows of 16-bit floats are rows of it there (widened).
  * Logits that are transformed go through one too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
@@ -48,6 +49,13 @@ ALWAYS_INLINE ptrdiff_t NAME(padded_row)(ptrdiff_t classes)
 typedef struct {
     ptrdiff_t at, n;
 } xent_left;
+
+/* How positions lie: as rows, `step` from one to the next, or as columns, `step` from class to class. Of columns `run`
+ * positions are neighbours, `apart` from run to run (0: all of a tile are). */
+typedef struct {
+    int rows;
+    ptrdiff_t step, run, apart;
+} xent_lie;
 #endif
 
 typedef struct {
@@ -59,13 +67,14 @@ typedef struct {
     T *exps; /* room for e_c (stats.h) */
     /* Rows: from position to position; columns: from class to class. */
     ptrdiff_t x_step, target_step, out_step, hess_step, exps_step;
-    ptrdiff_t first, n;      /* the positions [first, first + n) */
-    int rows;                /* how the logits lie */
-    int lanes_are_positions; /* of columns and transposed rows */
-    int streams;             /* as in xent_positions */
-    int kept, blocks;        /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
-    T *scale_exponent;       /* what is tried first, which goes from tile to tile (stats.h) */
-    T *logits; /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
+    ptrdiff_t first, n;                                          /* the positions [first, first + n) */
+    int rows;                                                    /* how the logits lie */
+    ptrdiff_t run, x_apart, target_apart, out_apart, hess_apart; /* see xent_lie */
+    int lanes_are_positions;                                     /* of columns and transposed rows */
+    int streams;                                                 /* as in xent_positions */
+    int kept, blocks;  /* kept: there is room for all exponentials; blocks: of rows, see BLOCK */
+    T *scale_exponent; /* what is tried first, which goes from tile to tile (stats.h) */
+    T *logits;         /* room for the logits as they are computed with, in the places of the exponentials, or NULL */
     /* The largest of each position, and what was taken from them, where logits are transformed (transform.h): they are
      * distances by now, and have their exponentials. Else NULL. */
     const T *max_logit;
@@ -81,6 +90,10 @@ typedef struct {
     double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
 } KERNEL(tile);
 
+/* How an operand of a tile lies, for copies to a scratch and back. */
+#define LIES(t, operand)                                                                                               \
+    ((xent_lie){.rows = (t)->rows, .step = (t)->operand##_step, .run = (t)->run, .apart = (t)->operand##_apart})
+
 /* What a kernel does with a tile. The positions are the first member of the arguments of its operator, so that their
  * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, row_sum_f64 *losses);
@@ -88,7 +101,8 @@ typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile)
 static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
 {
     const KERNEL(tile) *t = (const KERNEL(tile) *)tile;
-    return KERNEL(get)(t->x + (t->rows ? p * t->x_step + c : p + c * t->x_step));
+    if (t->rows) return KERNEL(get)(t->x + p * t->x_step + c);
+    return KERNEL(get)(t->x + (t->run ? p / t->run * t->x_apart + p % t->run : p) + c * t->x_step);
 }
 
 /* Class 0 of position (o * middle_count + m) * inner + i. */
@@ -160,30 +174,87 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
             KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
 }
 
-/* Rows or columns into a scratch, to columns if lanes are positions; and back. */
-static void KERNEL(gather)(const S *x, ptrdiff_t x_step, int rows, T *to, ptrdiff_t step, ptrdiff_t positions,
-                           ptrdiff_t classes, int lanes_are_positions)
+/* Copy `count` runs. Of each its first and its last numbers, as many as a power of two has: two copies of a fixed size. */
+static void KERNEL(copy_runs)(const S *from, ptrdiff_t from_apart, S *to, ptrdiff_t to_apart, ptrdiff_t run,
+                              ptrdiff_t count)
 {
-    const V zero = {0};
-    if (lanes_are_positions) {
-        (rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, x_step, to, step, positions, classes);
-        return;
+#define COPY(numbers)                                                                                                  \
+    for (ptrdiff_t k = 0; k < count; k++, from += from_apart, to += to_apart) {                                        \
+        memcpy(to, from, (numbers) * sizeof(S));                                                                       \
+        if (run > (numbers)) memcpy(to + run - (numbers), from + run - (numbers), (numbers) * sizeof(S));              \
     }
-    for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES)
-            v_store(to + p * step + c, KERNEL(load)(x + p * x_step + c, classes - c, zero));
+    if (run >= 8)
+        COPY(8)
+    else if (run >= 4)
+        COPY(4)
+    else
+        COPY(2)
+#undef COPY
 }
 
-static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, ptrdiff_t out_step, int rows, ptrdiff_t positions,
-                            ptrdiff_t classes, int lanes_are_positions)
+/* Columns of runs into the scratch, and back. */
+static void KERNEL(pack_runs)(const S *x, xent_lie lie, T *columns, ptrdiff_t step, ptrdiff_t positions,
+                              ptrdiff_t classes)
 {
-    if (lanes_are_positions) {
-        (rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, out_step, positions, classes);
-        return;
+    const ptrdiff_t count = positions / lie.run;
+#ifdef STORED_AS_16
+    const V zero = {0};
+    S line[TILE];
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        KERNEL(copy_runs)(x + c * lie.step, lie.apart, line, lie.run, lie.run, count);
+        for (ptrdiff_t p = 0; p < step; p += LANES)
+            v_store(columns + c * step + p, KERNEL(load_part)(line + p, positions - p, zero));
     }
-    for (ptrdiff_t p = 0; p < positions; p++)
-        for (ptrdiff_t c = 0; c < classes; c += LANES)
-            KERNEL(store)(out + p * out_step + c, v_load(from + p * step + c), classes - c);
+#else
+    for (ptrdiff_t c = 0; c < classes; c++, columns += step) {
+        KERNEL(copy_runs)(x + c * lie.step, lie.apart, columns, lie.run, lie.run, count);
+        for (ptrdiff_t p = positions; p < step; p++) columns[p] = 0; /* what is read past them, not what was there */
+    }
+#endif
+}
+
+static void KERNEL(unpack_runs)(const T *columns, ptrdiff_t step, S *out, xent_lie lie, ptrdiff_t positions,
+                                ptrdiff_t classes)
+{
+    for (ptrdiff_t c = 0; c < classes; c++, columns += step) {
+#ifdef STORED_AS_16
+        S line[TILE];
+        for (ptrdiff_t p = 0; p < positions; p += LANES) KERNEL(store)(line + p, v_load(columns + p), positions - p);
+#else
+        const S *line = columns;
+#endif
+        KERNEL(copy_runs)(line, lie.run, out + c * lie.step, lie.apart, lie.run, positions / lie.run);
+    }
+}
+
+/* Rows or columns into a scratch, to columns if lanes are positions; and back. */
+static void KERNEL(gather)(const S *x, xent_lie lie, T *to, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes,
+                           int lanes_are_positions)
+{
+    const V zero = {0};
+    if (lie.run) {
+        KERNEL(pack_runs)(x, lie, to, step, positions, classes);
+    } else if (lanes_are_positions) {
+        (lie.rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, lie.step, to, step, positions, classes);
+    } else {
+        for (ptrdiff_t p = 0; p < positions; p++)
+            for (ptrdiff_t c = 0; c < classes; c += LANES)
+                v_store(to + p * step + c, KERNEL(load)(x + p * lie.step + c, classes - c, zero));
+    }
+}
+
+static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, xent_lie lie, ptrdiff_t positions, ptrdiff_t classes,
+                            int lanes_are_positions)
+{
+    if (lie.run) {
+        KERNEL(unpack_runs)(from, step, out, lie, positions, classes);
+    } else if (lanes_are_positions) {
+        (lie.rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, lie.step, positions, classes);
+    } else {
+        for (ptrdiff_t p = 0; p < positions; p++)
+            for (ptrdiff_t c = 0; c < classes; c += LANES)
+                KERNEL(store)(out + p * lie.step + c, v_load(from + p * step + c), classes - c);
+    }
 }
 
 /* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
@@ -207,10 +278,11 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
                                .n = t->n,
                                .lanes_are_positions = 1,
                                .kept = 1,
+                               .logits = !t->rows && positions->keeps_logits ? x : NULL,
                                .scale_exponent = t->scale_exponent,
                                .left = t->left};
-    KERNEL(gather)(t->x, t->x_step, t->rows, x, step, t->n, positions->classes, 1);
-    if (target) KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, positions->classes, 1);
+    KERNEL(gather)(t->x, LIES(t, x), x, step, t->n, positions->classes, 1);
+    if (target) KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, positions->classes, 1);
     if (t->rows) {
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
@@ -218,8 +290,8 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
     }
     function(positions, &packed, losses);
     if (t->left && t->left->n) return;
-    if (t->out) KERNEL(scatter)(x, step, t->out, t->out_step, t->rows, t->n, positions->classes, 1);
-    if (hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, positions->classes, 1);
+    if (t->out) KERNEL(scatter)(x, step, t->out, LIES(t, out), t->n, positions->classes, 1);
+    if (hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, positions->classes, 1);
 }
 
 /* Short rows of 16-bit floats: as rows of the type computed with, to be transposed in registers. */

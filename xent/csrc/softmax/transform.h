@@ -19,6 +19,7 @@
 #include "simd/exp.h"
 #include "softmax/stats.h"
 #include "softmax/tile.h"
+#include "wide.h"
 
 #include <float.h>
 
@@ -41,21 +42,26 @@ ALWAYS_INLINE double finite_inverse(double v)
     return inverse < LARGEST ? inverse : LARGEST;
 }
 
-/* g sech^2 z from e = exp(-2 |z|). */
-ALWAYS_INLINE vf64 times_du(vf64 g, vf64 e)
+/* g sech^2 z from exp(-2 |z|) = raised 2^-SLOPE_RAISE: raised as the exponentials of doubles are (HEADROOM of stats.h),
+ * it has all its digits wherever the result is not 0. */
+#define SLOPE_RAISE 256
+#define SLOPE_FARTHEST 886.0 /* -log 2^-(1022 + SLOPE_RAISE), rounded up */
+ALWAYS_INLINE vf64 times_du(vf64 g, vf64 raised)
 {
-    const vf64 one = set_f64(1);
-    return g * (set_f64(4) * e / ((one + e) * (one + e)));
+    const vf64 one = set_f64(1), down = set_f64(power_of_2(-SLOPE_RAISE)), e = raised * down;
+    return g * (set_f64(4) / ((one + e) * (one + e))) * raised * down;
 }
 #endif
 
 /* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep
- * the sum in the range where its low word has all its bits. */
+ * the sum in the range where its low word has all its bits. All factors are at least 1, or all at most 1, so that no
+ * product on the way leaves a range that the last does not leave. */
 typedef struct {
     V rate, rate_low, step;
     int steps;
     V reach; /* logits up to it are so far from the cap that tanh_rest does */
     vf64 wide_rate, inverse_cap, cap;
+    vf64 slope, slope_low; /* 2 / (temperature cap) */
 #if XENT_REAL == 32
     vf32 ratio, ratio_low; /* 1 / (temperature cap), also in doubles */
     vf64 wide_ratio;
@@ -65,11 +71,11 @@ typedef struct {
 
 static NAME(transform) NAME(transform_of)(const xent_positions *positions)
 {
-    const int reach = EXPONENT_BIAS - 1;
+    const int reach = EXPONENT_BIAS / 2; /* Dekker's splitting and the low word have room beside it */
     int exponent;
     const double mantissa = frexp(positions->temperature, &exponent), rate = 1 / mantissa,
                  rate_low = fma(-rate, mantissa, 1) / mantissa;
-    const int steps = ((exponent < 0 ? -exponent : exponent) + reach / 2) / reach, step = exponent < 0 ? reach : -reach;
+    const int steps = (exponent < 0 ? -exponent : exponent) / reach, step = exponent < 0 ? reach : -reach;
     const T high = (T)rate;
     NAME(transform) f;
     f.rate = NAME(set)((T)ldexp(high, -exponent - steps * step));
@@ -83,8 +89,20 @@ static NAME(transform) NAME(transform_of)(const xent_positions *positions)
     f.ratio_low = set_f32((float)(f.wide_ratio[0] - f.ratio[0]));
     if (!(f.ratio[0] <= LARGEST)) f.reach = set_f32(-1), f.wide_ratio = set_f64(fmin(f.wide_ratio[0], DBL_MAX));
 #endif
+    const double t = positions->temperature, cap = positions->cap != 0 ? positions->cap : 1, bend = t * cap,
+                 slope = 2 / bend;
+    f.slope = set_f64(slope), f.slope_low = set_f64((fma(-slope, bend, 2) - slope * fma(t, cap, -bend)) / bend);
     f.scale = NAME(scale_of)(NAME(set)(FIRST_SCALE_EXPONENT));
     return f;
+}
+
+/* exp(-2 |z|) 2^SLOPE_RAISE, of z = x / (temperature cap): an exponential has the relative error that is the absolute one
+ * of its argument, so this is a sum of two numbers. Infinities and NaN have no second. */
+ALWAYS_INLINE vf64 NAME(raised_slope)(const NAME(transform) *f, vf64 x)
+{
+    const vf64 zero = {0}, size = v_abs(x), z = size * f->slope, most = set_f64(SLOPE_FARTHEST);
+    const vf64 low = v_fma(size, f->slope_low, product_error_f64(size, f->slope, z));
+    return exp_scaled_pair_f64(-z, v_select(m_gt(most, z), -low, zero), scale_of_f64(set_f64(-SLOPE_RAISE)));
 }
 
 /* (x - m) / temperature = the result + *low. */
@@ -168,7 +186,8 @@ typedef struct {
     int lanes_are_positions, tempered, capped, offset, stepped;
 } NAME(transformation);
 
-/* Distances overflow where the largest logit is at least this, and a power of two against that: see stepped_line. */
+/* Distances, and not their quotients by a temperature above 1, may overflow where the largest logit is at least this; and
+ * a power of two against that: see stepped_line. */
 #define STEEP BY_TYPE(0x1p100, 0x1p970)
 #define STEP_DOWN (-30)
 static V NAME(stepped_line)(NAME(line) *l, NAME(transformation) variant);
@@ -321,7 +340,7 @@ ALWAYS_INLINE V NAME(transform_line)(NAME(line) *l, const NAME(transform) *f, NA
     V largest = (V){0}, max_distance = NAME(set)((T)-INFINITY);
     if (!plain) largest = NAME(largest_number)(l, f, 0, variant);
     l->m = NAME(if_finite)(largest), l->most = (V){0};
-    if (variant.tempered && !variant.stepped && m_any(m_ge(l->m, NAME(set)((T)STEEP))))
+    if (variant.tempered && !variant.stepped && l->temperature > 1 && m_any(m_ge(l->m, NAME(set)((T)STEEP))))
         return NAME(stepped_line)(l, variant);
     if (variant.capped) NAME(cap_one)(f, largest, l->peak);
     if (variant.capped && variant.offset) NAME(capped_distances)(l, f, largest, variant, 0, classes, max_distance);
@@ -426,11 +445,7 @@ ALWAYS_INLINE void NAME(times_du_group)(const NAME(transform) *f, const V *x, V 
 {
     const V zero = {0};
     vf64 e[8], product[8];
-    for (int i = 0; far && i < 8; i++) {
-        const vf64 exponent = set_f64(-2) * v_abs(NAME(ratio)(f, NAME(part)(x[i / PARTS], i % PARTS)));
-        /* floats do not feel where doubles underflow */
-        e[i] = XENT_REAL == 32 ? exp_scaled_f64(exponent, scale_of_f64((vf64){0})) : exp_f64(exponent);
-    }
+    for (int i = 0; far && i < 8; i++) e[i] = NAME(raised_slope)(f, NAME(part)(x[i / PARTS], i % PARTS));
     for (int i = 0; far && i < 8; i++) product[i] = times_du(NAME(part)(g[i / PARTS], i % PARTS), e[i]);
     for (int j = 0; j < CAPPED; j++) {
 #if XENT_REAL == 32
@@ -483,7 +498,7 @@ static const T *KERNEL(transformed_logits)(const xent_positions *positions, cons
 {
     T *to = d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
     if (sizeof(S) == sizeof(T) && !t->lanes_are_positions) return (const T *)t->x;
-    KERNEL(gather)(t->x, t->x_step, t->rows, to, step, t->n, positions->classes, t->lanes_are_positions);
+    KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, positions->classes, t->lanes_are_positions);
     return to;
 }
 
@@ -498,14 +513,14 @@ static void KERNEL(put_capped_gradient)(const xent_positions *positions, const K
         return;
     }
     if (!(t->lanes_are_positions && t->rows)) {
-        KERNEL(gather)(t->x, t->x_step, t->rows, room, step, t->n, classes, t->lanes_are_positions);
+        KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, t->lanes_are_positions);
         x = room;
     }
     if (t->lanes_are_positions) /* columns that touch each other are as good as one */
         NAME(multiply_by_du)(positions, x, 0, g, 0, g, 0, 1, classes * step);
     else
         NAME(multiply_by_du)(positions, x, step, g, step, g, step, t->n, classes);
-    KERNEL(scatter)(g, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
+    KERNEL(scatter)(g, step, t->out, LIES(t, out), t->n, classes, t->lanes_are_positions);
 }
 
 /* A tile on which `function` works as on one of the type computed with. */
@@ -515,14 +530,14 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     const ptrdiff_t elements = transform_elements(positions), classes = positions->classes;
     const ptrdiff_t step =
         t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
-    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows),
+    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows) && !t->run,
               direct = as_it_lies && positions->cap == 0;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       max_logit[TILE];
     double moved[TILE];
     const T *x = KERNEL(transformed_logits)(positions, t, step, d);
     if (!as_it_lies && t->target)
-        KERNEL(gather)(t->target, t->target_step, t->rows, target, step, t->n, classes, t->lanes_are_positions);
+        KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, t->lanes_are_positions);
     if (t->rows && t->lanes_are_positions) { /* the next tile, while this one keeps the processor busy */
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
@@ -563,8 +578,8 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     if (t->out && positions->cap != 0)
         KERNEL(put_capped_gradient)(positions, t, x, d, step, exps);
     else if (t->out)
-        KERNEL(scatter)(d, step, t->out, t->out_step, t->rows, t->n, classes, t->lanes_are_positions);
-    if (t->hess) KERNEL(scatter)(hess, step, t->hess, t->hess_step, t->rows, t->n, classes, t->lanes_are_positions);
+        KERNEL(scatter)(d, step, t->out, LIES(t, out), t->n, classes, t->lanes_are_positions);
+    if (t->hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, t->lanes_are_positions);
 }
 
 #endif
