@@ -10,6 +10,8 @@
 #include "base.h"
 #include "table.h"
 
+#include <string.h>
+
 /* How many of the numbers x0, x0 + stride, ... are below `limit`. */
 ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
 {
@@ -109,6 +111,41 @@ ALWAYS_INLINE void xent_reach_next(xent_reach *r, const xent_window *w)
 ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
 {
     return (oh & (a->ring - 1)) * 2 * a->span; /* the ring is a power of two: a division takes its time */
+}
+
+/* Bytes from one plane, and from one row, to the next. */
+typedef struct {
+    ptrdiff_t plane, row;
+} xent_steps;
+
+/* Copy rows of some planes in pieces of a constant size, of which the last of a row may overlap the one before. */
+ALWAYS_INLINE void xent_copy_pieces(char *restrict to, xent_steps to_step, const char *restrict from,
+                                    xent_steps from_step, ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes,
+                                    ptrdiff_t piece)
+{
+    const ptrdiff_t last = bytes - piece;
+    for (; planes > 0; planes--, to += to_step.plane, from += from_step.plane) {
+        const char *source = from;
+        char *target = to;
+        for (ptrdiff_t n = rows; n > 0; n--, target += to_step.row, source += from_step.row) {
+            for (ptrdiff_t k = 0; k < last; k += piece) memcpy(target + k, source + k, (size_t)piece);
+            memcpy(target + last, source + last, (size_t)piece);
+        }
+    }
+}
+static __attribute__((unused)) void xent_copy_rows(void *to, xent_steps to_step, const void *from, xent_steps from_step,
+                                                   ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes)
+{
+    if (bytes >= 32)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 32);
+    else if (bytes >= 16)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 16);
+    else if (bytes >= 8)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 8);
+    else if (bytes >= 4)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 4);
+    else
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 2);
 }
 
 #endif
