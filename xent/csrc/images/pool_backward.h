@@ -291,12 +291,14 @@ static void NAME(set_origin)(const xent_pool_args *a, xent_origin o)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t left = w->left - (a->places ? 0 : a->first_tap * w->dilation_w);
-    for (ptrdiff_t line = 0, k = 0; line < a->block; line++)
+    for (ptrdiff_t line = 0, oh = 0, top = -w->top, k = 0; line < a->block; line++, oh++) {
+        if (oh == w->out_h) oh = 0, top += w->height;
         for (ptrdiff_t ow = 0; ow < w->out_w; ow++, k++) {
             o.x[k] = (int32_t)(ow * w->stride_w - left);
-            o.y[k] = (int32_t)(line % w->out_h * w->stride_h - w->top);
-            o.at[k] = (int32_t)((line / w->out_h * w->height + o.y[k]) * w->width + o.x[k]);
+            o.y[k] = (int32_t)(oh * w->stride_h - w->top);
+            o.at[k] = (int32_t)((oh * w->stride_h + top) * w->width) + o.x[k];
         }
+    }
 }
 
 /* Lay out what blocks need, behind all else. */

@@ -8,7 +8,7 @@ enum {
     FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
     LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
     /* How gradients of max pooling are cut, by measurement: */
-    NARROW = 32,  /* rows of outputs that do not fill vectors */
+    NARROW = 24,  /* rows of outputs that do not fill vectors */
     PLANES = 512, /* outputs that are worked on by planes at a time, where one has no more: the nearest cache */
     LARGEST_PLANE = 1 << 15, /* outputs of one: the next cache */
     MOST_GAPS = 4,           /* of the numbers that are worked on, to those that there are */

@@ -118,34 +118,37 @@ typedef struct {
     ptrdiff_t plane, row;
 } xent_steps;
 
-/* Copy rows of some planes in pieces of a constant size, of which the last of a row may overlap the one before. */
+/* Copy rows of some planes: a row in pieces of a size, of which the last may overlap the one before. `piece` is a
+ * constant, and so is `pieces`, 0 for many. */
 ALWAYS_INLINE void xent_copy_pieces(char *restrict to, xent_steps to_step, const char *restrict from,
                                     xent_steps from_step, ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes,
-                                    ptrdiff_t piece)
+                                    ptrdiff_t piece, int pieces)
 {
     const ptrdiff_t last = bytes - piece;
     for (; planes > 0; planes--, to += to_step.plane, from += from_step.plane) {
         const char *source = from;
         char *target = to;
         for (ptrdiff_t n = rows; n > 0; n--, target += to_step.row, source += from_step.row) {
-            for (ptrdiff_t k = 0; k < last; k += piece) memcpy(target + k, source + k, (size_t)piece);
+            for (ptrdiff_t k = 0; k < last && !pieces; k += piece) memcpy(target + k, source + k, (size_t)piece);
+            if (pieces == 2) memcpy(target, source, (size_t)piece);
             memcpy(target + last, source + last, (size_t)piece);
         }
     }
 }
+#define XENT_COPY(piece)                                                                                               \
+    if (bytes == (piece))                                                                                              \
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, piece, 1);                                 \
+    else if (bytes >= (piece))                                                                                         \
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, piece, 2);
 static __attribute__((unused)) void xent_copy_rows(void *to, xent_steps to_step, const void *from, xent_steps from_step,
                                                    ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes)
 {
-    if (bytes >= 32)
-        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 32);
-    else if (bytes >= 16)
-        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 16);
-    else if (bytes >= 8)
-        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 8);
-    else if (bytes >= 4)
-        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 4);
+    if (bytes > 64)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 32, 0);
     else
-        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 2);
+        XENT_COPY(32)
+    else XENT_COPY(16) else XENT_COPY(8) else XENT_COPY(4) else XENT_COPY(2)
 }
+#undef XENT_COPY
 
 #endif
