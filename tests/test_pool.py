@@ -6,7 +6,7 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import ZOO, assert_ulp, differences, of_zoo, peak_bytes, reference
+from helpers import ZOO, assert_same_bits, assert_ulp, differences, of_zoo, peak_bytes, reference
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import DIFFERENCES, EPS64, bound
@@ -439,6 +439,91 @@ def test_nothing_to_pool(shape):
         assert call(np.zeros(shape, "f4"), np.zeros(pooled, "f4")).shape == expected
     y, places = xent.max_pool2d(np.zeros(shape, "f4"), 1, return_places=True) if shape[2] > 1 else (0, 0)
     assert np.shape(y) == np.shape(places)
+
+
+# Ways of the gradients of maxima ----------------------------------------------------------------------------
+# By rows, by planes where rows are narrow, scattered where windows lie apart or pixels are in many of them.
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "kernel_size, padding", [(2, 0), (3, 1), ((1, 3), 0), ((3, 2), ((1, 0), (0, 1))), ((2, 5), (1, 2))]
+)
+def test_narrow_images_have_the_bits_of_wide_ones(kernel_size, padding, stride, dtype, threads):
+    """On either side of each border: a wide image whose other outputs give nothing."""
+    rng = np.random.default_rng(4)
+    options = {"stride": stride, "padding": padding}
+    for width in [5, 6, 9, 16, *range(26, 37), *range(60, 69)]:
+        x = np.round(rng.standard_normal((3, 5, 7, width + 100)), 1).astype(dtype)
+        x[..., width : width + 5] = -9  # never a maximum beside the narrow image
+        narrow = np.ascontiguousarray(x[..., :width])
+        shape = xent.max_pool2d(narrow, kernel_size, **options).shape
+        grad = (rng.standard_normal(shape) * 10.0 ** rng.integers(-4, 5, shape)).astype(dtype)
+        wide_grad = np.zeros(xent.max_pool2d(x, kernel_size, **options).shape, dtype)
+        wide_grad[..., : shape[-1]] = grad
+        places = xent.max_pool2d(narrow, kernel_size, return_places=True, **options)[1]
+        expected = xent.max_pool2d_backward(wide_grad, x, kernel_size, **options)[..., :width]
+        for given_places in [None, places]:
+            result = xent.max_pool2d_backward(grad, narrow, kernel_size, places=given_places, **options)
+            assert_same_bits(result, expected, f"{width}")
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (7, 5), (150, 70), (1, 2000), (900, 1)])
+@pytest.mark.parametrize("kernel_size", [5, 17, (1, 300)])
+def test_gradients_that_many_windows_give_to_one_pixel(shape, kernel_size, dtype):
+    rng = np.random.default_rng(3)
+    x = np.zeros((2, 3, *shape), dtype)
+    x[:, :, shape[0] // 2, shape[1] // 2] = 1
+    options = {"stride": 1, "padding": "same"}
+    y, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+    grad = (rng.standard_normal(y.shape) * 10.0 ** rng.integers(-6, 6, y.shape)).astype(dtype)
+    expected = reference("max_pool2d_backward", grad, x, kernel_size, **options)
+    magnitudes = reference("max_pool2d_backward", np.abs(grad), x, kernel_size, **options)
+    found = xent.max_pool2d_backward(grad, x, kernel_size, places=places, **options)
+    assert np.all(np.abs(found - expected) <= 4 * np.finfo(dtype).eps * magnitudes)
+    assert_same_bits(found, xent.max_pool2d_backward(grad, x, kernel_size, **options))
+
+
+def drawn_pool(rng):
+    """A shape, kernel and options: small planes or one long axis; windows that overlap or lie apart."""
+    kernel = rng.integers(1, 1 + rng.choice([3, 5, 12]), 2)
+    stride = np.where(rng.random(2) < 0.5, kernel, rng.integers(1, 1 + rng.choice([2, 4, 9]), 2))
+    dilation = rng.integers(1, 4, 2) if rng.random() < 0.2 else np.ones(2, int)
+    padding = [[int(rng.integers(0, k)) for _ in range(2)] if rng.random() < 0.4 else [0, 0] for k in kernel]
+    dilation[np.sum(padding, axis=1) > 0] = 1  # windows of padding alone are errors
+    room = np.maximum(1, (kernel - 1) * dilation + 1 - np.sum(padding, axis=1))
+    size = room + rng.integers(0, [(20, 20), (40, 70), (1, 200), (200, 1)][rng.integers(4)])
+    planes = rng.integers(1, [4, 60] if size.prod() < 300 else [3, 4])
+    kernel, stride, dilation = (tuple(map(int, pair)) for pair in (kernel, stride, dilation))
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": bool(rng.random() < 0.3),
+    }
+    return (*planes.tolist(), *size.tolist()), kernel, options
+
+
+def test_drawn_pools(dtype, threads):
+    rng = np.random.default_rng(21)
+    for _ in range(150):
+        shape, kernel, options = drawn_pool(rng)
+        what = f"{shape} {kernel} {options}"
+        x = image(shape, dtype, "ties")
+        y, right = reference("max_pool2d", x, kernel, return_places=True, **options)
+        _, places = xent.max_pool2d(x, kernel, return_places=True, **options)
+        np.testing.assert_array_equal(places, right, what)
+        grad = image(y.shape, dtype, "whole", seed=6)
+        expected = reference("max_pool2d_backward", grad, x, kernel, places=right, **options)
+        for given_places in [None, places]:
+            result = xent.max_pool2d_backward(grad, x, kernel, places=given_places, **options)
+            assert_ulp(result, expected, 0, dtype=dtype, what=what)
+        if options.pop("dilation") != (1, 1):
+            continue
+        y = xent.avg_pool2d(x, kernel, **options)
+        assert_average("avg_pool2d", y, x, kernel, **options)
+        result = xent.avg_pool2d_backward(grad, x, kernel, **options)
+        assert_average("avg_pool2d_backward", result, grad, x, kernel, **options)
 
 
 # 16-bit floats ----------------------------------------------------------------------------------------------

@@ -93,7 +93,11 @@ def _padding(padding, size, kernel, stride, dilation):
 
 
 def pooling_window(size, kernel, stride, padding, dilation, ceil_mode):
-    """Return the Window of a pool, whose windows all hold a pixel; raise if there is none or one does not."""
+    """Return the Window of a pool, whose windows all hold a pixel; raise if there is none or one does not.
+
+    Without a stride they touch.
+    """
+    stride = kernel if stride is None else stride
     window = sliding_window(size, kernel, stride, padding, dilation, ceil_mode)
     for axis, name in enumerate(("height", "width")):
         size, kernel, stride, dilation, before, outputs = window[axis:12:2]

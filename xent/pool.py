@@ -1,11 +1,13 @@
 """Max and average pooling (NCHW) with their backward passes."""
 
+import functools
+
 import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
 from ._out import checked_room, delivered, in_c_order
-from ._window import LARGEST, pair, pooling_window
+from ._window import LARGEST, pair, pooling_window, window_of
 
 
 @documented
@@ -263,13 +265,16 @@ def avg_pool2d_backward(
 # ---- arguments ----
 
 
+# What makes a window without and with ceil_mode.
+_WINDOWS = [functools.partial(pooling_window, ceil_mode=ceil_mode) for ceil_mode in (False, True)]
+
+
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
     """Return the images and the window."""
     x = _check.images(_check.floats(x, "x"), "x")
     kernel = pair(kernel_size, "kernel_size", 1)
-    stride = kernel if stride is None else stride
-    ceil_mode = _check.flag(ceil_mode, "ceil_mode")
-    return x, pooling_window(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    make = _WINDOWS[_check.flag(ceil_mode, "ceil_mode")]
+    return x, window_of(make, x.shape[2:], kernel, stride, padding, dilation)
 
 
 def _divisor(count_include_pad, divisor_override):
@@ -289,7 +294,9 @@ def _shape(x, window):
 
 def _gradient(grad, x, window):
     """Return the images and the incoming gradient in their common dtype."""
-    x, grad = _check.common_floats((x, "x"), (grad, "grad"))
+    grad = _check.floats(grad, "grad")
+    if grad.dtype is not x.dtype:
+        x, grad = _check.common_floats((x, "x"), (grad, "grad"))
     _check.same_shape(grad, _shape(x, window), "grad", "the output")
     return x, grad
 
@@ -314,4 +321,5 @@ def _places(places, x, window):
             f"{window.kernel_w}, got {places.dtype}"
         )
     _check.same_shape(places, _shape(x, window), "places", "the output")
-    return np.require(places, requirements="CA")
+    flags = places.flags
+    return places if flags.c_contiguous and flags.aligned else np.require(places, requirements="CA")

@@ -520,6 +520,14 @@ typedef struct {
     ptrdiff_t at, start;
 } xent_pair;
 
+/* How the gradients of max pooling come to their pixels (pool_backward.h). */
+enum { XENT_BY_ROWS, XENT_BY_PLANES, XENT_SCATTERED };
+
+/* Where the windows of a block of outputs begin: column and row of the image, and pixel of the planes. */
+typedef struct {
+    int32_t *x, *y, *at;
+} xent_origin;
+
 typedef struct {
     xent_window window;
     ptrdiff_t planes; /* N * C */
@@ -535,8 +543,14 @@ typedef struct {
     ptrdiff_t chunk;         /* planes per chunk */
     /* How a row of an image lies in scratch; pool.h says what these are. */
     ptrdiff_t first_tap, taps, phases, before, after, span, line;
-    ptrdiff_t period;              /* taps from one of a residue to the next */
-    ptrdiff_t ring;                /* backward: output rows to keep */
+    ptrdiff_t period;            /* taps from one of a residue to the next */
+    ptrdiff_t held;              /* rows that are in phases at a time */
+    ptrdiff_t ring, pairs;       /* backward: output rows to keep, and to be told of at a time */
+    int way;                     /* max backward: how gradients come to pixels, */
+    int alone;                   /* whether no pixel is seen by two windows, */
+    ptrdiff_t block, block_room; /* rows of outputs at a time, and room for their numbers; */
+    ptrdiff_t row_pitch, plane_pitch, lead, kept_room, line_room; /* by planes: how rows are kept; */
+    ptrdiff_t strip, strip_room;   /* scattered: pixels that are added up in scratch; doubles that they take */
     ptrdiff_t first_number, pitch; /* max: numbers of the first tap and from a row of the window to the next */
     int whole;                     /* whether there is one window, which is the image */
     int few;                       /* whether sums have so few terms that the type itself can hold them */

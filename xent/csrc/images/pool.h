@@ -36,26 +36,33 @@ typedef struct {
     const xent_tap *taps;
     const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
     ptrdiff_t even;
-    int rows_apart, columns_apart; /* max backward: whether windows share no row; no column, and more than two lie from
-                                      one to the next */
-    xent_pair *pairs;              /* max backward: the output rows that reach an input row */
-    const void *x_end, *grad_end;  /* of all images and gradients */
-    void *out_end;                 /* of what a chunk writes */
-    T identity;                    /* of padding */
-    T *line;                       /* an input row; room for two of doubles */
-    T *phases;                     /* of up to HELD rows */
-    ptrdiff_t held[HELD];          /* which rows these are */
-    int nan[HELD];                 /* and whether there may be a NaN in them */
-    T *counts;                     /* avg: cells in the divisor, along the width, and 1 behind them */
-    int by_shares;                 /* avg: whether there are shares, 1 / count, */
-    T *shares;                     /* these, for every output of a row */
-    ptrdiff_t shared;              /* of windows of so many rows */
-    double *wide_counts;           /* the same, where windows are not small; for floats, the reciprocals */
+    int rows_apart;               /* max backward: whether windows share no row */
+    xent_pair *pairs;             /* max backward: the output rows that reach an input row */
+    ptrdiff_t width, places_at;   /* backward: pixels of a row that is written; from gradients kept to their places */
+    const void *x_end, *grad_end; /* of all images and gradients */
+    void *out_end;                /* of what a chunk writes */
+    T identity;                   /* of padding */
+    T *line;                      /* an input row, and what is left of its numbers */
+    T *phases;                    /* of a->held rows */
+    ptrdiff_t held[HELD];         /* which rows these are */
+    int nan[HELD];                /* and whether there may be a NaN in them */
+    T *counts;                    /* avg: cells in the divisor, along the width, and 1 behind them */
+    int by_shares;                /* avg: whether there are shares, 1 / count, */
+    T *shares;                    /* these, for every output of a row */
+    ptrdiff_t shared;             /* of windows of so many rows */
+    double *wide_counts;          /* the same, where windows are not small; for floats, the reciprocals */
     I *first; /* max: number of the first cell of a window's row that is inside the image; or none */
     T *best;  /* max: the largest so far of every output's window */
     I *place; /* and the number of its cell */
     T *sum;   /* avg backward: a sum of rows of shares, 0 before and behind */
     T *ring;  /* backward: rows of gradients (avg: shares), 0 before and behind, each followed by places */
+    /* Max backward, where whole blocks of output rows are worked on (pool_backward.h): */
+    T *terms; /* their gradients; their places are in `place` */
+    T *lines; /* pixels by row and phase */
+    xent_origin origin;
+    int32_t *to;   /* the pixels of outputs */
+    double *strip; /* what pixels have received */
+    void *cleared; /* what is written from here on has not been cleared */
 } NAME(pool);
 #define NOWHERE (-1)
 #define WIDEST_SHARED 3 /* columns; with the rows of a->few, counts are 1, 2, 3, 4, 6, 8, 9 and 12 */
@@ -123,13 +130,14 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch)
 {
     xent_tap *taps = scratch, *sorted = taps + a->taps;
     xent_pair *pairs = (xent_pair *)(sorted + a->taps);
-    T *line = (T *)(pairs + a->ring), *phases = line + 4 * a->line, *rows = phases + HELD * a->phases * a->span;
+    T *line = (T *)(pairs + a->pairs), *phases = line + 2 * a->line, *rows = phases + a->held * a->phases * a->span;
     NAME(pool) p = {.a = a,
                     .taps = taps,
                     .by_residue = sorted,
                     .rows_apart = (a->window.kernel_h - 1) * a->window.dilation_h < a->window.stride_h,
-                    .columns_apart = a->window.stride_w > 2 && a->taps <= a->period,
                     .pairs = pairs,
+                    .width = a->window.width,
+                    .places_at = a->span,
                     .identity = a->average ? 0 : (T)-INFINITY,
                     .line = line,
                     .phases = phases + a->before,
@@ -220,45 +228,6 @@ static void NAME(split_threes)(const T *restrict row, ptrdiff_t n, T *restrict f
     for (ptrdiff_t q = 0; q < n; q++) first[q] = row[3 * q], second[q] = row[3 * q + 1], third[q] = row[3 * q + 2];
 }
 
-/* Split a row into `phases`; return whether there may be a NaN in it. */
-static int NAME(split_row)(const NAME(pool) *p, const T *row, T *phases)
-{
-    const xent_pool_args *a = p->a;
-    const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
-    const V fill = NAME(set)(p->identity);
-    T *even = phases, *odd = even + a->span;
-    VM nan = m_gt(fill, fill);
-    if (stride == 1) {
-        for (ptrdiff_t x = 0; x < width; x += LANES) {
-            const V v = NAME(load)(row + x, width - x, fill);
-            v_store(even + x, v);
-            nan |= (VM)~m_eq(v, v);
-        }
-    } else if (stride == 2) {
-        for (ptrdiff_t x = 0; x < width; x += 2 * LANES) {
-            const V v = NAME(load)(row + x, width - x, fill),
-                    next = NAME(load_part)(row + x + LANES, width - x - LANES, fill);
-            v_store(even + x / 2, v_evens(v, next));
-            v_store(odd + x / 2, v_odds(v, next));
-            nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
-        }
-    } else {
-        /* Groups of 3, which are shuffled rather than picked up where they are enough. */
-        const ptrdiff_t done = stride == 3 && a->phases == 3 && width >= 2 * LANES ? width / 3 : 0;
-        NAME(split_threes)(row, done, phases, phases + a->span, phases + 2 * a->span);
-        for (ptrdiff_t k = 0; k < a->phases; k++) {
-            T *phase = phases + k * a->span + done;
-            const ptrdiff_t start = a->phases == stride ? k : p->taps[k].residue;
-            for (ptrdiff_t x = start + done * stride; x < width; x += stride) *phase++ = row[x];
-        }
-        for (ptrdiff_t x = 0; x < width; x += LANES) {
-            const V v = NAME(load)(row + x, width - x, fill);
-            nan |= (VM)~m_eq(v, v);
-        }
-    }
-    return m_any(nan);
-}
-
 /* Each step-th of n taps, added up with the errors of the additions (sums.h): what outputs see from `row` on, or (back)
  * what pixels get from there. An error of a sum that is not finite is a NaN, and left out. Of three numbers that outputs
  * see the second error counts: where the first is added to the last of them, no more than it can be lost, nor more than
@@ -318,6 +287,52 @@ ALWAYS_INLINE V KERNEL(load_row)(const S *p, ptrdiff_t n, const void *end, V fil
 
 /* Numbers of a row. Those of the next one may be written, as they are written later, up to the end of the chunk. */
 ALWAYS_INLINE void KERNEL(store_row)(const NAME(pool) *p, S *to, V v) { KERNEL(store)(to, v, (S *)p->out_end - to); }
+
+/* Split a row into `phases`; return whether there may be a NaN in it. */
+static int KERNEL(split_row)(const NAME(pool) *p, const S *row, T *phases)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t stride = a->window.stride_w, width = a->window.width;
+    const V fill = NAME(set)(p->identity);
+    VM nan = m_gt(fill, fill);
+    if (stride == 1) {
+        for (ptrdiff_t x = 0; x < width; x += LANES) {
+            const V v = KERNEL(load_row)(row + x, width - x, p->x_end, fill);
+            v_store(phases + x, v);
+            nan |= (VM)~m_eq(v, v);
+        }
+    } else if (stride == 2) {
+        T *odd = phases + a->span;
+        for (ptrdiff_t x = 0; x < width; x += 2 * LANES) {
+            const V v = KERNEL(load_row)(row + x, width - x, p->x_end, fill);
+            const V next =
+                x + LANES < width ? KERNEL(load_row)(row + x + LANES, width - x - LANES, p->x_end, fill) : fill;
+            v_store(phases + x / 2, v_evens(v, next));
+            v_store(odd + x / 2, v_odds(v, next));
+            nan |= (VM)~m_eq(v + next, v + next); /* inf - inf as well: a false alarm */
+        }
+    } else {
+#ifdef STORED_AS_16
+        for (ptrdiff_t x = 0; x < width; x += LANES)
+            v_store(p->line + x, KERNEL(load_row)(row + x, width - x, p->x_end, fill));
+        return NAME(split_row)(p, p->line, phases);
+#else
+        /* Groups of 3, which are shuffled rather than picked up where they are enough. */
+        const ptrdiff_t done = stride == 3 && a->phases == 3 && width >= 2 * LANES ? width / 3 : 0;
+        NAME(split_threes)(row, done, phases, phases + a->span, phases + 2 * a->span);
+        for (ptrdiff_t k = 0; k < a->phases; k++) {
+            T *phase = phases + k * a->span + done;
+            const ptrdiff_t start = a->phases == stride ? k : p->taps[k].residue;
+            for (ptrdiff_t x = start + done * stride; x < width; x += stride) *phase++ = row[x];
+        }
+        for (ptrdiff_t x = 0; x < width; x += LANES) {
+            const V v = NAME(load)(row + x, width - x, fill);
+            nan |= (VM)~m_eq(v, v);
+        }
+#endif
+    }
+    return m_any(nan);
+}
 
 /* ---- averages ---- */
 
@@ -554,22 +569,45 @@ static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I *places,
     CASE(2, 2)
     CASE(3, 3)
 #undef CASE
-    NAME(find_best)(p, p->taps, phases, places, start, begin, n, p->a->taps, 1);
+    if (nan)
+        NAME(find_best)(p, p->taps, phases, places, start, begin, n, p->a->taps, 1);
+    else
+        NAME(find_best)(p, p->taps, phases, places, start, begin, n, p->a->taps, 0);
 }
 #endif
 
-/* An input row in T: where it lies, or in p->line. */
-ALWAYS_INLINE const T *KERNEL(converted)(const NAME(pool) *p, const S *row)
+/* The first maximum of a whole plane, along memory: where it is. The lanes' own are found by vectors, and then the first
+ * of the largest of these, by numbers below 0 whose largest is wanted. */
+static ptrdiff_t KERNEL(largest_of_plane)(const NAME(pool) *p, const S *in)
 {
-#ifdef STORED_AS_16
-    const ptrdiff_t width = p->a->window.width;
-    for (ptrdiff_t x = 0; x < width; x += LANES)
-        v_store(p->line + x, KERNEL(load_row)(row + x, width - x, p->x_end, (V){0}));
-    return p->line;
-#else
-    (void)p;
-    return row;
-#endif
+    const ptrdiff_t size = p->a->window.height * p->a->window.width;
+    const V least = NAME(set)((T)-INFINITY), step = NAME(set)(LANES);
+    V best = least, at = {0}, here = {0};
+    VM nan = m_gt(least, least);
+    T lanes[LANES];
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] = (T)lane;
+    for (ptrdiff_t k = 0; k < size; k += LANES, here = here - step) {
+        const V x = KERNEL(load_row)(in + k, size - k, p->x_end, least);
+        at = v_select(m_gt(x, best), here, at);
+        best = v_max(x, best);
+        nan |= (VM)~m_eq(x, x);
+    }
+    ptrdiff_t first = 0;
+    if (m_any(nan)) {
+        while (KERNEL(get)(in + first) == KERNEL(get)(in + first)) first++;
+        return first;
+    }
+    const VM largest = m_eq(best, NAME(set)(v_reduce_max(best)));
+    return (ptrdiff_t)-v_reduce_max(v_select(largest, at - v_load(lanes), least));
+}
+
+static void KERNEL(find_place_of_plane)(const NAME(pool) *p, const S *in, I *place)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t at = KERNEL(largest_of_plane)(p, in), y = at / w->width, x = at - y * w->width;
+    *place = (I)((y + w->top) * a->pitch + x + w->left - a->first_tap + a->first_number);
+    *p->best = KERNEL(get)(in + at);
 }
 
 /* Find the first maximum of every window of an output row: p->best, and the numbers of the cells. Rows that the output
@@ -578,15 +616,18 @@ static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *plac
 {
     const xent_window *w = &p->a->window;
     const NAME(rows) rows = NAME(rows_of)(w, oh);
+    if (p->a->whole) {
+        KERNEL(find_place_of_plane)(p, x, places);
+        return;
+    }
+    int nan = 0;
     for (ptrdiff_t i = rows.low; i < rows.high; i += HELD) {
         const ptrdiff_t n = xent_min(HELD, rows.high - i);
         T *phases[HELD];
-        int nan = 0;
         for (ptrdiff_t k = 0; k < n; k++) {
             const ptrdiff_t y = rows.y + (i - rows.low + k) * w->dilation_h, slot = w->dilation_h == 1 ? y % HELD : k;
             phases[k] = p->phases + slot * p->a->phases * p->a->span;
-            if (p->held[slot] != y)
-                p->nan[slot] = NAME(split_row)(p, KERNEL(converted)(p, x + y * w->width), phases[k]);
+            if (p->held[slot] != y) p->nan[slot] = KERNEL(split_row)(p, x + y * w->width, phases[k]);
             p->held[slot] = y;
             nan |= p->nan[slot];
         }
@@ -633,6 +674,10 @@ static void KERNEL(max_pool2d)(const void *args, ptrdiff_t chunk, void *scratch)
         for (int k = 0; k < HELD; k++) p.held[k] = -1;
         for (ptrdiff_t oh = 0; oh < w->out_h; oh++, at += w->out_w) {
             S *out = (S *)a->out + at;
+            if (!a->places && a->whole) {
+                *out = x[KERNEL(largest_of_plane)(&p, x)];
+                continue;
+            }
             if (!a->places) {
                 KERNEL(max_row)(&p, x, oh, out);
                 continue;

@@ -1,14 +1,21 @@
 /* pool_backward.h: the gradients of max and average pooling, on the phases of pool.h.
  *
- * Design: an input row is written once, or, where windows share no pixel and lie apart, cleared before the few pixels
- * that receive something are. The output rows that reach it are kept in a ring in scratch, with zeros before and behind,
- * so that pixel q of a phase receives what lies `shift` before it, for each tap:
+ * Design: an input row is written once. The output rows that reach it are kept in a ring in scratch, with zeros before
+ * and behind, so that pixel q of a phase receives what lies `shift` before it, for each tap:
  *
  *   max   the gradients of outputs whose maximum is in this row and column: whose place is the tap's number
  *   avg   the shares gradient / count of all outputs, of which the rows are added up first
  *
- * Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it is small (a->few), a term goes
- * through four roundings at most; otherwise sums are in more bits than their terms, as in pool.h.
+ * Maxima are also taken (xent_plan_pool says when, by shapes alone)
+ *
+ *   by planes    where rows are narrow: those of a few planes are kept behind each other, with zeros between them, so
+ *                that every stride_h-th input row of all of them is one long row
+ *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
+ *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
+ *
+ * All ways add up in the same order. Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it is
+ * small (a->few), a term goes through four roundings at most; otherwise sums are in more bits than their terms, as in
+ * pool.h.
  */
 #include "begin.h"
 #include "images/pool.h"
@@ -36,13 +43,10 @@ typedef struct {
 /* What LANES pixels from element q of a phase on receive through each step-th of some taps. */
 typedef V (*NAME(receive))(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps, ptrdiff_t step);
 
-/* How many numbers are added up in the type itself, where they are many: 3 roundings, before the sum of more bits. */
-#define ADDED_FIRST 4
-
 ALWAYS_INLINE NAME(giver) NAME(giver_at)(const NAME(pool) *p, ptrdiff_t k)
 {
     const T *grad = p->ring + p->pairs[k].at;
-    return (NAME(giver)){.grad = grad, .places = (const I *)(grad + p->a->span), .start = (I)p->pairs[k].start};
+    return (NAME(giver)){.grad = grad, .places = (const I *)(grad + p->places_at), .start = (I)p->pairs[k].start};
 }
 
 /* Gradients whose maximum is where a tap leads to, 0 of others. */
@@ -58,17 +62,16 @@ ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const x
 {
     V sum = {0};
     NAME(sum) total = {{0}, {0}};
-    int added = 0;
     for (ptrdiff_t k = 0; k < from->n; k++) {
         const NAME(giver) row = NAME(giver_at)(from->p, k);
         V part = {0};
         for (ptrdiff_t j = 0; j < taps; j += step) {
-            part = part + NAME(through)(&row, q, tap + j);
-            if (from->few || ++added % ADDED_FIRST) continue;
-            NAME(sum_add)(&total, part);
-            part = (V){0};
+            const V term = NAME(through)(&row, q, tap + j);
+            if (from->few)
+                part = part + term;
+            else
+                NAME(sum_add)(&total, term);
         }
-        if (!from->few) NAME(sum_add)(&total, part);
         sum = k ? part + sum : part;
     }
     return from->few ? sum : NAME(round_sum)(&total);
@@ -102,9 +105,8 @@ ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const 
     return NAME(round_sum)(&acc);
 }
 
-static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, I *restrict places)
+static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, ptrdiff_t n, I *restrict places)
 {
-    const ptrdiff_t n = a->window.out_w;
     const void *from = a->places;
     switch (a->place_size) {
     case 1: COPY_PLACES(I, places, (const uint8_t *)from + at) break;
@@ -119,7 +121,7 @@ static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, I *restrict
 ALWAYS_INLINE void KERNEL(fill_phases)(const NAME(source) *from, NAME(receive) receive, const xent_tap *tap, S *row,
                                        ptrdiff_t stride, ptrdiff_t taps, ptrdiff_t even)
 {
-    for (ptrdiff_t q = 0, left = from->p->a->window.width; left > 0; q += LANES) {
+    for (ptrdiff_t q = 0, left = from->p->width; left > 0; q += LANES) {
         const V evens = receive(from, q, tap, even, 1);
         if (stride == 1) {
             KERNEL(store_row)(from->p, row, evens);
@@ -226,29 +228,9 @@ static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, const S *grad, ptrdif
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES)
         v_store(kept + ow, KERNEL(load_row)(grad + at + ow, out_w - ow, p->grad_end, (V){0}));
     if (a->places)
-        NAME(load_places)(a, at, places);
+        NAME(load_places)(a, at, out_w, places);
     else
         KERNEL(find_places)(p, x, oh, places);
-}
-
-/* Where windows share no pixel and few pixels receive anything: each from its output. The row of a cell is found by a
- * product, whose rounding is nothing to the half that keeps it away from the next integer. */
-static void KERNEL(scatter_row)(const NAME(pool) *p, S *image, ptrdiff_t oh)
-{
-    const xent_pool_args *a = p->a;
-    const xent_window *w = &a->window;
-    const T *grad = p->ring + xent_kept_at(a, oh);
-    const I *places = (const I *)(grad + a->span);
-    const double rows = 1 / (double)a->pitch;
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
-        const ptrdiff_t i = (ptrdiff_t)(((double)places[ow] + 0.5) * rows);
-        const ptrdiff_t j = places[ow] - i * a->pitch - a->first_number;
-        const ptrdiff_t y = oh * w->stride_h - w->top + i * w->dilation_h;
-        const ptrdiff_t x = ow * w->stride_w - w->left + (a->first_tap + j) * w->dilation_w;
-        const int in_window = j >= 0 && j < a->taps && i < w->kernel_h; /* as all are that were found */
-        if (in_window && x >= 0 && x < w->width && y >= 0 && y < w->height)
-            KERNEL(put)(image + y * w->width + x, grad[ow]);
-    }
 }
 
 /* A plane of windows that share no row: input rows from `y` to `end`, before the next window begins. */
@@ -259,11 +241,6 @@ static void KERNEL(merge_apart)(const NAME(pool) *p, KERNEL(merge) merge, S *ima
     const xent_window *w = &a->window;
     const ptrdiff_t top = oh * w->stride_h - w->top, bottom = top + (w->kernel_h - 1) * w->dilation_h;
     const size_t bytes = (size_t)w->width * sizeof(S);
-    if (p->columns_apart) {
-        memset(image + y * w->width, 0, (size_t)xent_max(0, end - y) * bytes);
-        KERNEL(scatter_row)(p, image, oh);
-        return;
-    }
     for (; y < end; y++) {
         const ptrdiff_t i = w->dilation_h == 1 ? y - top : (y - top) / w->dilation_h;
         p->pairs[0] = (xent_pair){.at = xent_kept_at(a, oh), .start = i * a->pitch};
@@ -306,25 +283,308 @@ static void KERNEL(max_plane)(NAME(pool) *p, KERNEL(merge) merge, const S *x, pt
     }
 }
 
-static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+/* ---- maxima of blocks of output rows ---- */
+
+#ifndef STORED_AS_16
+/* Where the windows of a block begin; without places to be told, in the first column that is seen. */
+static void NAME(set_origin)(const xent_pool_args *a, xent_origin o)
 {
-    const xent_pool_args *a = args;
+    const xent_window *w = &a->window;
+    const ptrdiff_t left = w->left - (a->places ? 0 : a->first_tap * w->dilation_w);
+    for (ptrdiff_t line = 0, oh = 0, top = -w->top, k = 0; line < a->block; line++, oh++) {
+        if (oh == w->out_h) oh = 0, top += w->height;
+        for (ptrdiff_t ow = 0; ow < w->out_w; ow++, k++) {
+            o.x[k] = (int32_t)(ow * w->stride_w - left);
+            o.y[k] = (int32_t)(oh * w->stride_h - w->top);
+            o.at[k] = (int32_t)((oh * w->stride_h + top) * w->width) + o.x[k];
+        }
+    }
+}
+
+/* Lay out what blocks need, behind all else. */
+static void NAME(open_blocks)(NAME(pool) *p)
+{
+    const xent_pool_args *a = p->a;
+    p->strip = (double *)(p->ring - a->after);
+    p->terms = (T *)(p->strip + a->strip_room);
+    p->place = (I *)(p->terms + a->block_room);
+    T *kept = (T *)(p->place + a->block_room);
+    if (a->way == XENT_BY_PLANES && !a->kept_room) { /* as they are */
+        p->ring = p->terms, p->places_at = a->block_room, p->lines = kept;
+        return;
+    }
+    if (a->way == XENT_BY_PLANES) {
+        memset(kept, 0, (size_t)(2 * a->kept_room) * sizeof(T));
+        p->ring = kept + a->lead, p->places_at = a->kept_room, p->lines = kept + 2 * a->kept_room;
+        return;
+    }
+    int32_t *from = (int32_t *)kept;
+    p->origin = (xent_origin){from, from + a->block_room, from + 2 * a->block_room};
+    p->to = from + 3 * a->block_room;
+    memset(p->strip, 0, (size_t)a->strip_room * sizeof(double));
+    NAME(set_origin)(a, p->origin);
+}
+#endif
+
+/* Gradients and places of n rows of outputs, from row oh of a plane on. */
+static void KERNEL(take_rows)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t oh, ptrdiff_t n)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t first = (plane * w->out_h + oh) * w->out_w, outputs = n * w->out_w;
+    const S *grad = (const S *)a->grad + first, *x = (const S *)a->x + plane * w->height * w->width;
+    for (ptrdiff_t k = 0; k < outputs && !a->alone; k += LANES)
+        v_store(p->terms + k, KERNEL(load_row)(grad + k, outputs - k, p->grad_end, (V){0}));
+    if (a->places) {
+        NAME(load_places)(a, first, outputs, p->place);
+        return;
+    }
+    for (ptrdiff_t at = 0; at < outputs; at += w->out_w) {
+        for (int k = 0; k < HELD && oh == 0; k++) p->held[k] = -1;
+        KERNEL(find_places)(p, x, oh, p->place + at);
+        if (++oh == w->out_h) oh = 0, x += w->height * w->width;
+    }
+}
+
+/* ---- by planes ---- */
+
+#ifndef STORED_AS_16
+/* Keep a block, its rows row_pitch apart and its planes plane_pitch rows. */
+static void NAME(keep_planes)(const NAME(pool) *p, ptrdiff_t planes)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t out_h = a->window.out_h, row = a->window.out_w * (ptrdiff_t)sizeof(T);
+    const ptrdiff_t pitch = a->row_pitch * (ptrdiff_t)sizeof(T);
+    const xent_steps from = {out_h * row, row}, to = {a->plane_pitch * pitch, pitch};
+    xent_copy_rows(p->ring, to, p->terms, from, planes, out_h, row);
+    xent_copy_rows(p->ring + p->places_at, to, p->place, from, planes, out_h, row);
+}
+
+/* All pixels of a block: those of the rows that begin windows, which are one line to `merge`, then of the rows below
+ * these, and so on. A row of outputs that would see them from above their image, or from below, is 0. */
+static void NAME(merge_planes)(const NAME(pool) *p, NAME(merge) merge, ptrdiff_t planes)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    NAME(pool) line = *p;
+    line.width = planes * a->plane_pitch * a->row_pitch * w->stride_w;
+    for (ptrdiff_t y = 0; y < xent_min(w->stride_h, w->height); y++) {
+        const ptrdiff_t r = (w->top + y) % w->stride_h, n = xent_max(0, xent_ceil_div(w->kernel_h - r, w->stride_h));
+        T *to = p->lines + y * a->line_room;
+        line.out_end = to + a->line_room;
+        for (ptrdiff_t k = 0, up = n - 1; k < n; k++, up--)
+            p->pairs[k] = (xent_pair){.at = -up * a->row_pitch, .start = (r + up * w->stride_h) * a->pitch};
+        if (n)
+            merge(&line, n, to);
+        else
+            memset(to, 0, (size_t)line.width * sizeof(T));
+    }
+}
+#endif
+
+/* Collect the rows of planes from their lines. */
+static void KERNEL(collect_planes)(const NAME(pool) *p, ptrdiff_t planes, S *out)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t step = a->row_pitch * w->stride_w, row = w->width * (ptrdiff_t)sizeof(S);
+    const xent_steps from = {a->plane_pitch * step * (ptrdiff_t)sizeof(S), step * (ptrdiff_t)sizeof(S)};
+    const xent_steps to = {w->height * row, w->stride_h * row};
+    for (ptrdiff_t y = 0; y < xent_min(w->stride_h, w->height); y++) {
+        const T *line = p->lines + y * a->line_room;
+#ifdef STORED_AS_16
+        for (ptrdiff_t k = 0; k < planes * a->plane_pitch * step; k += LANES)
+            KERNEL(v_store)((S *)line + k, v_load(line + k));
+#endif
+        const S *first = (const S *)line + (w->top + y) / w->stride_h * step;
+        xent_copy_rows(out + y * w->width, to, first, from, planes, xent_ceil_div(w->height - y, w->stride_h), row);
+    }
+}
+
+static void KERNEL(max_by_planes)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const NAME(merge) merge = NAME(merge_of)(p);
+    const ptrdiff_t most = a->block / w->out_h;
+    for (ptrdiff_t plane = begin; plane < end; plane += most) {
+        const ptrdiff_t n = xent_min(most, end - plane);
+        KERNEL(take_rows)(p, plane, 0, n * w->out_h);
+        if (p->ring != p->terms) NAME(keep_planes)(p, n);
+        NAME(merge_planes)(p, merge, n);
+        KERNEL(collect_planes)(p, n, (S *)a->out + plane * w->height * w->width);
+    }
+}
+
+/* ---- scattered ---- */
+
+#ifndef STORED_AS_16
+/* Where the gradients of n outputs go, which begin `down` rows below the block's origin: pixels from its first plane on,
+ * or -1 if a place is no pixel of its window. The row of a cell is found by a product, whose rounding is nothing to the
+ * half that keeps it away from the next integer: in floats, as the numbers of cells of two bytes are below 2^16. Whether
+ * `wide` numbers need doubles, and whether windows are `dilated`, are constants. */
+ALWAYS_INLINE void NAME(find_some_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down, int wide, int dilated)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const int32_t pitch = (int32_t)a->pitch, height = (int32_t)w->height, width = (int32_t)w->width;
+    const int32_t step_h = dilated ? (int32_t)w->dilation_h : 1, step_w = dilated ? (int32_t)w->dilation_w : 1;
+    const uint32_t cells = (uint32_t)(w->kernel_h * a->pitch);
+    const int32_t *restrict x0 = p->origin.x, *restrict y0 = p->origin.y, *restrict at = p->origin.at;
+    const I *restrict place = p->place;
+    int32_t *restrict to = p->to;
+    const double rows = 1 / (double)pitch;
+    for (ptrdiff_t k = 0; k < n; k++) {
+        const int32_t number = (int32_t)place[k];
+        const int32_t i =
+            wide ? (int32_t)(((double)number + 0.5) * rows) : (int32_t)(((float)number + 0.5f) * (float)rows);
+        const int32_t below = i * step_h, y = y0[k] + down + below, aside = (number - i * pitch) * step_w;
+        const int inside = ((uint32_t)number < cells) & ((uint32_t)y < (uint32_t)height) &
+                           ((uint32_t)(x0[k] + aside) < (uint32_t)width);
+        to[k] = inside ? at[k] + (down + below) * width + aside : -1;
+    }
+}
+
+static void NAME(find_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down)
+{
+    const xent_window *w = &p->a->window;
+    if (w->dilation_h > 1 || w->dilation_w > 1)
+        NAME(find_some_pixels)(p, n, down, 1, 1);
+    else if (w->kernel_h * p->a->pitch > 1 << 16)
+        NAME(find_some_pixels)(p, n, down, 1, 0);
+    else
+        NAME(find_some_pixels)(p, n, down, 0, 0);
+}
+
+/* Add n gradients to the sums of pixels, of which the block's first is number `base` of the strip, those of a row from
+ * its end, as NAME(receive_max) does. Doubles are followed, half the room away, by what rounding left. */
+static void NAME(add_to_strip)(const NAME(pool) *p, ptrdiff_t n, ptrdiff_t base)
+{
+    const ptrdiff_t out_w = p->a->window.out_w;
+    const int32_t *to = p->to;
+    const T *terms = p->terms;
+    double *sums = p->strip + base;
+    for (ptrdiff_t end = out_w; end <= n; end += out_w)
+        for (ptrdiff_t k = end - 1; k >= end - out_w; k--) {
+            if (to[k] < 0) continue;
+#if XENT_REAL == 32
+            sums[to[k]] += (double)terms[k];
+#else
+            two_sum_add(sums + to[k], sums + p->a->strip_room / 2 + to[k], terms[k]);
+#endif
+        }
+}
+
+/* The sums of LANES pixels of the strip. */
+ALWAYS_INLINE V NAME(received)(const NAME(pool) *p, ptrdiff_t k)
+{
+    const double *sums = p->strip + k;
+    const NAME(sum) sum = {v_load(sums), v_load(sums + BY_TYPE(LANES / 2, p->a->strip_room / 2))};
+    return NAME(round_sum)(&sum);
+}
+
+/* The first n sums of the strip are done; the others move up. */
+static void NAME(move_strip)(const NAME(pool) *p, ptrdiff_t n)
+{
+    const ptrdiff_t left = p->a->strip - n, parts = BY_TYPE(1, 2);
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        double *sums = p->strip + part * (p->a->strip_room / 2);
+        memmove(sums, sums + n, (size_t)left * sizeof(double));
+        memset(sums + left, 0, (size_t)n * sizeof(double));
+    }
+}
+#endif
+
+/* The next n pixels of the chunk, from `out` on, have all that they receive. */
+static void KERNEL(finish_pixels)(const NAME(pool) *p, S *out, ptrdiff_t n)
+{
+    const ptrdiff_t here = xent_min(n, p->a->strip);
+    for (ptrdiff_t k = 0; k < here; k += LANES) KERNEL(store_row)(p, out + k, NAME(received)(p, k));
+    memset(out + here, 0, (size_t)(n - here) * sizeof(S));
+    NAME(move_strip)(p, here);
+}
+
+/* Clear the chunk as far as `end`. Not by memset(), which may leave out the nearest cache, where pixels are wanted next. */
+static void KERNEL(clear_until)(NAME(pool) *p, const S *end)
+{
+    S *at = p->cleared;
+    for (; at < end; at += LANES) KERNEL(store_row)(p, at, (V){0});
+    p->cleared = at;
+}
+
+/* n gradients, each of which is all that its pixel receives. */
+static void KERNEL(put_alone)(const NAME(pool) *p, const S *grad, ptrdiff_t n, S *image)
+{
+    const int32_t *to = p->to;
+    for (ptrdiff_t k = 0; k < n; k++)
+        if (to[k] >= 0) image[to[k]] = grad[k];
+}
+
+static void KERNEL(max_scattered)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t size = w->height * w->width, lines = (end - begin) * w->out_h, planes = a->block / w->out_h;
+    const S *grad = (const S *)a->grad + begin * w->out_h * w->out_w;
+    S *out = (S *)a->out + begin * size;
+    ptrdiff_t done = 0; /* pixels of the chunk */
+    p->cleared = out;
+    for (ptrdiff_t line = 0, n; line < lines; line += n) {
+        const ptrdiff_t plane = line / w->out_h, oh = line % w->out_h, top = oh * w->stride_h - w->top;
+        n = xent_min(a->block, planes ? lines - line : w->out_h - oh);
+        const ptrdiff_t bottom = top + (n - 1) * w->stride_h + (w->kernel_h - 1) * w->dilation_h + 1;
+        const ptrdiff_t first = plane * size, above = first + xent_min(w->height, xent_max(0, top)) * w->width;
+        const ptrdiff_t seen = xent_min(w->height, xent_max(0, bottom)) * w->width;
+        const ptrdiff_t below = first + (planes ? n / w->out_h * size : seen);
+        KERNEL(take_rows)(p, begin + plane, oh, n);
+        NAME(find_pixels)(p, n * w->out_w, (int32_t)(oh * w->stride_h));
+        if (a->alone) {
+            KERNEL(clear_until)(p, out + below);
+            KERNEL(put_alone)(p, grad + line * w->out_w, n * w->out_w, out + first);
+        } else {
+            if (below > done + a->strip) KERNEL(finish_pixels)(p, out + done, above - done), done = above;
+            NAME(add_to_strip)(p, n * w->out_w, first - done);
+        }
+    }
+    if (a->alone)
+        KERNEL(clear_until)(p, p->out_end);
+    else
+        KERNEL(finish_pixels)(p, out + done, (end - begin) * size - done);
+}
+
+static void KERNEL(max_by_rows)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
-    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    NAME(pool) p = NAME(pool_open)(a, scratch);
-    const KERNEL(merge) merge = KERNEL(merge_of)(&p);
-    NAME(set_first)(&p);
-    KERNEL(set_ends)(&p, end);
+    const KERNEL(merge) merge = KERNEL(merge_of)(p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * size;
         S *out = (S *)a->out + plane * size;
-        for (int k = 0; k < HELD; k++) p.held[k] = -1;
-        if (p.rows_apart)
-            KERNEL(max_plane_apart)(&p, merge, x, plane * pixels, out);
+        for (int k = 0; k < HELD; k++) p->held[k] = -1;
+        if (p->rows_apart)
+            KERNEL(max_plane_apart)(p, merge, x, plane * pixels, out);
         else
-            KERNEL(max_plane)(&p, merge, x, plane * pixels, out);
+            KERNEL(max_plane)(p, merge, x, plane * pixels, out);
     }
+}
+
+static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_pool_args *a = args;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
+    NAME(pool) p = NAME(pool_open)(a, scratch);
+    KERNEL(set_ends)(&p, end);
+    if (!a->places) NAME(set_first)(&p);
+    if (a->way == XENT_BY_ROWS) {
+        KERNEL(max_by_rows)(&p, begin, end);
+        return;
+    }
+    NAME(open_blocks)(&p);
+    if (a->way == XENT_BY_PLANES)
+        KERNEL(max_by_planes)(&p, begin, end);
+    else
+        KERNEL(max_scattered)(&p, begin, end);
 }
 
 /* ---- averages ---- */

@@ -3,10 +3,18 @@
 #include "plan.h"
 
 enum {
-    FEW_ROWS = 4,             /* two additions of each */
-    FEW_TAPS = 64,            /* of a row: what rounding takes from them is itself added up in the type */
-    FEW_ROUNDINGS = 4,        /* of a gradient of max pooling */
-    LARGEST_DIVISOR = 1 << 24 /* the integers up to here are floats */
+    FEW_ROWS = 4,            /* two additions of each */
+    FEW_TAPS = 64,           /* of a row: what rounding takes from them is itself added up in the type */
+    FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
+    LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
+    /* How gradients of max pooling are cut, by measurement: */
+    NARROW = 24,  /* rows of outputs that do not fill vectors */
+    PLANES = 512, /* outputs that are worked on by planes at a time, where one has no more: the nearest cache */
+    LARGEST_PLANE = 1 << 15, /* outputs of one: the next cache */
+    MOST_GAPS = 4,           /* of the numbers that are worked on, to those that there are */
+    BLOCK = 512,             /* outputs that are scattered at a time */
+    STRIP = 4096,            /* and the pixels that they go to */
+    LARGEST_STRIP = 1 << 17  /* doubles: a MiB */
 };
 
 /* Whether no sum has so many terms that the type itself could not hold it within the bound of pool.h. */
@@ -16,9 +24,83 @@ static int has_few_terms(const xent_pool_args *a)
     const ptrdiff_t step_h = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h);
     const ptrdiff_t step_w = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
     const ptrdiff_t rows = xent_ceil_div(w->kernel_h, step_h), columns = xent_ceil_div(w->kernel_w, step_w);
+    if (!a->average && w->stride_w > 2) return rows == 1 && columns == 1; /* no vectors: more bits cost nothing */
     if (!a->average) return rows - 1 + columns - 1 <= FEW_ROUNDINGS;
-    if (xent_max(w->kernel_h, w->kernel_w) > LARGEST_DIVISOR || w->kernel_h * w->kernel_w > LARGEST_DIVISOR) return 0;
-    return (a->grad ? rows : w->kernel_h) <= FEW_ROWS && a->taps <= FEW_TAPS && a->divisor <= LARGEST_DIVISOR;
+    if (xent_max(w->kernel_h, w->kernel_w) > LARGEST_COUNT || w->kernel_h * w->kernel_w > LARGEST_COUNT) return 0;
+    return (a->grad ? rows : w->kernel_h) <= FEW_ROWS && a->taps <= FEW_TAPS && a->divisor <= LARGEST_COUNT;
+}
+
+static ptrdiff_t whole_vectors(ptrdiff_t n) { return xent_ceil_div(n, XENT_MOST_LANES) * XENT_MOST_LANES; }
+
+/* Rows of a few planes, behind each other in vectors, if that gains anything and has room. Returns its bytes, or 0. */
+static ptrdiff_t plan_planes(xent_pool_args *a, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t first = a->first_tap * w->dilation_w - w->left, last = first + (a->taps - 1) * w->dilation_w;
+    const ptrdiff_t before = xent_max(0, xent_floor_div(last, w->stride_w)),
+                    rows = xent_ceil_div(w->kernel_h, w->stride_h);
+    if (!a->few || a->taps == 0 || w->stride_w > 2 || (w->dilation_h > 1 && w->kernel_h > 1)) return 0;
+    /* As many zeros between rows of outputs, and rows of them between planes, as their pixels look for. */
+    a->row_pitch = xent_max(w->out_w + before, xent_ceil_div(w->width, w->stride_w) + a->before);
+    a->plane_pitch = xent_max(w->out_h + rows - 1, xent_ceil_div(w->height + w->top, w->stride_h));
+    const ptrdiff_t outputs = a->row_pitch * a->plane_pitch;
+    const ptrdiff_t pixels = outputs * w->stride_w * xent_min(w->stride_h, w->height);
+    if (a->row_pitch > NARROW || pixels > xent_min(LARGEST_PLANE, MOST_GAPS * w->height * w->width)) return 0;
+    const ptrdiff_t planes = xent_min(a->chunk, xent_max(1, PLANES / outputs));
+    a->way = XENT_BY_PLANES, a->pairs = rows;
+    a->block = planes * w->out_h;
+    a->block_room = whole_vectors(a->block * w->out_w) + XENT_MOST_LANES;
+    a->lead = (rows - 1) * a->row_pitch + before;
+    a->kept_room = whole_vectors(a->lead + planes * outputs + a->before) + 2 * XENT_MOST_LANES;
+    if (a->row_pitch == w->out_w && a->plane_pitch == w->out_h) a->kept_room = 0; /* kept as they are in memory */
+    a->line_room = whole_vectors(planes * outputs * w->stride_w) + 2 * XENT_MOST_LANES;
+    return (2 * a->block_room + 2 * a->kept_room + xent_min(w->stride_h, w->height) * a->line_room) * size;
+}
+
+/* Each output on its own, where windows lie apart, or pixels receive many terms. Returns its bytes, or 0: where numbers
+ * of cells or pixels leave 32 bits, or a strip would be too large. */
+static ptrdiff_t plan_scatter(xent_pool_args *a, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t reach = (w->kernel_h - 1) * w->dilation_h + 1, pixels = w->height * w->width;
+    const ptrdiff_t across = (w->kernel_w - 1) * w->dilation_w + 1, pair = size == 8 ? 2 : 1;
+    a->alone = (w->out_h == 1 || reach <= w->stride_h) && (w->out_w == 1 || a->taps <= a->period);
+    if (a->few && w->stride_w <= 2) return 0; /* vectors are faster */
+    if (xent_max(reach + w->height + w->top, across + w->width + w->left) > INT32_MAX) return 0;
+    if (w->kernel_h * a->pitch > INT32_MAX || pixels > INT32_MAX / 2) return 0;
+    const ptrdiff_t planes = xent_min(a->chunk, xent_min(BLOCK / (w->out_h * w->out_w), STRIP / pixels));
+    a->block = planes > 0 ? planes * w->out_h : xent_min(w->out_h, xent_max(1, BLOCK / w->out_w));
+    a->strip = planes > 0 ? planes * pixels : w->width * xent_min(w->height, 2 * (a->block * w->stride_h + reach));
+    if (a->alone) a->strip = 0;
+    a->strip_room = a->strip ? pair * (whole_vectors(a->strip) + XENT_MOST_LANES) : 0;
+    if (a->strip_room > LARGEST_STRIP) return 0;
+    a->way = XENT_SCATTERED;
+    a->block_room = whole_vectors(a->block * w->out_w) + XENT_MOST_LANES;
+    return 2 * a->block_room * size + 4 * a->block_room * (ptrdiff_t)sizeof(int32_t) +
+           a->strip_room * (ptrdiff_t)sizeof(double);
+}
+
+/* How the gradients of max pooling come to their pixels. Returns the bytes that this takes, but for those of rows. */
+static ptrdiff_t plan_backward(xent_pool_args *a, ptrdiff_t size)
+{
+    const ptrdiff_t by_planes = plan_planes(a, size);
+    return by_planes ? by_planes : plan_scatter(a, size);
+}
+
+/* Whether there is one window, which is the image: of a maximum, one whose places are floats. */
+static int is_whole(const xent_pool_args *a)
+{
+    const xent_window *w = &a->window;
+    if (w->out_h > 1 || w->out_w > 1 || w->top + w->height > w->kernel_h || w->left + w->width > w->kernel_w) return 0;
+    return a->average || (w->dilation_h == 1 && w->dilation_w == 1 && w->height * w->width <= LARGEST_COUNT);
+}
+
+/* Rows of an image that are in phases at a time. */
+static ptrdiff_t rows_held(const xent_pool_args *a)
+{
+    if (a->whole) return 0;
+    if (a->average) return a->grad ? 0 : a->few ? 1 : 2; /* sums, and what is left of them */
+    return a->grad && a->places ? 0 : a->grad || a->places ? HELD : 1;
 }
 
 /* How the rows of pool.h lie in scratch. Returns its size in bytes. */
@@ -33,28 +115,49 @@ static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
     a->before = xent_max(0, xent_ceil_div(w->left - a->first_tap * w->dilation_w, w->stride_w));
     a->after = xent_max(0, xent_floor_div((a->first_tap + a->taps - 1) * w->dilation_w - w->left, w->stride_w) + 1);
     const ptrdiff_t outputs = xent_max(w->out_w, xent_ceil_div(w->width, w->stride_w)), pair = 2 * XENT_MOST_LANES;
-    a->span = a->before + a->after + xent_ceil_div(outputs, XENT_MOST_LANES) * XENT_MOST_LANES;
+    a->span = whole_vectors(a->before + a->after) + whole_vectors(outputs);
     a->line = xent_ceil_div(w->width, pair) * pair;
     a->period = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
-    a->whole = w->out_h == 1 && w->out_w == 1 && w->top + w->height <= w->kernel_h && w->left + w->width <= w->kernel_w;
+    a->whole = is_whole(a);
     a->few = has_few_terms(a);
-    a->ring = 0;
-    if (a->grad && !(a->average && !a->few)) {
+    a->held = rows_held(a);
+    /* Without places to be told, the numbers of the columns that are seen: they cannot overflow. */
+    a->first_number = a->places ? a->first_tap : 0;
+    a->pitch = a->places ? w->kernel_w : xent_max(1, a->taps);
+    a->way = XENT_BY_ROWS, a->alone = 0, a->ring = a->pairs = 0, a->strip = a->strip_room = 0;
+    const ptrdiff_t blocks = !a->average && a->grad ? plan_backward(a, size) : 0;
+    if (a->grad && a->way == XENT_BY_ROWS && !(a->average && !a->few)) {
         const ptrdiff_t reach = xent_ceil_div((w->kernel_h - 1) * w->dilation_h + 1, w->stride_h);
         /* one more, which is kept ahead of the rows that need it */
         for (a->ring = 1; a->ring < xent_min(w->out_h, reach + 1);) a->ring *= 2;
+        a->pairs = a->ring;
     }
-    /* Without places to be told, the numbers of the columns that are seen: they cannot overflow. */
-    a->first_number = a->places ? a->first_tap : 0;
-    a->pitch = a->places ? w->kernel_w : a->taps;
-    return 2 * a->taps * (ptrdiff_t)sizeof(xent_tap) + a->ring * (ptrdiff_t)sizeof(xent_pair) +
-           (4 * a->line + (HELD * a->phases + 4 + 2 * a->ring) * a->span) * size;
+    return 2 * a->taps * (ptrdiff_t)sizeof(xent_tap) + a->pairs * (ptrdiff_t)sizeof(xent_pair) + blocks +
+           (2 * a->line + (a->held * a->phases + 4 + 2 * a->ring) * a->span) * size;
+}
+
+static void swap(ptrdiff_t *a, ptrdiff_t *b)
+{
+    const ptrdiff_t was = *a;
+    *a = *b, *b = was;
+}
+
+/* An image of one column lies in memory as one of one row, along which there are vectors. */
+static void turn_column(xent_pool_args *a)
+{
+    xent_window *w = &a->window;
+    if (w->width > 1 || w->kernel_w > 1 || w->out_w > 1 || w->left > 0) return;
+    swap(&w->height, &w->width), swap(&w->kernel_h, &w->kernel_w);
+    swap(&w->stride_h, &w->stride_w), swap(&w->dilation_h, &w->dilation_w);
+    swap(&w->top, &w->left), swap(&a->bottom, &a->right);
+    swap(&w->out_h, &w->out_w);
 }
 
 xent_plan xent_plan_pool(xent_pool_args *a, int dtype)
 {
     if (a->planes == 0) return (xent_plan){.chunks = 0};
-    a->chunk = xent_max(1, XENT_CHUNK / (a->window.height * a->window.width));
+    turn_column(a);
+    a->chunk = xent_min(a->planes, xent_max(1, XENT_CHUNK / (a->window.height * a->window.width)));
     return (xent_plan){.chunks = xent_ceil_div(a->planes, a->chunk),
                        .scratch_size = plan_scratch(a, xent_real_size(dtype))};
 }

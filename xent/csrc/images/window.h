@@ -10,6 +10,8 @@
 #include "base.h"
 #include "table.h"
 
+#include <string.h>
+
 /* How many of the numbers x0, x0 + stride, ... are below `limit`. */
 ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff_t limit)
 {
@@ -110,5 +112,43 @@ ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
 {
     return (oh & (a->ring - 1)) * 2 * a->span; /* the ring is a power of two: a division takes its time */
 }
+
+/* Bytes from one plane, and from one row, to the next. */
+typedef struct {
+    ptrdiff_t plane, row;
+} xent_steps;
+
+/* Copy rows of some planes: a row in pieces of a size, of which the last may overlap the one before. `piece` is a
+ * constant, and so is `pieces`, 0 for many. */
+ALWAYS_INLINE void xent_copy_pieces(char *restrict to, xent_steps to_step, const char *restrict from,
+                                    xent_steps from_step, ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes,
+                                    ptrdiff_t piece, int pieces)
+{
+    const ptrdiff_t last = bytes - piece;
+    for (; planes > 0; planes--, to += to_step.plane, from += from_step.plane) {
+        const char *source = from;
+        char *target = to;
+        for (ptrdiff_t n = rows; n > 0; n--, target += to_step.row, source += from_step.row) {
+            for (ptrdiff_t k = 0; k < last && !pieces; k += piece) memcpy(target + k, source + k, (size_t)piece);
+            if (pieces == 2) memcpy(target, source, (size_t)piece);
+            memcpy(target + last, source + last, (size_t)piece);
+        }
+    }
+}
+#define XENT_COPY(piece)                                                                                               \
+    if (bytes == (piece))                                                                                              \
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, piece, 1);                                 \
+    else if (bytes >= (piece))                                                                                         \
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, piece, 2);
+static __attribute__((unused)) void xent_copy_rows(void *to, xent_steps to_step, const void *from, xent_steps from_step,
+                                                   ptrdiff_t planes, ptrdiff_t rows, ptrdiff_t bytes)
+{
+    if (bytes > 64)
+        xent_copy_pieces(to, to_step, from, from_step, planes, rows, bytes, 32, 0);
+    else
+        XENT_COPY(32)
+    else XENT_COPY(16) else XENT_COPY(8) else XENT_COPY(4) else XENT_COPY(2)
+}
+#undef XENT_COPY
 
 #endif
