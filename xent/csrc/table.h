@@ -49,7 +49,7 @@ int xent_offered_threads(void);
 int xent_thread_limit(void);
 int xent_is_team_awake(void);
 void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
-              ptrdiff_t scratch_size);
+              ptrdiff_t scratch_size, xent_kernel first, ptrdiff_t first_chunks);
 int xent_start_threads(void);
 
 /* results.c */
