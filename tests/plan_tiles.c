@@ -333,20 +333,22 @@ static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
         if (!backward && !a->lanes_are_pixels) worst = xent_max(worst, strips * a->width * here - a->sums_room);
         for (ptrdiff_t k = 0; k < xent_blocks(a); k++) {
             const xent_block b = xent_block_at(a, k);
-            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
             const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, xent_blocks(a) == 1);
-            const ptrdiff_t vectors = xent_vectors_of(&l, &t);
-            if (b.depth <= 0) return PTRDIFF_MAX;
+            const ptrdiff_t vectors = xent_vectors_of(&l), rest = xent_ceil_div(b.depth, LANES) * LANES;
+            if (b.depth <= 0 || (a->x_in_place && !l.direct)) return PTRDIFF_MAX;
             if (!backward && a->lanes_are_pixels) {
                 worst = xent_max(worst, vectors - a->row_room);
-                if (!l.direct) worst = xent_max(worst, strips * a->width * vectors * LANES - a->sums_room);
+                if (!l.direct) worst = xent_max(worst, strips * a->width * xent_kept_sums(&l) - a->sums_room);
+                worst = xent_max(worst, l.rest * rest - a->packed_room);
             }
             if (i == 0) depth += b.depth;
             worst = xent_max(worst, b.depth - a->step_room);
             if (backward) worst = xent_max(worst, a->strip_chunk * b.depth * a->width - a->sums_room);
             /* runs of a patch are written in whole vectors */
-            const ptrdiff_t last = (b.channels.n - 1) * g.channel_step + t.images.n * g.image_step + LANES - 1;
-            worst = xent_max(worst, last - a->patch_room);
+            const ptrdiff_t runs = a->taps_apart ? b.depth : b.channels.n;
+            const ptrdiff_t last = (runs - 1) * g.channel_step + t.images.n * g.image_step + LANES;
+            if (!a->x_in_place) worst = xent_max(worst, last - a->patch_room);
         }
     }
     if (pixels != a->images * w->out_h * w->out_w) return PTRDIFF_MAX;

@@ -180,6 +180,29 @@ LARGE = {
     "depthwise, 56 x 56": ((2, 20, 56, 56), (20, 1, 3, 3), {"groups": 20, "padding": 1, "stride": 2}),
     "depthwise, 7x7": ((2, 17, 28, 27), (17, 1, 7, 7), {"groups": 17, "padding": 3}),
     "depthwise, 1x1": ((2, 17, 28, 27), (17, 1, 1, 1), {"groups": 17}),
+    # Pixels that are read where they lie, with one or two behind the last whole vector, and their borders
+    "a pixel is left, 1x1": ((2, 70, 7, 7), (19, 70, 1, 1), {}),
+    "two pixels are left, 1x1": ((1, 65, 5, 10), (7, 65, 1, 1), {}),
+    "three pixels are left, 1x1": ((1, 65, 3, 17), (7, 65, 1, 1), {}),
+    "a pixel is left, 63 channels": ((1, 63, 7, 7), (7, 63, 1, 1), {}),
+    "a pixel is left, many terms": ((1, 2100, 7, 7), (5, 2100, 1, 1), {}),
+    "a pixel is left, groups": ((2, 130, 7, 7), (26, 65, 1, 1), {"groups": 2}),
+    "a row in pieces, 1x1": ((1, 900, 15, 17), (21, 900, 1, 1), {}),
+    "a row in pieces, one left": ((1, 1100, 257, 1), (7, 1100, 1, 1), {}),
+    "4096 channels, 1x1": ((1, 4096, 7, 7), (3, 4096, 1, 1), {}),
+    "4097 channels, 1x1": ((1, 4097, 7, 7), (3, 4097, 1, 1), {}),
+    "pages of their own, 1x1": ((2, 8, 64, 64), (65, 8, 1, 1), {}),
+    # Images of a tile without gaps, and im2col matrices where rows are short
+    "5 images of 5 x 5, 1x1": ((5, 70, 5, 5), (20, 70, 1, 1), {}),
+    "a pixel of 13 images is left": ((13, 64, 1, 5), (20, 64, 1, 1), {}),
+    "1x1, stride 2 to 7 x 7": ((3, 66, 14, 14), (34, 66, 1, 1), {"stride": 2}),
+    "1x1, stride 2 to 7 x 7, one image": ((1, 66, 14, 13), (34, 66, 1, 1), {"stride": 2}),
+    "16 images of 4 x 4": ((16, 13, 4, 4), (40, 13, 3, 3), {"padding": 1}),
+    "60 images of 4 x 4": ((60, 13, 4, 4), (40, 13, 3, 3), {"padding": 1}),
+    "4 x 4, dilation": ((9, 13, 4, 4), (40, 13, 3, 3), {"padding": 2, "dilation": 2}),
+    "4 x 4, stride 2": ((9, 13, 8, 8), (40, 13, 3, 3), {"padding": 1, "stride": 2}),
+    "4 x 4, groups": ((9, 26, 4, 4), (80, 13, 3, 3), {"padding": 1, "groups": 2}),
+    "7 x 7, many outputs": ((1, 65, 7, 7), (300, 65, 3, 3), {"padding": 1}),
 }  # fmt: skip
 # Cases of every path that a kernel may take, for tests of one property.
 PATHS = CASES | LARGE
@@ -187,6 +210,7 @@ SAMPLE = [
     "1x1", "3x3, padded", "7x7, stride 2", "dilation", "groups", "depthwise", "depthwise, two each",
     "stride longer than kernel", "padding of 7", "all together", "9 images of 7 x 7",
     "1 x 5000", "stride 40", "31x31", "129 channels, stride 2", "padding of 1x1", "kernel of one image",
+    "a pixel is left, 1x1", "16 images of 4 x 4",
 ]  # fmt: skip
 # dtype and number of threads: test_threads.py shows that their number changes no bit
 FEW = [("float32", 2), ("float64", 1)]

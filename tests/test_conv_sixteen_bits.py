@@ -18,7 +18,11 @@ import xent
 
 F32 = np.dtype(np.float32)
 # every path that a kernel may take, and sums of many blocks and of many partial sums
-OTHERS = ["700 channels", "70 x 70", "many groups", "300 images of one pixel", "depthwise, 56 x 56"]
+OTHERS = [
+    "700 channels", "70 x 70", "many groups", "300 images of one pixel", "depthwise, 56 x 56",
+    "two pixels are left, 1x1", "a pixel is left, many terms", "a row in pieces, one left",
+    "a pixel of 13 images is left", "1x1, stride 2 to 7 x 7", "4 x 4, groups", "4097 channels, 1x1",
+]  # fmt: skip
 CONVOLUTIONS = test_conv.CASES | {name: test_conv.PATHS[name] for name in [*test_conv.SAMPLE, *OTHERS]}
 TRANSPOSED = test_conv_transpose.CASES
 SIMPLE = ["3x3, padded", "1x1", "7x7, stride 2", "depthwise", "all together"]

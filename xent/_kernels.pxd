@@ -67,7 +67,7 @@ cdef extern from "csrc/table.h" nogil:
     int xent_thread_limit()
     int xent_is_team_awake()
     void xent_run(xent_kernel kernel, const void *args, Py_ssize_t chunks, int threads, int workers, void *scratch,
-                  Py_ssize_t scratch_size)
+                  Py_ssize_t scratch_size, xent_kernel first, Py_ssize_t first_chunks)
     int xent_start_threads()
 
     enum:

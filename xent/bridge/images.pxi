@@ -32,8 +32,8 @@ cdef Py_ssize_t work_of(const xent_conv_args *a) noexcept:
     return <Py_ssize_t>min(outputs * taps / PRODUCTS_PER_ELEMENT, <double>PY_SSIZE_T_MAX // 2)
 
 
-cdef int make_once(xent_conv_args *a, const xent_plan *plan, int code, void *memory) except -1:
-    """Pack weights, or fill patches, into memory for plan.packed bytes and a cache line."""
+cdef int pack(xent_conv_args *a, const xent_plan *plan, int code, void *memory) except -1:
+    """Pack weights that are kept, into memory for plan.packed bytes and a cache line."""
     cdef xent_plan pack
     memset(&pack, 0, sizeof(pack))
     pack.chunks = plan.pack_chunks
@@ -52,6 +52,7 @@ def conv2d(
     cdef xent_conv_args a
     cdef xent_plan plan
     cdef void *memory = NULL
+    cdef xent_kernel first = NULL
     cdef int code = known_code(x)
     conv_args(&a, x, out, window, groups)
     a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
@@ -68,7 +69,7 @@ def conv2d(
         form = packed.get(key)
         if form is None:
             form = empty((plan.packed + CACHE_LINE,), np.dtype(np.uint8))
-            make_once(&a, &plan, code, data(form))
+            pack(&a, &plan, code, data(form))
             form = packed.setdefault(key, form)  # another thread may have been first
         a.packed = on_a_line(data(form))
         run(table.conv2d[code], &a, &plan, work_of(&a))
@@ -77,17 +78,16 @@ def conv2d(
         if reserve.open:
             reserve.packed = at_least(reserve.packed, plan.packed + CACHE_LINE)
         elif plan.packed:
-            make_once(&a, &plan, code, data(reserve.packed))
-        run(table.conv2d[code], &a, &plan, work_of(&a), reserve)
+            a.packed, first = on_a_line(data(reserve.packed)), table.conv2d_pack[code]
+        run(table.conv2d[code], &a, &plan, work_of(&a), reserve, first)
         return
     if plan.packed:
         memory = memory_of(<size_t>plan.packed + CACHE_LINE)
         if memory == NULL:
             raise MemoryError(f"no memory for {plan.packed} bytes that are made once for all threads")
+        a.packed, first = on_a_line(memory), table.conv2d_pack[code]
     try:
-        if plan.packed:
-            make_once(&a, &plan, code, memory)
-        run(table.conv2d[code], &a, &plan, work_of(&a))
+        run(table.conv2d[code], &a, &plan, work_of(&a), None, first)
     finally:
         PyMem_Free(memory)
 

@@ -53,9 +53,11 @@ cdef inline Py_ssize_t scratch_of(const xent_plan *plan, int workers) except -1:
     return (plan.scratch_size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE if plan.chunks else 0
 
 
-cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work, Reserve reserve=None) except -1:
-    """Work all chunks of a call that touches `work` elements."""
-    cdef Py_ssize_t i, size, chunks = plan.chunks
+cdef int run(
+    xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work, Reserve reserve=None, xent_kernel first=NULL
+) except -1:
+    """Work all chunks of a call that touches `work` elements; before, those of what is to be made once, by `first`."""
+    cdef Py_ssize_t i, size, chunks = plan.chunks, first_chunks = plan.pack_chunks if first != NULL else 0
     cdef int threads = threads_for(work) if reserve is None or not reserve.open else _threads.get_num_threads()
     cdef int workers = workers_of(plan, threads)
     cdef void *memory = NULL
@@ -72,11 +74,13 @@ cdef int run(xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssi
             raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")
         scratch = <char *>on_a_line(memory)
     if work <= SMALL:
+        for i in range(first_chunks):
+            first(args, i, NULL)
         for i in range(chunks):
             kernel(args, i, scratch)
     else:
         with nogil:
-            xent_run(kernel, args, chunks, threads, workers, scratch, size)
+            xent_run(kernel, args, chunks, threads, workers, scratch, size, first, first_chunks)
     PyMem_Free(memory)
     return 0
 

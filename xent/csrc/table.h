@@ -49,7 +49,7 @@ int xent_offered_threads(void);
 int xent_thread_limit(void);
 int xent_is_team_awake(void);
 void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
-              ptrdiff_t scratch_size);
+              ptrdiff_t scratch_size, xent_kernel first, ptrdiff_t first_chunks);
 int xent_start_threads(void);
 
 /* results.c */
@@ -469,7 +469,8 @@ typedef struct {
     const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
     /* Made by conv2d_pack: the weights in the order of the products, (group, strip of output channels, step, channel),
      * for groups as lanes (block of LANES groups, output channel, step, lane),
-     * or, where these are read in place, patches that several chunks read, (group, tile, block), or nothing. */
+     * of 16 bits, if pixels are lanes, as rows of steps; or, where weights are read in place, patches that several chunks
+     * read, (group, tile, block), or nothing. */
     void *packed;
     void *out;
     int relu;
@@ -483,8 +484,13 @@ typedef struct {
     int lanes_are_pixels; /* or pixels */
     int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
     ptrdiff_t weight_step;
-    int patches_shared; /* patches are filled once, by conv2d_pack */
-    ptrdiff_t width;    /* output channels of a strip */
+    int weights_in_rows;               /* packed or not, the weights of an output channel follow each other */
+    ptrdiff_t packed_step, packed_row; /* from step to step and from channel to channel of a strip, packed or not */
+    int patches_shared;                /* patches are filled once, by conv2d_pack */
+    int x_in_place;                    /* or there are none: the image is read where it lies */
+    int taps_apart;          /* they are im2col matrices: each tap has what outputs see through it, without gaps */
+    ptrdiff_t width;         /* output channels of a strip */
+    ptrdiff_t pack_channels; /* input channels of a chunk of conv2d_pack, where weights are packed */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
     ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */

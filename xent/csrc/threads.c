@@ -29,6 +29,7 @@
 #ifdef _WIN32
 #include <string.h>
 #define strcasecmp _stricmp
+#define sched_yield() ((void)0)
 #else
 #include <pthread.h>
 #include <sched.h>
@@ -48,6 +49,7 @@ enum {
     CALLS_BEFORE_WAKING = 16,
     REFUSED_NS = 1000000000, /* for a second, no more threads are tried than could be created */
     TRIAL_TURNS = 1000,      /* most turns of waiting for a thread of a trial to be gone; one or two are usual */
+    WAITING_TURNS = 10000,   /* of a thread that waits for others, some 10 us or more, before they have its processor */
 };
 
 #ifdef _WIN32
@@ -115,8 +117,11 @@ typedef struct {
     char *scratch;
     ptrdiff_t scratch_size; /* bytes of each thread */
     int threads, workers;   /* that the call may use; so many of them have a scratch */
+    xent_kernel first;      /* what is to be done before, by the same threads, or NULL */
+    ptrdiff_t first_chunks;
     /* The first chunk that nobody has taken: written all the time, so it shares its line of the cache with nothing. */
     _Alignas(2 * CACHE_LINE) ptrdiff_t next;
+    _Alignas(2 * CACHE_LINE) ptrdiff_t done; /* chunks of `first` */
 } job;
 
 /* Threads of a call, so that all calls of this moment together have as many as one may use. */
@@ -126,13 +131,31 @@ static int share(int threads)
     return calls <= 1 ? threads : threads <= calls ? 1 : threads / calls;
 }
 
+/* Wait until all chunks of `first` are done, which others work on: less than one of them takes, unless a thread of them has
+ * to wait for a processor. */
+static void wait_for_first(const job *j)
+{
+    for (int turn = 0; __atomic_load_n(&j->done, __ATOMIC_ACQUIRE) < j->first_chunks;) {
+        if (turn < WAITING_TURNS)
+            turn++;
+        else
+            sched_yield();
+    }
+}
+
 /* What thread number `me` does of it: the first one goes on until no chunk is left. */
 static void work(job *j, int me)
 {
     while (me == 0 || (me < j->workers && me < share(j->threads))) {
-        const ptrdiff_t i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED);
+        const ptrdiff_t i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED) - j->first_chunks;
         if (i >= j->chunks) return;
-        j->kernel(j->args, i, j->scratch + me * j->scratch_size);
+        if (i < 0) {
+            j->first(j->args, i + j->first_chunks, NULL);
+            __atomic_fetch_add(&j->done, 1, __ATOMIC_RELEASE);
+        } else {
+            if (j->first_chunks) wait_for_first(j);
+            j->kernel(j->args, i, j->scratch + me * j->scratch_size);
+        }
     }
 }
 
@@ -248,9 +271,10 @@ int xent_is_team_awake(void)
 }
 
 /* Work all chunks of a call that may use so many threads. Nothing depends on which of them takes which. `workers` of them,
- * the caller the first, have scratch_size bytes of scratch each. */
+ * the caller the first, have scratch_size bytes of scratch each. Before, the same threads work `first`, without scratch: two
+ * regions would wake them twice. */
 void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
-              ptrdiff_t scratch_size)
+              ptrdiff_t scratch_size, xent_kernel first, ptrdiff_t first_chunks)
 {
     job j = {.kernel = kernel,
              .args = args,
@@ -258,7 +282,9 @@ void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int thread
              .scratch = scratch,
              .scratch_size = scratch_size,
              .threads = threads,
-             .workers = workers};
+             .workers = workers,
+             .first = first,
+             .first_chunks = first_chunks};
     const int asked = team.asked;
 #ifdef _OPENMP
     if (workers > 1) {

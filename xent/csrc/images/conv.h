@@ -38,32 +38,59 @@
 
 /* The pieces of this thread's scratch. */
 typedef struct {
-    T *patch, *packed, *sums;
+    const T *patch; /* of the tile */
+    T *filled, *packed, *sums;
     ptrdiff_t *places;
     int32_t *rows, *steps;
 } NAME(room);
 
 ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
 {
-    T *patch = (T *)scratch, *packed = patch + (a->patches_shared ? 0 : a->patch_room), *sums = packed + a->packed_room;
+    T *filled = (T *)scratch, *packed = filled + (a->patches_shared ? 0 : a->patch_room),
+      *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
     int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
-    return (NAME(room)){
-        .patch = patch, .packed = packed, .sums = sums, .places = places, .rows = rows, .steps = rows + a->row_room};
+    return (NAME(room)){.patch = filled,
+                        .filled = filled,
+                        .packed = packed,
+                        .sums = sums,
+                        .places = places,
+                        .rows = rows,
+                        .steps = rows + a->row_room};
+}
+
+/* What the pixels of a rest see, (pixel, step), 0 up to whole vectors, as multiply_rest wants it. */
+static void NAME(gather_rest)(const NAME(room) *room, const xent_lanes *l, ptrdiff_t depth)
+{
+    const T *patch = room->patch + l->length - l->rest;
+    const ptrdiff_t whole = xent_ceil_div(depth, LANES) * LANES;
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (ptrdiff_t i = 0; i < l->rest; i++) room->packed[i * whole + k] = patch[room->steps[k] + i];
+    for (ptrdiff_t k = depth; k < whole; k++)
+        for (ptrdiff_t i = 0; i < l->rest; i++) room->packed[i * whole + k] = 0;
 }
 #endif
 
 /* ---- what is made once for all chunks ---- */
 
-/* Weights to their packed form: a chunk is a strip of output channels of a group. */
+/* Weights to their packed form: a chunk is (group, strip of output channels, some input channels), the last fastest. */
 static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), group = chunk / strips;
-    const xent_span strip = xent_cut(a->out_channels, a->width, chunk % strips);
-    const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = a->in_channels * taps;
-    const S *weight = (const S *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out;
-    T *packed = (T *)a->packed + chunk * steps * a->width;
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width),
+                    pieces = xent_ceil_div(a->in_channels, a->pack_channels), group = chunk / pieces / strips;
+    const xent_span strip = xent_cut(a->out_channels, a->width, chunk / pieces % strips);
+    const xent_span channels = xent_cut(a->in_channels, a->pack_channels, chunk % pieces);
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, steps = channels.n * taps;
+    const S *weight = (const S *)a->weight + a->weight_first + group * a->weight_group + strip.begin * a->weight_out +
+                      channels.begin * a->weight_in;
+    T *packed =
+        (T *)a->packed + chunk / pieces * a->in_channels * taps * a->width + channels.begin * taps * a->packed_step;
+    if (a->weights_in_rows) {
+        for (ptrdiff_t l = 0; l < strip.n; l++)
+            KERNEL(take)(packed + l * a->packed_row, weight + l * a->weight_out, steps, 1);
+        return;
+    }
     /* Weights that lie evenly are packed at once: a row of taps, all of a channel, or all channels. */
     const int rows = a->weight_i == w->kernel_w * a->weight_j, all = rows && a->weight_in == taps * a->weight_j;
     const ptrdiff_t run = all ? steps : rows ? taps : w->kernel_w;
@@ -88,7 +115,7 @@ static void KERNEL(fill_shared)(const xent_conv_args *a, ptrdiff_t chunk)
                     group = chunk / pieces / blocks / xent_tiles(a);
     const xent_tile t = xent_tile_at(a, tile);
     const xent_block b = xent_block_at(a, block);
-    const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+    const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
     KERNEL(fill_channels)(a, &t, &b, &g, group, xent_cut(b.channels.n, XENT_FILLED_CHANNELS, chunk % pieces),
                           KERNEL(shared_patch)(a, group, tile, block));
 }
@@ -134,7 +161,7 @@ static void KERNEL(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff
 static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_lanes *l, ptrdiff_t channel,
                                    ptrdiff_t n, const T *sums, ptrdiff_t sums_step)
 {
-    const ptrdiff_t columns = t->columns.n, image = l->runs * l->vectors * LANES;
+    const ptrdiff_t columns = t->columns.n;
     const ptrdiff_t last =
         a->out_step == 1 && columns >= LANES ? columns - LANES : columns; /* of a vector, which may overlap */
     for (ptrdiff_t c = 0; c < n; c++) {
@@ -144,7 +171,7 @@ static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, 
             for (ptrdiff_t r = 0; r < t->rows.n; r++)
                 for (ptrdiff_t q = 0; q < columns; q += LANES) {
                     const ptrdiff_t first = xent_min(q, last);
-                    const T *from = sums + c * sums_step + m * image + r * l->row_step + first;
+                    const T *from = sums + c * sums_step + m * l->image_step + r * l->row_step + first;
                     KERNEL(put_pixels)(plane + r * a->out_row + first * a->out_step,
                                        NAME(finished)(v_load(from), bias, a->relu), columns - first, a->out_step);
                 }
@@ -175,18 +202,20 @@ static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t,
 }
 
 static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
-                                  ptrdiff_t channel, ptrdiff_t n, int last, NAME(product) *p)
+                                  ptrdiff_t channel, ptrdiff_t n, int last, const T *seen, NAME(product) *p)
 {
-    const ptrdiff_t vectors = xent_vectors_of(l, t);
+    const ptrdiff_t vectors = xent_vectors_of(l);
     p->depth = b->depth;
     p->accumulate = b->first > 0;
-    p->sums_step = l->direct ? a->out_size : vectors * LANES;
+    p->sums_step = l->direct ? a->out_size : xent_kept_sums(l);
     if (l->direct) {
         p->sums = (T *)KERNEL(place_of)(a, t, channel);
         p->bias = a->bias ? (const T *)a->bias + channel : NULL;
         p->relu = a->relu;
     }
     NAME(multiply_pixels)(p, n, vectors);
+    if (l->rest)
+        NAME(multiply_rest)(p, seen, xent_ceil_div(b->depth, LANES) * LANES, p->sums + l->length - l->rest, n, l->rest);
     if (last && !l->direct) KERNEL(deliver_pixels)(a, t, l, channel, n, p->sums, p->sums_step);
 }
 
@@ -196,16 +225,17 @@ ALWAYS_INLINE const T *KERNEL(weights_of)(const xent_conv_args *a, const xent_bl
 {
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width),
                     steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    return a->weights_in_place ? (const T *)a->weight + a->weight_first + group * a->weight_group +
-                                     strip * a->width * a->weight_out + b->first * a->weight_step
-                               : (const T *)a->packed + ((group * strips + strip) * steps + b->first) * a->width;
+    return a->weights_in_place
+               ? (const T *)a->weight + a->weight_first + group * a->weight_group + strip * a->width * a->weight_out +
+                     b->first * a->weight_step
+               : (const T *)a->packed + (group * strips + strip) * steps * a->width + b->first * a->packed_step;
 }
 
 /* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
 static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
                                  ptrdiff_t group, xent_span strips, int last, const NAME(room) *room)
 {
-    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? xent_vectors_of(l, t) * LANES : xent_tile_pixels(t));
+    const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? xent_kept_sums(l) : xent_tile_pixels(t));
     const int many = !a->lanes_are_pixels &&
                      a->out_channels * a->in_channels * a->window.kernel_h * a->window.kernel_w * (ptrdiff_t)sizeof(T) >
                          MANY_WEIGHTS;
@@ -215,8 +245,8 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
                            .rows = room->rows,
                            .steps = room->steps,
                            .places = room->places,
-                           .packed_step = a->weights_in_place ? a->weight_step : a->width,
-                           .packed_row = a->weights_in_place ? a->weight_out : 1,
+                           .packed_step = a->packed_step,
+                           .packed_row = a->packed_row,
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
                            .packed = KERNEL(weights_of)(a, b, group, strips.begin + s)};
         /* of the next strip, or of the first through the next block */
@@ -225,7 +255,7 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
                          : !last            ? KERNEL(weights_of)(a, b, group, strips.begin) + b->depth * a->width
                                             : NULL;
         if (a->lanes_are_pixels)
-            KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, &p);
+            KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, room->packed, &p);
         else
             KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, after, &p);
     }
@@ -235,11 +265,22 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
 static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
                                 const xent_lanes *l, const NAME(room) *room)
 {
-    xent_tap_offsets(b, g, room->steps);
+    xent_tap_offsets(a, b, g, room->steps);
     if (a->lanes_are_pixels)
-        xent_vector_offsets(a, t, g, l, room->rows, room->places);
+        xent_vector_offsets(a, g, l, room->rows, room->places);
     else
         xent_pixel_offsets(t, g, room->rows);
+}
+
+/* What a tile sees through block `k`: filled, or filled before, or where it lies. */
+ALWAYS_INLINE const T *KERNEL(patch_at)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                        const xent_patch *g, ptrdiff_t group, ptrdiff_t tile, ptrdiff_t k, T *filled)
+{
+    const ptrdiff_t channel = (t->images.begin * a->groups + group) * a->in_channels; /* the first of an image */
+    if (a->x_in_place) return (const T *)a->x + channel * a->window.width + t->columns.begin;
+    if (a->patches_shared) return KERNEL(shared_patch)(a, group, tile, k);
+    KERNEL(fill_patch)(a, t, b, g, group, filled);
+    return filled;
 }
 
 /* A chunk is (tile, some groups, some strips of output channels), the last fastest. */
@@ -260,13 +301,11 @@ static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
     for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
-            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
+            const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
             const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, KERNEL(complete)(a));
             if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &room);
-            if (a->patches_shared)
-                room.patch = KERNEL(shared_patch)(a, group, tile, k);
-            else
-                KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
+            room.patch = KERNEL(patch_at)(a, &t, &b, &g, group, tile, k, room.filled);
+            if (l.rest) NAME(gather_rest)(&room, &l, b.depth);
             KERNEL(conv2d_block)(a, &t, &b, &l, group, some, k == blocks - 1, &room);
         }
     }

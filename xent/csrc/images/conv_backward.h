@@ -208,9 +208,9 @@ static void KERNEL(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *
             const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
             if (tiles.n > 1 || group == groups.begin) {
                 if (!a->lanes_are_pixels) xent_pixel_offsets(&t, &g, room.rows);
-                xent_tap_offsets(&b, &g, room.steps);
+                xent_tap_offsets(a, &b, &g, room.steps);
             }
-            KERNEL(fill_patch)(a, &t, &b, &g, group, room.patch);
+            KERNEL(fill_patch)(a, &t, &b, &g, group, room.filled);
             if (a->lanes_are_pixels)
                 KERNEL(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else

@@ -145,6 +145,29 @@ ALWAYS_INLINE xent_patch xent_patch_of(const xent_window *w, ptrdiff_t images, p
     return p;
 }
 
+/* The window with tap (i, j) alone. */
+ALWAYS_INLINE xent_window xent_one_tap(const xent_window *w, ptrdiff_t i, ptrdiff_t j)
+{
+    xent_window one = *w;
+    one.top -= i * w->dilation_h, one.left -= j * w->dilation_w;
+    one.kernel_h = one.kernel_w = 1;
+    return one;
+}
+
+/* What a tile sees through a block: a patch; of a tap, if taps are apart: then these are its channels; or the image
+ * itself, whose window is one row then (plan.c). */
+ALWAYS_INLINE xent_patch xent_patch_at(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                       ptrdiff_t item_size)
+{
+    const xent_window w = a->taps_apart ? xent_one_tap(&b->window, 0, 0) : b->window;
+    xent_patch p = xent_patch_of(&w, t->images.n, t->rows.n, t->columns.n, item_size);
+    if (a->x_in_place) {
+        p.channel_step = a->window.width;
+        p.image_step = a->groups * a->in_channels * a->window.width;
+    }
+    return p;
+}
+
 /* Where the first tap's input of a tile's pixel lies; the next column's is one further. */
 ALWAYS_INLINE ptrdiff_t xent_pixel_offset(const xent_patch *p, ptrdiff_t image, ptrdiff_t row)
 {
@@ -165,16 +188,28 @@ enum { XENT_FILLED_CHANNELS = 16 };
 /* What it takes to copy a vector, or a part of one, of sums to its place, in multiplications of vectors. */
 enum { XENT_COPY_COST = 8 };
 
+/* Pixels behind the last whole vector of a tile whose sums have steps as lanes instead (product.h), and the steps from
+ * which on they do. Four pixels of a vector of 16 were as fast either way. */
+enum { XENT_REST_PIXELS = 2, XENT_REST_STEPS = 64 };
+
 /* The pixels of a tile as vectors of `lanes`: run by run, each run a row of outputs or, where that takes fewer vectors,
- * all rows of an image with what lies between them in the patch, whose sums are of no use. If `direct`, sums go to the
+ * all rows of an image with what lies between them in the patch, whose sums are of no use, or all images, if there is
+ * nothing between them. What is chosen is the same for 16 bits as for floats, but for `direct`. If `direct`, sums go to the
  * output as they are, and the last vector of a run ends with it: it may overlap the one before, which gives the same
- * numbers again. */
+ * numbers again. Where there is one run and its last vector would be nearly empty, `rest` pixels have none. */
 typedef struct {
-    ptrdiff_t lanes, runs, length; /* runs of an image; pixels of a run */
-    ptrdiff_t vectors;             /* of a run */
-    ptrdiff_t row_step;            /* from row to row of sums that are kept */
+    ptrdiff_t lanes, images, runs, length; /* runs of an image; pixels of a run */
+    ptrdiff_t vectors, rest;               /* of a run */
+    ptrdiff_t row_step, image_step;        /* from row to row, and from image to image, of sums that are kept */
     int direct;
 } xent_lanes;
+
+/* Such pixels of a run, of convolutions of so many steps. */
+ALWAYS_INLINE ptrdiff_t xent_rest_of(ptrdiff_t length, ptrdiff_t lanes, ptrdiff_t depth)
+{
+    const ptrdiff_t rest = length % lanes;
+    return length > lanes && depth >= XENT_REST_STEPS && rest <= XENT_REST_PIXELS ? rest : 0;
+}
 
 ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
                                        ptrdiff_t lanes, int complete)
@@ -186,29 +221,40 @@ ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile 
     const ptrdiff_t copies = XENT_COPY_COST * by_rows; /* of rows out of sums that are not direct */
     const int faster = at_once * depth + copies < by_rows * depth + (dense && columns >= lanes ? 0 : copies);
     const int whole = a->block_columns == a->window.kernel_w /* or rows of patches have several lengths */
-                      && (faster || (gapless && dense));
+                      && (faster || gapless);
+    const ptrdiff_t images = t->images.n, all = xent_ceil_div(images * flat, lanes);
+    const int across =
+        whole && gapless && p->image_step == flat && all * depth + images * copies < images * at_once * depth;
     xent_lanes l = {.lanes = lanes,
+                    .images = across ? 1 : images,
                     .runs = whole ? 1 : t->rows.n,
-                    .length = whole ? flat : columns,
+                    .length = across  ? images * flat
+                              : whole ? flat
+                                      : columns,
                     .row_step = whole ? p->columns.length : xent_ceil_div(columns, lanes) * lanes};
     l.vectors = xent_ceil_div(l.length, lanes);
-    l.direct = dense && l.length >= lanes && (!whole || gapless);
+    l.image_step = across ? flat : l.runs * l.vectors * lanes;
+    l.direct = dense && l.length >= lanes && !across && (!whole || gapless);
+    l.rest = a->weights_in_rows && (gapless || t->rows.n == 1) && l.images * l.runs == 1
+                 ? xent_rest_of(l.length, lanes, depth)
+                 : 0;
+    if (l.rest) l.vectors--;
     return l;
 }
 
-ALWAYS_INLINE ptrdiff_t xent_vectors_of(const xent_lanes *l, const xent_tile *t)
-{
-    return t->images.n * l->runs * l->vectors;
-}
+ALWAYS_INLINE ptrdiff_t xent_vectors_of(const xent_lanes *l) { return l->images * l->runs * l->vectors; }
+
+/* From channel to channel of sums that are kept. */
+ALWAYS_INLINE ptrdiff_t xent_kept_sums(const xent_lanes *l) { return (xent_vectors_of(l) + (l->rest > 0)) * l->lanes; }
 
 /* The offsets of all vectors: of their inputs in a patch and of their sums. */
-ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_tile *t, const xent_patch *p,
-                                       const xent_lanes *l, int32_t *at, ptrdiff_t *places)
+ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_patch *p, const xent_lanes *l, int32_t *at,
+                                       ptrdiff_t *places)
 {
     ptrdiff_t v = 0;
-    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+    for (ptrdiff_t m = 0; m < l->images; m++) {
         for (ptrdiff_t r = 0; r < l->runs; r++) {
-            for (ptrdiff_t q = 0; q < l->length; q += l->lanes, v++) {
+            for (ptrdiff_t q = 0; q < l->length - l->rest; q += l->lanes, v++) {
                 const ptrdiff_t last = l->length - l->lanes, first = l->direct && q > last ? last : q;
                 at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
                 places[v] =
@@ -229,11 +275,16 @@ ALWAYS_INLINE void xent_repeat_taps(ptrdiff_t taps, ptrdiff_t channels, ptrdiff_
 }
 
 /* The offsets of all taps of a block in a patch. */
-ALWAYS_INLINE void xent_tap_offsets(const xent_block *b, const xent_patch *p, int32_t *at)
+ALWAYS_INLINE void xent_tap_offsets(const xent_conv_args *a, const xent_block *b, const xent_patch *p, int32_t *at)
 {
     const xent_axis *y = &p->rows, *x = &p->columns;
     const ptrdiff_t phase = y->length * x->length;
     int32_t *first = at;
+    if (a->taps_apart) {
+        *at = 0;
+        xent_repeat_taps(1, b->depth, p->channel_step, at);
+        return;
+    }
     for (ptrdiff_t i = 0; i < b->window.kernel_h; i++)
         for (ptrdiff_t j = 0; j < b->window.kernel_w; j++)
             *at++ = (int32_t)((i % y->period * x->phases + j % x->period) * phase +

@@ -98,6 +98,24 @@ ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, 
     }
 }
 
+/* The same where taps are apart: an im2col matrix, (channel, tap, image, row, column). */
+static void KERNEL(fill_taps)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *first,
+                              const S *end, xent_span channels, ptrdiff_t all, T *patch)
+{
+    const ptrdiff_t size = w->height * w->width, taps = w->kernel_h * w->kernel_w;
+    for (ptrdiff_t i = 0, tap = 0; i < w->kernel_h; i++) {
+        for (ptrdiff_t j = 0; j < w->kernel_w; j++, tap++) {
+            const xent_window one = xent_one_tap(w, i, j);
+            for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++) {
+                T *to = patch + (c * taps + tap) * g->channel_step;
+                for (ptrdiff_t m = 0; m < t->images.n; m++)
+                    KERNEL(fill_plane)(&one, t, g, first + (m * all + c) * size, end, to + m * g->image_step);
+                v_store(to + t->images.n * g->image_step, (V){0}); /* lanes of no use: denormals would cost time */
+            }
+        }
+    }
+}
+
 /* What a tile sees through some channels of a block of group `group`. */
 static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
                                   ptrdiff_t group, xent_span channels, T *patch)
@@ -105,11 +123,15 @@ static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, c
     const xent_window *w = &b->window;
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
     const S *x = (const S *)a->x, *end = x + a->images * all * size;
+    const S *first = x + (t->images.begin * all + group * a->in_channels + b->channels.begin) * size;
+    if (a->taps_apart) {
+        KERNEL(fill_taps)(w, t, g, first, end, channels, all, patch);
+        return;
+    }
     for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++)
         for (ptrdiff_t m = 0; m < t->images.n; m++)
-            KERNEL(fill_plane)(
-                w, t, g, x + ((t->images.begin + m) * all + group * a->in_channels + b->channels.begin + c) * size, end,
-                patch + c * g->channel_step + m * g->image_step);
+            KERNEL(fill_plane)(w, t, g, first + (m * all + c) * size, end,
+                               patch + c * g->channel_step + m * g->image_step);
 }
 
 ALWAYS_INLINE void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,

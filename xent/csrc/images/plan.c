@@ -16,6 +16,7 @@ enum {
     SUMS_BYTES = 192 * 1024,
     TILE_PIXELS = 480,   /* of a forward tile: weights that are read once serve all of them */
     FEW_PIXELS = 120,    /* a smaller tile would read the weights too often: rather take fewer channels at a time */
+    PACKED = 16 * 1024,  /* numbers of a chunk that packs weights, some 10 us */
     GRAD_PIXELS = 384,   /* of a tile of grad_weight: the steps of its products, see STEPS_AT_ONCE in conv.h */
     GRAD_STEPS = 576,    /* taps of a block of grad_weight: enough to share the cost of packing the gradient */
     GRAD_CHANNELS = 128, /* output channels of a chunk of grad_weight, likewise for the patch */
@@ -24,7 +25,18 @@ enum {
      * ENOUGH tiles. 400 were as fast on one thread. */
     LANE_PIXELS = 4096,
     FEW_LANE_PIXELS = 224,
-    /* And of its patch, which is read in order: from 256 KiB to 1 MiB as fast but for sums of several blocks. */
+    /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the least
+     * pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16 pointwise
+     * layers, two threads). */
+    PLACE_NUMBERS = 1 << 17,
+    PLACE_PIXELS = 128,
+    /* Of layers with at most so many outputs, to copy what they see would show; of others, if channels lie on pages of
+     * their own, it paid: 64-256 on eight images of 56 x 56 took 0.8 of the time. */
+    PLACE_OUTPUTS = 64,
+    PAGE = 4096,
+    MOST_EMPTY = 8,        /* of several images, if less than this part of their vectors is empty */
+    PLACE_CHANNELS = 4096, /* and the most: numbers of 16 bits are converted to a patch, of 2 MiB then */
+    /* And of a patch, which is read in order: from 256 KiB to 1 MiB as fast but for sums of several blocks. */
     LANE_PATCH_BYTES = 512 * 1024,
     SHARED_BYTES = 1024 * 1024, /* of patches that several chunks read: more would not stay in the caches */
     FEW_STRIPS = 8,             /* that read a patch if it is filled for each chunk, so that this does not show */
@@ -47,11 +59,21 @@ enum {
     PARTIAL_TERMS = 128,
     WIDE_ROW = 64,
     SHORT_ROW = 16,
+    APART = XENT_MOST_LANES + 2 * CACHE_LINE / (int)sizeof(float), /* numbers between taps in an im2col matrix */
     SLACK = 64 /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
 #define LANE_PIXELS_COST 1.15
+
+/* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for a
+ * tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took 0.8
+ * of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on 64 images
+ * of 5 x 5, some 50 multiplications. */
+#define TAPS_APART_COST 1.25
+#define PLANE_COST 50
+#define ROW_COST 10
+#define REST_COST 0.2 /* in vectors: of a rest, whose lanes are steps */
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
@@ -63,10 +85,14 @@ static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
 #define HUGE_NUMBER (PTRDIFF_MAX / 2)
 static ptrdiff_t product(ptrdiff_t a, ptrdiff_t b, ptrdiff_t limit) { return b != 0 && a > limit / b ? limit : a * b; }
 
+static ptrdiff_t tile_pixels(const xent_conv_args *a) { return a->tile_images * a->tile_rows * a->tile_columns; }
+
 /* Numbers of the patch of the largest tile through kernel rows x columns of one channel, at most `limit`. */
 static ptrdiff_t patch_numbers(const xent_conv_args *a, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t limit)
 {
     const xent_window *w = &a->window;
+    if (a->taps_apart) /* a tap has a vector and two lines more at most, see xent_patch_of */
+        return product(product(rows, columns, limit), tile_pixels(a) + APART, limit);
     const xent_axis y = xent_axis_of(a->tile_rows, rows, w->stride_h, w->dilation_h);
     const xent_axis x = xent_axis_of(a->tile_columns, columns, w->stride_w, w->dilation_w);
     const ptrdiff_t plane = product(product(y.phases, y.length, limit), product(x.phases, x.length, limit), limit);
@@ -110,7 +136,6 @@ static void cut_blocks(xent_conv_args *a, ptrdiff_t budget)
     a->block_channels = even(a->in_channels, budget / patch_numbers(a, w->kernel_h, w->kernel_w, budget));
 }
 
-static ptrdiff_t tile_pixels(const xent_conv_args *a) { return a->tile_images * a->tile_rows * a->tile_columns; }
 static ptrdiff_t block_steps(const xent_conv_args *a) { return a->block_channels * a->block_rows * a->block_columns; }
 
 /* Groups of a chunk, of `groups`, so that it is worth handing out, given the multiplications of one of them in it. */
@@ -145,7 +170,7 @@ static ptrdiff_t whole_lines(ptrdiff_t numbers) { return xent_ceil_div(numbers, 
 static void plan_scratch(xent_conv_args *a)
 {
     const ptrdiff_t channel = patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER);
-    a->patch_room = whole_lines(a->block_channels * channel + SLACK);
+    a->patch_room = a->x_in_place ? 0 : whole_lines(a->block_channels * channel + SLACK);
     a->packed_room = whole_lines(a->packed_room);
     a->sums_room = whole_lines(a->sums_room);
     a->row_room = tile_pixels(a);
@@ -158,22 +183,62 @@ static int few_channels(const xent_conv_args *a)
     return a->out_channels <= ROWS && a->window.out_w >= a->out_channels;
 }
 
-/* Whether a forward pass is faster with pixels as lanes: some lie between the rows, and weights are packed and sums
- * transposed for channels. As doubles, which overflow late. */
-static int pixels_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int in_place)
+/* Vectors of pixels for a step and a channel where they lie without gaps, and copies of the sums of
+ * several. As doubles, which overflow late. */
+static double dense_vectors(const xent_conv_args *a, ptrdiff_t lanes, double steps)
+{
+    const xent_window *w = &a->window;
+    const double pixels = (double)w->out_h * (double)w->out_w, images = (double)a->images;
+    const double copies = images * (double)w->out_h * (double)xent_ceil_div(w->out_w, lanes) * XENT_COPY_COST / steps;
+    if (a->images == 1 && a->out_step <= 1 && a->weight_step == 1) {
+        const ptrdiff_t rest = xent_rest_of(w->out_h * w->out_w, lanes, (ptrdiff_t)fmin(steps, XENT_REST_STEPS));
+        if (rest) return floor(pixels / (double)lanes) + REST_COST;
+    }
+    return ceil(images * pixels / (double)lanes) + (a->images == 1 && a->out_step <= 1 ? 0 : copies);
+}
+
+/* The same with what lies between the rows of a patch, row by row or image by image. */
+static double vectors_with_gaps(const xent_conv_args *a, ptrdiff_t lanes, double steps)
 {
     const xent_window *w = &a->window;
     const xent_axis x = xent_axis_of(w->out_w, w->kernel_w, w->stride_w, w->dilation_w);
-    const double steps = (double)a->in_channels * (double)(w->kernel_h * w->kernel_w), images = (double)a->images;
     const double by_rows = (double)w->out_h * (double)xent_ceil_div(w->out_w, lanes);
     const double at_once = ceil(((double)(w->out_h - 1) * (double)x.length + (double)w->out_w) / (double)lanes);
-    const double copies = XENT_COPY_COST * by_rows, direct = w->out_w >= lanes ? 0 : copies;
-    const double of_pixels =
-        images * (double)a->out_channels * fmin(by_rows * steps + direct, at_once * steps + copies);
+    const double copies = XENT_COPY_COST * by_rows / steps, direct = w->out_w >= lanes ? 0 : copies;
+    return (double)a->images * fmin(by_rows + direct, at_once + copies);
+}
+
+static double steps_of(const xent_conv_args *a)
+{
+    return (double)a->in_channels * (double)(a->window.kernel_h * a->window.kernel_w);
+}
+
+/* Whether patches of lanes of pixels are better im2col matrices, without gaps, but with a copy of each number for each
+ * tap. They are to be shared by all channels. */
+static int taps_are_better_apart(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, pixels = product(a->images, w->out_h * w->out_w, HUGE_NUMBER);
+    const double copies = (double)a->images * (PLANE_COST + (double)w->out_h * ROW_COST) / (double)a->out_channels;
+    const ptrdiff_t tiles = 1 + 2 * pixels / FEW_LANE_PIXELS; /* at most, but for the channels of larger ones */
+    const ptrdiff_t numbers =
+        product(product(pixels + tiles * APART, a->in_channels, HUGE_NUMBER), a->groups * taps, HUGE_NUMBER);
+    return taps > 1 && numbers <= SHARED_BYTES / size - SLACK * tiles &&
+           dense_vectors(a, lanes, steps_of(a)) * TAPS_APART_COST + copies <= vectors_with_gaps(a, lanes, steps_of(a));
+}
+
+/* Whether a forward pass is faster with pixels as lanes: some lie between the rows, and weights are packed and sums
+ * transposed for channels. */
+static int pixels_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int in_place)
+{
+    const xent_window *w = &a->window;
+    const double steps = steps_of(a), outputs = (double)a->out_channels;
+    const double gaps = vectors_with_gaps(a, lanes, steps), dense = dense_vectors(a, lanes, steps);
+    const double vectors = a->taps_apart || w->kernel_h * w->kernel_w == 1 ? fmin(gaps, dense) : gaps;
     const double of_channels =
-        images * (double)w->out_h * (double)w->out_w * (double)xent_ceil_div(a->out_channels, lanes);
-    const double packing = in_place ? (double)a->out_channels * steps * PACK_COST : 0;
-    return of_pixels * LANE_PIXELS_COST <= of_channels * (steps + TRANSPOSE_COST) + packing;
+        (double)a->images * (double)w->out_h * (double)w->out_w * (double)xent_ceil_div(a->out_channels, lanes);
+    const double packing = in_place ? outputs * steps * PACK_COST : 0;
+    return outputs * steps * vectors * LANE_PIXELS_COST <= of_channels * (steps + TRANSPOSE_COST) + packing;
 }
 
 /* Whether the weights of an output channel lie evenly, in the order of the steps; then weight_step apart. */
@@ -210,6 +275,38 @@ static ptrdiff_t lane_pixels(const xent_conv_args *a)
     const ptrdiff_t all =
         product(product(a->images, a->groups, HUGE_NUMBER), a->window.out_h * a->window.out_w, HUGE_NUMBER);
     return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
+}
+
+/* Whether pixels as lanes are better read where they lie, and their sums stored as they are: the image is its own patch. */
+static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t pixels = w->height * w->width, rest = xent_rest_of(pixels, lanes, a->in_channels);
+    if (w->kernel_h != 1 || w->kernel_w != 1 || w->stride_h != 1 || w->stride_w != 1 || w->top != 0 || w->left != 0 ||
+        w->out_h != w->height || w->out_w != w->width || a->out_step != 1 || a->out_row != w->out_w || pixels < lanes ||
+        a->in_channels > xent_min(PLACE_CHANNELS, INT32_MAX / pixels))
+        return 0;
+    /* Of small images several fill vectors better, if they are copied without gaps. */
+    const ptrdiff_t empty = rest ? 0 : xent_ceil_div(pixels, lanes) * lanes - pixels;
+    if (a->images > 1 && (pixels < 3 * lanes || empty * MOST_EMPTY > pixels)) return 0;
+    /* Each channel on a page of its own is worth a copy, if many outputs share it and no threads have to. */
+    const ptrdiff_t all = product(product(a->images, a->groups, HUGE_NUMBER), pixels, HUGE_NUMBER);
+    return pixels * size < PAGE || a->out_channels <= PLACE_OUTPUTS || all <= ENOUGH * FEW_LANE_PIXELS;
+}
+
+/* Then the image is one row, in pieces of whole vectors. A last piece of less than one would overlap another. */
+static void cut_row(xent_conv_args *a, ptrdiff_t lanes)
+{
+    xent_window *w = &a->window;
+    w->width = w->out_w = a->out_row = w->height * w->width;
+    w->height = w->out_h = 1;
+    const ptrdiff_t most = xent_max(PLACE_PIXELS, PLACE_NUMBERS / xent_max(1, a->in_channels));
+    a->tile_images = a->tile_rows = 1;
+    a->tile_columns = xent_ceil_div(even(w->out_w, most), lanes) * lanes;
+    while (w->out_w % a->tile_columns && w->out_w % a->tile_columns < lanes) a->tile_columns += lanes;
+    a->tile_columns = xent_min(a->tile_columns, w->out_w);
+    a->block_channels = xent_max(1, a->in_channels);
+    a->block_rows = a->block_columns = 1;
 }
 
 /* Let several chunks share the patches of their tiles where these are few. */
@@ -318,22 +415,39 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const int evenly = lie_evenly(a);
     if (groups_are_faster(a, lanes, 0) && cut_grouped(a, lanes, a->window.out_w, size))
         return plan_grouped(a, lanes, size);
+    a->taps_apart = taps_are_better_apart(a, lanes, size);
     a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly); /* of 16 bits as of floats: same sums, same bits */
+    a->taps_apart = a->taps_apart && a->lanes_are_pixels;
     a->weights_in_place = a->lanes_are_pixels && evenly && xent_stored_size(dtype) == size;
-    const ptrdiff_t budget = (a->lanes_are_pixels ? LANE_PATCH_BYTES : PATCH_BYTES) / size;
+    const ptrdiff_t budget = (a->taps_apart         ? SHARED_BYTES
+                              : a->lanes_are_pixels ? LANE_PATCH_BYTES
+                                                    : PATCH_BYTES) /
+                             size;
     a->width = a->lanes_are_pixels ? even(a->out_channels, ROWS) : strip_width(a, table, size);
-    cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
-    cut_blocks(a, budget);
+    a->weights_in_rows = a->lanes_are_pixels && evenly && a->weight_step == 1;
+    a->packed_step = a->weights_in_place ? a->weight_step : a->weights_in_rows ? 1 : a->width;
+    a->packed_row = a->weights_in_place ? a->weight_out : a->weights_in_rows ? steps : 1;
+    const int as_row = a->lanes_are_pixels && evenly && image_is_patch(a, lanes, size);
+    a->x_in_place = as_row && a->weights_in_place;
+    if (as_row) {
+        cut_row(a, lanes);
+    } else {
+        cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
+        cut_blocks(a, budget);
+    }
+    a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes : 0;
     plan_scratch(a);
+    a->pack_channels = even(a->in_channels, PACKED / product(taps, a->width, PACKED));
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, a->groups, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
-    const ptrdiff_t patches = a->weights_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
+    const ptrdiff_t patches =
+        a->weights_in_place && !a->x_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
     a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     if (a->lanes_are_pixels) {
         const ptrdiff_t worth = STRIPS_PRODUCTS / xent_max(1, product(a->width * pixels, steps, HUGE_NUMBER));
-        a->strip_chunk =
-            even(strips, xent_max(a->strip_chunk, a->patches_shared ? worth : xent_max(worth, FEW_STRIPS)));
+        a->strip_chunk = even(
+            strips, xent_max(a->strip_chunk, a->patches_shared || a->x_in_place ? worth : xent_max(worth, FEW_STRIPS)));
     }
     const ptrdiff_t sums = a->width * (pixels + (a->lanes_are_pixels ? a->tile_images * a->tile_rows * lanes : 0));
     if (xent_blocks(a) > 1) /* all keep their sums */
@@ -343,7 +457,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
                        .scratch_size = scratch_size(a, size),
                        .pack_chunks = !a->weights_in_place
-                                          ? a->groups * strips
+                                          ? a->groups * strips * xent_ceil_div(a->in_channels, a->pack_channels)
                                           : patches * xent_ceil_div(a->block_channels, XENT_FILLED_CHANNELS),
                        .packed = !a->weights_in_place ? packed_bytes(a, strips, size) : patches * a->patch_room * size};
 }

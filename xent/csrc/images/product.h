@@ -15,6 +15,7 @@
  */
 #include "begin.h"
 #include "images/block.h"
+#include "images/layout.h"
 #include "simd/stored.h"
 #include "table.h"
 
@@ -141,6 +142,56 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
 }
 
 #pragma GCC diagnostic pop
+
+/* Sums of some pixels behind the last vector, which would leave the next one nearly empty: lanes are steps. `seen` is what
+ * they see, (pixel, step), `seen_step` apart and 0 up to a whole vector. `rows` and `pixels` are constants at every call. */
+ALWAYS_INLINE void NAME(rest_block)(const NAME(product) *p, const T *seen, ptrdiff_t seen_step, T *sums, int rows,
+                                    int pixels)
+{
+    V total[ROWS][XENT_REST_PIXELS] = {{{0}}};
+    for (ptrdiff_t from = 0; from < p->depth; from += PARTIAL * LANES) {
+        const ptrdiff_t to = xent_min(from + PARTIAL * LANES, p->depth);
+        V sum[ROWS][XENT_REST_PIXELS] = {{{0}}};
+        for (ptrdiff_t k = from; k < to; k += LANES) {
+            V factor[XENT_REST_PIXELS];
+            UNROLL
+            for (int i = 0; i < pixels; i++) factor[i] = v_load(seen + i * seen_step + k);
+            UNROLL
+            for (int r = 0; r < rows; r++) {
+                const V weights = NAME(load)(p->packed + r * p->packed_row + k, to - k, (V){0});
+                UNROLL
+                for (int i = 0; i < pixels; i++) sum[r][i] = v_fma(weights, factor[i], sum[r][i]);
+            }
+        }
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            UNROLL
+            for (int i = 0; i < pixels; i++) total[r][i] = total[r][i] + sum[r][i];
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        for (int i = 0; i < pixels; i++) {
+            T *at = sums + r * p->sums_step + i;
+            const T sum = v_reduce_sum(total[r][i]) + (p->accumulate ? *at : 0) + (p->bias ? p->bias[r] : 0);
+            *at = p->relu && sum < 0 ? 0 : sum; /* NaN stays */
+        }
+    }
+}
+
+#define REST_BLOCK(rows, pixels)                                                                                       \
+    case (rows) * XENT_REST_PIXELS + (pixels) - 1: NAME(rest_block)(p, seen, seen_step, sums, rows, pixels); break;
+
+static void NAME(multiply_rest)(const NAME(product) *p, const T *seen, ptrdiff_t seen_step, T *sums, ptrdiff_t rows,
+                                ptrdiff_t pixels)
+{
+    switch (rows * XENT_REST_PIXELS + pixels - 1) {
+        /* clang-format off */
+        REST_BLOCK(1, 1) REST_BLOCK(2, 1) REST_BLOCK(3, 1) REST_BLOCK(4, 1) REST_BLOCK(5, 1) REST_BLOCK(6, 1)
+        REST_BLOCK(1, 2) REST_BLOCK(2, 2) REST_BLOCK(3, 2) REST_BLOCK(4, 2) REST_BLOCK(5, 2) REST_BLOCK(6, 2)
+        /* clang-format on */
+    }
+}
+#undef REST_BLOCK
 
 /* A part of the next packed strip, `share` numbers for each row: to a cache of the second level. */
 ALWAYS_INLINE void NAME(fetch_next)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t share)
