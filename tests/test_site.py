@@ -42,6 +42,7 @@ def test_skeleton(monkeypatch):
     assert all(getattr(module, name).__doc__ for name in module.__all__)
     expected = "(student_logits, teacher_logits, *, dim=None, temperature=1.0, reduction='mean')"
     assert str(inspect.signature(module.distillation_loss)) == expected
+    assert "student_logits : Tensor of float, shape (..., C, ...)\n" in module.distillation_loss.__doc__
     assert callable(module.CrossEntropyLoss.forward)
 
 
