@@ -55,7 +55,10 @@ def call(name, arrays, options):
             raise TypeError(
                 f"{option} is part of a compiled program: give a number of Python, no array of JAX"
             )
-    given = {key: _array(value, key) for key, value in arrays.items() if not _is_left_out(name, key, value)}
+    for key in _required(name):
+        if arrays[key] is None:
+            raise TypeError(f"{key} must be an array, got None")
+    given = {key: _array(value, key) for key, value in arrays.items() if value is not None}
     loss = Loss(name, tuple(given), json.dumps(options, default=_number))
     tensors = tuple(given.values())
     # complex ones stay, to be refused
@@ -66,18 +69,18 @@ def call(name, arrays, options):
     return _value(loss, tensors)
 
 
-def _is_left_out(name, key, value):
-    if value is not None:
-        return False
-    if inspect.signature(getattr(xent, name)).parameters[key].default is not None:
-        raise TypeError(f"{key} must be an array, got None")
-    return True
+@functools.cache
+def _required(name):
+    """The arguments that a function of xent cannot do without."""
+    parameters = inspect.signature(getattr(xent, name)).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is parameter.empty]
 
 
 def _array(value, name):
     """An array of JAX; what would be read as something else, as masked arrays, is refused as by xent."""
     if not isinstance(value, (jax.Array, list, tuple)) and not hasattr(value, "__jax_array__"):
         value = as_array(value, name)
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows no other order of bytes
     return jnp.asarray(value)
 
 

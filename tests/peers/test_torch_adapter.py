@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -436,8 +437,10 @@ def test_export():
         def forward(self, x, y):
             return losses.cross_entropy(x, y)
 
-    program = torch.export.export(Step(), (X.detach(), LABELS))
-    close(program.module()(X.detach(), LABELS), losses.cross_entropy(X.detach(), LABELS))
+    sizes = {"x": {0: torch.export.Dim("n")}, "y": {0: torch.export.Dim("n")}}
+    program = torch.export.export(Step(), (X.detach(), LABELS), dynamic_shapes=sizes)
+    for n in (N, 3):
+        close(program.module()(X.detach()[:n], LABELS[:n]), losses.cross_entropy(X.detach()[:n], LABELS[:n]))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -661,6 +664,46 @@ def test_a_head_trains_as_pytorchs(bias):
     ours.linear.weight = embedding.weight
     ours(HIDDEN.detach(), LABELS).backward()
     assert embedding.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    "module, args",
+    [
+        (losses.CrossEntropyLoss(WEIGHT, ignore_index=(1, 2), prior=PRIOR, gamma=1.0), (X, LABELS.abs() % C)),
+        (losses.SigmoidCrossEntropyLoss(pos_weight=WEIGHT, gamma=2.0), (X, PROBS)),
+        (losses.LinearCrossEntropyLoss(D, C, weight=WEIGHT, dtype=torch.float64), (HIDDEN, LABELS)),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_copies_of_modules(module, args):
+    """Copied, pickled, called with a state of their own, and by several threads at once."""
+    expected = module(*args)
+    (grad,) = gradients(expected, args[0])
+    for twin in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        close(twin(*args), expected, rtol=0, atol=0)
+    state = dict(module.state_dict())
+    close(func.functional_call(module, state, args), expected, rtol=0, atol=0)
+    module.load_state_dict(state)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: gradients(module(*args), args[0]), range(40)):
+            close(found[0], grad, rtol=0, atol=0)
+
+
+def test_gradients_of_single_examples():
+    """torch.func over the parameters of a head."""
+    head = losses.LinearCrossEntropyLoss(D, C, bias=True, dtype=torch.float64)
+    labels = LABELS.abs() % C
+
+    def loss(parameters, x, y):
+        return func.functional_call(head, parameters, (x, y))
+
+    parameters = {name: p.detach() for name, p in head.named_parameters()}
+    whole = func.grad(loss)(parameters, HIDDEN.detach(), labels)
+    each = func.vmap(func.grad(loss), (None, 0, 0))(parameters, HIDDEN.detach(), labels)
+    head(HIDDEN.detach(), labels).backward()
+    for name, parameter in head.named_parameters():
+        close(whole[name], parameter.grad)
+        close(each[name].mean(0), parameter.grad)
 
 
 # ---- errors ----
