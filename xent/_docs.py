@@ -277,15 +277,12 @@ output_size : int or (int, int), optional
     "divisor_override": """divisor_override : int, optional
     What the sum of each window is divided by instead of its number of cells; 1 gives the sums.""",
 }
-ENTRIES["terms of cross_entropy"] = "\n".join(
+ENTRIES["options of cross_entropy"] = "\n".join(
     ENTRIES[name]
     for name in (
-        *("ignore_index", "label_smoothing", "z_loss", "gamma", "temperature", "logit_cap", "prior"),
-        "reduction of cross_entropy",
+        *("axis", "weight of classes", "sample_weight", "ignore_index", "label_smoothing", "z_loss"),
+        *("gamma", "temperature", "logit_cap", "prior", "reduction of cross_entropy"),
     )
-)
-ENTRIES["options of cross_entropy"] = "\n".join(
-    ENTRIES[name] for name in ("axis", "weight of classes", "sample_weight", "terms of cross_entropy")
 )
 
 

@@ -174,9 +174,9 @@ class LossOperators:
         (tensors, options), needs = self._split(args), tuple(map(bool, args[-1]))
         if not any(needs):
             value = tensor_of(self.loss.value(**self.loss.arguments(tensors, options)))
-            return value, *self._filled(needs, tensors, needs)
+            return value.contiguous(), *self._filled(needs, tensors, needs)
         value, grads = self.loss.value_and_grads(tensors, options, needs)
-        return value, *self._filled(grads, tensors, needs)
+        return value.contiguous(), *self._filled(grads, tensors, needs)
 
     def _both_room(self, *args):
         (tensors, options), needs = self._split(args), args[-1]
@@ -253,7 +253,7 @@ class LossOperators:
 
 
 def _value_room(loss, tensors, options):
-    """A tensor for the value."""
+    """A tensor for the value, in C order."""
     x, wide = tensors[0], {torch.float16, torch.bfloat16, torch.float32}
     layer = [t for t in tensors[: loss.inputs] if t is not None]
     dtype = torch.float32 if all(t.dtype in wide for t in layer) else torch.float64
@@ -280,7 +280,7 @@ class TokenOperators:
         self.value = Operator(
             self.name,
             f"({given}, bool ranks) -> (Tensor, Tensor)",
-            *(self.compute, self._room, self._backward, self._setup),
+            *(self._in_order, self._room, self._backward, self._setup),
         )
         self.grad = Operator(
             f"{self.name}_grad",
@@ -297,6 +297,9 @@ class TokenOperators:
         found = xent.token_log_probs(array_of(input), array_of(ids), **given)
         log_probs, places = found if ranks else (found, np.empty(_NONE, np.int64))
         return tensor_of(log_probs), tensor_of(places)
+
+    def _in_order(self, *args):
+        return tuple(tensor.contiguous() for tensor in self.compute(*args))
 
     @staticmethod
     def _room(input, ids, prior, dim, temperature, logit_cap, ranks):

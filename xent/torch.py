@@ -71,7 +71,14 @@ def cross_entropy(
         Where the classes are: -1 for logits (batch, time, classes) of language models, which PyTorch's
         function wants transposed.
     <sample_weight>
-    <terms of cross_entropy>
+    <ignore_index>
+    <reduction of cross_entropy>
+    <label_smoothing>
+    <z_loss>
+    <gamma>
+    <temperature>
+    <logit_cap>
+    <prior>
 
     Returns
     -------
@@ -216,10 +223,10 @@ def sigmoid_cross_entropy(
     <weight of elements>
     <pos_weight>
     <ignore_index of elements>
+    <reduction of sigmoid_cross_entropy>
     <label_smoothing of elements>
     <gamma of elements>
     <alpha>
-    <reduction of sigmoid_cross_entropy>
 
     Returns
     -------

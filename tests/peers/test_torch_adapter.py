@@ -546,6 +546,7 @@ LAYOUTS = {
     "one image": lambda z: z[:1].expand_as(z),
     "one class": lambda z: z[:, :1].expand_as(z),
     "one number": lambda z: z[:1, :1, :1, :1].expand_as(z),
+    "transposed": lambda z: z.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
     "backwards": lambda z: z.flip(1).permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0),
     "negated": torch._neg_view,
     "overlapping": lambda z: z.flatten().as_strided(z.shape, (3, 1, 2, 4)),
@@ -561,8 +562,17 @@ def test_layouts(layout):
     close(loss, expected)
     close(gradients(loss, leaves[0]), gradients(expected, leaves[1]))
     close(func.grad(losses.cross_entropy)(z, labels), gradients(expected, leaves[1])[0])
-    args = *leaves[0:1], labels, None, None, None, *[1, [-100], 0.0, 0.0, 0.0, 1.0, None, "none"], [1]
-    torch.library.opcheck(_torch_losses.CROSS_ENTROPY.operators.both.op, args, test_utils="test_faketensor")
+    ids = labels[:, None].expand(2, 2, 3, 4)
+    for op, args in [
+        (
+            _torch_losses.CROSS_ENTROPY,
+            (labels, None, None, None, 1, [-100], 0.0, 0.0, 0.0, 1.0, None, "none"),
+        ),
+        (_torch_losses.SIGMOID, (z.sigmoid(), None, None, None, 0.0, 0.0, None, "none")),
+        (_torch_operators.TOKENS, (ids.transpose(0, 1).contiguous().transpose(0, 1), None, 1, 1.0, None)),
+    ]:
+        op, last = (op.value, True) if op is _torch_operators.TOKENS else (op.operators.both, [1])
+        torch.library.opcheck(op.op, (leaves[0], *args, last), test_utils="test_faketensor")
 
 
 class Tagged(torch.Tensor):
