@@ -10,7 +10,9 @@ import types
 
 import api_pages
 
-DECORATORS = {"property", "classmethod", "staticmethod"}
+from xent._docs import documented
+
+DECORATORS = {"property", "classmethod", "staticmethod", "documented"}
 
 
 class Written:
@@ -59,7 +61,7 @@ def skeleton(name):
     kept = [node for node in tree.body if getattr(node, "name", None) in names]
     body = [ast.fix_missing_locations(_Bones().visit(node)) for node in kept]
     module = types.ModuleType(name, ast.get_docstring(tree))
-    vars(module).update(Written=Written, __all__=names)
+    vars(module).update(Written=Written, documented=documented, __all__=names)
     exec(compile(ast.Module(body, []), f"<{name}>", "exec"), vars(module))
     return module
 

@@ -192,7 +192,13 @@ def test_the_reference_is_documented(name):
 
 
 # modules that need another library
-ADAPTERS = {"xent.jax": "jax", "xent.torch": "torch", "xent.dask": "dask.array", "xent._lazy": "dask.array"}
+ADAPTERS = {
+    **dict.fromkeys(("xent.dask", "xent._lazy"), "dask.array"),
+    **dict.fromkeys(("xent.jax", "xent._jax_calls", "xent._jax_losses"), "jax"),
+    **dict.fromkeys(
+        ("xent.torch", "xent._torch_losses", "xent._torch_operators", "xent._torch_tensors"), "torch"
+    ),
+}
 
 
 @pytest.mark.parametrize("name", modules())

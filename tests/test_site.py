@@ -42,7 +42,26 @@ def test_skeleton(monkeypatch):
     assert all(getattr(module, name).__doc__ for name in module.__all__)
     expected = "(student_logits, teacher_logits, *, dim=None, temperature=1.0, reduction='mean')"
     assert str(inspect.signature(module.distillation_loss)) == expected
+    assert "student_logits : Tensor of float, shape (..., C, ...)\n" in module.distillation_loss.__doc__
     assert callable(module.CrossEntropyLoss.forward)
+
+
+@pytest.mark.parametrize("name", ["xent.jax", "xent.torch"])
+def test_parameters_of_adapters(name, monkeypatch):
+    """Each is described, by an entry of _docs.py or here, in the words of the library."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import skeleton
+
+    module = skeleton.skeleton(name)
+    functions = [value for value in map(vars(module).get, module.__all__) if inspect.isfunction(value)]
+    assert len(functions) >= 6
+    for function in functions:
+        text = inspect.getdoc(function)
+        assert not re.search(r"^ *<[\w ,]+>$", text, re.M), "an entry that was not put in"
+        assert ("Tensor" in text, "array_like" in text) == (name == "xent.torch", name == "xent.jax")
+        described = re.search(r"\nParameters\n-+\n(.*?)\n\nReturns\n", text, re.S)[1]
+        names = re.findall(r"^(\w[\w, ]*?)(?: : .*)?$", described, re.M)
+        assert set(re.findall(r"\w+", " ".join(names))) == set(inspect.signature(function).parameters)
 
 
 def test_guide_has_every_page():

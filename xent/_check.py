@@ -241,6 +241,8 @@ def real(value, name, low=-math.inf, high=math.inf, open_low=False):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if isinstance(value, np.ndarray) and value.ndim:  # of one element NumPy takes some, with a warning
         raise TypeError(f"{name} must be a number, got an array of shape {value.shape}")
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(f"{name} records gradients, which would be lost without a word: give {name}.item()")
     try:
         number = float(value)
     except (TypeError, ValueError):

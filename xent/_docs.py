@@ -2,7 +2,13 @@
 
 A docstring names an entry on a line of its own, ``<name>``. ``{x}`` in an entry is the first argument of the
 function. Where the meaning of a parameter differs between families, its entries are told apart by "of".
+In xent.torch an "array_like" of an entry is a "Tensor".
 """
+
+from collections.abc import Callable
+from typing import TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _reduction(each, means):
@@ -56,7 +62,7 @@ ENTRIES = {
     # ---- targets ----
     "target": """target : array_like
     Labels: integers of any integer dtype, of the shape of the positions, in ``[0, C)`` or `ignore_index`. Or
-    probabilities: floats, of the shape of `logits`; they are not normalised.""",
+    probabilities: floats, of the shape of `{x}`; they are not normalised.""",
     "target of labels": """target : array_like of int
     Labels, of the shape of the positions, in ``[0, C)`` or `ignore_index`.""",
     "target of probs": """target : array_like
@@ -66,7 +72,7 @@ ENTRIES = {
     Probabilities or labels 0 and 1, of the shape of `probs`; others are an error. Where float32 would round
     those of float64, all is computed in float64, and results are rounded.""",
     "target of sigmoid_cross_entropy": """target : array_like
-    Of the shape of `logits`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
+    Of the shape of `{x}`: integers or bools, 0 or 1 (or `ignore_index`), or probabilities: floats in
     [0, 1].""",
     "target of kl_div": """target : array_like of float
     Probabilities, or with `log_target` their logarithms in nats, of the shape of `log_probs`.""",
@@ -75,6 +81,10 @@ ENTRIES = {
     "target of mse_loss": """target : array_like of float
     Of the shape of `pred`. Where float32 would round numbers of float64, all is computed in float64, and
     results are rounded.""",
+    "ids": """ids : array_like of int
+    Numbers of classes, in ``[0, C)``: one for each position, in the shape of the positions, or K of them,
+    in the shape of `{x}` with K in the place of C: (..., K), or (N, K, d) for logits (N, C, d) whose classes
+    are along axis 1. A class that occurs twice is answered twice.""",
     # ---- gradients and results ----
     "grad_output": """grad_output : array_like of float, optional
     Upstream gradient, of the shape of the loss; None means 1.""",
@@ -136,6 +146,8 @@ ENTRIES = {
     c, greater than 0: logits u, after the temperature, become ``c * tanh(u / c)``.""",
     "prior": """prior : array_like of float, shape (C,), optional
     One positive class frequency per class; its logarithm is added to the logits in the end.""",
+    "ranks": """ranks : bool, optional
+    Whether the ranks are wanted too.""",
     "clip": """clip : float, optional
     e in (0, 1): probabilities are bounded to [e, 1] before the logarithm.""",
     "clip of elements": """clip : float, optional
@@ -274,16 +286,17 @@ ENTRIES["options of cross_entropy"] = "\n".join(
 )
 
 
-def documented(function):
+def documented(function: Function) -> Function:
     """Put entries in the place of the lines that name them, as far indented as these lines are."""
     if function.__doc__ is None:  # under python -OO
         return function
     first, (text, *rest) = function.__code__.co_varnames[0], function.__doc__.split("<")
+    array = "Tensor" if function.__module__ == "xent.torch" else "array_like"
     for part in rest:
         indent = text[text.rfind("\n") + 1 :]
         name, end, after = part.partition(">\n")
         if end and not indent.strip():
-            entry = ENTRIES[name].replace("{x}", first)
+            entry = ENTRIES[name].replace("{x}", first).replace("array_like", array)
             text += entry.replace("\n", "\n" + indent) + "\n" + after
         else:
             text += "<" + part

@@ -16,16 +16,12 @@ def token_log_probs(logits, ids, *, axis=-1, temperature=1.0, logit_cap=None, pr
     Parameters
     ----------
     <logits>
-    ids : array_like of int
-        Numbers of classes, in ``[0, C)``: one for each position, in the shape of the positions, or K of them,
-        in the shape of `logits` with K in the place of C: (..., K), or (N, K, d) for logits (N, C, d) and
-        ``axis=1``. A class that occurs twice is answered twice.
+    <ids>
     <axis>
     <temperature>
     <logit_cap>
     <prior>
-    ranks : bool, optional
-        Whether the ranks are wanted too.
+    <ranks>
 
     Returns
     -------

@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -193,6 +194,43 @@ def test_lists_integers_and_nothing():
     assert jax.grad(losses.cross_entropy)(jnp.zeros((0, C)), jnp.zeros(0, int)).shape == (0, C)
 
 
+def test_numbers_of_numpy():
+    """Options of any type that xent takes."""
+    options = {"temperature": np.float32(2), "ignore_index": (np.int64(1), 2), "gamma": Fraction(1, 2)}
+    close(
+        losses.cross_entropy(X, LABELS, axis=np.int8(1), **options | {"ignore_index": np.int64(-100)}),
+        xent.cross_entropy(X, LABELS, **options | {"ignore_index": -100}),
+    )
+    close(
+        losses.cross_entropy(X, np.abs(LABELS) % C, **options),
+        xent.cross_entropy(X, np.abs(LABELS) % C, **options),
+    )
+    with pytest.raises(TypeError, match="numbers or words of Python"):
+        losses.cross_entropy(X, LABELS, temperature=object())
+
+
+def test_what_would_be_read_as_something_else():
+    with pytest.raises(TypeError, match="logits must be an array, got None"):
+        losses.cross_entropy(None, LABELS)
+    with pytest.raises(TypeError, match="weight must be an array, got None"):
+        losses.linear_cross_entropy(X, None, LABELS)
+    with pytest.raises(TypeError, match="target must not be a masked array"):
+        losses.cross_entropy(X, np.ma.masked_less(LABELS, 0))
+    with pytest.raises(TypeError, match="logits must be real numbers.*complex128"):
+        losses.cross_entropy(jnp.asarray(X) + 0j, LABELS)
+
+    class Variable:
+        def __jax_array__(self):
+            return jnp.asarray(X)
+
+    other = np.asarray(X).astype(">f8"), LABELS.astype(">i2")
+    close(losses.cross_entropy(*other), xent.cross_entropy(*other), 0, 0)
+    close(losses.cross_entropy(Variable(), LABELS), xent.cross_entropy(X, LABELS))
+    close(
+        jax.jit(lambda a: losses.cross_entropy([[a, 2, 3]], [2]))(1.0), xent.cross_entropy([[1.0, 2, 3]], [2])
+    )
+
+
 # ---- second derivatives ----
 
 
@@ -339,6 +377,55 @@ def test_donated_memory_and_loops():
     close(found, expected)
     close(jax.jit(lambda z: jax.lax.scan(step, z, length=4))(x)[1], expected)
     close(jax.grad(jax.checkpoint(call))(x), jax.grad(call)(x), 0, 0)
+
+
+def test_arrays_that_are_not_differentiated_within_transformations():
+    """Weights in loops and branches, labels alone in a batch."""
+    (x,), ones = case("labels")[1], jnp.ones(N)
+
+    def loss(z, w):
+        return losses.cross_entropy(z, LABELS, sample_weight=w)
+
+    expected = jax.grad(losses.cross_entropy)(x, LABELS)
+    found = [
+        jax.grad(lambda z: jax.lax.scan(lambda c, w: (c + loss(z, w), 0), 0.0, ones[None])[0])(x),
+        jax.grad(lambda z: jax.lax.scan(lambda w, _: (w, loss(z, w)), ones, length=1)[1].sum())(x),
+        jax.grad(lambda z: jax.lax.cond(z.sum() < jnp.inf, loss, lambda z, w: 0.0, z, ones))(x),
+        jax.grad(jax.checkpoint(loss))(x, ones),
+    ]
+    for grad in found:
+        close(grad, expected)
+    labels = jnp.stack([jnp.asarray(LABELS), jnp.asarray(LABELS)[::-1]])
+    batch = jax.vmap(jax.grad(losses.cross_entropy), (None, 0))(x, labels)
+    close(batch, [jax.grad(losses.cross_entropy)(x, y) for y in labels], 0, 0)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_shapes_take_no_memory(wide):
+    """jax.eval_shape of what no memory could hold; labels of 8 bits, fewer than classes."""
+    jax.config.update("jax_enable_x64", wide)
+    x, ids, log_probs = (
+        jax.ShapeDtypeStruct(*of)
+        for of in [((10**8, 10**6), jnp.bfloat16), ((10**8, 256), jnp.int8), ((10**8, 256), jnp.float32)]
+    )
+    loss = jax.eval_shape(
+        lambda *arrays: losses.sparse_distillation_loss(*arrays, reduction="none"), x, ids, log_probs
+    )
+    assert (loss.shape, loss.dtype) == ((10**8,), np.float32)
+    places = jax.eval_shape(lambda *arrays: losses.token_log_probs(*arrays, ranks=True), x, ids)[1]
+    assert (places.shape, places.dtype) == ((10**8, 256), np.int64 if wide else np.int32)
+
+
+@pytest.mark.parametrize("sizes", ["7, 5", "b, 5", "b, c"])
+def test_export(sizes):
+    """A program in bytes, for sizes that are known or not: where xent.jax is imported it runs."""
+    export = jax.export
+    call = jax.jit(jax.value_and_grad(losses.cross_entropy))
+    n, c = export.symbolic_shape(sizes)
+    given = jax.ShapeDtypeStruct((n, c), X.dtype), jax.ShapeDtypeStruct((n,), LABELS.dtype)
+    allowed = [export.DisabledSafetyCheck.custom_call("xent")]
+    program = export.export(call, disabled_checks=allowed)(*given).serialize()
+    close(export.deserialize(program).call(X, LABELS), call(X, LABELS), 0, 0)
 
 
 def test_many_threads():

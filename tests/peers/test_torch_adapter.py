@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from helpers import ROOT, random_labels, random_logits, random_probabilities, ra
 torch = pytest.importorskip("torch")
 
 import xent.torch as losses  # noqa: E402
+from xent import _torch_losses, _torch_operators, _torch_tensors  # noqa: E402
 
 F, func = torch.nn.functional, torch.func
 pytestmark = [
@@ -38,6 +40,7 @@ def leaf(*shape, seed=0, dtype=torch.float64):
 X = leaf(N, C)
 HIDDEN, HEAD, BIAS = leaf(N, D, seed=1), leaf(C, D, seed=2), leaf(C, seed=3)
 TEACHER = leaf(N, C, seed=4).detach()
+TOP_LOG_PROBS, TOP = TEACHER.log_softmax(1).topk(2)
 
 
 def layer(x, weight, bias, **options):
@@ -56,7 +59,12 @@ CALLS = {  # name: (loss of leaves, leaves)
     "layer": (layer, (HIDDEN, HEAD, BIAS)),
     "sigmoid": (lambda z, **o: losses.sigmoid_cross_entropy(z, PROBS, pos_weight=WEIGHT, **o), (X,)),
     "distillation": (lambda z, **o: losses.distillation_loss(z, TEACHER, temperature=2.0, **o), (X,)),
+    "sparse distillation": (
+        lambda z, **o: losses.sparse_distillation_loss(z, TOP, TOP_LOG_PROBS, sample_weight=SAMPLE, **o),
+        (X,),
+    ),
 }
+LOSSES = [loss for loss in vars(_torch_losses).values() if isinstance(loss, _torch_losses.Loss)]
 TWICE = ["labels", "probabilities", "options"]
 
 
@@ -138,7 +146,7 @@ def test_a_loss_scale_reaches_float16_before_rounding():
 def test_memory_is_read_in_place():
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         x = leaf(N, C, dtype=dtype)
-        assert losses._array(x).ctypes.data == x.data_ptr()
+        assert _torch_tensors.array_of(x).ctypes.data == x.data_ptr()
     negated = torch.tensor([[1 + 2j, 3 - 1j]]).conj().imag
     assert negated.is_neg()
     close(
@@ -147,6 +155,37 @@ def test_memory_is_read_in_place():
         rtol=1e-6,
         atol=0,
     )
+
+
+def remainder(log_probs):
+    """The logarithm of what these leave of 1."""
+    return torch.log1p(-log_probs.exp().sum(-1, keepdim=True))
+
+
+def in_parts(student, ids, log_probs, tail, temperature):
+    """What PyTorch computes in place of the sparse loss of each position."""
+    chosen, given = (student / temperature).log_softmax(-1).gather(-1, ids), log_probs
+    if tail == "renormalize":
+        chosen, given = chosen.log_softmax(-1), given.log_softmax(-1)
+    if tail == "bucket":
+        chosen, given = (torch.cat([p, remainder(p)], -1) for p in (chosen, given))
+    return F.kl_div(chosen, given, reduction="none", log_target=True).sum(-1)
+
+
+@pytest.mark.parametrize("tail", ["bucket", "renormalize", "drop"])
+def test_sparse_distillation_like_pytorch(tail):
+    """Of a sequence, with every rule for what the k leave, and labels of any integer dtype."""
+    student, teacher = leaf(2, N, C), leaf(2, N, C, seed=4).detach()
+    log_probs, ids = teacher.log_softmax(-1).topk(2)
+    for reduction in REDUCTIONS:
+        loss = losses.sparse_distillation_loss(
+            student, ids.to(torch.int32), log_probs, temperature=2.0, tail=tail, reduction=reduction
+        )
+        expected = in_parts(student, ids, log_probs, tail, 2.0)
+        expected = expected if reduction == "none" else getattr(expected, reduction)()
+        close(loss, expected)
+        upstream = torch.linspace(-2, 3, loss.numel(), dtype=torch.float64).reshape(loss.shape)
+        close(gradients(loss, student, upstream), gradients(expected, student, upstream))
 
 
 # ---- derivatives ----
@@ -187,7 +226,7 @@ def test_batches_of_upstream_gradients():
 def test_no_third_order():
     grad = torch.autograd.grad(losses.cross_entropy(X, LABELS), X, create_graph=True)[0]
     grad = torch.autograd.grad(grad.square().sum(), X, create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="differentiate twice"):
+    with pytest.raises(NotImplementedError, match="no third derivatives"):
         grad.sum().backward()
 
 
@@ -225,6 +264,21 @@ def test_nothing_stays_behind():
     gc.collect()
     assert kept() is None
     assert x.grad.shape == x.shape
+
+
+def test_products_by_differentiating_twice():
+    """torch.autograd.functional.hvp differentiates a gradient by the upstream one; also for a leaf."""
+    functional, expected = torch.autograd.functional, F.cross_entropy
+    args = X.detach(), TEACHER
+    close(
+        functional.hvp(lambda z: losses.cross_entropy(z, LABELS), *args)[1],
+        functional.hvp(lambda z: expected(z, LABELS), *args)[1],
+    )
+    (grad,) = torch.autograd.grad(losses.cross_entropy(X, LABELS), X, create_graph=True)
+    along = torch.zeros_like(grad, requires_grad=True)
+    (product,) = torch.autograd.grad(grad, X, along, create_graph=True)
+    (found,) = torch.autograd.grad(product, along, TEACHER)
+    close(found, functional.hvp(lambda z: expected(z, LABELS), *args)[1])
 
 
 # ---- log-probabilities of tokens ----
@@ -290,9 +344,9 @@ def test_token_log_probs_of_narrow_dtypes(dtype):
 def test_opcheck_of_token_log_probs():
     for x, ids, ranks in ((X, IDS, True), (X, IDS[:, 0], False), (X.detach().bfloat16(), IDS, True)):
         args = x, ids, None, -1, 1.0, None
-        torch.library.opcheck(losses._TOKENS.op.op, (*args, ranks))
+        torch.library.opcheck(_torch_operators.TOKENS.value.op, (*args, ranks))
         upstream = torch.ones(ids.shape, dtype=torch.float64 if x is X else torch.float32)
-        torch.library.opcheck(losses._TOKENS.op_grad.op, (upstream, x.detach(), *args[1:]))
+        torch.library.opcheck(_torch_operators.TOKENS.grad.op, (upstream, x.detach(), *args[1:]))
 
 
 def test_token_log_probs_refuse():
@@ -329,9 +383,9 @@ def test_opcheck(name, reduction, monkeypatch):
 
         return run
 
-    for loss in (losses._CROSS_ENTROPY, losses._LINEAR, losses._SIGMOID, losses._DISTILLATION):
-        monkeypatch.setattr(loss.op, "op", check(loss.op.op))
-    monkeypatch.setattr(losses, "_is_transformed", lambda: True)
+    for loss in LOSSES:
+        monkeypatch.setattr(loss.operators.both, "op", check(loss.operators.both.op))
+    monkeypatch.setattr(_torch_losses, "is_traced", lambda tensors: True)
     call(*leaves, reduction=reduction)
     assert len(checked) == 1
 
@@ -339,20 +393,17 @@ def test_opcheck(name, reduction, monkeypatch):
 @pytest.mark.parametrize("name", CALLS)
 def test_opcheck_of_gradients_and_products(name):
     call, leaves = CALLS[name]
-    loss = {"layer": losses._LINEAR, "sigmoid": losses._SIGMOID, "distillation": losses._DISTILLATION}.get(
-        name, losses._CROSS_ENTROPY
-    )
-    given = {}
+    given = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            losses, "_call", lambda _, tensors, options: given.update(tensors=tensors, options=options)
-        )
+        patch.setattr(_torch_losses, "call", lambda *args: given.extend(args))
         call(*[z.detach() for z in leaves])
-    args = (*given["tensors"], *losses._packed(given["options"]))
+    loss, tensors, options = given
+    args = (*tensors, *_torch_operators.packed(options))
     upstream, needs = torch.tensor(2.0, dtype=torch.float64), [True] * loss.inputs
-    torch.library.opcheck(loss.op_grad.op, (upstream, *args, needs))
+    torch.library.opcheck(loss.operators._grads.op, (upstream, *args, needs))
+    assert (name in TWICE) == hasattr(loss.operators, "product")
     if name in TWICE:
-        torch.library.opcheck(loss.op_hvp.op, (TEACHER, *args))
+        torch.library.opcheck(loss.operators.product.op, (TEACHER, *args))
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -386,8 +437,10 @@ def test_export():
         def forward(self, x, y):
             return losses.cross_entropy(x, y)
 
-    program = torch.export.export(Step(), (X.detach(), LABELS))
-    close(program.module()(X.detach(), LABELS), losses.cross_entropy(X.detach(), LABELS))
+    sizes = {"x": {0: torch.export.Dim("n")}, "y": {0: torch.export.Dim("n")}}
+    program = torch.export.export(Step(), (X.detach(), LABELS), dynamic_shapes=sizes)
+    for n in (N, 3):
+        close(program.module()(X.detach()[:n], LABELS[:n]), losses.cross_entropy(X.detach()[:n], LABELS[:n]))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -447,14 +500,143 @@ def test_fake_tensors():
     assert loss.dtype is torch.float64
 
 
+def test_meta_tensors():
+    """Shapes and dtypes without memory, of values and gradients."""
+    x, y, top = (t.detach().to("meta") for t in (X, LABELS, TOP))
+    x.requires_grad_()
+    losses.cross_entropy(x, y).backward()
+    assert (x.grad.shape, x.grad.is_meta) == (X.shape, True)
+    sparse = losses.sparse_distillation_loss(x, top, top.float(), reduction="none")
+    assert (sparse.shape, sparse.dtype) == ((N,), torch.float64)
+    assert losses.linear_cross_entropy(x.half(), x.half(), y).dtype is torch.float32
+    assert losses.token_log_probs(x, top).shape == top.shape
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_jit_trace(name):
+    """Results and gradients depend on the arguments, which a trace of the eager way would forget."""
+    call, leaves = CALLS[name]
+    traced = torch.jit.trace(call, tuple(leaves))
+    others = [(2 * z).detach().requires_grad_() for z in leaves]
+    close(traced(*others), call(*others))
+    close(gradients(traced(*others), others), gradients(call(*others), others))
+
+
+def test_numbers_of_numpy_and_lists():
+    """The same options in both ways of a call."""
+    with pytest.raises(TypeError, match="ignore_index must be an integer or a tuple of integers"):
+        losses.cross_entropy(X, LABELS, ignore_index=[1])
+    with pytest.raises(TypeError, match="ignore_index must be an integer or a tuple of integers"):
+        func.grad(lambda z: losses.cross_entropy(z, LABELS, ignore_index=[1]))(X.detach())
+    options = {"ignore_index": np.int64(1), "temperature": np.float32(2), "dim": np.int64(1)}
+    expected = gradients(losses.cross_entropy(X, LABELS.abs() % C, **options), X)[0]
+    found = func.grad(lambda z: losses.cross_entropy(z, LABELS.abs() % C, **options))(X.detach())
+    close(found, expected)
+
+
+def test_vmap_of_nothing():
+    empty = X.detach().expand(0, N, C)
+    assert func.vmap(lambda z: losses.cross_entropy(z, LABELS, reduction="none"))(empty).shape == (0, N)
+    found, places = func.vmap(lambda z: losses.token_log_probs(z, IDS, ranks=True))(empty)
+    assert (found.shape, places.shape) == ((0, *IDS.shape), (0, *IDS.shape))
+
+
+LAYOUTS = {
+    "channels last": lambda z: z.contiguous(memory_format=torch.channels_last),
+    "one image": lambda z: z[:1].expand_as(z),
+    "one class": lambda z: z[:, :1].expand_as(z),
+    "one number": lambda z: z[:1, :1, :1, :1].expand_as(z),
+    "transposed": lambda z: z.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+    "backwards": lambda z: z.flip(1).permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0),
+    "negated": torch._neg_view,
+    "overlapping": lambda z: z.flatten().as_strided(z.shape, (3, 1, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout):
+    """Of images, with and without operators, whose results lie as they promise."""
+    z = LAYOUTS[layout](leaf(2, C, 3, 4).detach())
+    labels, leaves = torch.tensor(random_labels((2, 3, 4), C)), [z.detach().requires_grad_() for _ in "ab"]
+    loss, expected = losses.cross_entropy(leaves[0], labels), F.cross_entropy(leaves[1], labels)
+    close(loss, expected)
+    close(gradients(loss, leaves[0]), gradients(expected, leaves[1]))
+    close(func.grad(losses.cross_entropy)(z, labels), gradients(expected, leaves[1])[0])
+    ids = labels[:, None].expand(2, 2, 3, 4)
+    for op, args in [
+        (
+            _torch_losses.CROSS_ENTROPY,
+            (labels, None, None, None, 1, [-100], 0.0, 0.0, 0.0, 1.0, None, "none"),
+        ),
+        (_torch_losses.SIGMOID, (z.sigmoid(), None, None, None, 0.0, 0.0, None, "none")),
+        (_torch_operators.TOKENS, (ids.transpose(0, 1).contiguous().transpose(0, 1), None, 1, 1.0, None)),
+    ]:
+        op, last = (op.value, True) if op is _torch_operators.TOKENS else (op.operators.both, [1])
+        torch.library.opcheck(op.op, (leaves[0], *args, last), test_utils="test_faketensor")
+
+
+class Tagged(torch.Tensor):
+    """A subclass without a behaviour of its own."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_subclasses(name):
+    call, leaves = CALLS[name]
+    tagged = [z.detach().clone().as_subclass(Tagged).requires_grad_() for z in leaves]
+    loss = call(*tagged)
+    assert type(loss) is Tagged
+    found = torch.autograd.grad(loss, tagged)
+    close([g.as_subclass(torch.Tensor) for g in found], list(gradients(call(*leaves), leaves)))
+
+
+def test_defaults_of_the_process():
+    """What tensors are made from, and that they are filled, changes nothing."""
+    expected = gradients(losses.cross_entropy(X, LABELS), X)[0]
+    before = torch.get_default_dtype()
+    try:
+        torch.use_deterministic_algorithms(True)
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("meta"):
+            close(gradients(losses.cross_entropy(X, LABELS), X)[0], expected)
+            close(func.grad(losses.cross_entropy)(X.detach(), LABELS), expected)
+    finally:
+        torch.set_default_dtype(before)
+        torch.use_deterministic_algorithms(False)
+
+
+def test_inference_mode_and_autocast():
+    with torch.inference_mode():
+        loss = losses.cross_entropy(X, LABELS)
+        batch = func.vmap(lambda z: losses.cross_entropy(z, LABELS))(X[None])
+    assert loss.is_inference()
+    close((loss, batch[0]), (F.cross_entropy(X, LABELS).detach(),) * 2)
+    head, layer = losses.LinearCrossEntropyLoss(D, C), torch.nn.Linear(D, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head(layer(HIDDEN.detach().float()), LABELS)
+    loss.backward()
+    assert (loss.dtype, head.linear.weight.grad.dtype, layer.weight.grad.dtype) == (torch.float32,) * 3
+
+
 def test_checkpoint():
     loss = torch.utils.checkpoint.checkpoint(losses.cross_entropy, X, LABELS, use_reentrant=False)
     close(gradients(loss, X), gradients(F.cross_entropy(X, LABELS), X))
 
 
 def test_forward_mode_is_refused():
-    with pytest.raises((NotImplementedError, RuntimeError), match="jvp|forward"):
-        func.jvp(lambda z: losses.cross_entropy(z, LABELS), (X.detach(),), (TEACHER,))
+    """In each of its ways, also where no gradient is recorded: it would be None without a word."""
+
+    def loss(z):
+        return losses.cross_entropy(z, LABELS)
+
+    for call in (loss, lambda z: token_log_probs(z, IDS), lambda z: losses.cross_entropy(X, LABELS, z[0])):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(X.detach(), TEACHER)
+            with pytest.raises(NotImplementedError, match="no forward mode"):
+                call(dual)
+            loss(X.detach())
+    for transform in (func.jacfwd, func.hessian, lambda f: func.jacfwd(func.grad(f))):
+        with pytest.raises(NotImplementedError, match="no forward mode"):
+            transform(loss)(X.detach())
 
 
 # ---- modules ----
@@ -494,6 +676,46 @@ def test_a_head_trains_as_pytorchs(bias):
     assert embedding.weight.grad.any()
 
 
+@pytest.mark.parametrize(
+    "module, args",
+    [
+        (losses.CrossEntropyLoss(WEIGHT, ignore_index=(1, 2), prior=PRIOR, gamma=1.0), (X, LABELS.abs() % C)),
+        (losses.SigmoidCrossEntropyLoss(pos_weight=WEIGHT, gamma=2.0), (X, PROBS)),
+        (losses.LinearCrossEntropyLoss(D, C, weight=WEIGHT, dtype=torch.float64), (HIDDEN, LABELS)),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_copies_of_modules(module, args):
+    """Copied, pickled, called with a state of their own, and by several threads at once."""
+    expected = module(*args)
+    (grad,) = gradients(expected, args[0])
+    for twin in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        close(twin(*args), expected, rtol=0, atol=0)
+    state = dict(module.state_dict())
+    close(func.functional_call(module, state, args), expected, rtol=0, atol=0)
+    module.load_state_dict(state)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: gradients(module(*args), args[0]), range(40)):
+            close(found[0], grad, rtol=0, atol=0)
+
+
+def test_gradients_of_single_examples():
+    """torch.func over the parameters of a head."""
+    head = losses.LinearCrossEntropyLoss(D, C, bias=True, dtype=torch.float64)
+    labels = LABELS.abs() % C
+
+    def loss(parameters, x, y):
+        return func.functional_call(head, parameters, (x, y))
+
+    parameters = {name: p.detach() for name, p in head.named_parameters()}
+    whole = func.grad(loss)(parameters, HIDDEN.detach(), labels)
+    each = func.vmap(func.grad(loss), (None, 0, 0))(parameters, HIDDEN.detach(), labels)
+    head(HIDDEN.detach(), labels).backward()
+    for name, parameter in head.named_parameters():
+        close(whole[name], parameter.grad)
+        close(each[name].mean(0), parameter.grad)
+
+
 # ---- errors ----
 
 
@@ -502,6 +724,16 @@ def test_the_cpu_alone():
         losses.cross_entropy(X.detach().to("meta"), LABELS)
     with pytest.raises(TypeError, match=r"linear_weight is on device meta.*linear_weight\.cpu\(\)"):
         losses.LinearCrossEntropyLoss(D, C, device="meta")(HIDDEN, LABELS)
+
+
+def test_kinds_of_tensors():
+    for tensor in (
+        X.detach().to_sparse(),
+        torch.nested.nested_tensor([X.detach()[:3], X.detach()]),
+        X.detach().to(torch.float8_e4m3fn),
+    ):
+        with pytest.raises(TypeError, match="cannot be read as an array"):
+            losses.cross_entropy(tensor, LABELS)
 
 
 def test_tensors_alone():
@@ -515,6 +747,7 @@ def test_tensors_alone():
     "name, call",
     [
         ("teacher_logits", lambda t: losses.distillation_loss(X, t)),
+        ("teacher_log_probs", lambda t: losses.sparse_distillation_loss(X, TOP, -t[:, :2].abs())),
         ("target", lambda t: losses.cross_entropy(X, t.softmax(1))),
         ("sample_weight", lambda t: losses.cross_entropy(X, LABELS, sample_weight=t.sum(1))),
     ],
@@ -525,6 +758,19 @@ def test_gradients_that_would_be_lost(name, call):
         call(teacher)
     with torch.no_grad():
         call(teacher.abs())
+    for transformed, given in ((call, TEACHER), (lambda t: func.vmap(call)(t).sum(), TEACHER[None])):
+        with pytest.raises(TypeError, match=rf"{name} records gradients"):
+            func.grad(transformed)(given)
+
+
+def test_an_option_that_would_be_learnt():
+    for scale in (torch.nn.Parameter(torch.tensor(2.0)), torch.tensor(2.0, requires_grad=True)):
+        with pytest.raises(TypeError, match=r"temperature records gradients.*temperature\.item\(\)"):
+            losses.cross_entropy(X, LABELS, temperature=scale)
+        close(
+            losses.cross_entropy(X, LABELS, temperature=scale.detach()),
+            losses.cross_entropy(X, LABELS, temperature=2.0),
+        )
 
 
 def test_bad_labels_and_shapes():
