@@ -330,12 +330,12 @@ cdef tuple details(LossCall call, cnp.ndarray report, bins, confusion):
             if w == 0:
                 continue
             if bin_sums != NULL:  # (k / bins, (k + 1) / bins]; where there are no probabilities, the first is NaN
-                k = <Py_ssize_t>ceil(confidence[p] * bin_count) - 1 if confidence[p] > 0 else 0
+                k = <Py_ssize_t>ceil(min(confidence[p], 1.0) * bin_count) - 1 if confidence[p] > 0 else 0
                 k = max(0, min(k, bin_count - 1))
                 bin_sums[k] += w
                 bin_sums[bin_count + k] += w * confidence[p]
                 bin_sums[2 * bin_count + k] += w * right[p]
-            if table != NULL and predicted[p] >= 0:
+            if table != NULL and 0 <= predicted[p] < classes:  # labels may have changed meanwhile
                 k = <Py_ssize_t>predicted[p]
                 if square:
                     table[label * classes + k] += w
