@@ -34,10 +34,11 @@ DTYPES = ["float64", "float32", "float16", "bfloat16"]
 BITS = {"float64": 40, "float32": 20, "float16": 10, "bfloat16": 7}  # at most so many as the dtype holds
 IGNORED = -100
 
-# A few classes, worked on with positions as lanes, to the last number of them and beyond; rows with each
-# remainder of a vector; rows that are worked on in blocks, and those whose blocks are chunks; columns of all
-# these lengths.
-ROWS = [(5, 1), (33, 2), (70, 3), (40, 10), (29, 17), (19, 33), (7, 100), (9, 128), (5, 129), (3, 1000)]
+# A few classes, worked on with positions as lanes, to the last number of them (of one array, and of several)
+# and beyond; rows with each remainder of a vector; rows that are worked on in blocks, and those whose blocks
+# are chunks; columns of all these lengths.
+ROWS = [(5, 1), (33, 2), (70, 3), (40, 10), (29, 17), (9, 31), (19, 33), (9, 63), (9, 64), (7, 100)]
+ROWS += [(9, 128), (5, 129), (3, 1000)]
 LONG = [(2, 4099), (2, 9001), (9, 8209), (1, 270_001)]
 SHAPES = [(shape, -1) for shape in ROWS + LONG]
 SHAPES += [((300, 33), 0), ((9001, 5), 0), ((3, 7, 50), 1), ((2, 21, 5, 9), 1), ((2, 1000, 6), 1)]

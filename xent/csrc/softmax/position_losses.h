@@ -155,7 +155,7 @@ ALWAYS_INLINE void KERNEL(column_losses)(KERNEL(batch) *b, ptrdiff_t classes, pt
         for (ptrdiff_t c = 0; c < classes; c += AHEAD) {
             const int count = (int)xent_min(classes - c, AHEAD);
             const KERNEL(places) at = {c * b->step.x, c * b->step.target, c * b->step.out};
-            if (together > LANES) KERNEL(fetch_groups)(t, at);
+            if (together > LANES && t->x_step > TILE) KERNEL(fetch_groups)(t, at);
             for (ptrdiff_t p = first; p < end; p += LANES) {
                 if (together > LANES) KERNEL(begin_batch)(b, of, p);
                 KERNEL(class_vectors)(b, (KERNEL(places)){at.x + p, at.target + p, at.out + p}, count, t->n - p,
