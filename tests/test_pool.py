@@ -484,6 +484,30 @@ def test_gradients_that_many_windows_give_to_one_pixel(shape, kernel_size, dtype
     assert_same_bits(found, xent.max_pool2d_backward(grad, x, kernel_size, **options))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (4, 40), (1, 500), (33, 1), (120, 2)])
+def test_windows_that_are_the_image(size, dtype):
+    for padding in [0, ((1, 0), (0, 1))]:
+        kernel = size if padding == 0 else (size[0] + 1, size[1] + 1)
+        options = {"stride": 1, "padding": padding}
+        x = image((3, 4, *size), dtype, "ties")
+        x[0, 1] = -np.inf
+        x[1, 2, -1, size[1] // 2 :] = np.nan
+        x[2, 3] = 0.0
+        x[2, 3, ::2, ::2] = -0.0
+        y, right = reference("max_pool2d", x, kernel, return_places=True, **options)
+        found, places = xent.max_pool2d(x, kernel, return_places=True, **options)
+        np.testing.assert_array_equal(found, y)
+        np.testing.assert_array_equal(places, right)
+        np.testing.assert_array_equal(xent.max_pool2d(x, kernel, **options), y)
+        grad = image(y.shape, dtype, seed=5)
+        expected = reference("max_pool2d_backward", grad, x, kernel, places=right, **options)
+        for given_places in [None, places]:
+            result = xent.max_pool2d_backward(grad, x, kernel, places=given_places, **options)
+            np.testing.assert_array_equal(result, expected)
+        result = xent.avg_pool2d_backward(grad, x, kernel, **options)
+        assert_average("avg_pool2d_backward", result, grad, x, kernel, **options)
+
+
 def drawn_pool(rng):
     """A shape, kernel and options: small planes or one long axis; windows that overlap or lie apart."""
     kernel = rng.integers(1, 1 + rng.choice([3, 5, 12]), 2)

@@ -461,7 +461,7 @@ static void KERNEL(mean_plane)(const NAME(pool) *p, const S *in, S *out)
     NAME(row_sum) sum;
     NAME(start_row_sum)(&sum);
     for (ptrdiff_t k = 0, way = 0; k < size; k += LANES, way = (way + 1) % WAYS)
-        NAME(sum_add)(&sum.way[way], KERNEL(load)(in + k, size - k, (V){0}));
+        NAME(sum_add)(&sum.way[way], KERNEL(load_row)(in + k, size - k, p->x_end, (V){0}));
     KERNEL(put)(out, (T)(NAME(row_total)(&sum) / (rows * columns)));
 }
 

@@ -671,6 +671,18 @@ static void KERNEL(spread_many)(const NAME(pool) *p, S *row)
     KERNEL(fill_row)(&from, NAME(receive_mean), row);
 }
 
+/* The gradient of the mean of a whole plane. */
+static void KERNEL(spread_over_plane)(const NAME(pool) *p, const S *grad, S *out)
+{
+    const xent_pool_args *a = p->a;
+    if (a->few)
+        KERNEL(keep_shares)(p, grad, 0);
+    else
+        KERNEL(add_shares)(p, grad, 0, 1);
+    const V share = NAME(set)(a->few ? p->ring[xent_kept_at(a, 0)] : p->sum[0]);
+    for (ptrdiff_t k = 0; k < a->window.height * a->window.width; k += LANES) KERNEL(store_row)(p, out + k, share);
+}
+
 static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
 {
     const xent_pool_args *a = args;
@@ -684,6 +696,10 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *grad = (const S *)a->grad + plane * w->out_h * w->out_w;
         S *row = (S *)a->out + plane * w->height * w->width;
+        if (a->whole) {
+            KERNEL(spread_over_plane)(&p, grad, row);
+            continue;
+        }
         xent_reach reach = above;
         ptrdiff_t next = 0; /* output row to keep */
         for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {

@@ -8,8 +8,9 @@ enum {
     FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
     LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
     /* How gradients of max pooling are cut, by measurement: */
-    NARROW = 24,  /* rows of outputs that do not fill vectors */
-    PLANES = 512, /* outputs that are worked on by planes at a time, where one has no more: the nearest cache */
+    FEW_CELLS = 16, /* of a window, whose comparison with a place takes less time than to find its pixel */
+    NARROW = 24,    /* rows of outputs that do not fill vectors */
+    PLANES = 512,   /* outputs that are worked on by planes at a time, where one has no more: the nearest cache */
     LARGEST_PLANE = 1 << 15, /* outputs of one: the next cache */
     MOST_GAPS = 4,           /* of the numbers that are worked on, to those that there are */
     BLOCK = 512,             /* outputs that are scattered at a time */
@@ -24,7 +25,9 @@ static int has_few_terms(const xent_pool_args *a)
     const ptrdiff_t step_h = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h);
     const ptrdiff_t step_w = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
     const ptrdiff_t rows = xent_ceil_div(w->kernel_h, step_h), columns = xent_ceil_div(w->kernel_w, step_w);
-    if (!a->average && w->stride_w > 2) return rows == 1 && columns == 1; /* no vectors: more bits cost nothing */
+    /* Scattered gradients have more bits, which cost nothing. */
+    const int scattered = w->stride_w > 2 || xent_min(w->kernel_h, w->height) * a->taps > FEW_CELLS;
+    if (!a->average && scattered) return rows == 1 && columns == 1;
     if (!a->average) return rows - 1 + columns - 1 <= FEW_ROUNDINGS;
     if (xent_max(w->kernel_h, w->kernel_w) > LARGEST_COUNT || w->kernel_h * w->kernel_w > LARGEST_COUNT) return 0;
     return (a->grad ? rows : w->kernel_h) <= FEW_ROWS && a->taps <= FEW_TAPS && a->divisor <= LARGEST_COUNT;
