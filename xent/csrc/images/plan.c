@@ -33,6 +33,7 @@ enum {
     /* Of layers with at most so many outputs, to copy what they see would show; of others, if channels lie on pages of
      * their own, it paid: 64-256 on eight images of 56 x 56 took 0.8 of the time. */
     PLACE_OUTPUTS = 64,
+    PLACE_INPUTS = 64, /* and at most so many channels: as many pages as a processor finds at once. 144 were slower */
     PAGE = 4096,
     MOST_EMPTY = 8,        /* of several images, if less than this part of their vectors is empty */
     PLACE_CHANNELS = 4096, /* and the most: numbers of 16 bits are converted to a patch, of 2 MiB then */
@@ -223,7 +224,8 @@ static int taps_are_better_apart(const xent_conv_args *a, ptrdiff_t lanes, ptrdi
     const ptrdiff_t tiles = 1 + 2 * pixels / FEW_LANE_PIXELS; /* at most, but for the channels of larger ones */
     const ptrdiff_t numbers =
         product(product(pixels + tiles * APART, a->in_channels, HUGE_NUMBER), a->groups * taps, HUGE_NUMBER);
-    return taps > 1 && numbers <= SHARED_BYTES / size - SLACK * tiles &&
+    return taps > 1 && w->stride_w <= 2 /* other rows are copied one by one */ &&
+           numbers <= SHARED_BYTES / size - SLACK * tiles &&
            dense_vectors(a, lanes, steps_of(a)) * TAPS_APART_COST + copies <= vectors_with_gaps(a, lanes, steps_of(a));
 }
 
@@ -289,9 +291,10 @@ static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t si
     /* Of small images several fill vectors better, if they are copied without gaps. */
     const ptrdiff_t empty = rest ? 0 : xent_ceil_div(pixels, lanes) * lanes - pixels;
     if (a->images > 1 && (pixels < 3 * lanes || empty * MOST_EMPTY > pixels)) return 0;
-    /* Each channel on a page of its own is worth a copy, if many outputs share it and no threads have to. */
+    /* Many channels on pages of their own are worth a copy; few, if many outputs share it and no threads have to. */
     const ptrdiff_t all = product(product(a->images, a->groups, HUGE_NUMBER), pixels, HUGE_NUMBER);
-    return pixels * size < PAGE || a->out_channels <= PLACE_OUTPUTS || all <= ENOUGH * FEW_LANE_PIXELS;
+    return pixels * size < PAGE ||
+           (a->in_channels <= PLACE_INPUTS && (a->out_channels <= PLACE_OUTPUTS || all <= ENOUGH * FEW_LANE_PIXELS));
 }
 
 /* Then the image is one row, in pieces of whole vectors. A last piece of less than one would overlap another. */
