@@ -74,6 +74,8 @@ enum {
 #define TAPS_APART_COST 1.25
 #define PLANE_COST 50
 #define ROW_COST 10
+/* A patch is costly from this part of the products of a strip on: 11-67 with 7x7/3 on 64 images of 9 x 9 took 0.63 of the time. */
+#define FILL_SHARE 4
 #define REST_COST 0.2 /* in vectors: of a rest, whose lanes are steps */
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
@@ -411,6 +413,23 @@ static xent_plan plan_grouped_grad(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t
     return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }
 
+/* Where lanes are channels: if a patch is costly beside what a strip of output channels does with it, all strips of a chunk share it,
+ * and tiles have fewer images. Whether that is so. */
+static int cut_images(xent_conv_args *a, ptrdiff_t lanes)
+{
+    const xent_window *w = &a->window;
+    const xent_axis y = xent_axis_of(w->out_h, w->kernel_h, w->stride_h, w->dilation_h);
+    const xent_axis x = xent_axis_of(w->out_w, w->kernel_w, w->stride_w, w->dilation_w);
+    const double rows = (double)y.phases * (double)y.length * (double)x.phases;
+    const double fill = PLANE_COST + rows * (ROW_COST + (w->stride_w > 2 ? (double)x.length : 0));
+    const double strip =
+        (double)w->out_h * (double)w->out_w * (double)(w->kernel_h * w->kernel_w) * (double)(a->width / lanes);
+    if (a->tile_images == 1 || xent_blocks(a) > 1 || fill * FILL_SHARE < strip) return 0;
+    const ptrdiff_t least = xent_ceil_div(2 * ROWS, w->out_h * w->out_w);
+    a->tile_images = even(a->images, xent_min(a->tile_images, xent_max(least, a->images / ENOUGH)));
+    return 1;
+}
+
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
@@ -438,6 +457,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
         cut_blocks(a, budget);
     }
+    const int costly = !a->lanes_are_pixels && cut_images(a, lanes);
     a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes : 0;
     plan_scratch(a);
     a->pack_channels = even(a->in_channels, PACKED / product(taps, a->width, PACKED));
@@ -446,7 +466,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     const ptrdiff_t patches =
         a->weights_in_place && !a->x_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
-    a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
+    a->strip_chunk = costly ? strips : even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     if (a->lanes_are_pixels) {
         const ptrdiff_t worth = STRIPS_PRODUCTS / xent_max(1, product(a->width * pixels, steps, HUGE_NUMBER));
         a->strip_chunk = even(
