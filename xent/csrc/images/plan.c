@@ -25,9 +25,9 @@ enum {
      * ENOUGH tiles. 400 were as fast on one thread. */
     LANE_PIXELS = 4096,
     FEW_LANE_PIXELS = 224,
-    /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the least
-     * pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16 pointwise
-     * layers, two threads). */
+    /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the
+     * least pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16
+     * pointwise layers, two threads). */
     PLACE_NUMBERS = 1 << 17,
     PLACE_PIXELS = 128,
     /* Of layers with at most so many outputs, to copy what they see would show; of others, if channels lie on pages of
@@ -67,14 +67,15 @@ enum {
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
 #define LANE_PIXELS_COST 1.15
 
-/* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for a
- * tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took 0.8
- * of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on 64 images
- * of 5 x 5, some 50 multiplications. */
+/* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for
+ * a tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took
+ * 0.8 of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on
+ * 64 images of 5 x 5, some 50 multiplications. */
 #define TAPS_APART_COST 1.25
 #define PLANE_COST 50
 #define ROW_COST 10
-/* A patch is costly from this part of the products of a strip on: 11-67 with 7x7/3 on 64 images of 9 x 9 took 0.63 of the time. */
+/* A patch is costly from this part of the products of a strip on: 11-67 with 7x7/3 on 64 images of 9 x 9 took 0.63 of
+ * the time then. */
 #define FILL_SHARE 4
 #define REST_COST 0.2 /* in vectors: of a rest, whose lanes are steps */
 
@@ -281,7 +282,7 @@ static ptrdiff_t lane_pixels(const xent_conv_args *a)
     return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
 }
 
-/* Whether pixels as lanes are better read where they lie, and their sums stored as they are: the image is its own patch. */
+/* Whether pixels as lanes are better read where they lie, and sums stored as they are: the image is its own patch. */
 static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
@@ -413,8 +414,8 @@ static xent_plan plan_grouped_grad(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t
     return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }
 
-/* Where lanes are channels: if a patch is costly beside what a strip of output channels does with it, all strips of a chunk share it,
- * and tiles have fewer images. Whether that is so. */
+/* Where lanes are channels: if a patch is costly beside what a strip of output channels does with it, all strips are to
+ * share it, and tiles have fewer images instead. Whether that is so. */
 static int cut_images(xent_conv_args *a, ptrdiff_t lanes)
 {
     const xent_window *w = &a->window;
