@@ -54,7 +54,8 @@ cdef inline Py_ssize_t scratch_of(const xent_plan *plan, int workers) except -1:
 
 
 cdef int run(
-    xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work, Reserve reserve=None, xent_kernel first=NULL
+    xent_kernel kernel, const void *args, const xent_plan *plan, Py_ssize_t work, Reserve reserve=None,
+    xent_kernel first=NULL
 ) except -1:
     """Work all chunks of a call that touches `work` elements; before, those of what is to be made once, by `first`."""
     cdef Py_ssize_t i, size, chunks = plan.chunks, first_chunks = plan.pack_chunks if first != NULL else 0

@@ -469,8 +469,8 @@ typedef struct {
     const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
     /* Made by conv2d_pack: the weights in the order of the products, (group, strip of output channels, step, channel),
      * for groups as lanes (block of LANES groups, output channel, step, lane),
-     * of 16 bits, if pixels are lanes, as rows of steps; or, where weights are read in place, patches that several chunks
-     * read, (group, tile, block), or nothing. */
+     * of 16 bits, if pixels are lanes, as rows of steps; or, where weights are read in place, patches that several
+     * chunks read, (group, tile, block), or nothing. */
     void *packed;
     void *out;
     int relu;

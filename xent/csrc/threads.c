@@ -131,8 +131,8 @@ static int share(int threads)
     return calls <= 1 ? threads : threads <= calls ? 1 : threads / calls;
 }
 
-/* Wait until all chunks of `first` are done, which others work on: less than one of them takes, unless a thread of them has
- * to wait for a processor. */
+/* Wait until all chunks of `first` are done, which others work on: less than one of them takes, unless a thread of them
+ * has to wait for a processor. */
 static void wait_for_first(const job *j)
 {
     for (int turn = 0; __atomic_load_n(&j->done, __ATOMIC_ACQUIRE) < j->first_chunks;) {
@@ -271,8 +271,8 @@ int xent_is_team_awake(void)
 }
 
 /* Work all chunks of a call that may use so many threads. Nothing depends on which of them takes which. `workers` of them,
- * the caller the first, have scratch_size bytes of scratch each. Before, the same threads work `first`, without scratch: two
- * regions would wake them twice. */
+ * the caller the first, have scratch_size bytes of scratch each. Before, the same threads work `first`, without
+ * scratch: two regions would wake them twice. */
 void xent_run(xent_kernel kernel, const void *args, ptrdiff_t chunks, int threads, int workers, void *scratch,
               ptrdiff_t scratch_size, xent_kernel first, ptrdiff_t first_chunks)
 {

@@ -194,7 +194,7 @@ enum { XENT_REST_PIXELS = 2, XENT_REST_STEPS = 64 };
 
 /* The pixels of a tile as vectors of `lanes`: run by run, each run a row of outputs or, where that takes fewer vectors,
  * all rows of an image with what lies between them in the patch, whose sums are of no use, or all images, if there is
- * nothing between them. What is chosen is the same for 16 bits as for floats, but for `direct`. If `direct`, sums go to the
+ * nothing between them. What is chosen is the same for 16 bits as for floats, but for `direct`. Then sums go to the
  * output as they are, and the last vector of a run ends with it: it may overlap the one before, which gives the same
  * numbers again. Where there is one run and its last vector would be nearly empty, `rest` pixels have none. */
 typedef struct {

@@ -25,14 +25,15 @@ enum {
      * ENOUGH tiles. 400 were as fast on one thread. */
     LANE_PIXELS = 4096,
     FEW_LANE_PIXELS = 224,
-    /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the least
-     * pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16 pointwise
-     * layers, two threads). */
+    /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the
+     * least pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16
+     * pointwise layers, two threads). */
     PLACE_NUMBERS = 1 << 17,
     PLACE_PIXELS = 128,
     /* Of layers with at most so many outputs, to copy what they see would show; of others, if channels lie on pages of
      * their own, it paid: 64-256 on eight images of 56 x 56 took 0.8 of the time. */
     PLACE_OUTPUTS = 64,
+    PLACE_INPUTS = 64, /* and at most so many channels: as many pages as a processor finds at once. 144 were slower */
     PAGE = 4096,
     MOST_EMPTY = 8,        /* of several images, if less than this part of their vectors is empty */
     PLACE_CHANNELS = 4096, /* and the most: numbers of 16 bits are converted to a patch, of 2 MiB then */
@@ -66,13 +67,16 @@ enum {
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
 #define LANE_PIXELS_COST 1.15
 
-/* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for a
- * tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took 0.8
- * of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on 64 images
- * of 5 x 5, some 50 multiplications. */
+/* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for
+ * a tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took
+ * 0.8 of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on
+ * 64 images of 5 x 5, some 50 multiplications. */
 #define TAPS_APART_COST 1.25
 #define PLANE_COST 50
 #define ROW_COST 10
+/* A patch is costly from this part of the products of a strip on: 11-67 with 7x7/3 on 64 images of 9 x 9 took 0.63 of
+ * the time then. */
+#define FILL_SHARE 4
 #define REST_COST 0.2 /* in vectors: of a rest, whose lanes are steps */
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
@@ -223,7 +227,8 @@ static int taps_are_better_apart(const xent_conv_args *a, ptrdiff_t lanes, ptrdi
     const ptrdiff_t tiles = 1 + 2 * pixels / FEW_LANE_PIXELS; /* at most, but for the channels of larger ones */
     const ptrdiff_t numbers =
         product(product(pixels + tiles * APART, a->in_channels, HUGE_NUMBER), a->groups * taps, HUGE_NUMBER);
-    return taps > 1 && numbers <= SHARED_BYTES / size - SLACK * tiles &&
+    return taps > 1 && w->stride_w <= 2 /* other rows are copied one by one */ &&
+           numbers <= SHARED_BYTES / size - SLACK * tiles &&
            dense_vectors(a, lanes, steps_of(a)) * TAPS_APART_COST + copies <= vectors_with_gaps(a, lanes, steps_of(a));
 }
 
@@ -277,7 +282,7 @@ static ptrdiff_t lane_pixels(const xent_conv_args *a)
     return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
 }
 
-/* Whether pixels as lanes are better read where they lie, and their sums stored as they are: the image is its own patch. */
+/* Whether pixels as lanes are better read where they lie, and sums stored as they are: the image is its own patch. */
 static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
@@ -289,9 +294,10 @@ static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t si
     /* Of small images several fill vectors better, if they are copied without gaps. */
     const ptrdiff_t empty = rest ? 0 : xent_ceil_div(pixels, lanes) * lanes - pixels;
     if (a->images > 1 && (pixels < 3 * lanes || empty * MOST_EMPTY > pixels)) return 0;
-    /* Each channel on a page of its own is worth a copy, if many outputs share it and no threads have to. */
+    /* Many channels on pages of their own are worth a copy; few, if many outputs share it and no threads have to. */
     const ptrdiff_t all = product(product(a->images, a->groups, HUGE_NUMBER), pixels, HUGE_NUMBER);
-    return pixels * size < PAGE || a->out_channels <= PLACE_OUTPUTS || all <= ENOUGH * FEW_LANE_PIXELS;
+    return pixels * size < PAGE ||
+           (a->in_channels <= PLACE_INPUTS && (a->out_channels <= PLACE_OUTPUTS || all <= ENOUGH * FEW_LANE_PIXELS));
 }
 
 /* Then the image is one row, in pieces of whole vectors. A last piece of less than one would overlap another. */
@@ -408,6 +414,23 @@ static xent_plan plan_grouped_grad(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t
     return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }
 
+/* Where lanes are channels: if a patch is costly beside what a strip of output channels does with it, all strips are to
+ * share it, and tiles have fewer images instead. Whether that is so. */
+static int cut_images(xent_conv_args *a, ptrdiff_t lanes)
+{
+    const xent_window *w = &a->window;
+    const xent_axis y = xent_axis_of(w->out_h, w->kernel_h, w->stride_h, w->dilation_h);
+    const xent_axis x = xent_axis_of(w->out_w, w->kernel_w, w->stride_w, w->dilation_w);
+    const double rows = (double)y.phases * (double)y.length * (double)x.phases;
+    const double fill = PLANE_COST + rows * (ROW_COST + (w->stride_w > 2 ? (double)x.length : 0));
+    const double strip =
+        (double)w->out_h * (double)w->out_w * (double)(w->kernel_h * w->kernel_w) * (double)(a->width / lanes);
+    if (a->tile_images == 1 || xent_blocks(a) > 1 || fill * FILL_SHARE < strip) return 0;
+    const ptrdiff_t least = xent_ceil_div(2 * ROWS, w->out_h * w->out_w);
+    a->tile_images = even(a->images, xent_min(a->tile_images, xent_max(least, a->images / ENOUGH)));
+    return 1;
+}
+
 xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype)
 {
     const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
@@ -435,6 +458,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
         cut_blocks(a, budget);
     }
+    const int costly = !a->lanes_are_pixels && cut_images(a, lanes);
     a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes : 0;
     plan_scratch(a);
     a->pack_channels = even(a->in_channels, PACKED / product(taps, a->width, PACKED));
@@ -443,7 +467,7 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
     const ptrdiff_t patches =
         a->weights_in_place && !a->x_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
-    a->strip_chunk = even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
+    a->strip_chunk = costly ? strips : even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     if (a->lanes_are_pixels) {
         const ptrdiff_t worth = STRIPS_PRODUCTS / xent_max(1, product(a->width * pixels, steps, HUGE_NUMBER));
         a->strip_chunk = even(

@@ -143,8 +143,9 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
 
 #pragma GCC diagnostic pop
 
-/* Sums of some pixels behind the last vector, which would leave the next one nearly empty: lanes are steps. `seen` is what
- * they see, (pixel, step), `seen_step` apart and 0 up to a whole vector. `rows` and `pixels` are constants at every call. */
+/* Sums of some pixels behind the last vector, which would leave the next one nearly empty: lanes are steps. `seen` is
+ * what they see, (pixel, step), `seen_step` apart and 0 up to a whole vector. `rows` and `pixels` are constants at
+ * every call. */
 ALWAYS_INLINE void NAME(rest_block)(const NAME(product) *p, const T *seen, ptrdiff_t seen_step, T *sums, int rows,
                                     int pixels)
 {
