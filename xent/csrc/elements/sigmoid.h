@@ -321,10 +321,21 @@ READ_INTEGERS(64)
 /* Probabilities of the other type. Returns n, or -1 if one is outside [0, 1]. Clears *exact if one is rounded. */
 static ptrdiff_t NAME(read_floats)(const NAME(other_real) *p, ptrdiff_t n, T *t, int *exact)
 {
-    int good = 1, kept = 1;
-    for (ptrdiff_t k = 0; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k];
-    for (ptrdiff_t k = 0; sizeof(T) == sizeof(float) && k < n; k++) kept &= t[k] == p[k];
-    *exact &= kept;
+    int good = 1;
+    ptrdiff_t k = 0;
+#if XENT_REAL == 32
+    const vf64 zero = {0}, one = set_f64(1);
+    vm64 fine = m_eq(zero, zero), kept = fine;
+    for (; k + LANES <= n; k += LANES) {
+        const vf64 a = v_load(p + k), b = v_load(p + k + LANES / 2);
+        const vf32 v = v_narrow(a, b);
+        fine &= (m_ge(a, zero) & m_ge(one, a)) & (m_ge(b, zero) & m_ge(one, b));
+        kept &= m_eq(v_widen_lo(v), a) & m_eq(v_widen_hi(v), b);
+        v_store(t + k, v);
+    }
+    good = !m_any((vm64)~fine), *exact &= !m_any((vm64)~kept);
+#endif
+    for (; k < n; k++) good &= (p[k] >= 0) & (p[k] <= 1), t[k] = (T)p[k], *exact &= t[k] == p[k];
     return good ? n : XENT_BAD_TARGET;
 }
 

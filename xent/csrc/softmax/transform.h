@@ -41,17 +41,22 @@ ALWAYS_INLINE double finite_inverse(double v)
     const double inverse = 1 / v;
     return inverse < LARGEST ? inverse : LARGEST;
 }
+#endif
 
 /* g sech^2 z from exp(-2 |z|) = raised 2^-SLOPE_RAISE: raised as the exponentials of doubles are (HEADROOM of stats.h),
- * it has all its digits wherever the result is not 0. */
-#define SLOPE_RAISE 256
-#define SLOPE_FARTHEST 886.0 /* -log 2^-(1022 + SLOPE_RAISE), rounded up */
-ALWAYS_INLINE vf64 times_du(vf64 g, vf64 raised)
+ * it has all its digits wherever the result is not 0. Floats do not feel where doubles underflow. */
+#define SLOPE_RAISE BY_TYPE(0, 256)
+#define SLOPE_FARTHEST 886.0 /* -log 2^-(1022 + 256), rounded up */
+ALWAYS_INLINE vf64 NAME(times_du)(vf64 g, vf64 raised)
 {
-    const vf64 one = set_f64(1), down = set_f64(power_of_2(-SLOPE_RAISE)), e = raised * down;
+    const vf64 one = set_f64(1);
+#if XENT_REAL == 32
+    return g * (set_f64(4) * raised / ((one + raised) * (one + raised)));
+#else
+    const vf64 down = set_f64(power_of_2(-SLOPE_RAISE)), e = raised * down;
     return g * (set_f64(4) / ((one + e) * (one + e))) * raised * down;
-}
 #endif
+}
 
 /* The numbers of the transformation, as vectors. 1 / temperature is (rate + rate_low) step^steps: powers of two keep
  * the sum in the range where its low word has all its bits. All factors are at least 1, or all at most 1, so that no
@@ -96,15 +101,6 @@ static NAME(transform) NAME(transform_of)(const xent_positions *positions)
     return f;
 }
 
-/* exp(-2 |z|) 2^SLOPE_RAISE, of z = x / (temperature cap): an exponential has the relative error that is the absolute one
- * of its argument, so this is a sum of two numbers. Infinities and NaN have no second. */
-ALWAYS_INLINE vf64 NAME(raised_slope)(const NAME(transform) *f, vf64 x)
-{
-    const vf64 zero = {0}, size = v_abs(x), z = size * f->slope, most = set_f64(SLOPE_FARTHEST);
-    const vf64 low = v_fma(size, f->slope_low, product_error_f64(size, f->slope, z));
-    return exp_scaled_pair_f64(-z, v_select(m_gt(most, z), -low, zero), scale_of_f64(set_f64(-SLOPE_RAISE)));
-}
-
 /* (x - m) / temperature = the result + *low. */
 ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
 {
@@ -129,6 +125,20 @@ ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, vf64 x)
     return x * f->wide_ratio;
 #else
     return x * f->wide_rate * f->inverse_cap;
+#endif
+}
+
+/* exp(-2 |z|) 2^SLOPE_RAISE. An exponential has the relative error that is the absolute one of its argument: of doubles
+ * that is a sum of two numbers, of which infinities and NaN have no second. */
+ALWAYS_INLINE vf64 NAME(raised_slope)(const NAME(transform) *f, vf64 x)
+{
+    const scale_f64 scale = scale_of_f64(set_f64(-SLOPE_RAISE));
+#if XENT_REAL == 32
+    return exp_scaled_f64(set_f64(-2) * v_abs(NAME(ratio)(f, x)), scale);
+#else
+    const vf64 zero = {0}, size = v_abs(x), z = size * f->slope, most = set_f64(SLOPE_FARTHEST);
+    const vf64 low = v_fma(size, f->slope_low, product_error_f64(size, f->slope, z));
+    return exp_scaled_pair_f64(-z, v_select(m_gt(most, z), -low, zero), scale);
 #endif
 }
 
@@ -446,7 +456,7 @@ ALWAYS_INLINE void NAME(times_du_group)(const NAME(transform) *f, const V *x, V 
     const V zero = {0};
     vf64 e[8], product[8];
     for (int i = 0; far && i < 8; i++) e[i] = NAME(raised_slope)(f, NAME(part)(x[i / PARTS], i % PARTS));
-    for (int i = 0; far && i < 8; i++) product[i] = times_du(NAME(part)(g[i / PARTS], i % PARTS), e[i]);
+    for (int i = 0; far && i < 8; i++) product[i] = NAME(times_du)(NAME(part)(g[i / PARTS], i % PARTS), e[i]);
     for (int j = 0; j < CAPPED; j++) {
 #if XENT_REAL == 32
         const V z = x[j] * f->ratio, z_low = v_fma(x[j], f->ratio_low, product_error_f32(x[j], f->ratio, z));
