@@ -576,8 +576,8 @@ static void NAME(find_in_rows)(const NAME(pool) *p, T *const *phases, I *places,
 }
 #endif
 
-/* The first maximum of a whole plane, along memory: where it is. The lanes' own are found by vectors, and then the first
- * of the largest of these, by numbers below 0 whose largest is wanted. */
+/* The first maximum of a whole plane, along memory: where it is. The lanes' own are found by vectors, and then the
+ * first of the largest of these, by numbers below 0 whose largest is wanted. */
 static ptrdiff_t KERNEL(largest_of_plane)(const NAME(pool) *p, const S *in)
 {
     const ptrdiff_t size = p->a->window.height * p->a->window.width;

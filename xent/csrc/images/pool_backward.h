@@ -13,9 +13,9 @@
  *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
  *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
  *
- * All ways add up in the same order. Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it is
- * small (a->few), a term goes through four roundings at most; otherwise sums are in more bits than their terms, as in
- * pool.h.
+ * All ways add up in the same order. Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it
+ * is small (a->few), a term goes through four roundings at most; otherwise sums are in more bits than their terms, as
+ * in pool.h.
  */
 #include "begin.h"
 #include "images/pool.h"
@@ -419,10 +419,10 @@ static void KERNEL(max_by_planes)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 /* ---- scattered ---- */
 
 #ifndef STORED_AS_16
-/* Where the gradients of n outputs go, which begin `down` rows below the block's origin: pixels from its first plane on,
- * or -1 if a place is no pixel of its window. The row of a cell is found by a product, whose rounding is nothing to the
- * half that keeps it away from the next integer: in floats, as the numbers of cells of two bytes are below 2^16. Whether
- * `wide` numbers need doubles, and whether windows are `dilated`, are constants. */
+/* Where the gradients of n outputs go, which begin `down` rows below the block's origin: pixels from its first plane
+ * on, or -1 if a place is no pixel of its window. The row of a cell is found by a product, whose rounding is nothing to
+ * the half that keeps it away from the next integer: in floats, as the numbers of cells of two bytes are below 2^16.
+ * Whether `wide` numbers need doubles, and whether windows are `dilated`, are constants. */
 ALWAYS_INLINE void NAME(find_some_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down, int wide, int dilated)
 {
     const xent_pool_args *a = p->a;
@@ -504,7 +504,8 @@ static void KERNEL(finish_pixels)(const NAME(pool) *p, S *out, ptrdiff_t n)
     NAME(move_strip)(p, here);
 }
 
-/* Clear the chunk as far as `end`. Not by memset(), which may leave out the nearest cache, where pixels are wanted next. */
+/* Clear the chunk as far as `end`. Not by memset(), which may leave out the nearest cache, where pixels are wanted
+ * next. */
 static void KERNEL(clear_until)(NAME(pool) *p, const S *end)
 {
     S *at = p->cleared;
