@@ -300,7 +300,7 @@ cdef tuple details(LossCall call, cnp.ndarray report, bins, confusion):
     """Sums of the bins of confidence, of the classes and of pairs of classes, each None where it is not wanted."""
     cdef Py_ssize_t bin_count = bins, classes = call.classes
     cdef const double *weight = <const double *>data(call.sample_weight)
-    cdef const double *rows = NULL if report is None else <const double *>data(report)
+    cdef const double *rows = <const double *>data(report)
     cdef const double *right
     cdef const double *confidence
     cdef const double *predicted
