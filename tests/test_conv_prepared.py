@@ -205,6 +205,17 @@ sys.stdout.write(xent.conv2d(x, prepared).tobytes().hex())
         assert done.stdout == expected.tobytes().hex(), done.stderr
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_small_and_large_images(dtype):
+    """Their packed forms may have the same width and still differ: with four channels, vectors of four."""
+    for channels in [1, 2, 3, 4, 6, 8, 12, 16]:
+        weight = test_conv.arrays((1, 64, 3, 3), (channels, 64, 3, 3), dtype)[1]
+        prepared = xent.prepare_conv2d(weight)
+        for size in [3, 8, 3]:
+            x = test_conv.arrays((1, 64, size, size), (1, 64, 3, 3), dtype)[0]
+            assert_same_bits(xent.conv2d(x, prepared), xent.conv2d(x, weight))
+
+
 def test_threads_share_it():
     x, weight, _ = test_conv.arrays((1, 40, 9, 9), (70, 40, 3, 3), np.float32)
     expected = xent.conv2d(x, weight)

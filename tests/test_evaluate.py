@@ -892,6 +892,34 @@ def test_comparison_is_the_distillation_loss(dtype):
     assert both.kl == pytest.approx(xent.compare(a.astype(np.float32), b.astype(np.float32)).kl, rel=1e-6)
 
 
+LOWEST, FAR = np.finfo(np.float32).min, 3e38
+
+
+@pytest.mark.parametrize(
+    "a, b, temperature",
+    [
+        ([5, 0, -2], [0, 1, LOWEST], 0.3),
+        ([5, 0, -2], [0, 1, LOWEST], 0.9),
+        ([5, 0, -2], [0, 1, LOWEST], 0.05),
+        ([0, 1, 2], [FAR, -FAR, FAR / 3], 3.0),
+        ([FAR, -FAR, FAR / 3], [FAR, FAR, -FAR], 1.7),
+        ([0, -1e4], [0, -INF], 1.0),
+        ([0, -1e4], [0, -INF], 3.0),
+    ],
+)
+def test_comparisons_at_the_end_of_the_range(a, b, temperature):
+    """Differences that floats cannot hold before they are divided; a mask of one kind beside another."""
+    a, b = np.array([a, a[::-1]], np.float32), np.array([b, b[::-1]], np.float32)
+    labels = np.zeros(2, np.int64)
+    found = xent.compare(a, b, labels, temperature=temperature)
+    expected = reference("compare", wide(a), wide(b), labels, temperature=temperature)
+    np.testing.assert_allclose(found.kl_values, expected.kl_values, 1e-5)
+    np.testing.assert_allclose([found.loss_a, found.loss_b], [expected.loss_a, expected.loss_b], 1e-5)
+    loss = xent.distillation_loss(b, a, temperature=temperature, reduction="none")
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(loss, (expected.kl_values * temperature**2).astype(np.float32), 1e-5)
+
+
 def test_numbers_of_a_comparison():
     a, b = random_logits((101, 12), np.float64), random_logits((101, 12), np.float64, 1)
     labels = random_labels((101,), 12)

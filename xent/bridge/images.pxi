@@ -65,7 +65,7 @@ def conv2d(
     if plan.packed < 0:
         raise MemoryError("packed weights of this size cannot be addressed")
     if packed is not None and not a.weights_in_place:
-        key = code, a.lanes_are_groups, a.width
+        key = code, a.lanes_are_groups, a.weights_in_rows, a.width
         form = packed.get(key)
         if form is None:
             form = empty((plan.packed + CACHE_LINE,), np.dtype(np.uint8))

@@ -395,13 +395,27 @@ cdef cnp.ndarray sums_of_groups(numbers, place, size):
         return np.add.reduceat(numbers[order], np.searchsorted(place[order], np.arange(size)))
 
 
+cdef tuple compared(LossCall call, xent_comparison_args *a, cnp.ndarray x, cnp.ndarray teacher):
+    """The divergences of all positions, and what is said of them beside."""
+    cdef xent_plan plan
+    cdef cnp.ndarray divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
+    cdef Py_ssize_t row, positions = cnp.PyArray_SIZE(divergence)
+    cdef cnp.ndarray report = np.zeros((5, positions))
+    for row in range(4):
+        a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
+    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
+    if positions:
+        copies = walk_or_copy(&a.positions, x, teacher, None, None, call.axis)
+        plan = xent_plan_comparison(a, dtype_code(x))
+        run(table.comparison[dtype_code(x)], a, &plan, cnp.PyArray_SIZE(x))
+    return (<object>divergence).reshape(-1), report
+
+
 def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
     """Return the arguments of a Comparison. To the kernel b is a student, a the teacher."""
     cdef xent_comparison_args a
-    cdef xent_plan plan
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef cnp.ndarray x, teacher, divergence, same, report
-    cdef Py_ssize_t row, positions
+    cdef cnp.ndarray x, teacher
     if not (
         inert(logits_b) and inert(target) and inert(axis) and inert(ignore_index) and inert(base) and inert(temperature)
     ):
@@ -410,32 +424,30 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
     call.open(logits_b, b"logits_b", VALUE)
     call.take_axis(axis)
     call.take_floats(logits_a, b"logits_a")
-    positions = positions_of(call.x, call.axis)
-    if call.classes == 0 and positions:
+    if call.classes == 0 and positions_of(call.x, call.axis):
         raise _check.no_class("logits_b", (<object>call.x).shape)
     memset(&a, 0, sizeof(a))
     a.temperature = positive(temperature, "temperature")
     base = base_of(base)
-    counted, report = slice(None), np.zeros((5, positions))
+    counted = slice(None)
     if target is not None:
         left_out = call.take_labels(target, ignore_index)
         call.count(left_out, None)
         counted = counted_of(call, left_out)
         a.labels = call.found
-        for row in range(4):
-            a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
     x, teacher = call.x, call.target
     if dtype_code(x) != XENT_F64 and not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
         x, teacher = widened(x), widened(teacher)
     if not LOWEST_IN_DOUBLES <= a.temperature <= HIGHEST_IN_DOUBLES:
         x, teacher, a.temperature = cooled(x, call.axis, a.temperature), cooled(teacher, call.axis, a.temperature), 1
-    divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
-    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
-    if positions:
-        copies = walk_or_copy(&a.positions, x, teacher, None, None, call.axis)
-        plan = xent_plan_comparison(&a, dtype_code(x))
-        run(table.comparison[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
-    values, report = narrowed(divergence, call.dtype).reshape(-1)[counted], report[:, counted]
+    divergence, report = compared(call, &a, x, teacher)
+    if dtype_code(x) != XENT_F64 and math.frexp(a.temperature)[0] != 0.5:
+        lost = ~(np.isfinite(divergence) & np.isfinite(report).all(axis=0))
+        if lost.any():  # differences that leave floats before they are divided
+            wide, wide_report = compared(call, &a, widened(x), widened(teacher))
+            divergence = np.where(lost, wide, divergence)
+            report = np.where(lost, wide_report, report)
+    values, report = narrowed(divergence, call.dtype)[counted], report[:, counted]
     if target is None:
         return values, int(report[4].sum()), base, None
     with np.errstate(all="ignore"):

@@ -441,7 +441,8 @@ static void KERNEL(sigmoid_cross_entropy)(const void *args, ptrdiff_t chunk, voi
 #endif
     }
     a->partial[chunk] = NAME(row_total)(&sum), a->wide[chunk] = wide;
-    a->counted[chunk] = exact || counted < 0 ? counted : XENT_ROUNDED_TARGET;
+    const int only_checked = !a->value && !a->out; /* another thread may change targets before they are worked on */
+    a->counted[chunk] = exact || counted < 0 || !only_checked ? counted : XENT_ROUNDED_TARGET;
 }
 
 #endif

@@ -44,18 +44,18 @@ ALWAYS_INLINE void NAME(compare_terms)(const V *d, const V *e_s, const V *e_t, c
         const V q = e_t[i] * c->teacher;
         term[i] = q * beyond[i];
         if (!e_s) continue;
-        /* where the teacher's probability is 0, p is left: also where both logits are -infinity, and d NaN */
-        const V far = v_fma(q, v_max(d[i], zero - most) - one, e_s[i] * c->student);
-        term[i] = v_select(m_ge(NAME(set)(NEAR), v_abs(d[i])), term[i], far);
+        /* where the teacher's probability is 0, p is left: also where d is infinite, or NaN, as both logits are -infinity */
+        const V p = e_s[i] * c->student, far = v_fma(q, v_max(d[i], zero - most) - one, p);
+        term[i] = v_select(m_ge(NAME(set)(NEAR), v_abs(d[i])), term[i], v_select(m_eq(q, zero), p, far));
     }
 }
 
-/* (t - s) / T - D, of logits that were divided, or not (`tempered`, a constant at every call). */
+/* (t - s) / T - D, of logits that were divided, or not (`tempered`, a constant at every call). Infinite where differences
+ * leave T before they are divided: the bridge sees it. */
 ALWAYS_INLINE V NAME(compare_distance)(V s, V t, const NAME(pair) *c, int tempered)
 {
-    const V zero = {0}, most = NAME(set)(LARGEST), u = t - s, back = u - t, error = (t - (u - back)) - (s + back);
-    if (!tempered) return ((u - c->high) + error) - c->low;
-    return v_max(zero - most, v_min(NAME(tempered_distance)(u, error, c), most));
+    const V u = t - s, back = u - t, error = (t - (u - back)) - (s + back);
+    return tempered ? NAME(tempered_distance)(u, error, c) : ((u - c->high) + error) - c->low;
 }
 
 /* The same where u may be infinite, and `error` NaN. */

@@ -73,8 +73,9 @@ ALWAYS_INLINE V NAME(tempered_distance)(V u, V error, const NAME(pair) *c)
     return v_fma(apart, c->rate, zero - c->low) + v_max(zero - most, v_min(rest, most));
 }
 
-/* q (d + e^-d - 1) to `term`, p - q to `gap`. e_s and e_t are the exponentials; `tempered` is a constant at every call. Where the teacher's probability is 0,
- * so is q d, and p is left: also where both logits are -infinity, and d NaN. */
+/* q (d + e^-d - 1) to `term`, p - q to `gap`. e_s and e_t are the exponentials; `tempered` is a constant at every call.
+ * Where the teacher's probability is 0, so is q d, and p is left: also where the student's logit is -infinity, and d
+ * infinite, or NaN. */
 ALWAYS_INLINE void NAME(distill)(const V *s, const V *t, const V *e_s, const V *e_t, const NAME(pair) *c, V *term,
                                  V *gap, int tempered)
 {
@@ -90,7 +91,8 @@ ALWAYS_INLINE void NAME(distill)(const V *s, const V *t, const V *e_s, const V *
     for (int i = 0; i < DISTILLED; i++) {
         const V p = e_s[i] * c->student, q = e_t[i] * c->teacher;
         const VM near = m_ge(NAME(set)(REACH), v_abs(d[i])) & m_gt(q, zero);
-        term[i] = v_select(near, q * beyond[i], v_fma(q, d[i] - one, p));
+        const V far = v_select(m_eq(q, zero), p, v_fma(q, d[i] - one, p));
+        term[i] = v_select(near, q * beyond[i], far);
         gap[i] = v_select(near, q * e[i], p - q);
     }
 }
