@@ -237,7 +237,8 @@ def _moved(call, places, given, rng):
     wide, eps = _widened(places, given), _eps(places)
     for key, value in wide.items():
         if isinstance(value, np.ndarray) and value.dtype == np.float64:
-            wide[key] = value * (1 + eps * rng.uniform(-1, 1, value.shape))
+            with np.errstate(all="ignore"):  # of numbers next to 0
+                wide[key] = value * (1 + eps * rng.uniform(-1, 1, value.shape))
     try:
         return _reference(call.name, wide)
     except Exception:  # a probability beyond 1, say
