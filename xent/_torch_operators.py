@@ -143,9 +143,8 @@ class LossOperators:
         loss = self.loss
         if torch.compiler.is_compiling():
             needs = [t is not None and t.requires_grad for t in tensors[: loss.inputs]]
-        elif (
-            torch._C._is_tracing()
-        ):  # torch.jit.trace compares a graph with one that it makes without gradients
+        elif torch._C._is_tracing():
+            # torch.jit.trace compares a graph with one that it makes without gradients
             needs = [False] * loss.inputs
         else:  # within a vmap a tensor does not know that a grad around it asks for its gradient
             needs = [t is not None and t.is_floating_point() for t in tensors[: loss.inputs]]
@@ -291,10 +290,14 @@ class TokenOperators:
         )
 
     @staticmethod
-    def compute(input, ids, prior, dim, temperature, logit_cap, ranks):
-        given = {"axis": dim, "temperature": temperature, "logit_cap": logit_cap, "ranks": ranks}
-        given["prior"] = None if prior is None else array_of(prior)
-        found = xent.token_log_probs(array_of(input), array_of(ids), **given)
+    def _options(prior, dim, temperature, logit_cap):
+        prior = None if prior is None else array_of(prior)
+        return {"axis": dim, "temperature": temperature, "logit_cap": logit_cap, "prior": prior}
+
+    def compute(self, input, ids, *options):
+        *options, ranks = options
+        given = self._options(*options)
+        found = xent.token_log_probs(array_of(input), array_of(ids), ranks=ranks, **given)
         log_probs, places = found if ranks else (found, np.empty(_NONE, np.int64))
         return tensor_of(log_probs), tensor_of(places)
 
@@ -307,10 +310,8 @@ class TokenOperators:
         places = torch.empty(ids.shape if ranks else _NONE, dtype=torch.int64, device=input.device)
         return torch.empty(ids.shape, dtype=dtype, device=input.device), places
 
-    @staticmethod
-    def _gradient(upstream, input, ids, prior, dim, temperature, logit_cap):
-        given = {"axis": dim, "temperature": temperature, "logit_cap": logit_cap}
-        given["prior"] = None if prior is None else array_of(prior)
+    def _gradient(self, upstream, input, ids, *options):
+        given = self._options(*options)
         grad = log_probs_grad(array_of(input), array_of(ids), array_of(upstream), **given)
         return laid_out(tensor_of(grad), input, False)
 
