@@ -336,7 +336,7 @@ static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
             const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
             const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, xent_blocks(a) == 1);
             const ptrdiff_t vectors = xent_vectors_of(&l), rest = xent_ceil_div(b.depth, LANES) * LANES;
-            if (b.depth <= 0 || (a->x_in_place && !l.direct)) return PTRDIFF_MAX;
+            if (b.depth <= 0 || (a->x_in_place && a->lanes_are_pixels && !l.direct)) return PTRDIFF_MAX;
             if (!backward && a->lanes_are_pixels) {
                 worst = xent_max(worst, vectors - a->row_room);
                 if (!l.direct) worst = xent_max(worst, strips * a->width * xent_kept_sums(&l) - a->sums_room);

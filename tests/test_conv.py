@@ -519,6 +519,36 @@ def test_what_is_not_finite_meets_padding_in_depthwise_layers(dtype):
     assert np.isfinite(np.delete(by_weight, 17, 0)).all()
 
 
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2)])
+def test_what_is_not_finite_meets_padding_where_lanes_are_channels(stride, dilation, dtype, threads):
+    """As above, in layers of so many channels and pixels that taps on the padding are left out otherwise."""
+    x, weight, _ = arrays((8, 40, 7, 7), (70, 40, 3, 3), dtype, whole=True)
+    options = {"padding": dilation, "stride": stride, "dilation": dilation}
+    expected = reference("conv2d", x, weight, **options)
+    assert_ulp(xent.conv2d(x, weight, **options), expected, 0, dtype=dtype)
+    x = np.ones_like(x)
+    weight[67, 21, 0, 0] = np.inf  # meets padding in the first rows and columns
+    y = xent.conv2d(x, weight, **options)
+    edge = -(-dilation // stride)
+    assert np.isnan(y[:, 67, :edge]).all()
+    assert np.isnan(y[:, 67, :, :edge]).all()
+    assert (y[:, 67, edge:, edge:] == np.inf).all()
+    assert np.isfinite(np.delete(y, 67, 1)).all()
+
+
+@pytest.mark.parametrize("padding", [0, 3, 6])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_images_in_order_and_in_place(padding, stride, dtype, threads):
+    """Lanes are channels: without padding images are read where they lie, with it as they lie."""
+    for shape, kernel, dilation in [((9, 20, 8, 11), 3, 3), ((3, 5, 35, 35), 4, 1), ((2, 70, 7, 9), 2, 2)]:
+        x, weight, bias = arrays(shape, (72, shape[1], kernel, kernel), dtype, whole=True)
+        options = {"padding": padding, "stride": stride, "dilation": dilation}
+        expected = reference("conv2d", x, weight, bias, **options)
+        assert_ulp(xent.conv2d(x, weight, bias, **options), expected, 0, dtype=dtype)
+        grad = integers(expected.shape, dtype, 5)
+        assert_backward(xent.conv2d_backward(grad, x, weight, **options), grad, x, weight, **options)
+
+
 def test_relu_keeps_nan(dtype):
     x, weight, bias = arrays((1, 2, 9, 10), (3, 2, 3, 3), dtype, whole=True)
     x[0, 1, 4, 5] = np.nan

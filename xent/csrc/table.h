@@ -488,13 +488,15 @@ typedef struct {
     ptrdiff_t packed_step, packed_row; /* from step to step and from channel to channel of a strip, packed or not */
     int patches_shared;                /* patches are filled once, by conv2d_pack */
     int x_in_place;                    /* or there are none: the image is read where it lies */
-    int taps_apart;          /* they are im2col matrices: each tap has what outputs see through it, without gaps */
-    ptrdiff_t width;         /* output channels of a strip */
-    ptrdiff_t pack_channels; /* input channels of a chunk of conv2d_pack, where weights are packed */
+    int taps_apart;    /* they are im2col matrices: each tap has what outputs see through it, without gaps */
+    int skips_padding; /* taps that blocks of neighbouring pixels see on the padding alone are left out */
+    int rows_in_order, columns_in_order; /* they have the rows, or columns, of the image as they are */
+    ptrdiff_t width;                     /* output channels of a strip */
+    ptrdiff_t pack_channels;             /* input channels of a chunk of conv2d_pack, where weights are packed */
     ptrdiff_t tile_images, tile_rows, tile_columns;
     ptrdiff_t block_channels, block_rows, block_columns;
-    ptrdiff_t group_chunk, strip_chunk, tile_chunk;                    /* of one chunk; tiles of grad_weight only */
-    ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room; /* scratch, in numbers */
+    ptrdiff_t group_chunk, strip_chunk, tile_chunk; /* of one chunk; tiles of grad_weight only */
+    ptrdiff_t patch_room, packed_room, sums_room, row_room, step_room, place_room, at_room; /* scratch, in numbers */
 } xent_conv_args;
 
 /* Sums in index order of `partials` arrays of `size` numbers, of the type computed with, that follow each other. */

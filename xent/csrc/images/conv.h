@@ -28,11 +28,6 @@
 
 #ifndef STORED_AS_16
 
-/* Steps of a product after which the next rows are taken: the packed strip that all rows share, 2 vectors a step,
- * takes 24 KiB with AVX2, and the lines of the patch have the rest of an L1 cache. Anything from 200 to 600 came
- * within 2 %. With AVX-512 it takes 96 KiB, which come from the L2 cache: 128 steps, a third of it, were 2 % slower. */
-#define STEPS_AT_ONCE 384
-
 /* Bytes of packed weights that do not stay in a cache of the second level: then the next strip is fetched ahead. */
 #define MANY_WEIGHTS (512 * 1024)
 
@@ -41,7 +36,7 @@ typedef struct {
     const T *patch; /* of the tile */
     T *filled, *packed, *sums;
     ptrdiff_t *places;
-    int32_t *rows, *steps;
+    int32_t *rows, *steps, *at;
 } NAME(room);
 
 ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
@@ -49,14 +44,21 @@ ALWAYS_INLINE NAME(room) NAME(room_in)(const xent_conv_args *a, void *scratch)
     T *filled = (T *)scratch, *packed = filled + (a->patches_shared ? 0 : a->patch_room),
       *sums = packed + a->packed_room;
     ptrdiff_t *places = (ptrdiff_t *)(sums + a->sums_room);
-    int32_t *rows = (int32_t *)(places + (a->lanes_are_pixels ? a->row_room : 0));
+    int32_t *rows = (int32_t *)(places + a->place_room);
     return (NAME(room)){.patch = filled,
                         .filled = filled,
                         .packed = packed,
                         .sums = sums,
                         .places = places,
                         .rows = rows,
-                        .steps = rows + a->row_room};
+                        .steps = rows + a->row_room,
+                        .at = rows + a->row_room + a->step_room};
+}
+
+/* Offsets of steps that follow each other in packed numbers. */
+ALWAYS_INLINE void NAME(count_steps)(int32_t *at, ptrdiff_t steps, ptrdiff_t width)
+{
+    for (ptrdiff_t k = 0; k < steps; k++) at[k] = (int32_t)(k * width);
 }
 
 /* What the pixels of a rest see, (pixel, step), 0 up to whole vectors, as multiply_rest wants it. */
@@ -182,21 +184,34 @@ static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, 
 ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) == sizeof(T) && xent_blocks(a) == 1; }
 
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
- * last. */
+ * last. With `boxes`, which are NULL if padding is not left out, as long as no weight is infinite or NaN, which would
+ * show: then 0 is multiplied by it. */
 static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                    ptrdiff_t n, int last, const T *after, NAME(product) *p)
+                                    ptrdiff_t n, int last, const T *after, const xent_boxes *boxes,
+                                    ptrdiff_t channel_step, NAME(product) *p)
 {
-    const ptrdiff_t pieces = xent_ceil_div(b->depth, STEPS_AT_ONCE), piece = xent_ceil_div(b->depth, pieces);
-    const T *packed = p->packed;
+    const ptrdiff_t pieces = xent_ceil_div(b->depth, XENT_STEPS_AT_ONCE),
+                    taps = b->window.kernel_h * b->window.kernel_w;
+    const ptrdiff_t piece = boxes ? boxes->channels * taps : xent_ceil_div(b->depth, pieces);
+    const ptrdiff_t pixels = xent_tile_pixels(t), vectors = xent_ceil_div(n, LANES);
+    const T *packed = p->packed, *patch = p->patch;
     const int32_t *steps = p->steps;
     p->sums_step = a->width;
     for (ptrdiff_t k = 0; k < b->depth; k += piece) {
         p->packed = packed + k * p->packed_step;
-        p->steps = steps + k;
         p->depth = xent_min(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
         p->next = !after ? NULL : k + piece < b->depth ? p->packed + piece * a->width : after;
-        NAME(multiply)(p, xent_tile_pixels(t), xent_ceil_div(n, LANES));
+        if (boxes) {
+            p->patch = patch + k / taps * channel_step;
+            p->steps = boxes->box[0].steps, p->at = boxes->box[0].at;
+        } else {
+            p->steps = steps + k;
+        }
+        if (boxes && NAME(all_finite)(p->packed, p->depth * a->width / LANES))
+            NAME(multiply_boxes)(p, pixels, vectors, boxes, p->depth / taps);
+        else
+            NAME(multiply)(p, pixels, vectors);
     }
     if (last) KERNEL(deliver)(a, t, channel, n, p->sums, a->width);
 }
@@ -233,7 +248,8 @@ ALWAYS_INLINE const T *KERNEL(weights_of)(const xent_conv_args *a, const xent_bl
 
 /* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
 static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
-                                 ptrdiff_t group, xent_span strips, int last, const NAME(room) *room)
+                                 ptrdiff_t group, xent_span strips, int last, const xent_boxes *boxes,
+                                 ptrdiff_t channel_step, const NAME(room) *room)
 {
     const ptrdiff_t sums = a->width * (a->lanes_are_pixels ? xent_kept_sums(l) : xent_tile_pixels(t));
     const int many = !a->lanes_are_pixels &&
@@ -244,7 +260,8 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
         NAME(product) p = {.patch = room->patch,
                            .rows = room->rows,
                            .steps = room->steps,
-                           .places = room->places,
+                           .at = room->at,
+                           .places = a->lanes_are_pixels || boxes ? room->places : NULL,
                            .packed_step = a->packed_step,
                            .packed_row = a->packed_row,
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
@@ -257,27 +274,38 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
         if (a->lanes_are_pixels)
             KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, room->packed, &p);
         else
-            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, after, &p);
+            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, after, boxes,
+                                    channel_step, &p);
     }
 }
 
 /* The tables of a tile and a block. */
 static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
-                                const xent_lanes *l, const NAME(room) *room)
+                                const xent_lanes *l, xent_boxes *boxes, const NAME(room) *room)
 {
+    if (a->skips_padding) {
+        xent_sort_pixels(t, &b->window, g, room->rows, room->places, boxes);
+        xent_fill_boxes(a, b, g, boxes, room->at);
+        return;
+    }
     xent_tap_offsets(a, b, g, room->steps);
-    if (a->lanes_are_pixels)
+    if (a->lanes_are_pixels) {
         xent_vector_offsets(a, g, l, room->rows, room->places);
-    else
+    } else {
         xent_pixel_offsets(t, g, room->rows);
+        NAME(count_steps)(room->at, xent_min(b->depth, XENT_STEPS_AT_ONCE), a->width);
+    }
 }
 
 /* What a tile sees through block `k`: filled, or filled before, or where it lies. */
 ALWAYS_INLINE const T *KERNEL(patch_at)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
                                         const xent_patch *g, ptrdiff_t group, ptrdiff_t tile, ptrdiff_t k, T *filled)
 {
-    const ptrdiff_t channel = (t->images.begin * a->groups + group) * a->in_channels; /* the first of an image */
-    if (a->x_in_place) return (const T *)a->x + channel * a->window.width + t->columns.begin;
+    const xent_window *w = &a->window;
+    const ptrdiff_t channel = (t->images.begin * a->groups + group) * a->in_channels + b->channels.begin;
+    if (a->x_in_place)
+        return (const T *)a->x + (channel * w->height + t->rows.begin * w->stride_h - b->window.top) * w->width +
+               t->columns.begin * w->stride_w - b->window.left;
     if (a->patches_shared) return KERNEL(shared_patch)(a, group, tile, k);
     KERNEL(fill_patch)(a, t, b, g, group, filled);
     return filled;
@@ -298,15 +326,17 @@ static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
     const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges % several);
     const xent_tile t = xent_tile_at(a, tile);
+    xent_boxes boxes;
     for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
         for (ptrdiff_t k = 0; k < blocks; k++) {
             const xent_block b = xent_block_at(a, k);
             const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
             const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, KERNEL(complete)(a));
-            if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &room);
+            if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &boxes, &room);
             room.patch = KERNEL(patch_at)(a, &t, &b, &g, group, tile, k, room.filled);
             if (l.rest) NAME(gather_rest)(&room, &l, b.depth);
-            KERNEL(conv2d_block)(a, &t, &b, &l, group, some, k == blocks - 1, &room);
+            KERNEL(conv2d_block)(a, &t, &b, &l, group, some, k == blocks - 1, a->skips_padding ? &boxes : NULL,
+                                 g.channel_step, &room);
         }
     }
 }

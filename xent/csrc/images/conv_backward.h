@@ -36,13 +36,59 @@ static void KERNEL(pack_grad)(const xent_conv_args *a, const xent_tile *t, ptrdi
             KERNEL(pack)(KERNEL(grad_at)(a, t, channel, m, r), size, 1, pixels, n, a->width, packed, a->width);
 }
 
+#ifndef STORED_AS_16
+/* What the products of a block need of a tile. Where padding is left out, the pixels of each tap, too, in tables of
+ * `pixels` numbers: after those of all pixels, two for each tap. */
+ALWAYS_INLINE void NAME(fill_grad_tables)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                          const xent_patch *g, const NAME(room) *room,
+                                          ptrdiff_t seen[XENT_SKIPPING_TAPS])
+{
+    const ptrdiff_t pixels = xent_tile_pixels(t), taps = b->window.kernel_h * b->window.kernel_w;
+    if (a->lanes_are_pixels) {
+        xent_tap_offsets(a, b, g, room->steps);
+        return;
+    }
+    xent_pixel_offsets(t, g, room->rows);
+    NAME(count_steps)(room->at, pixels, a->width);
+    if (!a->skips_padding) {
+        xent_tap_offsets(a, b, g, room->steps);
+        return;
+    }
+    xent_rows_by_tap(b, g, room->steps, room->places);
+    for (ptrdiff_t k = 0; k < taps; k++) {
+        int32_t *steps = room->at + (2 * k + 1) * pixels;
+        seen[k] = xent_pixels_of_tap(t, &b->window, g, k / b->window.kernel_w, k % b->window.kernel_w, a->width, steps,
+                                     steps + pixels);
+    }
+}
+
+/* The products of all taps, tap by tap; of pixels on the padding, too, if the gradient has what is not finite. */
+static void NAME(multiply_taps)(const NAME(product) *p, const xent_block *b, ptrdiff_t vectors, const ptrdiff_t *seen,
+                                int all)
+{
+    const ptrdiff_t taps = b->window.kernel_h * b->window.kernel_w, channels = b->channels.n, pixels = p->depth;
+    NAME(product) some = *p;
+    for (ptrdiff_t k = 0; k < taps; k++) {
+        some.rows = p->rows + k * channels, some.places = p->places + k * channels;
+        if (!all) {
+            some.steps = p->at + (2 * k + 1) * pixels, some.at = some.steps + pixels;
+            some.depth = seen[k];
+        }
+        NAME(multiply)(&some, channels, vectors);
+    }
+}
+#endif
+
 static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
-                                       ptrdiff_t group, xent_span strips, int accumulate, const NAME(room) *room)
+                                       ptrdiff_t group, xent_span strips, int accumulate, const ptrdiff_t *seen,
+                                       const NAME(room) *room)
 {
     NAME(product) p = {.patch = room->patch,
                        .packed = room->packed,
                        .rows = room->steps,
                        .steps = room->rows,
+                       .at = room->at,
+                       .places = a->skips_padding ? room->places : NULL,
                        .depth = xent_tile_pixels(t),
                        .packed_step = a->width,
                        .sums_step = a->width,
@@ -51,7 +97,11 @@ static void KERNEL(grad_weight_strips)(const xent_conv_args *a, const xent_tile 
         const ptrdiff_t channel = (strips.begin + s) * a->width, n = xent_min(a->width, a->out_channels - channel);
         p.sums = room->sums + s * b->depth * a->width;
         KERNEL(pack_grad)(a, t, group * a->out_channels + channel, n, room->packed);
-        NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
+        if (a->skips_padding)
+            NAME(multiply_taps)(&p, b, xent_ceil_div(n, LANES), seen,
+                                !NAME(all_finite)(room->packed, p.depth * a->width / LANES));
+        else
+            NAME(multiply)(&p, b->depth, xent_ceil_div(n, LANES));
     }
 }
 
@@ -194,7 +244,7 @@ static void KERNEL(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *
         KERNEL(grouped_grad_weight)(a, chunk, scratch);
         return;
     }
-    const NAME(room) room = NAME(room_in)(a, scratch);
+    NAME(room) room = NAME(room_in)(a, scratch);
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width), ranges = xent_ceil_div(strips, a->strip_chunk);
     const ptrdiff_t several = xent_ceil_div(a->groups, a->group_chunk), blocks = xent_blocks(a);
     const xent_span some = xent_cut(strips, a->strip_chunk, chunk % ranges);
@@ -202,19 +252,17 @@ static void KERNEL(conv2d_grad_weight)(const void *args, ptrdiff_t chunk, void *
     const xent_span groups = xent_cut(a->groups, a->group_chunk, chunk / ranges / blocks % several);
     const ptrdiff_t partial = chunk / ranges / blocks / several;
     const xent_span tiles = xent_cut(xent_tiles(a), a->tile_chunk, partial);
+    ptrdiff_t seen[XENT_SKIPPING_TAPS];
     for (ptrdiff_t group = groups.begin; group < groups.begin + groups.n; group++) {
         for (ptrdiff_t k = 0; k < tiles.n; k++) {
             const xent_tile t = xent_tile_at(a, tiles.begin + k);
-            const xent_patch g = xent_patch_of(&b.window, t.images.n, t.rows.n, t.columns.n, sizeof(T));
-            if (tiles.n > 1 || group == groups.begin) {
-                if (!a->lanes_are_pixels) xent_pixel_offsets(&t, &g, room.rows);
-                xent_tap_offsets(a, &b, &g, room.steps);
-            }
-            KERNEL(fill_patch)(a, &t, &b, &g, group, room.filled);
+            const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
+            if (tiles.n > 1 || group == groups.begin) NAME(fill_grad_tables)(a, &t, &b, &g, &room, seen);
+            room.patch = KERNEL(patch_at)(a, &t, &b, &g, group, tiles.begin + k, 0, room.filled);
             if (a->lanes_are_pixels)
                 KERNEL(grad_weight_dots)(a, &t, &b, &g, group, k > 0, &room);
             else
-                KERNEL(grad_weight_strips)(a, &t, &b, group, some, k > 0, &room);
+                KERNEL(grad_weight_strips)(a, &t, &b, group, some, k > 0, seen, &room);
         }
         /* What is to be merged stays of the type computed with. */
         (xent_tiles(a) > a->tile_chunk ? NAME(deliver_grad) : KERNEL(deliver_grad))(a, &b, partial, group, some,

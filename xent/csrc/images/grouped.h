@@ -116,8 +116,16 @@ static void NAME(grouped_sums)(const NAME(grouped) *g, V bias, int relu, T *sums
 static int NAME(all_finite)(const T *numbers, ptrdiff_t n)
 {
     const V zero = {0}, one = NAME(set)(1);
-    V sum = zero;
-    for (ptrdiff_t k = 0; k < n; k++) sum = v_fma(v_load(numbers + k * LANES), zero, sum);
+    V sum = zero, other = zero; /* or each would wait for the one before */
+    ptrdiff_t k = 0;
+    for (; k + 3 < n; k += 4) {
+        const V a = v_fma(v_load(numbers + k * LANES), zero, sum),
+                b = v_fma(v_load(numbers + (k + 1) * LANES), zero, other);
+        sum = v_fma(v_load(numbers + (k + 2) * LANES), zero, a),
+        other = v_fma(v_load(numbers + (k + 3) * LANES), zero, b);
+    }
+    for (; k < n; k++) sum = v_fma(v_load(numbers + k * LANES), zero, sum);
+    sum = sum + other;
     return !m_any(m_gt(v_select(m_eq(sum, zero), zero, one), zero));
 }
 

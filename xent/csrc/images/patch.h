@@ -42,19 +42,61 @@ ALWAYS_INLINE void NAME(copy_short_row)(T *to, const T *row, const VM inside[2],
     v_store(to, step == 1 ? low : v_evens(low, v_load_where(row + LANES, inside[1])));
 }
 
-/* Rows of a phase that are no longer than a vector: a store each. */
-ALWAYS_INLINE void NAME(copy_short_rows)(const xent_window *w, const xent_patch *g, ptrdiff_t y, const T *plane, T *to,
-                                         ptrdiff_t low, ptrdiff_t high, ptrdiff_t step)
+/* Rows of a phase that are no longer than a vector: the first input that they see, at column `x`; of which rows are inside
+ * the image, and the lanes that are. */
+typedef struct {
+    ptrdiff_t y, x, begin, end;
+    VM inside[2];
+} NAME(short_rows);
+
+ALWAYS_INLINE NAME(short_rows) NAME(short_rows_of)(const xent_window *w, const xent_patch *g, ptrdiff_t y, ptrdiff_t x)
 {
-    const ptrdiff_t first = low * step, end = (high - 1) * step + 1;
-    const VM inside[2] = {NAME(first)(end) & ~NAME(first)(first),
-                          NAME(first)(end - LANES) & ~NAME(first)(first - LANES)};
+    const ptrdiff_t step = g->columns.stride, n = g->columns.length, rows = g->rows.length;
+    const ptrdiff_t low = xent_min(n, xent_count_below(x, step, 0)),
+                    high = xent_min(n, xent_count_below(x, step, w->width));
+    const ptrdiff_t first = low * step, last = (high - 1) * step + 1;
+    return (NAME(short_rows)){
+        .y = y,
+        .x = x,
+        .begin = low < high ? xent_min(rows, xent_count_below(y, g->rows.stride, 0)) : rows,
+        .end = low < high ? xent_min(rows, xent_count_below(y, g->rows.stride, w->height)) : rows,
+        .inside = {NAME(first)(last) & ~NAME(first)(first), NAME(first)(last - LANES) & ~NAME(first)(first - LANES)}};
+}
+
+/* A store each. */
+ALWAYS_INLINE void NAME(copy_short_rows)(const NAME(short_rows) *s, const xent_patch *g, ptrdiff_t width,
+                                         const T *plane, T *to, ptrdiff_t step)
+{
     const V zero = {0};
-    for (ptrdiff_t r = 0; r < g->rows.length; r++, y += w->stride_h, to += g->columns.length) {
-        if (y >= 0 && y < w->height && low < high)
-            NAME(copy_short_row)(to, plane + y * w->width, inside, step);
-        else
-            v_store(to, zero);
+    const ptrdiff_t n = g->columns.length, down = g->rows.stride * width;
+    const T *row = plane + (s->y + s->begin * g->rows.stride) * width + s->x;
+    ptrdiff_t r = 0;
+    for (; r < s->begin; r++, to += n) v_store(to, zero);
+    for (; r < s->end; r++, to += n, row += down) NAME(copy_short_row)(to, row, s->inside, step);
+    for (; r < g->rows.length; r++, to += n) v_store(to, zero);
+}
+
+/* Phases whose rows are prepared once for all planes: two of columns, of rows with strides up to 4. */
+#define SHORT_PHASES 8
+
+/* fill_planes for such rows, `step` apart, which is a constant. */
+ALWAYS_INLINE void NAME(fill_short_planes)(const xent_window *w, const xent_tile *t, const xent_patch *g,
+                                           const T *first, xent_span channels, ptrdiff_t all, T *patch,
+                                           ptrdiff_t patch_step, ptrdiff_t step)
+{
+    const ptrdiff_t y = t->rows.begin * w->stride_h - w->top, x = t->columns.begin * w->stride_w - w->left;
+    const ptrdiff_t size = w->height * w->width, phase = g->rows.length * g->columns.length;
+    const ptrdiff_t phases = g->rows.phases * g->columns.phases;
+    NAME(short_rows) rows[SHORT_PHASES];
+    for (ptrdiff_t f = 0, k = 0; f < g->rows.phases; f++)
+        for (ptrdiff_t e = 0; e < g->columns.phases; e++, k++)
+            rows[k] =
+                NAME(short_rows_of)(w, g, y + f * w->dilation_h % w->stride_h, x + e * w->dilation_w % w->stride_w);
+    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++) {
+        T *to = patch + c * patch_step;
+        for (ptrdiff_t m = 0; m < t->images.n; m++)
+            for (ptrdiff_t k = 0; k < phases; k++, to += phase)
+                NAME(copy_short_rows)(rows + k, g, w->width, first + (m * all + c) * size, to, step);
     }
 }
 #endif
@@ -65,32 +107,21 @@ ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, 
 {
     const ptrdiff_t y0 = t->rows.begin * w->stride_h - w->top, x0 = t->columns.begin * w->stride_w - w->left;
     const ptrdiff_t n = g->columns.length, size = w->height * w->width;
-    if (w->stride_h == 1 && w->stride_w == 1 && x0 == 0 && n == w->width && y0 >= 0 &&
-        y0 + g->rows.length <= w->height) {
-        /* whole rows */
+    const ptrdiff_t down = g->rows.stride, across = g->columns.stride; /* from number to number of a phase */
+    if (xent_is_whole(w, t, g)) {
         KERNEL(copy_run)(to, plane + y0 * w->width, end, 1, 0, g->rows.length * n, g->rows.length * n, size);
         return;
     }
     for (ptrdiff_t f = 0; f < g->rows.phases; f++) {
         for (ptrdiff_t e = 0; e < g->columns.phases; e++) {
-            const ptrdiff_t x = x0 + e * w->dilation_w % w->stride_w;
-            const ptrdiff_t low = xent_min(n, xent_count_below(x, w->stride_w, 0));
-            const ptrdiff_t high = xent_min(n, xent_count_below(x, w->stride_w, w->width));
-#ifndef STORED_AS_16
-            if (n <= LANES && w->stride_w <= 2) {
-                const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h;
-                if (w->stride_w == 1)
-                    NAME(copy_short_rows)(w, g, y, plane + x, to, low, high, 1);
-                else
-                    NAME(copy_short_rows)(w, g, y, plane + x, to, low, high, 2);
-                to += n * g->rows.length;
-                continue;
-            }
-#endif
+            const ptrdiff_t x = e ? x0 + e * w->dilation_w % w->stride_w : x0; /* a division takes its time */
+            const ptrdiff_t y = f ? y0 + f * w->dilation_h % w->stride_h : y0;
+            const ptrdiff_t low = xent_min(n, xent_count_below(x, across, 0));
+            const ptrdiff_t high = xent_min(n, xent_count_below(x, across, w->width));
             for (ptrdiff_t r = 0; r < g->rows.length; r++, to += n) {
-                const ptrdiff_t y = y0 + f * w->dilation_h % w->stride_h + r * w->stride_h;
-                if (y >= 0 && y < w->height)
-                    KERNEL(copy_run)(to, plane + y * w->width + x, end, w->stride_w, low, high, n, size);
+                const ptrdiff_t row = y + r * down;
+                if (row >= 0 && row < w->height)
+                    KERNEL(copy_run)(to, plane + row * w->width + x, end, across, low, high, n, size);
                 else
                     KERNEL(copy_run)(to, plane, end, 1, n, n, n, size);
             }
@@ -98,20 +129,41 @@ ALWAYS_INLINE void KERNEL(fill_plane)(const xent_window *w, const xent_tile *t, 
     }
 }
 
+/* Some channels of a patch, `patch_step` apart. There are `all` channels of all groups. */
+static void KERNEL(fill_planes)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *first,
+                                const S *end, xent_span channels, ptrdiff_t all, T *patch, ptrdiff_t patch_step)
+{
+    const ptrdiff_t size = w->height * w->width;
+#ifndef STORED_AS_16
+    if (g->columns.length <= LANES && g->columns.stride <= 2 && !xent_is_whole(w, t, g) &&
+        g->rows.phases * g->columns.phases <= SHORT_PHASES) {
+        if (g->columns.stride == 1)
+            NAME(fill_short_planes)(w, t, g, first, channels, all, patch, patch_step, 1);
+        else
+            NAME(fill_short_planes)(w, t, g, first, channels, all, patch, patch_step, 2);
+        return;
+    }
+#endif
+    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++) {
+        T *to = patch + c * patch_step;
+        for (ptrdiff_t m = 0; m < t->images.n; m++)
+            KERNEL(fill_plane)(w, t, g, first + (m * all + c) * size, end, to + m * g->image_step);
+    }
+}
+
 /* The same where taps are apart: an im2col matrix, (channel, tap, image, row, column). */
 static void KERNEL(fill_taps)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *first,
                               const S *end, xent_span channels, ptrdiff_t all, T *patch)
 {
-    const ptrdiff_t size = w->height * w->width, taps = w->kernel_h * w->kernel_w;
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w;
     for (ptrdiff_t i = 0, tap = 0; i < w->kernel_h; i++) {
         for (ptrdiff_t j = 0; j < w->kernel_w; j++, tap++) {
             const xent_window one = xent_one_tap(w, i, j);
-            for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++) {
-                T *to = patch + (c * taps + tap) * g->channel_step;
-                for (ptrdiff_t m = 0; m < t->images.n; m++)
-                    KERNEL(fill_plane)(&one, t, g, first + (m * all + c) * size, end, to + m * g->image_step);
-                v_store(to + t->images.n * g->image_step, (V){0}); /* lanes of no use: denormals would cost time */
-            }
+            T *to = patch + tap * g->channel_step;
+            KERNEL(fill_planes)(&one, t, g, first, end, channels, all, to, taps * g->channel_step);
+            for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++)
+                v_store(to + c * taps * g->channel_step + t->images.n * g->image_step,
+                        (V){0}); /* lanes of no use: denormals would cost time */
         }
     }
 }
@@ -124,14 +176,10 @@ static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, c
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
     const S *x = (const S *)a->x, *end = x + a->images * all * size;
     const S *first = x + (t->images.begin * all + group * a->in_channels + b->channels.begin) * size;
-    if (a->taps_apart) {
+    if (a->taps_apart)
         KERNEL(fill_taps)(w, t, g, first, end, channels, all, patch);
-        return;
-    }
-    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++)
-        for (ptrdiff_t m = 0; m < t->images.n; m++)
-            KERNEL(fill_plane)(w, t, g, first + (m * all + c) * size, end,
-                               patch + c * g->channel_step + m * g->image_step);
+    else
+        KERNEL(fill_planes)(w, t, g, first, end, channels, all, patch, g->channel_step);
 }
 
 ALWAYS_INLINE void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,

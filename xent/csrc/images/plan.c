@@ -61,7 +61,13 @@ enum {
     WIDE_ROW = 64,
     SHORT_ROW = 16,
     APART = XENT_MOST_LANES + 2 * CACHE_LINE / (int)sizeof(float), /* numbers between taps in an im2col matrix */
-    SLACK = 64 /* numbers read or written behind the last: a few vectors of 16 */
+    /* Where padding is left out: rows and columns of an output at most, beyond which padding is little; and
+     * multiplications of vectors that are saved for a step of a strip: some 9 boxes have two numbers for it in their
+     * tables, and its weights are looked at once. */
+    SKIPPED_SIZE = 64,
+    SKIPPED_PRODUCTS = 32,
+    SKIPPED_GRADS = 8, /* likewise, for a pixel and a tap of grad_weight */
+    SLACK = 64         /* numbers read or written behind the last: a few vectors of 16 */
 };
 
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
@@ -91,14 +97,80 @@ static ptrdiff_t product(ptrdiff_t a, ptrdiff_t b, ptrdiff_t limit) { return b !
 
 static ptrdiff_t tile_pixels(const xent_conv_args *a) { return a->tile_images * a->tile_rows * a->tile_columns; }
 
+/* Whether an axis of a patch that is read number by number stays in the order of the image: where that makes it at most
+ * `most` times as long. */
+static int in_order(ptrdiff_t outputs, ptrdiff_t taps, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t most)
+{
+    const xent_axis sorted = xent_axis_of(outputs, taps, stride, dilation);
+    return xent_seen(outputs, taps, stride, dilation) <= most * sorted.phases * sorted.length;
+}
+
+/* For lanes that are no pixels. Columns with strides beyond 2 are sorted one by one, which takes longer than to copy
+ * twice as many by vectors. */
+static void order_patch(xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    a->rows_in_order = in_order(w->out_h, w->kernel_h, w->stride_h, w->dilation_h, 1);
+    a->columns_in_order = in_order(w->out_w, w->kernel_w, w->stride_w, w->dilation_w, w->stride_w > 2 ? 2 : 1);
+}
+
+/* Taps along an axis that all outputs together see inside the image. */
+static ptrdiff_t taps_seen(ptrdiff_t outputs, ptrdiff_t stride, ptrdiff_t padding, ptrdiff_t dilation, ptrdiff_t size,
+                           ptrdiff_t kernel)
+{
+    ptrdiff_t seen = 0;
+    for (ptrdiff_t o = 0; o < outputs; o++) seen += xent_taps_inside(o, o, stride, padding, dilation, size, kernel).n;
+    return seen;
+}
+
+/* The part of all products that meets padding alone; 0 of large images, where it is little. */
+static double padding_of(const xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    if (a->x_in_place || w->kernel_h * w->kernel_w == 1 || w->out_h > SKIPPED_SIZE || w->out_w > SKIPPED_SIZE) return 0;
+    const ptrdiff_t down = taps_seen(w->out_h, w->stride_h, w->top, w->dilation_h, w->height, w->kernel_h),
+                    across = taps_seen(w->out_w, w->stride_w, w->left, w->dilation_w, w->width, w->kernel_w);
+    return 1 - (double)down * (double)across / ((double)(w->out_h * w->out_w) * (double)(w->kernel_h * w->kernel_w));
+}
+
+/* Whether taps on the padding are left out where lanes are channels: if that saves so many multiplications of a step that
+ * neither its tables show nor the look for weights that are not finite. */
+static int padding_is_worth_it(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    const ptrdiff_t taps = a->block_rows * a->block_columns, pixels = tile_pixels(a);
+    return taps <= XENT_STEPS_AT_ONCE && pixels <= XENT_BOXED_PIXELS &&
+           padding_of(a) * (double)(pixels * (a->width / lanes)) >= SKIPPED_PRODUCTS;
+}
+
+/* And of grad_weight: the tables of a tap have two numbers for each pixel. Blocks of rows of a tap have to be high. */
+static int grad_padding_is_worth_it(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    const ptrdiff_t taps = a->block_rows * a->block_columns, vectors = a->strip_chunk * a->width / lanes;
+    return taps <= XENT_SKIPPING_TAPS && a->block_channels >= 4 * ROWS &&
+           padding_of(a) * (double)(a->block_channels * vectors) >= SKIPPED_GRADS;
+}
+
+/* Whether such lanes read the image where it lies: there is no padding, and channels lie so near to each other that the
+ * processor finds their pages. For the tiles that were chosen. */
+static int read_in_place(const xent_conv_args *a, int dtype)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t size = xent_real_size(dtype), numbers = product(w->height, w->width, HUGE_NUMBER);
+    return xent_stored_size(dtype) == size && w->top == 0 && w->left == 0 && numbers < PAGE / size &&
+           xent_seen(w->out_h, w->kernel_h, w->stride_h, w->dilation_h) <= w->height &&
+           xent_seen(w->out_w, w->kernel_w, w->stride_w, w->dilation_w) <= w->width &&
+           product(a->tile_images * numbers, product(a->groups, a->in_channels, HUGE_NUMBER), HUGE_NUMBER) <= INT32_MAX;
+}
+
 /* Numbers of the patch of the largest tile through kernel rows x columns of one channel, at most `limit`. */
 static ptrdiff_t patch_numbers(const xent_conv_args *a, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t limit)
 {
     const xent_window *w = &a->window;
     if (a->taps_apart) /* a tap has a vector and two lines more at most, see xent_patch_of */
         return product(product(rows, columns, limit), tile_pixels(a) + APART, limit);
-    const xent_axis y = xent_axis_of(a->tile_rows, rows, w->stride_h, w->dilation_h);
-    const xent_axis x = xent_axis_of(a->tile_columns, columns, w->stride_w, w->dilation_w);
+    xent_window some = *w;
+    some.kernel_h = rows, some.kernel_w = columns;
+    const xent_axis y = xent_rows_of(a, &some, a->tile_rows), x = xent_columns_of(a, &some, a->tile_columns);
     const ptrdiff_t plane = product(product(y.phases, y.length, limit), product(x.phases, x.length, limit), limit);
     return product(a->tile_images, plane, limit) + CACHE_LINE; /* the channels are a little apart */
 }
@@ -153,8 +225,8 @@ static void cut_groups(xent_conv_args *a, ptrdiff_t groups, ptrdiff_t products, 
 static ptrdiff_t scratch_size(const xent_conv_args *a, ptrdiff_t size)
 {
     return ((a->patches_shared ? 0 : a->patch_room) + a->packed_room + a->sums_room) * size +
-           (a->row_room + a->step_room) * (ptrdiff_t)sizeof(int32_t) +
-           (a->lanes_are_pixels ? a->row_room * (ptrdiff_t)sizeof(ptrdiff_t) : 0);
+           (a->row_room + a->step_room + a->at_room) * (ptrdiff_t)sizeof(int32_t) +
+           a->place_room * (ptrdiff_t)sizeof(ptrdiff_t);
 }
 
 /* What conv2d_pack writes, or a number that no memory has. */
@@ -171,7 +243,7 @@ static ptrdiff_t packed_bytes(const xent_conv_args *a, ptrdiff_t strips, ptrdiff
 static ptrdiff_t whole_lines(ptrdiff_t numbers) { return xent_ceil_div(numbers, CACHE_LINE) * CACHE_LINE; }
 
 /* Room for `patch` and the tables of the tiles and blocks that were chosen. */
-static void plan_scratch(xent_conv_args *a)
+static void plan_scratch(xent_conv_args *a, int backward)
 {
     const ptrdiff_t channel = patch_numbers(a, a->block_rows, a->block_columns, HUGE_NUMBER);
     a->patch_room = a->x_in_place ? 0 : whole_lines(a->block_channels * channel + SLACK);
@@ -179,6 +251,9 @@ static void plan_scratch(xent_conv_args *a)
     a->sums_room = whole_lines(a->sums_room);
     a->row_room = tile_pixels(a);
     a->step_room = block_steps(a);
+    a->place_room = a->lanes_are_pixels || a->skips_padding ? xent_max(a->row_room, backward ? a->step_room : 0) : 0;
+    a->at_room = a->lanes_are_pixels ? 0 : xent_max(XENT_STEPS_AT_ONCE, tile_pixels(a));
+    if (a->skips_padding) a->at_room *= 2 * (backward ? a->block_rows * a->block_columns + 1 : XENT_MOST_BOXES);
 }
 
 /* Whether vectors of output channels would be emptier than vectors of pixels of a row. */
@@ -198,7 +273,9 @@ static double dense_vectors(const xent_conv_args *a, ptrdiff_t lanes, double ste
         const ptrdiff_t rest = xent_rest_of(w->out_h * w->out_w, lanes, (ptrdiff_t)fmin(steps, XENT_REST_STEPS));
         if (rest) return floor(pixels / (double)lanes) + REST_COST;
     }
-    return ceil(images * pixels / (double)lanes) + (a->images == 1 && a->out_step <= 1 ? 0 : copies);
+    const double across = ceil(images * pixels / (double)lanes) + copies;
+    const double direct = images * ceil(pixels / (double)lanes); /* image by image, whose sums are not copied */
+    return pixels >= (double)lanes && a->out_step <= 1 ? fmin(across, direct) : across;
 }
 
 /* The same with what lies between the rows of a patch, row by row or image by image. */
@@ -419,10 +496,9 @@ static xent_plan plan_grouped_grad(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t
 static int cut_images(xent_conv_args *a, ptrdiff_t lanes)
 {
     const xent_window *w = &a->window;
-    const xent_axis y = xent_axis_of(w->out_h, w->kernel_h, w->stride_h, w->dilation_h);
-    const xent_axis x = xent_axis_of(w->out_w, w->kernel_w, w->stride_w, w->dilation_w);
+    const xent_axis y = xent_rows_of(a, w, w->out_h), x = xent_columns_of(a, w, w->out_w);
     const double rows = (double)y.phases * (double)y.length * (double)x.phases;
-    const double fill = PLANE_COST + rows * (ROW_COST + (w->stride_w > 2 ? (double)x.length : 0));
+    const double fill = a->x_in_place ? 0 : PLANE_COST + rows * (ROW_COST + (x.stride > 2 ? (double)x.length : 0));
     const double strip =
         (double)w->out_h * (double)w->out_w * (double)(w->kernel_h * w->kernel_w) * (double)(a->width / lanes);
     if (a->tile_images == 1 || xent_blocks(a) > 1 || fill * FILL_SHARE < strip) return 0;
@@ -455,12 +531,16 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     if (as_row) {
         cut_row(a, lanes);
     } else {
+        if (!a->lanes_are_pixels) order_patch(a);
         cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
         cut_blocks(a, budget);
+        a->x_in_place = !a->lanes_are_pixels && read_in_place(a, dtype);
+        if (a->x_in_place) a->rows_in_order = a->columns_in_order = 1;
     }
     const int costly = !a->lanes_are_pixels && cut_images(a, lanes);
+    a->skips_padding = !a->lanes_are_pixels && padding_is_worth_it(a, lanes);
     a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes : 0;
-    plan_scratch(a);
+    plan_scratch(a, 0);
     a->pack_channels = even(a->in_channels, PACKED / product(taps, a->width, PACKED));
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, a->groups, pixels * steps * a->out_channels, tiles);
@@ -495,7 +575,10 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
         return plan_grouped_grad(a, lanes, size);
     a->lanes_are_pixels = few_channels(a);
     a->width = a->lanes_are_pixels ? a->out_channels : strip_width(a, table, size);
+    if (!a->lanes_are_pixels) order_patch(a);
     cut_tiles(a, a->lanes_are_pixels ? LANE_PIXELS : GRAD_PIXELS, HUGE_NUMBER);
+    a->x_in_place = !a->lanes_are_pixels && read_in_place(a, dtype);
+    if (a->x_in_place) a->rows_in_order = a->columns_in_order = 1;
     cut_blocks(a, budget);
     cut_steps(a, SUMS_BYTES / size / a->width);
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
@@ -509,7 +592,8 @@ xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int 
     /* The gradient of a strip, or of two channels of 16 bits that are widened (DOT_CHANNELS in conv_backward.h). */
     a->packed_room = !a->lanes_are_pixels ? pixels * a->width : xent_stored_size(dtype) < size ? 2 * pixels : 0;
     a->sums_room = a->strip_chunk * here * a->width + SLACK * a->width;
-    plan_scratch(a);
+    a->skips_padding = !a->lanes_are_pixels && grad_padding_is_worth_it(a, lanes);
+    plan_scratch(a, 1);
     const ptrdiff_t partials = xent_ceil_div(tiles, a->tile_chunk);
     return (xent_plan){.chunks = found * partials, .scratch_size = scratch_size(a, size), .partials = partials};
 }

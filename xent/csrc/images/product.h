@@ -6,7 +6,7 @@
  * Per step it loads VECTORS vectors and broadcasts ROWS numbers: measured on Zen 3 with AVX2 and on Sapphire Rapids with
  * AVX-512, 98 % of the peak of their two units for fused multiplication.
  *
- *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[k][lane]          the patch is broadcast
+ *   lanes are channels   sums[row][lane] += patch[rows[row] + steps[k]] packed[at[k]][lane]      the patch is broadcast
  *   lanes are pixels     sums[row][lane] += weight[row][k] patch[offset + steps[k] + lane]       the weights are, where
  *                                                                    they lie; each vector of pixels has its offset
  *
@@ -32,6 +32,7 @@
 typedef struct {
     const T *patch, *packed;
     const int32_t *rows, *steps; /* offsets in the patch: of rows, or of vectors of pixels; of steps */
+    const int32_t *at;           /* of the numbers of a step in `packed`, where lanes are channels */
     ptrdiff_t depth;             /* steps */
     ptrdiff_t packed_step;       /* from step to step of `packed` */
     T *sums;
@@ -40,7 +41,7 @@ typedef struct {
     int accumulate;      /* add to what is in sums, at the end: blocks of a long sum are summed apart */
     /* Where lanes are pixels: */
     ptrdiff_t packed_row;    /* from row to row of `packed` */
-    const ptrdiff_t *places; /* of the vectors, in a row of sums */
+    const ptrdiff_t *places; /* of the vectors, in a row of sums; where lanes are channels, of the rows, or NULL */
     const T *bias;           /* one per row, added at the end, or NULL */
     int relu;
 } NAME(product);
@@ -61,8 +62,8 @@ ALWAYS_INLINE V NAME(finished)(V v, const T *bias, int relu)
 ALWAYS_INLINE void NAME(block_steps)(const NAME(product) *p, const T *const x[WIDEST], ptrdiff_t from, ptrdiff_t to,
                                      V sum[ROWS][WIDEST], int rows, int vectors, int pixels)
 {
-    const T *packed = p->packed + from * p->packed_step;
-    const int32_t *steps = p->steps;
+    const T *packed = p->packed + from * p->packed_step; /* of no use where lanes are channels */
+    const int32_t *steps = p->steps, *at = p->at;
     const ptrdiff_t row = p->packed_row;
     UNROLL
     for (int r = 0; r < rows; r++) {
@@ -72,9 +73,10 @@ ALWAYS_INLINE void NAME(block_steps)(const NAME(product) *p, const T *const x[WI
     for (ptrdiff_t k = from; k < to; k++, packed += p->packed_step) {
         const ptrdiff_t step = steps[k];
         const T *high = packed + 3 * row; /* two pointers reach six rows */
+        const T *here = pixels ? packed : p->packed + at[k];
         V lanes[WIDEST];
         UNROLL
-        for (int v = 0; v < vectors; v++) lanes[v] = v_load(pixels ? x[v] + step : packed + v * LANES);
+        for (int v = 0; v < vectors; v++) lanes[v] = v_load(pixels ? x[v] + step : here + v * LANES);
         UNROLL
         for (int r = 0; r < rows; r++) {
             const V factor = NAME(set)(!pixels ? x[r][step] : r < 3 ? packed[r * row] : high[(r - 3) * row]);
@@ -90,10 +92,18 @@ ALWAYS_INLINE void NAME(block_steps)(const NAME(product) *p, const T *const x[WI
 #pragma GCC diagnostic ignored "-Wunknown-warning-option"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
-/* Where the sums of row r and vector v of a block go that begins with row, or vector, `first`. */
-ALWAYS_INLINE T *NAME(sums_at)(const NAME(product) *p, ptrdiff_t first, int r, int v, int pixels)
+/* Where the sums of vector v of a row go, of a block that begins with row, or vector, `first`. */
+ALWAYS_INLINE T *NAME(sums_at)(const NAME(product) *p, T *row, ptrdiff_t first, int v, int pixels)
 {
-    return p->sums + (pixels ? r * p->sums_step + p->places[first + v] : (first + r) * p->sums_step + v * LANES);
+    return row + (pixels ? p->places[first + v] : v * LANES);
+}
+
+/* And those of its rows. */
+ALWAYS_INLINE void NAME(rows_of_sums)(const NAME(product) *p, ptrdiff_t first, T *to[ROWS], int rows, int pixels)
+{
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        to[r] = p->sums + (pixels ? r : p->places ? p->places[first + r] : first + r) * p->sums_step;
 }
 
 /* From row `first` on, or from vector `first` on. `rows`, `vectors` and `pixels` (lanes are pixels) are constants at
@@ -105,6 +115,7 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
     const ptrdiff_t parts = xent_ceil_div(p->depth, PARTIAL), part = xent_ceil_div(p->depth, xent_max(parts, 1));
     const V least = NAME(set)(p->relu ? 0 : -(T)INFINITY);
     V sum[ROWS][WIDEST], total[ROWS][WIDEST];
+    T *to[ROWS];
     UNROLL
     for (int i = 0; i < pointers; i++) x[i] = p->patch + p->rows[first + i];
     if (parts > 1) {
@@ -125,11 +136,12 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
         }
         if (k + part >= p->depth) break;
     }
+    NAME(rows_of_sums)(p, first, to, rows, pixels);
     if (p->accumulate) {
         UNROLL
         for (int r = 0; r < rows; r++) {
             UNROLL
-            for (int v = 0; v < vectors; v++) sum[r][v] = v_load(NAME(sums_at)(p, first, r, v, pixels)) + sum[r][v];
+            for (int v = 0; v < vectors; v++) sum[r][v] = v_load(NAME(sums_at)(p, to[r], first, v, pixels)) + sum[r][v];
         }
     }
     UNROLL
@@ -137,7 +149,7 @@ ALWAYS_INLINE void NAME(block_product)(const NAME(product) *p, ptrdiff_t first, 
         const V bias = NAME(set)(p->bias ? p->bias[r] : -(T)0); /* which changes nothing */
         UNROLL
         for (int v = 0; v < vectors; v++)
-            v_store(NAME(sums_at)(p, first, r, v, pixels), pixels ? v_max(least, sum[r][v] + bias) : sum[r][v]);
+            v_store(NAME(sums_at)(p, to[r], first, v, pixels), pixels ? v_max(least, sum[r][v] + bias) : sum[r][v]);
     }
 }
 
@@ -227,14 +239,28 @@ static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t 
 }
 #undef ROW_BLOCKS
 
-/* All rows, in blocks of nearly equal height: five or six rows keep both units busy, a rest of one or two would not. */
+/* All rows, in blocks of nearly equal height. */
 static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    const ptrdiff_t blocks = (rows + ROWS - 1) / ROWS, height = rows / xent_max(blocks, 1),
-                    taller = rows - height * blocks;
+    const xent_heights c = xent_heights_of(rows);
     const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
-    NAME(row_blocks)(p, 0, taller, height + 1, vectors, share);
-    NAME(row_blocks)(p, taller * (height + 1), blocks - taller, height, vectors, share);
+    NAME(row_blocks)(p, 0, c.taller, c.height + 1, vectors, share);
+    NAME(row_blocks)(p, c.taller * (c.height + 1), c.blocks - c.taller, c.height, vectors, share);
+}
+
+/* The same through some channels, each block through the taps of its box. */
+static void NAME(multiply_boxes)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors, const xent_boxes *boxes,
+                                 ptrdiff_t channels)
+{
+    const xent_heights c = xent_heights_of(rows);
+    const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
+    NAME(product) some = *p;
+    for (ptrdiff_t b = 0, first = 0, height; b < c.blocks; b++, first += height) {
+        const xent_box *box = boxes->box + boxes->of[b];
+        height = c.height + (b < c.taller);
+        some.steps = box->steps, some.at = box->at, some.depth = channels * box->taps;
+        NAME(row_blocks)(&some, first, 1, height, vectors, share);
+    }
 }
 
 /* All vectors of pixels, for `rows` <= ROWS output channels, in blocks of nearly equal length. The fewer rows, the more

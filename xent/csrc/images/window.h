@@ -17,6 +17,7 @@ ALWAYS_INLINE ptrdiff_t xent_count_below(ptrdiff_t x0, ptrdiff_t stride, ptrdiff
 {
     return x0 >= limit   ? 0
            : stride == 1 ? limit - x0
+           : stride == 2 ? (ptrdiff_t)((size_t)(limit - x0 + 1) / 2)
                          : (limit - x0 + stride - 1) / stride; /* a division takes its time */
 }
 
