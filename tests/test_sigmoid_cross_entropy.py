@@ -871,8 +871,12 @@ def test_logits_beyond_the_exponentials_of_floats(kind, gamma, dtype):
         logits = (far * np.sign(rng.standard_normal(size))).astype(dtype)
         logits[::50] = -np.inf
         target = targets(kind, (size,), dtype)
-        weight = factors((size,), dtype)
-        what = f"{share} of {size}"
-        assert_sigmoid(logits, target, gamma=gamma, weight=weight, reduction="none", what=what)
-        finite = np.isfinite(logits)
-        assert_sigmoid(logits[finite], target[finite], gamma=gamma, alpha=0.25, reduction="mean", what=what)
+        weight, finite = factors((size,), dtype), np.isfinite(logits)
+        here, there, what = logits[finite], target[finite], f"{share} of {size}"
+        each = {"gamma": gamma, "weight": weight[finite], "reduction": "none"}
+        assert_sigmoid(here, there, what=what, **each)
+        assert_sigmoid(here, there, gamma=gamma, alpha=0.25, reduction="mean", what=what)
+        all_of_them = xent.sigmoid_cross_entropy_value_and_grad(logits, target, **(each | {"weight": weight}))
+        alone = xent.sigmoid_cross_entropy_value_and_grad(here, there, **each)
+        for mixed, expected in zip(all_of_them, alone, strict=True):  # whatever stands beside them
+            np.testing.assert_array_equal(mixed[finite], expected)
