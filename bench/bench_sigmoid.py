@@ -23,6 +23,7 @@ class Case(cases.Case):
 
 SHAPES = [(32, 10), (4096, 1000), (512, 32000)]
 FULL = [Case(shape, dtype) for dtype in ("float32", "float64") for shape in SHAPES]
+FULL += [Case((4096, 1000), scale=100.0)]  # most exponentials are no normal floats
 QUICK = [Case((32, 10)), Case((4096, 1000))]
 CASES, PEERS = (FULL, QUICK), sigmoid.PEERS
 OPERATORS = [

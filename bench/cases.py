@@ -14,17 +14,20 @@ class Case:
     shape: tuple
     dtype: str = "float32"
     axis: int = -1
+    scale: float = 1  # of the logits
 
     def __str__(self):
-        return f"{self.shape} {self.dtype}" + (f" axis {self.axis}" if self.axis != -1 else "")
+        axis = f" axis {self.axis}" if self.axis != -1 else ""
+        return f"{self.shape} {self.dtype}{axis}" + (f" times {self.scale:g}" if self.scale != 1 else "")
 
     @property
     def bytes(self):
         return math.prod(self.shape) * {"float64": 8, "float32": 4}.get(self.dtype, 2)
 
     def logits(self):
-        """Standard normal logits; the seed is fixed, so every implementation and every run sees the same."""
+        """Normal logits of this scale; the seed is fixed: every implementation and run sees the same."""
         values = np.random.default_rng(0).standard_normal(self.shape, dtype=np.float32)
+        values *= np.float32(self.scale)
         if self.dtype == "bfloat16" and ml_dtypes is None:
             raise ImportError("NumPy has bfloat16 only with ml_dtypes")
         return values.astype(ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype, copy=False)

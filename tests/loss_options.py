@@ -7,7 +7,16 @@ import itertools
 
 import numpy as np
 from helpers import assert_ulp, random_weights, reference, ulp, wide
-from tolerances import ROUNDED, bound, focal, lse_error, reference_error, slope_error, transform_error
+from tolerances import (
+    ROUNDED,
+    UNFUSED,
+    bound,
+    focal,
+    lse_error,
+    reference_error,
+    slope_error,
+    transform_error,
+)
 
 REDUCTIONS = ["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 KINDS = ["labels", "probabilities"]
@@ -186,6 +195,7 @@ def assert_grad(result, expected, terms, dtype, gamma=0.0, own=False, what="", u
     """`own`: nothing cancels, so each entry is held to its own value."""
     single = dtype if dtype == np.float64 else np.dtype("f4")
     limit = focal(bound("gradient" if own else "affine_gradient", single, terms.positions), gamma)
+    limit += 0.0 if own else UNFUSED
     scale = np.abs(expected) if own else terms.grad_scale * upstream
     slack = terms.grad_slack * upstream
     if dtype.itemsize == 2:  # computed in float32, then rounded once

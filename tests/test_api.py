@@ -191,6 +191,16 @@ def test_the_reference_is_documented(name):
     assert inspect.getdoc(getattr(xent.reference, name))
 
 
+@pytest.mark.parametrize("name", MATHEMATICS)
+def test_the_reference_has_the_same_parameters(name):
+    """But for places to write results to, which it has none of."""
+    if not hasattr(xent.reference, name):  # what is packed has no formula
+        return
+    of = [inspect.signature(getattr(package, name)).parameters.values() for package in (xent, xent.reference)]
+    ours, twins = ([(p.name, p.kind, p.default) for p in ps if p.name != "out"] for ps in of)
+    assert ours == twins
+
+
 # modules that need another library
 ADAPTERS = {
     **dict.fromkeys(("xent.dask", "xent._lazy"), "dask.array"),

@@ -190,3 +190,42 @@ def test_few_neighbours(inner, classes, dtype, rng):
     out = x.copy()
     assert xent.softmax(out, 1, out=out) is out
     np.testing.assert_array_equal(np.moveaxis(out, 1, -1).reshape(-1, classes), expected["softmax"])
+
+
+@pytest.mark.parametrize(
+    "name", ["softmax", "log_softmax", "cross_entropy_grad", "sigmoid_cross_entropy_grad"]
+)
+def test_results_of_repeated_rows_lie_in_c_order(name, rng):
+    """NumPy would put the axis that is repeated innermost, and the kernels jump from row to row."""
+    x = np.broadcast_to(rng.standard_normal(70), (50, 70))
+    target = {"cross_entropy_grad": [np.arange(50)], "sigmoid_cross_entropy_grad": [np.zeros((50, 70))]}
+    result = getattr(xent, name)(x, *target.get(name, []))
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(result, getattr(xent, name)(x.copy(), *target.get(name, [])))
+
+
+ORDERS = {
+    "C": lambda x: x,
+    "F": np.asfortranarray,
+    "turned": lambda x: np.ascontiguousarray(x.transpose(1, 2, 0)).transpose(2, 0, 1),
+    "backwards": lambda x: x[::-1, :, ::-1],
+    "every other": lambda x: np.repeat(x, 2, 2)[..., ::2],
+    "repeated": lambda x: np.broadcast_to(x[:, :1], x.shape),
+}
+
+
+@pytest.mark.parametrize("second", ORDERS)
+@pytest.mark.parametrize("first", ORDERS)
+@pytest.mark.parametrize("name", ["sigmoid", "log_sigmoid", "sigmoid_backward", "log_sigmoid_backward"])
+def test_elements_in_every_order(name, first, second, rng):
+    """One array and a result, or two and a result."""
+    x = ORDERS[first](rng.standard_normal((4, 5, 6)))
+    arguments = [ORDERS[second](rng.standard_normal(x.shape)), x - 4] if "backward" in name else [x]
+    expected = getattr(xent, name)(*map(np.ascontiguousarray, arguments))
+    result = getattr(xent, name)(*arguments)
+    np.testing.assert_array_equal(result, expected)
+    if first in ("F", "turned") and "backward" not in name:
+        assert result.strides == x.strides  # no transposition on the way
+    out = ORDERS["C" if second == "repeated" else second](np.zeros(x.shape))
+    assert getattr(xent, name)(*arguments, out=out) is out
+    np.testing.assert_array_equal(out, expected)

@@ -889,3 +889,17 @@ def test_a_target_that_a_smaller_dtype_would_round(name, dtype):
     kept = target.astype(np.float32).astype(np.float64)  # of which float32 loses nothing
     results = [getattr(xent, name)(x, t, **options) for t in (kept, kept.astype(np.float32))]
     assert dtype == np.float64 or results[0].tobytes() == results[1].tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_elements_that_floats_lose_are_made_in_doubles(dtype):
+    """Targets whose exponentials are subnormal, beside each other: as float64 has them, rounded once."""
+    rng = np.random.default_rng(6)
+    for size in [5, 64, 65, 500, 3000]:
+        log_t = np.where(rng.random(size) < 0.6, rng.uniform(-310, -70, size), -1.0).astype(dtype)
+        x = -rng.gamma(3.0, 5.0, size).astype(dtype)
+        how = {"axis": None, "log_target": True, "reduction": "none"}
+        loss, grad = xent.kl_div_value_and_grad(x, log_t, **how)
+        wide_loss, wide_grad = xent.kl_div_value_and_grad(x.astype("f8"), log_t.astype("f8"), **how)
+        np.testing.assert_array_max_ulp(loss, wide_loss.astype("f4"), 2)
+        np.testing.assert_array_max_ulp(grad, wide_grad.astype(dtype), 2)

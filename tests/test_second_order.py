@@ -784,3 +784,22 @@ def test_second_derivatives_do_not_take_the_place_of_the_logits():
     with raises(ValueError, "out", "logits", "overlap"):
         xent.cross_entropy_grad_hess(logits, [0, 1, 2], out=(np.empty((3, 4)), logits))
     assert (logits == 0).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 3.0}, {"label_smoothing": 0.1}, {"prior": [0.1] * 5 + [0.5]}]
+)
+def test_products_of_confident_floats(options):
+    """Beyond the distances that float64 holds all digits of: what is lost there is 0 in float32."""
+    rng = np.random.default_rng(7)
+    for scale in [30.0, 300.0, 1e4]:
+        x = (scale * rng.standard_normal((40, 6))).astype("f4")
+        x[3:6] = x[3:6].round(-3)  # ties
+        v = np.exp2(rng.uniform(-140, 10, x.shape)).astype("f4")
+        y = rng.integers(0, 6, 40)
+        product = xent.cross_entropy_hvp(x, y, v, reduction="sum", **options)
+        wide_x, wide_v = x.astype("f8"), v.astype("f8")
+        expected = xent.cross_entropy_hvp(wide_x, y, wide_v, reduction="sum", **options)
+        assert_ulp(
+            product, expected, 4, dtype=np.dtype("f4"), scale=np.abs(expected), slack=1e-9 * np.abs(expected)
+        )

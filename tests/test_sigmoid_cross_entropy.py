@@ -859,3 +859,24 @@ def test_any_shape_and_options(data):
         ignore_index=-100 if kind == "integers" else None,
         reduction=data.draw(st.sampled_from(REDUCTIONS)),
     )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1.7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_beyond_the_exponentials_of_floats(kind, gamma, dtype):
+    """Floats lose digits of e^-|z| from 87 on, and doubles make these elements: many, few, mixed."""
+    rng = np.random.default_rng(5)
+    for share, size in [(1.0, 700), (0.5, 1300), (0.01, 1300), (0.1, 63)]:
+        far = np.where(rng.random(size) < share, rng.uniform(80, 300, size), 1.0)
+        logits = (far * np.sign(rng.standard_normal(size))).astype(dtype)
+        logits[::50] = -np.inf
+        target = targets(kind, (size,), dtype)
+        weight, finite = factors((size,), dtype), np.isfinite(logits)
+        here, there, what = logits[finite], target[finite], f"{share} of {size}"
+        each = {"gamma": gamma, "weight": weight[finite], "reduction": "none"}
+        assert_sigmoid(here, there, what=what, **each)
+        assert_sigmoid(here, there, gamma=gamma, alpha=0.25, reduction="mean", what=what)
+        all_of_them = xent.sigmoid_cross_entropy_value_and_grad(logits, target, **(each | {"weight": weight}))
+        alone = xent.sigmoid_cross_entropy_value_and_grad(here, there, **each)
+        for mixed, expected in zip(all_of_them, alone, strict=True):  # whatever stands beside them
+            np.testing.assert_array_equal(mixed[finite], expected)

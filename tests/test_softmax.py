@@ -410,3 +410,18 @@ def test_logsumexp_factors_last_digits(weights, dtype):
         dtype=dtype,
         scale=np.maximum(np.abs(expected[0]), np.array(scales, np.float64)),
     )
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_rows_do_not_know_of_each_other(name, dtype):
+    """Rows of large logits are taken relative to their largest, which is looked for after others of them."""
+    scales = [1, 300, 300, 3e3, 1, 1e4, np.inf, 1e4, np.nan, 3e4, 400, 1]
+    x = random_logits((len(scales), 300), np.float64)
+    with np.errstate(all="ignore"):
+        x = (np.sign(x) * np.abs(x * np.array(scales)[:, None])).astype(dtype)
+        x[3] = -np.abs(x[3]) - 2000
+        x[6, 7], x[8, 7] = np.inf, np.nan
+    function = getattr(xent, name)
+    together = function(x)
+    for k, row in enumerate(x):
+        np.testing.assert_array_equal(together[k], function(row), err_msg=f"scale {scales[k]}")

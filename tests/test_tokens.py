@@ -337,3 +337,10 @@ def test_a_cap_beside_any_temperature(dtype):
         with np.errstate(over="ignore"):
             exact = xent.log_softmax(np.array(u, float) + np.log(prior)).astype(dtype)
         np.testing.assert_allclose(result, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ids", ["abc", [["a", "b"]], [0.5, 1.0], [True, False]])
+def test_ids_that_are_no_integers(ids):
+    """Whatever their shape is."""
+    with pytest.raises(TypeError, match="ids must hold integers, got dtype"):
+        xent.token_log_probs(np.zeros((2, 3)), ids)

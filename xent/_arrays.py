@@ -12,6 +12,7 @@ import numpy as np
 CPU_DEVICES = (1, 3, 11)  # DLPack's numbers: memory of the CPU, and such memory pinned for CUDA and for ROCm
 PLAIN = frozenset({int, float, bool, np.ndarray, np.float64, np.float32, np.int64, np.int32})
 LISTS = frozenset({list, tuple})
+MANY = 100  # items, whose types are looked at one by one in C
 OBJECTS = np.dtype(object)
 REFUSALS = (TypeError, ValueError, RuntimeError, BufferError)  # of libraries, for what they cannot hand out
 
@@ -72,7 +73,12 @@ def _library(value):
 
 def _is_plain(items):
     """Whether a list or tuple holds numbers, arrays and such lists alone: the quick yes."""
-    if PLAIN.issuperset(map(type, items)):
+    if len(items) > MANY:
+        from . import _kernels  # which is loaded, but needs this module first
+
+        if _kernels.are_of_types(items, PLAIN):
+            return True
+    elif PLAIN.issuperset(map(type, items)):
         return True
     return LISTS.issuperset(map(type, items)) and all(map(_is_plain, items))
 

@@ -702,13 +702,13 @@ def class_ids(value, shape, axis):
 
     It is a copy, as that of `classes_of`.
     """
-    array, positions = as_array(value, "ids"), positions_of(shape, axis)
+    array, positions = _integers(as_array(value, "ids"), value, "ids"), positions_of(shape, axis)
     several = (*positions[:axis], array.shape[axis] if array.ndim == len(shape) else "K", *positions[axis:])
     if array.shape not in (positions, several):
         got = f"got {array.shape}{_reshaped('ids', array.shape, positions)}"
         any_number = str((*positions[:axis], "K", *positions[axis:])).replace("'", "")
         raise ValueError(f"ids must have the shape of the positions, {positions}, or {any_number}, {got}")
-    return classes_of(_integers(array, value, "ids"), "ids", [array.shape], shape[axis])
+    return classes_of(array, "ids", [array.shape], shape[axis])
 
 
 def finite_at(values, classes, name):

@@ -469,26 +469,34 @@ def softmax_losses(
 
 
 # What NumPy in float64 is right for: exponents of factors, added up whatever their signs, and a distance of
-# logits whose exponential times these, 2^-866 at least, is no subnormal number.
+# logits whose exponential times these, 2^-866 at least, is no subnormal number. Results that are floats are 0
+# below 2^-150: of a probability times such factors nothing is missed below 2^-1022.
 _MOST_REACH, _MOST_DISTANCE = 150, 600.0
+_MOST_REACH_OF_FLOATS = 300
 
 
 def _exponents(numbers):
     """The exponents of the smallest and the largest of numbers, but for 0 and what is not finite."""
+    if isinstance(numbers, (float, int)):
+        return (math.frexp(numbers)[1],) * 2 if numbers and math.isfinite(numbers) else (0, 0)
     sizes = np.abs(np.asarray(numbers, np.float64))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return (math.frexp(sizes.min())[1], math.frexp(sizes.max())[1]) if sizes.size else (0, 0)
 
 
-def is_needed(x, vector, options, divisor):
-    """Whether a Hessian-vector product is beyond float64, or has to leave out what is not finite."""
+def is_needed(x, vector, options, divisor, plain):
+    """Whether a Hessian-vector product is beyond float64, or has to leave out what is not finite.
+
+    `plain`: it is a probability times factors and a difference.
+    """
     weights = [w for w in (options.weight, options.sample_weight) if w is not None]
-    finite = np.isfinite(x)
-    if any((w == 0).any() for w in weights) and not (finite.all() and np.isfinite(vector).all()):
+    if any((w == 0).any() for w in weights) and not (np.isfinite(x).all() and np.isfinite(vector).all()):
         return True
     factors = [*weights, options.temperature, options.logit_cap or 1.0, options.z_loss, divisor, vector]
     reach = sum(max(map(abs, _exponents(numbers))) for numbers in factors)
-    largest = np.abs(x, where=finite, out=np.zeros(x.shape)).max(initial=0.0)
+    if plain and x.dtype != np.float64:
+        return reach > _MOST_REACH_OF_FLOATS
+    largest = np.abs(x, where=np.isfinite(x), out=np.zeros(x.shape)).max(initial=0.0)
     return bool(reach > _MOST_REACH or not largest < _MOST_DISTANCE / 2 * min(options.temperature, 2.0**900))
 
 

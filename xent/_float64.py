@@ -107,11 +107,15 @@ def scratch(classes):
 
 def rows_of(array, axis):
     """Return the classes of each position as a row."""
-    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+    if axis != array.ndim - 1:
+        array = np.moveaxis(array, axis, -1)
+    return array.reshape(-1, array.shape[-1])
 
 
 def rows_back(rows, shape, axis):
     """Return rows as an array of a shape."""
+    if axis == len(shape) - 1:
+        return rows.reshape(shape)
     positions = shape[:axis] + shape[axis + 1 :]
     return np.moveaxis(rows.reshape(*positions, shape[axis]), -1, axis)
 
@@ -286,3 +290,40 @@ def products(options, x, v, probs, labels, sample_weight):
     if not options.z_loss:
         used = used & t.there[:, 0]
     return np.where(used[:, None], factor[:, None] * result, 0.0)
+
+
+# Without a focal factor, a z-loss and a cap, (H v)_j = B p_j dev_j is the vector-Jacobian product of softmax
+# with B v, which has a kernel.
+
+
+def is_plain(options):
+    """Whether the Hessian of a row is a multiple of that of its log-sum-exp, and no sum that may cancel."""
+    if options.gamma or options.z_loss or options.logit_cap is not None:
+        return False
+    return options.weight is None or bool((options.weight > 0.0).all())
+
+
+def plain_products(options, x, v, probs, labels, sample_weight, divisor):
+    """Return H v by the logits of each row, of the losses over `divisor`, where that `is_plain`."""
+    x, t = x.astype(np.float64), options.temperature
+    bare = options.prior is None
+    p = _kernels.softmax(x if bare else x / t + np.log(options.prior), -1, t if bare else 1.0, None)
+    mass = _total_masses(options, probs, labels)
+    factor, used = _factors(options, len(x), labels, sample_weight)
+    used = used & (mass != 0.0)
+    # v_c - p.v as a sum of differences to the most probable class, for which p.v is nearly v_c
+    top = v.reshape(-1)[np.arange(0, v.size, x.shape[1]) + p.argmax(axis=1)]
+    g = np.subtract(v, top[:, None], dtype=np.float64)
+    g *= (factor * mass / divisor / t / t)[:, None]
+    product = _kernels.softmax_backward(g, p, -1, g)
+    return product if used.all() else np.where(used[:, None], product, 0.0)
+
+
+def _total_masses(options, probs, labels):
+    """Return the sum of `masses` of each row, or of all."""
+    w, e = options.weight, options.label_smoothing
+    if labels is None:
+        own = probs.sum(axis=1, dtype=np.float64) if w is None else probs.astype(np.float64) @ w
+    else:
+        own = np.ones(()) if w is None else w[np.where(labels == options.ignore_index, 0, labels)]
+    return own if e == 0.0 else (1.0 - e) * own + e * (1.0 if w is None else w.mean())

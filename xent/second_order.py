@@ -192,7 +192,8 @@ def cross_entropy_hvp(
     divisor, _ = divisor_of(options, x.shape, labels)
     if x.size == 0:
         return np.zeros(x.shape, x.dtype)
-    if divisor == 0 or _exact.is_needed(x, v, options, divisor):
+    plain = _float64.is_plain(options)
+    if divisor == 0 or _exact.is_needed(x, v, options, divisor, plain):
         return _exact.products(x, v, labels, probs, options, divisor)
     # by rows of classes; a label or sample weight is one number of a row
     rows = [None if a is None else _float64.rows_of(a, axis) for a in (x, v, probs)]
@@ -201,5 +202,9 @@ def cross_entropy_hvp(
     with np.errstate(all="ignore"):
         for step in _float64.steps(len(products), classes):
             block = [None if a is None else a[step] for a in rows]
-            products[step] = _check.narrowed(_float64.products(options, *block) / divisor, x.dtype)
+            if plain:
+                made = _float64.plain_products(options, *block, divisor)
+            else:
+                made = _float64.products(options, *block) / divisor
+            products[step] = _check.narrowed(made, x.dtype)
     return _float64.rows_back(products, x.shape, axis)

@@ -323,6 +323,11 @@ def softmax_backward(grad, y, axis=-1, *, out=None):
     --------
     softmax, softmax_jacobian
 
+    Notes
+    -----
+    An infinite gradient of a class makes its own result NaN and those of all other classes infinite, as IEEE
+    arithmetic does with the formula, and as in PyTorch.
+
     Examples
     --------
     >>> import xent
@@ -361,6 +366,11 @@ def log_softmax_backward(grad, y, axis=-1, *, out=None):
     See Also
     --------
     log_softmax
+
+    Notes
+    -----
+    An infinite gradient of a class makes its own result NaN and those of all other classes infinite, as IEEE
+    arithmetic does with the formula, and as in PyTorch.
 
     Examples
     --------

@@ -62,6 +62,18 @@ cdef inline bint inert(value) noexcept:
     return True
 
 
+def are_of_types(items, types):
+    """Whether all items of a list or tuple are of some types. Neighbours mostly are of the same."""
+    last = None
+    for item in items:
+        if type(item) is last:
+            continue
+        last = type(item)
+        if last not in types:
+            return False
+    return True
+
+
 cdef private(value):
     """A view of an array, which nobody else can reshape; the same for anything else, which becomes an array of ours."""
     return value.view() if cnp.PyArray_CheckExact(value) else value
@@ -371,13 +383,17 @@ cdef cnp.ndarray result_like(out, cnp.ndarray x, str name, tuple others, int in_
     """`out`, if it can take a result like x. `others` are (array or None, name) pairs, none of which it may overlap; it may
     be x itself, or one of the first `in_place` - 1 of them.
     """
-    if not is_valid_out(out, x) or not all_apart(<cnp.ndarray>out, others):
+    if not is_valid_out(out, x) or not all_apart(<cnp.ndarray>out, others, in_place - 1):
         _check.output(out, (<object>x).shape, x.dtype, ((x, name), *others), in_place)
     return <cnp.ndarray>out
 
 
-cdef bint all_apart(cnp.ndarray out, tuple others):
-    for array, _ in others:
-        if array is not None and not (cnp.PyArray_Check(array) and no_overlap(out, <cnp.ndarray>array)):
+cdef bint all_apart(cnp.ndarray out, tuple others, int in_place):
+    """Whether this lies apart from all of `others`, but that it may be one of the first `in_place`."""
+    cdef int k
+    for k, (array, _) in enumerate(others):
+        if array is None or (k < in_place and array is out):
+            continue
+        if not (cnp.PyArray_Check(array) and no_overlap(out, <cnp.ndarray>array)):
             return False
     return True

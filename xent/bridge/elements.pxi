@@ -1,21 +1,10 @@
 # elements.pxi: functions and losses of elements, and losses of positions that are sums of losses of elements.
 
 cdef map_elements(const xent_kernel *kernels, x, out):
-    cdef xent_map_args a
-    cdef xent_plan plan
-    cdef cnp.ndarray values = floats(x, b"x"), result
+    cdef cnp.ndarray values = floats(x, b"x")
     if out is not None and not is_valid_out(out, values):
         _check.output(out, (<object>values).shape, values.dtype, ((values, "x"),), 1)
-    values = in_c_order(values)
-    result = out if out is not None and cnp.PyArray_ISCARRAY(<cnp.ndarray>out) else empty_in_c_order(values)
-    a.size, a.x, a.out = cnp.PyArray_SIZE(values), data(values), data(result)
-    plan = xent_plan_map(&a)
-    run(kernels[dtype_code(values)], &a, &plan, a.size)
-    if out is None:
-        return unpacked(result)
-    if out is not result:
-        out[...] = result
-    return out
+    return run_map(kernels, None, values, out)
 
 
 def sigmoid(x, out):
@@ -27,25 +16,46 @@ def log_sigmoid(x, out):
 
 
 cdef map_pairs(const xent_kernel *kernels, grad, y, out):
-    cdef xent_map_args a
-    cdef xent_plan plan
-    cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y"), result
+    cdef cnp.ndarray g = floats(grad, b"grad"), x = floats(y, b"y")
     if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x):
         g, x = _check.common_floats((g, "grad"), (x, "y"))
     if not same_shape(g, x):
         _check.same_shape(g, (<object>x).shape, "grad", "y")
     if out is not None:
         result_like(out, x, "y", ((g, "grad"),), in_place=2)
+    return run_map(kernels, g, x, out)
+
+
+cdef run_map(const xent_kernel *kernels, cnp.ndarray first, cnp.ndarray second, out):
+    """A function of an array, or of two (the first may be None), whose elements are walked in the order in memory of the
+    second.
+    """
+    cdef xent_map_args a
+    cdef xent_plan plan
+    cdef cnp.ndarray x = second, g = first, place = out, result
+    cdef tuple order = None
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        order = order_in_memory(x)
+        x = (<object>x).transpose(order)
+        g = None if g is None else (<object>g).transpose(order)
+        place = None if place is None else (<object>place).transpose(order)
     g, x = in_c_order(g), in_c_order(x)
-    result = out if out is not None and cnp.PyArray_ISCARRAY(<cnp.ndarray>out) else empty_in_c_order(x)
-    a.size, a.x, a.y, a.out = cnp.PyArray_SIZE(x), data(g), data(x), data(result)
+    result = place if place is not None and cnp.PyArray_ISCARRAY(place) else empty_in_c_order(x)
+    a.size = cnp.PyArray_SIZE(x)
+    a.x, a.y, a.out = data(x if g is None else g), data(x), data(result)
     plan = xent_plan_map(&a)
     run(kernels[dtype_code(x)], &a, &plan, a.size)
     if out is None:
-        return unpacked(result)
-    if out is not result:
-        out[...] = result
+        return unpacked(result if order is None else (<object>result).transpose(np.argsort(order)))
+    if place is not result:
+        place[...] = result
     return out
+
+
+cdef tuple order_in_memory(cnp.ndarray x):
+    """The axes, those of the largest strides first; of elements that are repeated, as they come."""
+    strides = (<object>x).strides
+    return tuple(range(len(strides)) if repeats(x) else sorted(range(len(strides)), key=lambda k: -abs(strides[k])))
 
 
 def sigmoid_backward(grad, y, out):
@@ -347,8 +357,7 @@ cdef ElementOperands walk_elements(LossCall call, xent_element_losses_args *a, c
     cdef ElementOperands o = ElementOperands.__new__(ElementOperands)
     o.arrays = [x, call.target, call.weight, call.upstream, grad, call.losses]
     if not cnp.PyArray_IS_C_CONTIGUOUS(x):
-        strides = (<object>x).strides
-        o.order = sorted(range(len(strides)), key=lambda k: -abs(strides[k]))
+        o.order = list(order_in_memory(x))
         o.arrays = [None if array is None else array.transpose(o.order) for array in o.arrays]
         if call.losses is not None:
             o.arrays[5] = empty_in_c_order(o.arrays[5])

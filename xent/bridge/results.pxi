@@ -33,10 +33,21 @@ cdef object results_handler = PyCapsule_New(&allocator, b"mem_handler", NULL)
 
 
 cdef cnp.ndarray empty_like(cnp.ndarray x):
-    """A new array of the shape, dtype and order in memory of x."""
+    """A new array of the shape, dtype and order in memory of x; one that repeats its elements has no order."""
+    if repeats(x):
+        return empty_in_c_order(x)
     if cnp.PyArray_NBYTES(x) < XENT_LARGE_RESULT:
         return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, NULL, 0)
     return large(cnp.PyArray_NBYTES(x), np.empty_like, (x, None, "K", False))
+
+
+cdef inline bint repeats(cnp.ndarray x) noexcept:
+    """Whether elements along an axis are the same: NumPy would make that axis the innermost one of a new array."""
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_STRIDE(x, k) == 0 and cnp.PyArray_DIM(x, k) > 1:
+            return True
+    return False
 
 
 cdef cnp.ndarray empty_in_c_order(cnp.ndarray x):

@@ -103,6 +103,17 @@ def log_softmax_backward(grad, y, axis, out):
     return backward(table.log_softmax_backward, grad, y, axis, out)
 
 
+cdef bint takes_log_sums(value, cnp.ndarray x, int axis) noexcept:
+    """Whether this can take a number of each position, at a quick look."""
+    cdef cnp.ndarray out
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    out = <cnp.ndarray>value
+    if cnp.PyArray_TYPE(out) != real_type(dtype_code(x)) or not cnp.PyArray_ISCARRAY(out):
+        return False
+    return is_shape_of_positions(out, x, axis) and no_overlap(out, x)
+
+
 def logsumexp(x, axis, keepdims, out):
     """Over one axis, a tuple of axes, or None: all."""
     cdef xent_softmax_args a
@@ -118,6 +129,8 @@ def logsumexp(x, axis, keepdims, out):
         logits = given if len(axes) == 1 else one_axis(given, in_order_of_memory(given, axes))
     if out is None and not keepdims:
         result = one_per_position(logits, k, real_type(dtype_code(logits)))
+    elif not keepdims and takes_log_sums(out, logits, k):
+        result = out
     else:
         shape = tuple(1 if j in axes else n for j, n in enumerate((<object>given).shape) if keepdims or j not in axes)
         result = empty(shape, F64 if dtype_code(logits) == XENT_F64 else F32)

@@ -343,6 +343,11 @@ enum { XENT_NO_CURVATURE, XENT_EXACT, XENT_GAUSS_NEWTON, XENT_ABSOLUTE };
 /* What is wrong with the targets of a chunk: one is bad, or none is, but the type computed with rounds one. */
 enum { XENT_BAD_TARGET = -1, XENT_ROUNDED_TARGET = -2 };
 
+/* |logits| up to `plain` are not odd, nor those from `nothing` to `far` (sigmoid.h). */
+typedef struct {
+    double plain, nothing, far;
+} xent_odd_logits;
+
 /* Sigmoid cross-entropy. Without `value` and `out` the targets are checked and counted, and that is all. */
 typedef struct {
     ptrdiff_t size, chunk;
@@ -351,14 +356,14 @@ typedef struct {
     int ignoring;    /* whether `ignore_index` is one of the integers; its bits */
     int64_t ignore_index;
     xent_factor weight, pos_weight, upstream;
-    double mix, base;               /* the target used: mix * t + base */
-    double gamma, alpha_1, alpha_0; /* alpha_t of t = 1 and t = 0 */
-    double gradient_scale;          /* factor / divisor */
-    double factor, divisor;         /* a divisor of 0 counts as 1 */
-    double plain, nothing, far; /* |logits| up to `plain` are not odd, nor those from `nothing` to `far` (sigmoid.h) */
-    int careful;                /* whether factors are so odd that every element is made with care */
-    int curvature;              /* of the second derivatives */
-    int value;                  /* whether losses are wanted */
+    double mix, base;                    /* the target used: mix * t + base */
+    double gamma, alpha_1, alpha_0;      /* alpha_t of t = 1 and t = 0 */
+    double gradient_scale;               /* factor / divisor */
+    double factor, divisor;              /* a divisor of 0 counts as 1 */
+    xent_odd_logits odd, odd_in_doubles; /* of the type computed with, and of doubles */
+    int careful;                         /* whether factors are so odd that every element is made with care */
+    int curvature;                       /* of the second derivatives */
+    int value;                           /* whether losses are wanted */
     void *out, *hess,
         *losses;         /* gradient and second derivatives; losses of the type computed with: NULL where not wanted */
     double *partial;     /* sum of the losses of each chunk */

@@ -10,11 +10,39 @@ from .softmax import log_probabilities
 from .tokens import of_ids
 
 
-def linear_cross_entropy(x, weight, target, bias=None, *, class_weight=None, chunk_bytes=None, **options):
-    """`cross_entropy` of the logits x @ weight.T + bias, classes last; `options` are those of it.
+def linear_cross_entropy(
+    x,
+    weight,
+    target,
+    bias=None,
+    *,
+    class_weight=None,
+    sample_weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    reduction="mean",
+    chunk_bytes=None,
+):
+    """`cross_entropy` of the logits x @ weight.T + bias, classes last; its options are those of it.
 
     chunk_bytes changes no result.
     """
+    options = {
+        "sample_weight": sample_weight,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "gamma": gamma,
+        "temperature": temperature,
+        "logit_cap": logit_cap,
+        "prior": prior,
+        "reduction": reduction,
+    }
     loss = np.asarray(cross_entropy(_logits(x, weight, bias), target, weight=class_weight, **options))
     return deliver(loss, dtype=_loss_dtype(x, weight, bias))
 
@@ -26,16 +54,35 @@ def linear_cross_entropy_value_and_grad(
     bias=None,
     *,
     class_weight=None,
+    sample_weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    gamma=0.0,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    reduction="mean",
     chunk_bytes=None,
     grad_output=None,
     needs=(True, True, True),
-    **options,
 ):
     """`linear_cross_entropy` and the gradients of it, times `grad_output`, by x, weight and bias.
 
     Without reduction those of the sum of the losses, each times its number of `grad_output`: a position whose
     number is 0 takes no part. A gradient that `needs` leaves out is None, and that by a bias without one.
     """
+    options = {
+        "sample_weight": sample_weight,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "gamma": gamma,
+        "temperature": temperature,
+        "logit_cap": logit_cap,
+        "prior": prior,
+        "reduction": reduction,
+    }
     logits = _logits(x, weight, bias)
     loss = np.asarray(cross_entropy(logits, target, weight=class_weight, **options))
     upstream = np.ones(loss.shape) if grad_output is None else as_float64(grad_output)

@@ -14,6 +14,8 @@
 #if !defined(XENT_CAREFUL_H) && XENT_REAL == 64 && !defined(STORED_AS_16)
 #define XENT_CAREFUL_H
 
+#define MENDED 64 /* odd elements at a time: what they need stays within a few KiB of the stack */
+
 /* e^x. Beyond +-WIDE_EXP the result is as good as 0 or infinite: e^-5600 = 2^-8079 vanishes beside a product of seven
  * doubles. exp_mantissa takes half of that: e^x is the square of e^(x / 2). */
 #define WIDE_EXP 5600

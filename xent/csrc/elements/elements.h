@@ -25,24 +25,87 @@ typedef struct {
     xent_wide_sum *sum;       /* of the losses of odd elements */
 } KERNEL(loss_row);
 
-/* Make odd elements of a group from element i on, of which n are there, or all if the call is careful, with care: the
- * gradient, and if it is wanted the loss, which leaves the products for a sum of its own. */
-static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n,
-                                                          const NAME(group) *g, NAME(points) *made)
+#if XENT_REAL == 64
+/* Odd elements of a group, and what is made of them, with their weights. */
+typedef struct {
+    double x[MENDED], target[MENDED], weight[MENDED], upstream[MENDED];
+    careful_loss made[MENDED];
+    ptrdiff_t place[MENDED];
+    int count;
+} odd_elements;
+
+static __attribute__((noinline)) void make_with_care(const xent_loss *o, odd_elements *e)
 {
-    for (ptrdiff_t e = 0; e < n; e++) {
-        const ptrdiff_t v = e / LANES, k = e % LANES;
-        const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + e] : 1;
-        if ((made->odd[v][k] == 0 && !r->careful) || weight == 0) continue;
-        const careful_loss l = careful_point(r->given, (double)NAME(vector)(&g->x, v, g->count)[k],
-                                             (double)NAME(vector)(&g->target, v, g->count)[k], weight,
-                                             r->upstream ? (double)r->upstream[i + e] : 1);
+    for (int k = 0; k < e->count; k++)
+        e->made[k] = careful_point(o, e->x[k], e->target[k], e->weight[k], e->upstream[k]);
+}
+
+/* The same of floats with ordinary factors: as doubles, of which few are odd and take eighty times as long. */
+static __attribute__((noinline)) void make_in_doubles(const xent_loss *o, odd_elements *e)
+{
+    const maker_f64 maker = maker_of_f64(o->kind, 1, 1);
+    bounds_f64 bounds = bounds_of_f64(o->clip);
+    int bad; /* which was seen before */
+    bounds.bad = &bad;
+    for (int k = e->count; k % LANES_F64; k++) e->x[k] = e->target[k] = 1;
+    for (int i = 0; i < e->count; i += AHEAD * LANES_F64) {
+        points_f64 made;
+        const int count = (int)xent_min(AHEAD, xent_ceil_div(e->count - i, LANES_F64)),
+                  last = (count - 1) * (int)LANES_F64;
+        const group_f64 g = {.x = {.first = e->x + i, .last = e->x + i + last, .step = LANES_F64},
+                             .target = {.first = e->target + i, .last = e->target + i + last, .step = LANES_F64},
+                             .count = count};
+        memset(made.odd, 0, sizeof made.odd);
+        maker.make(&g, &bounds, set_f64(o->gradient_scale), 1, &made);
+        for (int k = i; k < xent_min(e->count, i + AHEAD * LANES_F64); k++) {
+            const ptrdiff_t v = (k - i) / LANES_F64, n = (k - i) % LANES_F64;
+            const wide loss = wide_times(wide_of(made.share[v][n]), wide_of(made.cost[v][n]));
+            e->made[k] = (careful_loss){.loss = wide_product(loss, wide_of(e->weight[k])),
+                                        .gradient = wide_of(made.slope[v][n] * e->weight[k] * e->upstream[k])};
+            if (made.odd[v][n] != 0) e->made[k] = careful_point(o, e->x[k], e->target[k], e->weight[k], e->upstream[k]);
+        }
+    }
+}
+#endif
+
+/* Put what was made of odd elements of a group from element i on where it belongs: the gradient, and if it is wanted the
+ * loss, which leaves the products for a sum of its own. */
+static void KERNEL(put_odd)(const KERNEL(loss_row) *r, ptrdiff_t i, odd_elements *odd, NAME(points) *made)
+{
+    if (XENT_REAL == 32 && !r->careful)
+        make_in_doubles(r->given, odd);
+    else
+        make_with_care(r->given, odd);
+    for (int n = 0; n < odd->count; n++) {
+        const careful_loss l = odd->made[n];
+        const ptrdiff_t e = odd->place[n], v = e / LANES, k = e % LANES;
         if (r->out) made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
         if (!r->maker.odd_loss && !r->careful) continue;
         made->share[v][k] = made->cost[v][k] = 0;
         wide_add_to(r->sum, l.loss);
         if (r->losses) r->losses[i + e] = (T)wide_as_double(wide_quotient(l.loss, wide_of(r->given->unit)));
     }
+    odd->count = 0;
+}
+
+/* Make odd elements of a group from element i on, of which n are there, or all if the call is careful, anew. */
+static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n,
+                                                          const NAME(group) *g, NAME(points) *made)
+{
+    odd_elements odd;
+    odd.count = 0;
+    for (ptrdiff_t e = 0; e < n; e++) {
+        const ptrdiff_t v = e / LANES, k = e % LANES;
+        const double weight = r->weight ? (double)r->weight[r->one_weight ? 0 : i + e] : 1;
+        if ((made->odd[v][k] == 0 && !r->careful) || weight == 0) continue;
+        const int here = odd.count++;
+        odd.place[here] = e, odd.weight[here] = weight,
+        odd.upstream[here] = r->upstream ? (double)r->upstream[i + e] : 1;
+        odd.x[here] = (double)NAME(vector)(&g->x, v, g->count)[k];
+        odd.target[here] = (double)NAME(vector)(&g->target, v, g->count)[k];
+        if (odd.count == MENDED) KERNEL(put_odd)(r, i, &odd, made);
+    }
+    if (odd.count) KERNEL(put_odd)(r, i, &odd, made);
 }
 
 /* What is done to the points of n elements from element i on, whatever the loss: weights, the losses one by one, upstream

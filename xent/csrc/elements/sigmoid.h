@@ -31,7 +31,8 @@
  * targets of 0 and 1, the loss as a function of -log p_t without its curvature, as in the softmax family.
  *
  * A logit is odd where e^-|z|, its power or the products of it with factors lose digits next to 0, or its term is
- * infinite, before the last factor is there: xent_plan_sigmoid says from where on. Then careful.h makes the element.
+ * infinite, before the last factor is there: xent_plan_sigmoid says from where on. Then doubles make an element of floats, and
+ * careful.h one of doubles, or any with odd factors.
  *
  * A chunk is walked in blocks. What is not of the type computed with is converted on the way, block by block; so are
  * factors that are broadcast.
@@ -210,26 +211,98 @@ static int NAME(exps_of_sizes)(const T *x, ptrdiff_t n, NAME(scale) raised, V pl
     return m_any(m_gt(v_max(most[0], most[1]), plain));
 }
 
-/* Make the odd elements of a block, whose logits are x, with care. Their losses leave those that are added up for a sum
- * of their own. */
-static __attribute__((noinline)) void NAME(mend_logistic)(const xent_sigmoid_args *a, const NAME(logistic) *b,
-                                                          const T *x, ptrdiff_t n, int in_16_bits, xent_wide_sum *sum)
+/* The places of the odd elements among n logits; returns how many there are. */
+static int NAME(find_odd)(const xent_odd_logits *odd, const T *x, ptrdiff_t n, int *place)
 {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double size = fabs((double)x[i]);
-        const int odd = size > a->plain && (size < a->nothing || (size > a->far && size < INFINITY));
-        if (!odd && !a->careful) continue;
+    const V zero = {0}, one = NAME(set)(1), infinite = NAME(set)((T)INFINITY);
+    const V plain = NAME(set)((T)odd->plain), nothing = NAME(set)((T)odd->nothing), far = NAME(set)((T)odd->far);
+    int found = 0;
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const V size = v_abs(NAME(load)(x + i, n - i, zero));
+        const VM is_odd = m_gt(size, plain) & (m_gt(nothing, size) | (m_gt(size, far) & m_gt(infinite, size)));
+        T flags[LANES];
+        if (!m_any(is_odd)) continue;
+        v_store(flags, v_select(is_odd, one, zero));
+        for (int k = 0; k < LANES; k++) place[found] = (int)i + k, found += flags[k] != 0;
+    }
+    return found;
+}
+
+/* Put a result where it belongs. */
+ALWAYS_INLINE void NAME(put_mended)(T *p, double v, int in_16_bits) { *p = in_16_bits ? (T)rounded_to_odd(v) : (T)v; }
+
+/* Make some elements of a block, whose logits are x, with care. Their losses leave those that are added up for a sum of
+ * their own. */
+static
+    __attribute__((noinline)) void NAME(mend_with_care)(const xent_sigmoid_args *a, const NAME(logistic) *b, const T *x,
+                                                        const int *place, int n, int in_16_bits, xent_wide_sum *sum)
+{
+    for (int k = 0; k < n; k++) {
+        const int i = place[k];
         const careful_loss l =
             careful_logistic(a, (double)x[i], (double)b->t[i], b->weight ? (double)b->weight[i] : 1,
                              b->pos_weight ? (double)b->pos_weight[i] : 1, b->upstream ? (double)b->upstream[i] : 1);
-        const double gradient = wide_as_double(l.gradient), hess = wide_as_double(l.hess);
-        if (b->out) b->out[i] = in_16_bits ? (T)rounded_to_odd(gradient) : (T)gradient;
-        if (b->hess) b->hess[i] = in_16_bits ? (T)rounded_to_odd(hess) : (T)hess;
+        if (b->out) NAME(put_mended)(b->out + i, wide_as_double(l.gradient), in_16_bits);
+        if (b->hess) NAME(put_mended)(b->hess + i, wide_as_double(l.hess), in_16_bits);
         if (b->losses) b->losses[i] = (T)wide_as_double(l.loss);
         if (!a->value) continue;
         b->added[i] = 0;
         wide_add_to(sum, l.loss);
     }
+}
+
+#if XENT_REAL == 32
+/* Make some elements of a block of floats as a block of doubles, in which few are odd and cost eighty times as much. */
+static __attribute__((noinline)) void mend_in_doubles(const xent_sigmoid_args *given, const logistic_f32 *b,
+                                                      const float *x, const int *place, int n, int power,
+                                                      int in_16_bits, xent_wide_sum *sum)
+{
+    double z[MENDED], t[MENDED], weight[MENDED], pos_weight[MENDED], upstream[MENDED], grad[MENDED], hess[MENDED],
+        losses[MENDED];
+    xent_sigmoid_args a = *given;
+    a.odd = a.odd_in_doubles;
+    logistic_f64 wide = logistic_of_f64(&a);
+    row_sum_f64 total;
+    wide.x = z, wide.t = t, wide.out = b->out ? grad : NULL, wide.hess = b->hess ? hess : NULL;
+    wide.losses = b->losses ? losses : NULL, wide.upstream = b->upstream ? upstream : NULL;
+    wide.weight = b->weight ? weight : NULL, wide.pos_weight = b->pos_weight ? pos_weight : NULL;
+    start_row_sum_f64(&total);
+    for (; n > 0; place += MENDED, n -= MENDED) {
+        const int here = n < MENDED ? n : MENDED;
+        for (int k = 0; k < here; k++) {
+            const int i = place[k];
+            z[k] = (double)x[i], t[k] = (double)b->t[i], b->added[i] = 0;
+            if (b->weight) weight[k] = (double)b->weight[i];
+            if (b->pos_weight) pos_weight[k] = (double)b->pos_weight[i];
+            if (b->upstream) upstream[k] = (double)b->upstream[i];
+        }
+        logistic_block_f64(&a, &wide, here, power, 0, &total, sum);
+        for (int k = 0; k < here; k++) {
+            const int i = place[k];
+            if (b->out) put_mended_f32(b->out + i, grad[k], in_16_bits);
+            if (b->hess) put_mended_f32(b->hess + i, hess[k], in_16_bits);
+            if (b->losses) b->losses[i] = (float)losses[k];
+        }
+    }
+    if (a.value) wide_add_to(sum, wide_of(row_total_f64(&total)));
+}
+#endif
+
+/* Make the odd elements of a block, or all of a careful call, anew. */
+static
+    __attribute__((noinline)) void NAME(mend_logistic)(const xent_sigmoid_args *a, const NAME(logistic) *b, const T *x,
+                                                       ptrdiff_t n, int power, int in_16_bits, xent_wide_sum *sum)
+{
+    int place[SIGMOID_BLOCK + LANES], found = (int)n;
+    for (int k = 0; a->careful && k < found; k++) place[k] = k;
+    if (!a->careful) found = NAME(find_odd)(&a->odd, x, n, place);
+#if XENT_REAL == 32
+    if (!a->careful && found) mend_in_doubles(a, b, x, place, found, power, in_16_bits, sum);
+    if (!a->careful) return;
+#else
+    (void)power;
+#endif
+    NAME(mend_with_care)(a, b, x, place, found, in_16_bits, sum);
 }
 
 /* Three loops of shorter chains of operations keep more of them in flight than one. `in_16_bits`: the results are stored
@@ -259,7 +332,7 @@ static void NAME(logistic_block)(const xent_sigmoid_args *a, NAME(logistic) *b, 
         VARIANTS(POWER);
 #undef VARIANT
 #undef VARIANTS
-    if (odd) NAME(mend_logistic)(a, b, x, n, in_16_bits, wide);
+    if (odd) NAME(mend_logistic)(a, b, x, n, power, in_16_bits, wide);
     if (value) NAME(add_numbers)(sum, added, n);
 }
 
@@ -368,7 +441,7 @@ static NAME(logistic) NAME(logistic_of)(const xent_sigmoid_args *a)
     b.balanced = a->alpha_1 != 1 || a->alpha_0 != 1;
     b.gamma = NAME(set)((T)a->gamma), b.gamma_low = NAME(set)((T)(a->gamma - (T)a->gamma)), b.squared = a->gamma == 2;
     b.gradient_scale = NAME(set)((T)a->gradient_scale);
-    b.plain = NAME(set)((T)a->plain), b.curvature = a->curvature;
+    b.plain = NAME(set)((T)a->odd.plain), b.curvature = a->curvature;
     b.raised = NAME(scale_of)(NAME(set)(-HEAD_START));
     b.ignoring = a->ignoring;
     return b;

@@ -124,14 +124,32 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     s->peak[p] = NAME(row_of_losers)(&r, &s->rest[p], &s->rest_low[p]);
 }
 
+/* The largest of n neighbours, of which NaN is none. */
+static T KERNEL(largest_of)(const S *x, ptrdiff_t n)
+{
+    const V minus_infinity = NAME(set)((T)-INFINITY);
+    V most[4] = {minus_infinity, minus_infinity, minus_infinity, minus_infinity};
+    ptrdiff_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) /* four that do not wait for each other */
+        for (int k = 0; k < 4; k++) most[k] = v_max(KERNEL(load)(x + i + k * LANES, LANES, minus_infinity), most[k]);
+    for (; i < n; i += LANES) most[0] = v_max(KERNEL(load)(x + i, n - i, minus_infinity), most[0]);
+    return v_reduce_max(v_max(v_max(most[0], most[1]), v_max(most[2], most[3])));
+}
+
+/* Rows of large logits are taken relative to their largest one. It is known after a look at exponentials that are of no
+ * use then; after one such row the next is looked through for it before, which takes a fifth as long. */
 static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s)
 {
+    T m = 0;
     for (ptrdiff_t p = 0; p < t->n; p++) {
-        KERNEL(row_statistics)(t, p, classes, 0, s);
-        const T m = s->max_logit[p];
+        const int large = m > (T)LIMIT || m < (T)-LIMIT;
+        const T expected = large ? KERNEL(largest_of)(t->x + p * t->x_step, classes) : 0;
+        const T shift = !isinf(expected) && (expected > (T)LIMIT || expected < (T)-LIMIT) ? expected : 0;
+        KERNEL(row_statistics)(t, p, classes, shift, s);
+        m = s->max_logit[p];
         if (isinf(m))
             KERNEL(infinite_position)(t->x + p * t->x_step, 1, classes, m, s, p);
-        else if (m > (T)LIMIT || m < (T)-LIMIT) /* once more, relative to m */
+        else if (m != shift && (m > (T)LIMIT || m < (T)-LIMIT)) /* once more, relative to m */
             KERNEL(row_statistics)(t, p, classes, m, s);
     }
 }
