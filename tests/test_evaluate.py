@@ -772,7 +772,21 @@ def test_sequences_are_what_evaluate_adds_up():
     assert columns["groups"] == list(range(9))
 
 
-def test_a_long_sequence_is_added_up_pairwise():
+def test_sums_of_many_positions():
+    """A plain running sum of 10^5 equal weights is off by some thousand roundings."""
+    n, w = 100_003, 0.1
+    logits, label = np.zeros((n, 2)), np.zeros(n, np.int64)
+    options = {"sample_weight": np.full(n, w), "calibration_bins": 2, "top_k": (1, 2)}
+    exact = math.fsum([w] * n)
+    for confusion in (True, "per_class"):
+        found = xent.evaluate(logits, label, confusion=confusion, **options)
+        sums = found.confusion[0, 0] if confusion is True else found.class_sums[:, 0]
+        for each in (found.bin_sums[[0, 2], 0], found.top_k_sums, found.label_weights[0], sums):
+            np.testing.assert_array_equal(each, exact)
+        np.testing.assert_array_equal(found.bin_sums[1, 0], exact / 2)
+
+
+def test_a_long_sequence_is_added_up_exactly():
     n = 100_003
     result = xent.evaluate_sequences(np.zeros((n, 3)), np.zeros(n, int), np.arange(n) % 2)
     np.testing.assert_allclose(result.log_prob, -np.log(3) * np.array([n // 2 + 1, n // 2]), 1e-15)

@@ -7,6 +7,7 @@ their methods. The tests at the end want the libraries themselves.
 import ctypes
 import inspect
 
+import helpers
 import ml_dtypes
 import numpy as np
 import pytest
@@ -692,3 +693,12 @@ def test_scipy():
     for kind in [sparse.csr_matrix, sparse.coo_array]:
         with raises(TypeError, "target", "toarray()"):
             xent.cross_entropy(LOGITS, kind(np.eye(C, dtype="f4")[LABELS]))
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "datetime64[s]", "U1"])
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_probs_grad"])
+def test_empty_targets_of_other_dtypes(name, dtype):
+    """An empty list is one of no labels; nothing else that is empty is."""
+    getattr(xent, name)(np.zeros((1, 0, 3), "f4"), [[]])
+    with pytest.raises(TypeError, match="target must hold integer labels, got dtype"):
+        getattr(xent, name)(np.zeros((1, 0, 3), "f4"), helpers.Exporter(np.zeros((1, 0), dtype)))

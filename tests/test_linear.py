@@ -859,6 +859,16 @@ def test_tokens_have_the_same_bits_on_any_number_of_threads():
     assert_same_bits(results[0], results[2])
 
 
+def test_a_bias_beyond_floats_is_infinite():
+    x, weight = np.ones((2, 3), "f4"), np.ones((4, 3), "f4")
+    bias = [-1e60, 0.0, 0.0, 0.0]
+    with np.errstate(all="raise"):
+        losses = xent.linear_cross_entropy(x, weight, [0, 1], bias, reduction="none")
+        tokens = xent.linear_token_log_probs(x, weight, [[0], [1]], bias)
+    np.testing.assert_allclose(losses, [np.inf, np.log(3)], rtol=1e-6)
+    np.testing.assert_allclose(tokens, -losses[:, None], rtol=1e-6)
+
+
 def test_errors_of_tokens():
     for ids in (Y[:2], 1, np.zeros((3, 4, 1), int), np.zeros((2, 3), int)):
         with raises(ValueError, "ids", np.shape(ids), "(3,)", "(3, K)"):

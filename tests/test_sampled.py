@@ -264,6 +264,16 @@ def test_confident_scores_keep_their_digits(dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_rows_of_a_class_that_many_positions_have(name):
+    # 10^5 equal terms: added up one after the other in floats, they lose some thousand roundings
+    x, weight = np.full((100_003, 1), 0.3, "f4"), np.full((3, 1), 0.1, "f4")
+    arrays = weight, np.zeros(len(x), int), [1, 2], np.log([0.5, 0.3, 0.2])
+    _, (_, one, bias) = getattr(xent, f"{name}_value_and_grad")(x[:1], arrays[0], arrays[1][:1], *arrays[2:])
+    _, (_, all_of_them, _) = getattr(xent, f"{name}_value_and_grad")(x, *arrays)
+    np.testing.assert_allclose(all_of_them[0], one[0], rtol=16 * np.finfo("f4").eps)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_memory_of_samples_of_each_position(name):
     # 256 MiB of gathered rows
     arrays = case((1024,), 512, 100, 128, np.dtype("f4"), shared=False)

@@ -460,8 +460,7 @@ def target_of(target, shape, dtype, axis, ignore_index, name="logits"):
         if shape[axis] == 0 and math.prod(positions_of(shape, axis)):
             raise no_class(name, shape)
         return None, target_like(array, shape, dtype, name)
-    if array.size == 0 and not isinstance(target, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is a list of no labels
+    array = _no_floats(array, target)
     hint = f"; probabilities must have the shape of the {name}"
     return labels_of(array, shape, axis, ignore_index, hint), None
 
@@ -547,10 +546,15 @@ def _with_one_ignored(labels, classes, values):
     return labels
 
 
+def _no_floats(array, given):
+    """Return the array of what came as `given`. An empty list, of which NumPy makes floats, has no labels."""
+    is_list = array.size == 0 and array.dtype == np.float64 and not isinstance(given, np.ndarray)
+    return array.astype(np.int64) if is_list else array
+
+
 def _integers(array, given, name, hint=""):
     """Return what came as `given`, if it holds integers, as an empty list does; `hint` is for floats."""
-    if array.size == 0 and not isinstance(given, np.ndarray):
-        array = array.astype(np.int64)
+    array = _no_floats(array, given)
     if array.dtype.kind not in "iu":
         hint = hint if array.dtype.kind == "f" else ""
         raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}{hint}")

@@ -1,8 +1,9 @@
-"""The C contract: csrc/table.h as Cython sees it, and one number of csrc/base.h. What the fields are for is said there."""
+"""The C contract: csrc/table.h as Cython sees it, and a little of csrc/base.h. What the fields are for is said there."""
 
 from libc.stdint cimport int64_t, uint8_t
 
 cdef extern from "csrc/base.h" nogil:
+    void two_sum_add(double *sum, double *error, double v)
     enum:
         CACHE_LINE
 
@@ -324,6 +325,8 @@ cdef extern from "csrc/table.h" nogil:
     Py_ssize_t xent_scan_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t *counted)
     double xent_weigh_labels(xent_labels labels, Py_ssize_t n, Py_ssize_t classes, const double *weight,
                              const double *sample_weight, double *per_label)
+    void xent_sum_at(const int64_t *place, const double *values, Py_ssize_t n, Py_ssize_t size, double *sums)
+    void xent_settle(double *sums, Py_ssize_t size)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
     int xent_are_plain(const void *numbers, int dtype, Py_ssize_t n, int octaves)
     double xent_wide_mean(const double *partial, const xent_wide_sum *wide, Py_ssize_t n, double divisor, double unit)

@@ -168,7 +168,7 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
     return _LossCall(
         _Positions(x, len(positions)),
         weight,
-        None if bias is None else bias.astype(dtype),
+        None if bias is None else _check.narrowed(bias, dtype),
         _Positions(probs if labels is None else labels, len(positions)),
         labels is not None,
         options,
@@ -195,7 +195,7 @@ def _checked_tokens(x, weight, ids, bias, entropy):
     call = _LossCall(
         _Positions(x, ndim),
         weight,
-        None if bias is None else bias.astype(dtype),
+        None if bias is None else _check.narrowed(bias, dtype),
         _Positions(ids.reshape(*x.shape[:-1], numbers), ndim),
         True,
         Options(),

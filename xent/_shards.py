@@ -35,7 +35,7 @@ With a cap or a prior, z are the logits after temperature, cap and prior, and T 
 import numpy as np
 
 import xent
-from xent import _exact
+from xent import _exact, _kernels
 
 # Numbers that are worked on at a time in float64, 8 MiB: temporary arrays are no larger, whatever the chunk.
 _PIECE = 2**20
@@ -250,7 +250,7 @@ def evaluation(s, labels, weights, *, classes, top_k, base, calibration_bins, co
         top_k_sums=tuple(_weighted(weight, rank < k) for k in top_k),
         squared_error_sum=_weighted(weight, squared_error),
         entropy_sum=_weighted(weight, s["spread"] / total + np.log(total)),
-        label_weights=np.bincount(labels, weight, classes),
+        label_weights=_kernels.sums_at(labels, weight, classes),
         base=base,
         second_sums=(
             float(np.count_nonzero(weight)),
@@ -273,7 +273,7 @@ def _bin_sums(confidence, right, weight, bins):
     place = np.ceil(np.where(np.isnan(confidence), 0.0, confidence) * bins) - 1
     place = np.clip(place, 0, bins - 1).astype(np.int64)
     values = np.ones(len(weight)), confidence, right
-    return np.array([np.bincount(place, times(weight, v), bins) for v in values])
+    return np.array([_kernels.sums_at(place, times(weight, v), bins) for v in values])
 
 
 def _counts(predicted, ranked, labels, weight, weighted, classes, confusion):
@@ -284,7 +284,7 @@ def _counts(predicted, ranked, labels, weight, weighted, classes, confusion):
     predicted, labels, weight = predicted[there], labels[there], weight[there] if weighted else None
 
     def counted(places, where=slice(None), length=classes):
-        return np.bincount(places[where], None if weight is None else weight[where], length)
+        return _kernels.sums_at(places[where], None if weight is None else weight[where], length)
 
     if confusion == "per_class":
         return {"class_sums": np.array([counted(predicted), counted(predicted, predicted == labels)])}

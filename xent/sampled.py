@@ -16,6 +16,8 @@ from ._linear import BLOCK_BYTES, check_layer
 from ._options import Options
 from .sigmoid import log_sigmoid, sigmoid
 
+_ADDED_AT_ONCE = 64  # rows: for each class of 4096, 128 roundings at most
+
 
 @documented
 def nce_loss(x, weight, target, noise, noise_log_prob, bias=None, *, reduction="mean"):
@@ -357,21 +359,30 @@ def _backward(p, g, dtype):
         terms *= part.ravel()[order, np.newaxis]
         _add_rows(grad_weight, flat[order], terms)
     grad_bias = np.zeros(classes)
-    grad_bias += np.bincount(p.own.ravel(), g[:, :own].ravel(), classes)
+    grad_bias += _kernels.sums_at(p.own, g[:, :own], classes)
     if len(p.shared):
         rest = g[:, own:]
         grad_x += rest @ _rows(p, p.shared)
         order = np.argsort(p.shared, kind="stable")
         _add_rows(grad_weight, p.shared[order], (rest.T @ p.x)[order])
-        grad_bias += np.bincount(p.shared, rest.sum(axis=0, dtype=np.float64), classes)
+        grad_bias += _kernels.sums_at(p.shared, rest.sum(axis=0, dtype=np.float64), classes)
     return grad_x, _check.narrowed(grad_weight, dtype), grad_bias
 
 
 def _add_rows(total, classes, rows):
-    """Add rows to total[classes]; classes are sorted, and one that is there twice gets both of its rows."""
-    starts = np.flatnonzero(np.concatenate([classes[:1] == classes[:1], classes[1:] != classes[:-1]]))
-    if len(starts):
-        total[classes[starts]] += np.add.reduceat(rows, starts, axis=0)
+    """Add rows to total[classes]; classes are sorted, and one that is there twice gets both of its rows.
+
+    Of many rows groups are added up first: rows one after the other, as NumPy adds them, lose a digit of a
+    hundred equal ones.
+    """
+    while True:
+        starts = np.flatnonzero(np.concatenate([classes[:1] == classes[:1], classes[1:] != classes[:-1]]))
+        if len(starts) == len(classes):
+            break
+        place = np.arange(len(classes)) - np.repeat(starts, np.diff(starts, append=len(classes)))
+        groups = np.flatnonzero(place % _ADDED_AT_ONCE == 0)
+        classes, rows = classes[groups], np.add.reduceat(rows, groups, axis=0)
+    total[classes] += rows
 
 
 # ---- the two losses ----

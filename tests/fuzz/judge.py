@@ -10,7 +10,7 @@ from helpers import Exporter
 
 import xent
 
-from .calls import Images, drawn, parameters_of
+from .calls import Images, Layer, drawn, parameters_of
 from .memory import Place
 from .values import BEYOND, Odd, nonsense
 
@@ -55,8 +55,9 @@ def _placed(call, rng):
         if not isinstance(value, np.ndarray) or value.dtype.kind in "OmM" or value.dtype.char == "V":
             given[key] = value
             continue
-        # y belongs to x: one row of it must not stand for all
-        place = places[key] = Place(value, rng, odd=value.size < 10**5, repeats=key != "y")
+        # y belongs to x: one row of either must not stand for all
+        alone = key != "y" and not (key == "x" and "y" in call.arguments)
+        place = places[key] = Place(value, rng, odd=value.size < 10**5, repeats=alone)
         given[key] = place.array if rng.random() < 0.9 else _contained(place.array, rng)
     return places, given
 
@@ -212,13 +213,23 @@ def _floor(call, eps):
     """What a rounding of intermediate numbers of about 1 is: the reference's own, and less in floats.
 
     The squared temperature of a distillation multiplies it, a temperature below 1 divides gradients. Where
-    incoming gradients are added up, and cancel, it is one of their magnitudes.
+    incoming gradients are added up, and cancel, it is one of their magnitudes. Scores of a layer are sums of
+    products, and its gradients sums over positions, whose roundings add up as in a random walk.
     """
     temperature = float(call.arguments.get("temperature", 1.0))
     size = max(temperature**2, 1 / temperature, 1.0)
     if call.name.endswith("softmax_backward"):
         grad = np.abs(np.asarray(call.arguments["grad"]).astype(np.float64))
         size = max(size, np.sum(grad[np.isfinite(grad)]))
+    if isinstance(call, Layer):
+        x, weight = (np.abs(np.asarray(call.arguments[k]).astype(np.float64)) for k in ("x", "weight"))
+        rows = x.reshape(-1, x.shape[-1])
+        return (
+            max(2.0**-52, eps)
+            * size
+            * max(np.max(rows @ weight.T, initial=1.0), 1.0)
+            * sum(rows.shape) ** 0.5
+        )
     return max(2.0**-52, eps / 64) * size
 
 

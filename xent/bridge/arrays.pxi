@@ -328,8 +328,8 @@ cdef double count_labels(cnp.ndarray labels, xent_labels *found, Py_ssize_t clas
     """Fill in `found` and how many labels are not ignored; return the sum of their weights. Raises for the first bad one.
 
     `weight` per class and `sample_weight` per label are float64 in C order, or None: their product is the weight of a
-    label. To `per_label`, zeros, the sum of the sample weights of each label is added. Nothing is ignored if `ignore_index`
-    is None.
+    label. To `per_label`, `new_sums` of the classes, the sample weights of each label are added. Nothing is ignored if
+    `ignore_index` is None.
     """
     cdef Py_ssize_t n = cnp.PyArray_SIZE(labels), bad
     cdef double *w = <double *>data(weight)

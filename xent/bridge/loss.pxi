@@ -250,7 +250,7 @@ def evaluate(
     if confusion is not False:
         confusion = _check.confusion(confusion)
     left_out = call.take_labels(target, ignore_index)
-    per_label = np.zeros(call.classes)
+    per_label = new_sums((call.classes,), call.sample_weight is not None)
     call.count(left_out, per_label)
     memset(&a, 0, sizeof(a))
     most = min(max(top_k, default=1), max(call.classes, 1))
@@ -265,7 +265,7 @@ def evaluate(
     run_evaluation(call, &a, offset, t, sums)
     hits = (sums[3],)
     if rank is not None:  # of the ranks 0 to most - 1; ignored positions have `most`
-        counts = np.bincount(rank.reshape(-1), None if sample_weight is None else call.sample_weight.reshape(-1), most + 1)
+        counts = sums_at(rank, call.sample_weight, most + 1)
         hits = counts[:most].cumsum()
     top_k_sums = tuple([float(hits[min(k, most) - 1]) for k in top_k])
     if sample_weight is None:
@@ -273,7 +273,7 @@ def evaluate(
     else:
         second = sums[5], sums[6], sums[7], sums[4], sums[8]
     return (
-        call.counted, call.mass, sums[0], sums[3], top_k, top_k_sums, sums[1], sums[2], per_label, base, second,
+        call.counted, call.mass, sums[0], sums[3], top_k, top_k_sums, sums[1], sums[2], settled(per_label), base, second,
         *details(call, report, bins, confusion),
     )
 
@@ -305,22 +305,25 @@ cdef tuple details(LossCall call, cnp.ndarray report, bins, confusion):
     cdef const double *confidence
     cdef const double *predicted
     cdef double *bin_sums
-    cdef double *table
+    cdef double *class_sums
     cdef double w
     cdef int64_t label
     cdef bint square
-    cdef Py_ssize_t p, k, n
+    cdef Py_ssize_t p, k, n, bins_lost, classes_lost  # how far behind sums lies what they have lost; 0 of counts
     cdef cnp.ndarray bin_array = None, class_array = None
     if report is None:
         return None, None, None
     n = cnp.PyArray_DIM(report, 1)
     right, confidence, predicted = rows + XENT_RIGHT * n, rows + XENT_CONFIDENCE * n, rows + XENT_PREDICTED * n
     if bins:
-        bin_array = np.zeros((3, bins))
+        bin_array = new_sums((3, bins), True)
     square = confusion and confusion != "per_class"
     if confusion:
-        class_array = np.zeros((classes if square else 2, classes))
-    bin_sums, table = <double *>data(bin_array), <double *>data(class_array)
+        class_array = new_sums((classes if square else 2, classes), weight != NULL)
+    bins_lost = classes_lost = 0
+    if weight != NULL:
+        bins_lost, classes_lost = 3 * bin_count, (classes if square else 2) * classes
+    bin_sums, class_sums = <double *>data(bin_array), <double *>data(class_array)
     with nogil:
         for p in range(n):
             label = call.found.data[p]
@@ -332,16 +335,17 @@ cdef tuple details(LossCall call, cnp.ndarray report, bins, confusion):
             if bin_sums != NULL:  # (k / bins, (k + 1) / bins]; where there are no probabilities, the first is NaN
                 k = <Py_ssize_t>ceil(min(confidence[p], 1.0) * bin_count) - 1 if confidence[p] > 0 else 0
                 k = max(0, min(k, bin_count - 1))
-                bin_sums[k] += w
-                bin_sums[bin_count + k] += w * confidence[p]
-                bin_sums[2 * bin_count + k] += w * right[p]
-            if table != NULL and 0 <= predicted[p] < classes:  # labels may have changed meanwhile
+                add_at(bin_sums, k, bins_lost, w)
+                add_at(bin_sums, bin_count + k, 3 * bin_count, w * confidence[p])
+                add_at(bin_sums, 2 * bin_count + k, bins_lost, w * right[p])
+            if class_sums != NULL and 0 <= predicted[p] < classes:  # labels may have changed meanwhile
                 k = <Py_ssize_t>predicted[p]
                 if square:
-                    table[label * classes + k] += w
+                    add_at(class_sums, label * classes + k, classes_lost, w)
                 else:
-                    table[k] += w
-                    table[classes + k] += w if k == label else 0
+                    add_at(class_sums, k, classes_lost, w)
+                    add_at(class_sums, classes + k, classes_lost, w if k == label else 0)
+    bin_array, class_array = settled(bin_array), settled(class_array)
     if class_array is not None and call.sample_weight is None:
         class_array = class_array.astype(INT64)
     return bin_array, None if square else class_array, class_array if square else None
@@ -380,19 +384,10 @@ def evaluate_sequences(logits, target, groups, axis, ignore_index, prior, base, 
     run_evaluation(call, &a, offset, t, sums)
     names, place = np.unique(groups.reshape(-1), return_inverse=True)
     here, size = counted_of(call, left_out), len(names)
-    log_probs = 0.0 - sums_of_groups(report[XENT_LOSSES], place, size)
-    tokens = np.bincount(place[here], None, size)
-    missed = np.bincount(place[here & (report[XENT_RIGHT] == 0)], None, size)
+    log_probs = 0.0 - sums_at(place, report[XENT_LOSSES], size)
+    tokens = sums_at(place[here], None, size)
+    missed = sums_at(place[here & (report[XENT_RIGHT] == 0)], None, size)
     return names, log_probs, tokens.astype(np.int64, copy=False), missed == 0, base
-
-
-cdef cnp.ndarray sums_of_groups(numbers, place, size):
-    """The sum of the numbers at each place, pairwise: bincount's sum of 10^5 equal numbers is off by 10^3 roundings."""
-    if size == 0:
-        return np.zeros(0)
-    order = np.argsort(place, kind="stable")
-    with np.errstate(all="ignore"):  # infinities of both signs
-        return np.add.reduceat(numbers[order], np.searchsorted(place[order], np.arange(size)))
 
 
 cdef tuple compared(LossCall call, xent_comparison_args *a, cnp.ndarray x, cnp.ndarray teacher):
@@ -498,9 +493,9 @@ cdef int balance_weights(LossCall call, ignore_index) except? -1:
     """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles;
     return its exponent.
     """
-    cdef cnp.ndarray per_label = np.zeros(call.classes)
+    cdef cnp.ndarray per_label = new_sums((call.classes,), call.sample_weight is not None)
     call.count(ignore_index, per_label)
-    weights = np.where(per_label, call.weight, 0.0)
+    weights = np.where(settled(per_label), call.weight, 0.0)
     exponent = min(max(math.frexp(abs(weights).max(initial=0.0))[1], -1000), 1000)  # 2^-1000 is a normal number
     with np.errstate(all="ignore"):
         call.weight = np.ldexp(weights, -exponent)

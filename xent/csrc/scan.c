@@ -58,10 +58,24 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
         const int64_t y = labels.data[i];
         if (y == labels.ignore_index || !is_label(y, classes)) continue;
         const double factor = sample_weight ? sample_weight[i] : 1;
-        if (per_label) per_label[y] += factor;
+        if (per_label && sample_weight)
+            two_sum_add(per_label + y, per_label + classes + y, factor);
+        else if (per_label)
+            per_label[y]++; /* exact */
         two_sum_add(&total, &error, weight ? weight[y] * factor : factor);
     }
     return total + error;
+}
+
+void xent_sum_at(const int64_t *place, const double *values, ptrdiff_t n, ptrdiff_t size, double *sums)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (is_label(place[i], size)) two_sum_add(sums + place[i], sums + size + place[i], values[i]);
+}
+
+void xent_settle(double *sums, ptrdiff_t size)
+{
+    for (ptrdiff_t k = 0; k < size; k++) sums[k] += isfinite(sums[k]) ? sums[size + k] : 0;
 }
 
 /* A loop without a branch, of which the compiler makes vectors. */

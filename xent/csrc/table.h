@@ -382,9 +382,14 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
 ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen,
                             int *repeated);
 /* The sum of the weights of the labels that are not ignored: weight[y] times sample_weight (either may be NULL: 1). If
- * `per_label` is not NULL, the sample weights of each label are added to it. */
+ * `per_label` is not NULL, the sample weights of each label are added to it: as sums at places, or counts in one row. */
 double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, const double *weight,
                          const double *sample_weight, double *per_label);
+/* Add n values to the sums at their places, two rows of `size`: the sums, and behind them what they have lost. A place
+ * that is none is passed over. */
+void xent_sum_at(const int64_t *place, const double *values, ptrdiff_t n, ptrdiff_t size, double *sums);
+/* Give the sums back what they have lost, but for those that are infinite or NaN. */
+void xent_settle(double *sums, ptrdiff_t size);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
 /* Whether all of n floats or doubles are 0 or of a size from 2^-octaves up to, without it, 2^octaves. */
