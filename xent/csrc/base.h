@@ -14,6 +14,8 @@ enum { CACHE_LINE = 64 }; /* bytes */
 
 /* A function in a header that not every family of kernels calls. */
 #define SHARED static __attribute__((unused))
+/* A function that few elements need: compiled once, for size, and out of the way of the others. */
+#define SELDOM static __attribute__((noinline, cold, unused))
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
 ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
