@@ -24,7 +24,7 @@ from setuptools.errors import CompileError
 
 # The last one that the machine can run is used.
 X86 = {
-    "baseline": ["-Os"],  # for processors from before 2013: kernels of half the size
+    "baseline": ["-Os"],  # for processors from before 2013: a quarter of the code, see base.h
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }

@@ -14,7 +14,15 @@ enum { CACHE_LINE = 64 }; /* bytes */
 
 /* A function in a header that not every family of kernels calls. */
 #define SHARED static __attribute__((unused))
+/* A function that few elements need: compiled once, for size, and out of the way of the others. */
+#define SELDOM static __attribute__((noinline, cold, unused))
+/* A function whose constant parameters make copies of it, or that is a few instructions. Where kernels are compiled for
+ * size and ask for it, the compiler chooses. */
+#if defined(__OPTIMIZE_SIZE__) && defined(XENT_FEW_COPIES)
+#define ALWAYS_INLINE static inline __attribute__((unused))
+#else
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#endif
 
 ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 ALWAYS_INLINE ptrdiff_t xent_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }

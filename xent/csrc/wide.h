@@ -27,7 +27,7 @@ ALWAYS_INLINE double power_of_2(int64_t n)
     return power;
 }
 
-ALWAYS_INLINE wide wide_of_parts(double m, int64_t exponent)
+SELDOM wide wide_of_parts(double m, int64_t exponent)
 {
     uint64_t bits;
     if (m == 0 || !(fabs(m) < INFINITY)) return (wide){.m = m, .exponent = 0};
@@ -42,7 +42,7 @@ ALWAYS_INLINE wide wide_of_parts(double m, int64_t exponent)
 ALWAYS_INLINE wide wide_of(double v) { return wide_of_parts(v, 0); }
 
 /* As a double, rounded once: 2^exponent is given in two parts, of which the first leaves m normal. */
-ALWAYS_INLINE double wide_as_double(wide a)
+SELDOM double wide_as_double(wide a)
 {
     const int64_t n = a.exponent < -2000 ? -2000 : a.exponent > 2000 ? 2000 : a.exponent;
     const int64_t first = n < -1000 ? -1000 : n > 1000 ? 1000 : n;
@@ -53,7 +53,7 @@ ALWAYS_INLINE wide wide_negative(wide a) { return (wide){.m = -a.m, .exponent = 
 ALWAYS_INLINE wide wide_product(wide a, wide b) { return wide_of_parts(a.m * b.m, a.exponent + b.exponent); }
 ALWAYS_INLINE wide wide_quotient(wide a, wide b) { return wide_of_parts(a.m / b.m, a.exponent - b.exponent); }
 
-ALWAYS_INLINE wide wide_sum(wide a, wide b)
+SELDOM wide wide_sum(wide a, wide b)
 {
     if (a.m == 0 || b.m == 0 || !(fabs(a.m) < INFINITY) || !(fabs(b.m) < INFINITY))
         return b.m == 0 ? a : a.m == 0 ? b : wide_of_parts(a.m + b.m, 0); /* of an infinite one or NaN */
@@ -67,7 +67,7 @@ ALWAYS_INLINE wide wide_sum(wide a, wide b)
 }
 
 /* a * b where 0 * infinity is 0. */
-ALWAYS_INLINE wide wide_times(wide a, wide b)
+SELDOM wide wide_times(wide a, wide b)
 {
     const int nothing = (a.m == 0 && isinf(b.m)) || (b.m == 0 && isinf(a.m));
     return nothing ? (wide){0} : wide_product(a, b);
@@ -87,7 +87,7 @@ ALWAYS_INLINE float rounded_to_odd(double v)
 }
 
 /* A compensated sum, in units of 2^exponent: 0 if it is empty. */
-ALWAYS_INLINE void wide_add_to(xent_wide_sum *acc, wide term)
+SELDOM void wide_add_to(xent_wide_sum *acc, wide term)
 {
     if (!(fabs(term.m) < INFINITY)) { /* an infinite number or NaN */
         acc->sum += term.m;

@@ -19,7 +19,7 @@
 /* e^x. Beyond +-WIDE_EXP the result is as good as 0 or infinite: e^-5600 = 2^-8079 vanishes beside a product of seven
  * doubles. exp_mantissa takes half of that: e^x is the square of e^(x / 2). */
 #define WIDE_EXP 5600
-SHARED wide wide_exp(double x)
+SELDOM wide wide_exp(double x)
 {
     const int halved = fabs(x) > WIDE_EXP / 2;
     const vf64 given = set_f64(halved ? x / 2 : x);
@@ -30,10 +30,10 @@ SHARED wide wide_exp(double x)
     return halved ? wide_of_parts(m * m, 2 * exponent) : wide_of_parts(m, exponent);
 }
 
-ALWAYS_INLINE double log_of_double(double v) { return log_f64(set_f64(v))[0]; }
+SELDOM double log_of_double(double v) { return log_f64(set_f64(v))[0]; }
 
 /* log(1 - v) of 0 <= v <= 1. */
-ALWAYS_INLINE double log_of_rest(double v)
+SELDOM double log_of_rest(double v)
 {
     const double rest = 1 - v;
     return log_of_sum_f64(set_f64(rest), set_f64((1 - rest) - v))[0];
@@ -42,7 +42,7 @@ ALWAYS_INLINE double log_of_rest(double v)
 /* a^power of 0 <= a <= 1, power >= 0. With a = 2^k m, m from sqrt(1/2) to sqrt 2: m^power 2^(k power), the second
  * exponent as an integer and a rest. */
 #define WIDE_OCTAVES 16000 /* 2^-16000 vanishes, and so does its root: m^power is no larger */
-SHARED wide wide_power(wide a, double power)
+SELDOM wide wide_power(wide a, double power)
 {
     if (power == 0) return (wide){.m = 1, .exponent = 0};
     if (power == 1 || !(a.m > 0) || isinf(a.m)) return a;
@@ -61,19 +61,19 @@ typedef struct {
 } careful_loss;
 
 /* The factor of all gradients. */
-ALWAYS_INLINE wide careful_scale(const xent_loss *o)
+SELDOM wide careful_scale(const xent_loss *o)
 {
     const wide divisor = wide_product(wide_of(o->unit), wide_of(o->divisor == 0 ? 1 : o->divisor));
     return wide_quotient(wide_of(o->factor), divisor);
 }
 
-ALWAYS_INLINE careful_loss careful_squared_error(double x, double t)
+SELDOM careful_loss careful_squared_error(double x, double t)
 {
     const wide d = wide_sum(wide_of(x), wide_of(-t));
     return (careful_loss){.loss = wide_product(d, d), .gradient = wide_sum(d, d)};
 }
 
-ALWAYS_INLINE careful_loss careful_cross_entropy(double p, double t, double clip)
+SELDOM careful_loss careful_cross_entropy(double p, double t, double clip)
 {
     const int below = clip != 0 && p < clip, above = clip != 0 && p > 1;
     const double log_p = below ? log_of_double(clip) : above ? 0 : log_of_double(p);
@@ -85,13 +85,13 @@ ALWAYS_INLINE careful_loss careful_cross_entropy(double p, double t, double clip
     return l;
 }
 
-ALWAYS_INLINE careful_loss careful_divergence(double x, wide t, double log_t)
+SELDOM careful_loss careful_divergence(double x, wide t, double log_t)
 {
     const double bounded = log_t < -LARGEST ? -LARGEST : log_t; /* 0 log 0 = 0 */
     return (careful_loss){.loss = wide_times(t, wide_sum(wide_of(bounded), wide_of(-x))), .gradient = wide_negative(t)};
 }
 
-ALWAYS_INLINE careful_loss careful_binary_cross_entropy(double p, double t, double clip)
+SELDOM careful_loss careful_binary_cross_entropy(double p, double t, double clip)
 {
     const double q = 1 - p;
     const int low = clip != 0 && p < clip, high = clip != 0 && q < clip;
@@ -110,7 +110,7 @@ ALWAYS_INLINE careful_loss careful_binary_cross_entropy(double p, double t, doub
 }
 
 /* One element of a loss of two numbers, with its weight, which is not 0; the gradient with all its factors. */
-SHARED careful_loss careful_point(const xent_loss *o, double x, double t, double weight, double upstream)
+SELDOM careful_loss careful_point(const xent_loss *o, double x, double t, double weight, double upstream)
 {
     careful_loss l = {.loss = {0}};
     switch (o->kind) {
@@ -138,7 +138,7 @@ typedef struct {
     double lean;            /* (1 - t) - t */
 } careful_sigmoid;
 
-SHARED careful_sigmoid sigmoid_with_care(const xent_sigmoid_args *a, double z, double given, double weight,
+SELDOM careful_sigmoid sigmoid_with_care(const xent_sigmoid_args *a, double z, double given, double weight,
                                          double positive)
 {
     const double t = a->mix * given + a->base, s = a->mix * (1 - given) + a->base, size = fabs(z);
@@ -157,7 +157,7 @@ SHARED careful_sigmoid sigmoid_with_care(const xent_sigmoid_args *a, double z, d
 }
 
 /* The second derivative, by which rule ever, divided by u^gamma; q = p r / u. */
-ALWAYS_INLINE wide curvature_with_care(const xent_sigmoid_args *a, const careful_sigmoid *l, wide q)
+SELDOM wide curvature_with_care(const xent_sigmoid_args *a, const careful_sigmoid *l, wide q)
 {
     const wide plain = wide_product(wide_sum(l->a, l->c), wide_product(l->p, l->r)),
                gamma_q = wide_product(wide_of(a->gamma), q);
@@ -172,7 +172,7 @@ ALWAYS_INLINE wide curvature_with_care(const xent_sigmoid_args *a, const careful
     return wide_sum(plain, wide_times(gamma_q, wide_sum(wide_times(bend, l->plain_loss), twice)));
 }
 
-SHARED careful_loss careful_logistic(const xent_sigmoid_args *a, double z, double given, double weight, double positive,
+SELDOM careful_loss careful_logistic(const xent_sigmoid_args *a, double z, double given, double weight, double positive,
                                      double upstream)
 {
     careful_loss result = {.loss = {0}};

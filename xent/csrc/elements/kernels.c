@@ -5,6 +5,8 @@
 #pragma GCC optimize("no-peel-loops", "no-unswitch-loops", "no-split-loops", "vect-cost-model=very-cheap")
 #endif
 
+#define XENT_FEW_COPIES   /* base.h */
+#define XENT_MAKES_POINTS /* points.h */
 #include "base.h"
 #include "table.h"
 

@@ -363,13 +363,20 @@ ALWAYS_INLINE int NAME(points_of)(const NAME(group) *given, const NAME(bounds) *
     return looks && m_any(any);
 }
 
+/* What makes the points of a loss. The family of elements has the code, which that of the softmax calls. */
 typedef int (*NAME(points_function))(const NAME(group) *, const NAME(bounds) *, V scale, int asks, NAME(points) *);
+#define POINTS_NAME(name, what) XENT_CONCAT(NAME(name##_##what), XENT_CONCAT(_, XENT_ISA))
+#ifdef XENT_MAKES_POINTS
 #define POINTS(what, name, log, odd, value, gradient)                                                                  \
-    static __attribute__((noinline)) int NAME(name##_##what)(const NAME(group) *g, const NAME(bounds) *b, V scale,     \
-                                                             int asks, NAME(points) *to)                               \
+    __attribute__((noinline)) int POINTS_NAME(name, what)(const NAME(group) *g, const NAME(bounds) *b, V scale,        \
+                                                          int asks, NAME(points) *to)                                  \
     {                                                                                                                  \
         return NAME(points_of)(g, b, scale, asks, to, NAME(log), NAME(name##_point), odd, value, gradient);            \
     }
+#else
+#define POINTS(what, name, log, odd, value, gradient)                                                                  \
+    int POINTS_NAME(name, what)(const NAME(group) *, const NAME(bounds) *, V scale, int asks, NAME(points) *);
+#endif
 #define LOSS(code, name, log, odd)                                                                                     \
     POINTS(values, name, log, odd, 1, 0)                                                                               \
     POINTS(gradients, name, log, odd, 0, 1)                                                                            \
@@ -388,9 +395,9 @@ SHARED NAME(maker) NAME(maker_of)(int kind, int value, int gradient)
 {
 #define LOSS(code, name, log, odd)                                                                                     \
     case code:                                                                                                         \
-        return (NAME(maker)){!gradient ? NAME(name##_values)                                                           \
-                             : value   ? NAME(name##_both)                                                             \
-                                       : NAME(name##_gradients),                                                       \
+        return (NAME(maker)){!gradient ? POINTS_NAME(name, values)                                                     \
+                             : value   ? POINTS_NAME(name, both)                                                       \
+                                       : POINTS_NAME(name, gradients),                                                 \
                              odd == ODD_LOSS};
     switch (kind) {
         POINT_LOSSES(LOSS)

@@ -15,6 +15,7 @@
 #ifndef XENT_AFFINE_H
 #define XENT_AFFINE_H
 
+#ifndef STORED_AS_16
 typedef struct {
     T coefficient[TILE], lift[TILE];
     T dense[TILE]; /* b: factor of the dense target u_c = w_c (mix t_c + base) */
@@ -23,9 +24,9 @@ typedef struct {
      * puts it in its place. */
     T special[TILE], result[TILE];
     int specials;
-} KERNEL(affine);
+} NAME(affine);
 
-static T KERNEL(split_faint)(double factor, double unit, T *lift)
+static T NAME(split_faint)(double factor, double unit, T *lift)
 {
     int exponent; /* of the product, which may be out of the range of a double */
     const double mantissa = frexp(factor, &exponent);
@@ -36,7 +37,7 @@ static T KERNEL(split_faint)(double factor, double unit, T *lift)
 }
 
 /* From the factors a of p_c, and b (NULL: none). */
-static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const double *a, const double *b, ptrdiff_t n)
+static void NAME(make_affine)(NAME(affine) *f, const NAME(stats) *s, const double *a, const double *b, ptrdiff_t n)
 {
     int faint = 0;
     for (ptrdiff_t p = 0; p < n; p++) {
@@ -47,11 +48,12 @@ static void KERNEL(make_affine)(KERNEL(affine) *f, const NAME(stats) *s, const d
     for (ptrdiff_t p = 0; faint && p < n; p++) {
         const double factor = (a ? a[p] : 1.0) * s->inverse[p];
         if (factor != 0 && fabs(factor * s->unit[p]) < TINY)
-            f->coefficient[p] = KERNEL(split_faint)(factor, s->unit[p], &f->lift[p]);
+            f->coefficient[p] = NAME(split_faint)(factor, s->unit[p], &f->lift[p]);
     }
     for (ptrdiff_t p = n; p % LANES; p++) f->coefficient[p] = f->lift[p] = f->dense[p] = 0;
     f->plain = !faint, f->specials = 0;
 }
+#endif
 
 /* The dense target of one class, at one position or a vector of them. */
 typedef struct {
@@ -121,7 +123,7 @@ ALWAYS_INLINE void KERNEL(row_map)(const KERNEL(row) *r, ptrdiff_t classes, KERN
 }
 
 ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                    const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+                                    const NAME(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     KERNEL(row) r;
     r.dense = KERNEL(dense_target_of)(dense), r.streams = t->streams;
@@ -141,7 +143,7 @@ ALWAYS_INLINE void KERNEL(rows_map)(const KERNEL(tile) *t, ptrdiff_t classes, co
 /* What the results of a tile whose lanes are positions are made of. */
 typedef struct {
     const KERNEL(tile) *t;
-    const KERNEL(affine) *f;
+    const NAME(affine) *f;
     const NAME(stats) *s;
     KERNEL(dense_target) dense;
 } KERNEL(ingredients);
@@ -192,7 +194,7 @@ ALWAYS_INLINE void KERNEL(fetch_classes)(const KERNEL(tile) *t, ptrdiff_t c, int
 
 /* Into columns: class by class, which streams through memory. */
 ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                       const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+                                       const NAME(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     for (ptrdiff_t c = 0; c < classes; c++) {
@@ -209,7 +211,7 @@ ALWAYS_INLINE void KERNEL(columns_map)(const KERNEL(tile) *t, ptrdiff_t classes,
 
 /* Into rows: the classes of a vector of positions are transposed in registers. */
 ALWAYS_INLINE void KERNEL(transposed_map)(const KERNEL(tile) *t, ptrdiff_t classes, const xent_dense *dense,
-                                          const KERNEL(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
+                                          const NAME(affine) *f, const NAME(stats) *s, KERNEL(variant) variant)
 {
     const KERNEL(ingredients) m = {.t = t, .f = f, .s = s, .dense = KERNEL(dense_target_of)(dense)};
     ptrdiff_t p = 0;
@@ -238,7 +240,7 @@ ALWAYS_INLINE int KERNEL(takes_specials)(const KERNEL(tile) *t, ptrdiff_t classe
 
 /* `given` is the dense target, or NULL. */
 static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positions, const xent_dense *given,
-                            const KERNEL(affine) *f, const NAME(stats) *s)
+                            const NAME(affine) *f, const NAME(stats) *s)
 {
     const int dense = given != NULL;
     if (!dense) given = &no_target;
@@ -246,7 +248,7 @@ static void KERNEL(exp_map)(const KERNEL(tile) *t, const xent_positions *positio
     KERNEL(map)(t, positions->classes, given, f, s,                                                                    \
                 (KERNEL(variant)){.dense = target, .kept = exps, .plain = factors, .specials = specials_})
 #define VARIANT(...) VARIANT_WITH(0, __VA_ARGS__)
-    if (t->lanes_are_positions && t->rows) /* of one input, and with all exponentials: see cut.h */
+    if (KERNEL(transposed)(t)) /* of one input, and with all exponentials: see cut.h */
         f->plain ? VARIANT(transposed_map, 0, 1, 1) : VARIANT(transposed_map, 0, 1, 0);
     else if (f->specials)
         f->plain ? VARIANT_WITH(1, columns_map, 0, 1, 1) : VARIANT_WITH(1, columns_map, 0, 1, 0);

@@ -383,7 +383,7 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
 {
     const ptrdiff_t classes = a->positions.classes;
     double scale[TILE], factor[TILE], entry[TILE];
-    KERNEL(affine) f;
+    NAME(affine) f;
     for (ptrdiff_t p = 0; p < t->n; p++) scale[p] = y->counted[p] * a->gradient_scale;
     for (ptrdiff_t p = 0; a->upstream && p < t->n; p++)
         if (y->counted[p] != 0) scale[p] *= a->upstream[t->first + p];
@@ -413,7 +413,7 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
         const double pull = 2 * scale[p] * a->z_loss * KERNEL(log_sum)(t, s, p);
         factor[p] += pull, entry[p] += pull * (a->labels.data ? terms->p[p] : s->peak[p] * s->unit[p] * s->inverse[p]);
     }
-    KERNEL(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
+    NAME(make_affine)(&f, s, factor, dense_mass ? scale : NULL, t->n);
     for (ptrdiff_t p = 0; absent && p < t->n; p++)
         if (absent[p]) f.coefficient[p] = 0, f.plain = 0; /* exact zeros, even of NaN logits */
     for (ptrdiff_t p = 0; p < t->n; p++) f.result[p] = (T)entry[p];

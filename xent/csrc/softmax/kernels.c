@@ -1,4 +1,5 @@
 /* kernels.c: the kernels of this folder for every type, compiled once per instruction set (see isa.c). */
+#define XENT_FEW_COPIES /* base.h */
 #include "base.h"
 #include "table.h"
 

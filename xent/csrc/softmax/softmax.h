@@ -23,10 +23,10 @@
 static void KERNEL(softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
-    KERNEL(affine) f;
+    NAME(affine) f;
     (void)losses;
     KERNEL(statistics_wanted)(t, positions->classes, &s, PROBABILITIES);
-    KERNEL(make_affine)(&f, &s, NULL, NULL, t->n);
+    NAME(make_affine)(&f, &s, NULL, NULL, t->n);
     KERNEL(exp_map)(t, positions, NULL, &f, &s);
 }
 
@@ -143,7 +143,7 @@ static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERN
     NAME(stats) s;
     (void)losses;
     KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
-    if (t->lanes_are_positions && t->rows)
+    if (KERNEL(transposed)(t))
         KERNEL(log_softmax_transposed)(t, positions->classes, &s);
     else
         KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
@@ -260,7 +260,7 @@ static void KERNEL(logsumexp_backward_tile)(const xent_positions *positions, con
     const xent_softmax_args *a = (const xent_softmax_args *)positions;
     double upstream[TILE], distance[TILE], exponent[TILE];
     NAME(stats) s;
-    KERNEL(affine) f;
+    NAME(affine) f;
     (void)losses;
     KERNEL(statistics_wanted)(t, positions->classes, &s, PROBABILITIES);
     for (ptrdiff_t p = 0; p < t->n; p++) {
@@ -276,7 +276,7 @@ static void KERNEL(logsumexp_backward_tile)(const xent_positions *positions, con
         s.unit[p] = ldexp(1.0, (int)((double)s.scale_exponent[p] + -exponent[p]));
         if (s.max_logit[p] == (T)INFINITY || !isfinite(a->log_sums[t->first + p])) s.inverse[p] = NAN;
     }
-    KERNEL(make_affine)(&f, &s, upstream, NULL, t->n);
+    NAME(make_affine)(&f, &s, upstream, NULL, t->n);
     KERNEL(exp_map)(t, positions, NULL, &f, &s);
 }
 

@@ -450,9 +450,9 @@ static void KERNEL(put_sparse_gradient)(const KERNEL(sparse_work) *w, NAME(stats
     } else if (m->tail.mass == 0 || a->rule == XENT_RENORMALIZE) {
         memset(w->tile.out, 0, (size_t)a->positions.classes * sizeof(S));
     } else {
-        KERNEL(affine) f;
+        NAME(affine) f;
         NAME(finish)(s, 1, PROBABILITIES);
-        KERNEL(make_affine)(&f, s, &factor, NULL, 1);
+        NAME(make_affine)(&f, s, &factor, NULL, 1);
         KERNEL(exp_map)(&w->tile, &a->positions, NULL, &f, s);
     }
     KERNEL(put_entry_gradients)(&w->entries, scale, w->tile.out);

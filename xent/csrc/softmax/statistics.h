@@ -159,7 +159,7 @@ static void KERNEL(rows_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
 /* One class at n positions from p on; `fill` in the lanes after them. */
 ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, V fill)
 {
-    if (!t->rows) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
+    if (!KERNEL(transposed)(t)) return KERNEL(load)(t->x + p + c * t->x_step, n, fill);
     for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) fill[k] = KERNEL(get)(t->x + (p + k) * t->x_step + c);
     return fill;
 }
@@ -244,7 +244,7 @@ ALWAYS_INLINE void KERNEL(exps_of_transposed)(const KERNEL(tile) *t, ptrdiff_t c
 
 static void KERNEL(tile_exps)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(scale) scale, T *max_logit)
 {
-    if (t->rows)
+    if (KERNEL(transposed)(t))
         t->logits ? KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 1)
                   : KERNEL(exps_of_transposed)(t, classes, scale, max_logit, 0);
     else
@@ -384,7 +384,7 @@ static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
 
 static void KERNEL(statistics_wanted)(const KERNEL(tile) *t, ptrdiff_t classes, NAME(stats) *s, int wanted)
 {
-    if (t->max_logit)
+    if (sizeof(S) == sizeof(T) && t->max_logit) /* what is transformed is no 16-bit float */
         KERNEL(made_statistics)(t, classes, s);
     else if (t->lanes_are_positions)
         KERNEL(positions_statistics)(t, classes, s);

@@ -98,6 +98,12 @@ typedef struct {
  * address is that of the arguments, to which it casts them. `losses` collects the sums of a chunk. */
 typedef void (*KERNEL(tile_function))(const xent_positions *, const KERNEL(tile) *, row_sum_f64 *losses);
 
+/* Whether the positions of rows are lanes. 16-bit floats come to that as floats (cut.h). */
+ALWAYS_INLINE int KERNEL(transposed)(const KERNEL(tile) *t)
+{
+    return sizeof(S) == sizeof(T) && t->lanes_are_positions && t->rows;
+}
+
 static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
 {
     const KERNEL(tile) *t = (const KERNEL(tile) *)tile;
