@@ -527,7 +527,7 @@ typedef struct {
 } xent_pair;
 
 /* How the gradients of max pooling come to their pixels (pool_backward.h). */
-enum { XENT_MOST_REACH = 16 }; /* by bands: rows from the first to the last that a window sees */
+enum { XENT_MOST_ROWS = 16 }; /* by bands: of a window */
 enum { XENT_BY_ROWS, XENT_BY_BANDS, XENT_SCATTERED };
 
 /* Where the windows of a block of outputs begin: column and row of the image, and pixel of the planes. */

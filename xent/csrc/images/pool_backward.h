@@ -12,7 +12,7 @@
  *   by bands     some output rows are kept, a vector of pixels goes down them, and what each gives to all the input rows
  *                that it reaches is added to the sums of these, which are in registers: a number is loaded once for all of
  *                them. Rows of narrow planes are kept side by side, as one long row
- *   by rows      where windows are too tall for that: through a ring, as shares
+ *   by rows      where windows are too tall for that, or dilated: through a ring, as shares
  *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
  *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
  *
@@ -91,8 +91,11 @@ ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const 
 #define WIDEN_PLACES(type)                                                                                             \
     for (ptrdiff_t k = 0; k < n; k += LANES) {                                                                         \
         const type *from = (const type *)a->places + at + k;                                                           \
-        for (ptrdiff_t lane = 0; lane < LANES && all - k >= LANES; lane++) places[k + lane] = (I)from[lane];           \
-        for (ptrdiff_t lane = 0; lane < all - k && all - k < LANES; lane++) places[k + lane] = (I)from[lane];          \
+        I *restrict to = places + k;                                                                                   \
+        if (all - k >= LANES)                                                                                          \
+            for (ptrdiff_t lane = 0; lane < LANES; lane++) to[lane] = (I)from[lane];                                   \
+        else                                                                                                           \
+            for (ptrdiff_t lane = 0; lane < all - k; lane++) to[lane] = (I)from[lane];                                 \
     }
 static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, ptrdiff_t n, I *restrict places)
 {
@@ -230,7 +233,6 @@ static void NAME(open_blocks)(NAME(pool) *p)
     p->place = (I *)(p->terms + a->block_room);
     T *kept = (T *)(p->place + a->block_room);
     if (a->way == XENT_BY_BANDS) {
-        kept = p->terms;
         memset(kept, 0, (size_t)(2 * a->kept_room) * sizeof(T));
         p->ring = kept + a->lead, p->places_at = a->kept_room, p->lines = kept + 2 * a->kept_room;
         return;
@@ -272,21 +274,32 @@ static void KERNEL(take_rows)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t oh, ptrd
 #define UNROLL_FEW _Pragma("GCC unroll 4")
 #endif
 
-/* Keep output rows of a band of some planes, and rows of zeros below the last. */
-static void KERNEL(keep_band)(NAME(pool) *p, const xent_rows_band *band, ptrdiff_t plane, ptrdiff_t planes)
+/* Keep all output rows of planes side by side, of which the band consists: their short rows are read as one. Where planes
+ * have one row, and no zeros between them, they are one row. */
+static void KERNEL(keep_planes)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t planes)
+{
+    const xent_pool_args *a = p->a;
+    const ptrdiff_t out_h = a->window.out_h, row = a->window.out_w * (ptrdiff_t)sizeof(T);
+    const ptrdiff_t pitch = a->plane_pitch * (ptrdiff_t)sizeof(T), together = out_h == 1 && pitch == row ? planes : 1;
+    const xent_steps from = {out_h * row, row}, to = {pitch, a->row_pitch * (ptrdiff_t)sizeof(T)};
+    KERNEL(take_rows)(p, plane, 0, planes * out_h);
+    xent_copy_rows(p->ring, to, p->terms, from, planes / together, out_h, together * row);
+    xent_copy_rows(p->ring + p->places_at, to, p->place, from, planes / together, out_h, together * row);
+}
+
+/* Keep output rows of a band of a plane, and rows of zeros below the last. */
+static void KERNEL(keep_band)(NAME(pool) *p, const xent_rows_band *band, ptrdiff_t plane)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
-    for (ptrdiff_t k = 0; k < planes; k++, plane++) {
-        const S *x = (const S *)a->x + plane * w->height * w->width;
-        T *kept = p->ring + k * a->plane_pitch;
-        for (int slot = 0; slot < HELD; slot++) p->held[slot] = -1;
-        for (ptrdiff_t oh = band->first; oh < band->end; oh++, kept += a->row_pitch) {
-            if (oh < w->out_h)
-                KERNEL(keep_maxima)(p, x, (plane * w->out_h + oh) * w->out_w, oh, kept);
-            else
-                for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(kept + ow, (V){0});
-        }
+    const S *x = (const S *)a->x + plane * w->height * w->width;
+    T *kept = p->ring;
+    for (int slot = 0; slot < HELD; slot++) p->held[slot] = -1;
+    for (ptrdiff_t oh = band->first; oh < band->end; oh++, kept += a->row_pitch) {
+        if (oh < w->out_h)
+            KERNEL(keep_maxima)(p, x, (plane * w->out_h + oh) * w->out_w, oh, kept);
+        else
+            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(kept + ow, (V){0});
     }
 }
 
@@ -309,21 +322,21 @@ ALWAYS_INLINE V NAME(receive_kept)(const V *grad, const VI *places, const xent_t
  * `stride_h` input rows, from `to` on and `pitch` apart. All that follows `width` are constants at most calls. */
 ALWAYS_INLINE void KERNEL(merge_column)(const NAME(pool) *p, const xent_rows_band *band, ptrdiff_t q, S *to,
                                         ptrdiff_t pitch, ptrdiff_t width, ptrdiff_t stride, ptrdiff_t stride_h,
-                                        ptrdiff_t rows, ptrdiff_t step, ptrdiff_t taps, ptrdiff_t even)
+                                        ptrdiff_t rows, ptrdiff_t taps, ptrdiff_t even)
 {
     /* Copies, which no store could change. */
     const ptrdiff_t row_pitch = p->a->row_pitch, numbers = p->a->pitch, low = band->low, high = band->high;
-    const ptrdiff_t places_at = p->places_at, end = band->end, reach = (rows - 1) * step + 1;
+    const ptrdiff_t places_at = p->places_at, end = band->end;
     const S *out_end = p->out_end;
     const T *kept = p->ring + q;
-    xent_tap tap[XENT_MOST_REACH];
-    V evens[XENT_MOST_REACH] = {{0}}, odds[XENT_MOST_REACH] = {{0}};
+    xent_tap tap[XENT_MOST_ROWS];
+    V evens[XENT_MOST_ROWS] = {{0}}, odds[XENT_MOST_ROWS] = {{0}};
     UNROLL_FEW
     for (ptrdiff_t j = 0; j < taps; j++) tap[j] = p->by_residue[j];
     ptrdiff_t y = band->first * stride_h - p->a->window.top;
     for (ptrdiff_t oh = band->first; oh < end; oh++, kept += row_pitch) {
-        V grad[XENT_MOST_REACH];
-        VI places[XENT_MOST_REACH];
+        V grad[XENT_MOST_ROWS];
+        VI places[XENT_MOST_ROWS];
         UNROLL_FEW
         for (ptrdiff_t j = 0; j < taps; j++) {
             grad[j] = v_load(kept - tap[j].shift);
@@ -331,24 +344,24 @@ ALWAYS_INLINE void KERNEL(merge_column)(const NAME(pool) *p, const xent_rows_ban
         }
         UNROLL_FEW
         for (ptrdiff_t i = 0; i < rows; i++) {
-            const ptrdiff_t k = i * step, start = i * numbers;
-            evens[k] = NAME(receive_kept)(grad, places, tap, even, start) + evens[k];
+            const ptrdiff_t start = i * numbers;
+            evens[i] = NAME(receive_kept)(grad, places, tap, even, start) + evens[i];
             if (stride == 1) continue;
-            odds[k] = NAME(receive_kept)(grad + even, places + even, tap + even, taps - even, start) + odds[k];
+            odds[i] = NAME(receive_kept)(grad + even, places + even, tap + even, taps - even, start) + odds[i];
         }
         UNROLL_FEW
         for (ptrdiff_t k = 0; k < stride_h; k++, y++) {
             if (y < low || y >= high) continue;
             S *row = to + (y - low) * pitch;
-            const V first = k < reach ? evens[k] : (V){0}, second = k < reach ? odds[k] : (V){0};
+            const V first = k < rows ? evens[k] : (V){0}, second = k < rows ? odds[k] : (V){0};
             KERNEL(store)(row, stride == 1 ? first : v_zip_lo(first, second), out_end - row);
             if (stride == 2 && width > LANES)
                 KERNEL(store)(row + LANES, v_zip_hi(first, second), out_end - row - LANES);
         }
         UNROLL_FEW
-        for (ptrdiff_t k = 0; k < reach; k++) {
-            evens[k] = k + stride_h < reach ? evens[k + stride_h] : (V){0};
-            odds[k] = k + stride_h < reach ? odds[k + stride_h] : (V){0};
+        for (ptrdiff_t k = 0; k < rows; k++) {
+            evens[k] = k + stride_h < rows ? evens[k + stride_h] : (V){0};
+            odds[k] = k + stride_h < rows ? odds[k + stride_h] : (V){0};
         }
     }
 }
@@ -356,12 +369,12 @@ ALWAYS_INLINE void KERNEL(merge_column)(const NAME(pool) *p, const xent_rows_ban
 /* A band of `width` pixels. The last vectors of its rows come first, as they may reach into the row below. */
 ALWAYS_INLINE void KERNEL(merge_columns)(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch,
                                          ptrdiff_t width, ptrdiff_t stride, ptrdiff_t stride_h, ptrdiff_t rows,
-                                         ptrdiff_t step, ptrdiff_t taps, ptrdiff_t even)
+                                         ptrdiff_t taps, ptrdiff_t even)
 {
     for (ptrdiff_t q = xent_ceil_div(width, stride * LANES) * LANES - LANES; q >= 0; q -= LANES) {
         S *at = to + q * stride;
         const ptrdiff_t left = width - q * stride;
-        KERNEL(merge_column)(p, band, q, at, pitch, left, stride, stride_h, rows, step, taps, even);
+        KERNEL(merge_column)(p, band, q, at, pitch, left, stride, stride_h, rows, taps, even);
     }
 }
 
@@ -371,7 +384,7 @@ static void KERNEL(merge_any)(const NAME(pool) *p, const xent_rows_band *band, S
 {
     const xent_window *w = &p->a->window;
     KERNEL(merge_columns)
-    (p, band, to, pitch, width, w->stride_w, w->stride_h, w->kernel_h, w->dilation_h, p->a->taps, p->even);
+    (p, band, to, pitch, width, w->stride_w, w->stride_h, w->kernel_h, p->a->taps, p->even);
 }
 
 /* The usual windows, of as many rows as taps: each on its own, so that sums stay in registers. */
@@ -380,7 +393,7 @@ static void KERNEL(merge_any)(const NAME(pool) *p, const xent_rows_band *band, S
     static void KERNEL(merge_##stride##_##taps##_##even)(const NAME(pool) *p, const xent_rows_band *band, S *to,       \
                                                          ptrdiff_t pitch, ptrdiff_t width)                             \
     {                                                                                                                  \
-        KERNEL(merge_columns)(p, band, to, pitch, width, stride, stride, taps, 1, taps, even);                         \
+        KERNEL(merge_columns)(p, band, to, pitch, width, stride, stride, taps, taps, even);                            \
     }
 USUAL_WINDOWS(MERGE)
 #undef MERGE
@@ -392,7 +405,7 @@ static KERNEL(merge) KERNEL(merge_of)(const NAME(pool) *p)
 #define CHOOSE(stride, taps, even_taps)                                                                                \
     if (w->stride_w == stride && columns == taps && p->even == even_taps)                                              \
         return KERNEL(merge_##stride##_##taps##_##even_taps);
-    if (w->stride_h == w->stride_w && w->kernel_h == columns && w->dilation_h == 1) {
+    if (w->stride_h == w->stride_w && w->kernel_h == columns) {
         USUAL_WINDOWS(CHOOSE)
     }
 #undef CHOOSE
@@ -424,7 +437,7 @@ static void KERNEL(max_by_bands)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
-    const ptrdiff_t again = xent_ceil_div(xent_reach_of(w), w->stride_h) - 1; /* rows that two bands keep */
+    const ptrdiff_t again = xent_ceil_div(w->kernel_h, w->stride_h) - 1; /* rows that two bands keep */
     const KERNEL(merge) merge = KERNEL(merge_of)(p);
     for (ptrdiff_t plane = begin, n; plane < end; plane += n) {
         n = xent_min(a->abreast, end - plane);
@@ -435,7 +448,10 @@ static void KERNEL(max_by_bands)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
                                          .end = last,
                                          .low = high,
                                          .high = xent_max(0, xent_min(w->height, last * w->stride_h - w->top))};
-            KERNEL(keep_band)(p, &band, plane, n);
+            if (a->abreast > 1)
+                KERNEL(keep_planes)(p, plane, n);
+            else
+                KERNEL(keep_band)(p, &band, plane);
             KERNEL(merge_band)(p, merge, &band, n, out);
             high = band.high;
         }
@@ -717,24 +733,24 @@ static void KERNEL(spread_over_plane)(const NAME(pool) *p, const S *grad, S *out
 
 /* The next input row of planes side by side, of windows that are not those of the row before: `next` is the first output
  * row that is not kept yet. */
-static void KERNEL(spread_row)(const NAME(pool) *p, const S *grad, ptrdiff_t planes, xent_reach reach, ptrdiff_t *next,
-                               S *row)
+ALWAYS_INLINE void KERNEL(spread_row)(const NAME(pool) *p, const S *grad, ptrdiff_t planes, const xent_reach *reach,
+                                      ptrdiff_t *next, S *row)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     const ptrdiff_t outputs = a->abreast == 1 ? w->out_w : planes * a->plane_pitch;
-    if (reach.n == 0) {
+    if (reach->n == 0) {
         memset(row, 0, (size_t)p->width * sizeof(S));
     } else if (a->few) {
-        for (; *next <= reach.last; ++*next) {
+        for (; *next <= reach->last; ++*next) {
             const S *from = grad;
             T *kept = p->ring + xent_kept_at(a, *next), *end = kept + planes * a->plane_pitch;
             for (; kept < end; kept += a->plane_pitch, from += w->out_h * w->out_w)
                 KERNEL(keep_shares)(p, from, *next, kept);
         }
-        KERNEL(spread_few)(p, NAME(add_kept)(p, outputs, reach.oh, reach.n), row);
+        KERNEL(spread_few)(p, NAME(add_kept)(p, outputs, reach->oh, reach->n), row);
     } else {
-        KERNEL(add_shares)(p, grad, reach.oh, reach.n);
+        KERNEL(add_shares)(p, grad, reach->oh, reach->n);
         KERNEL(spread_many)(p, row);
     }
 }
@@ -754,7 +770,7 @@ static void KERNEL(spread_planes)(const NAME(pool) *p, const S *grad, S *out, pt
         const xent_reach before = reach;
         xent_reach_next(&reach, w);
         const int same = reach.n == before.n && reach.oh == before.oh;
-        if (!same) KERNEL(spread_row)(&line, grad, planes, reach, &next, a->abreast > 1 ? (S *)p->line : out);
+        if (!same) KERNEL(spread_row)(&line, grad, planes, &reach, &next, a->abreast > 1 ? (S *)p->line : out);
         if (a->abreast > 1)
             xent_copy_rows(out, to, p->line, from, planes, 1, bytes);
         else if (same)

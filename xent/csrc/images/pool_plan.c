@@ -50,17 +50,19 @@ static ptrdiff_t plan_bands(xent_pool_args *a, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t before = xent_max(0, a->after - 1), steps = xent_ceil_div(w->height + w->top, w->stride_h);
-    if (!a->few || a->taps == 0 || w->stride_w > 2 || xent_reach_of(w) > XENT_MOST_REACH) return 0;
-    const ptrdiff_t again = xent_ceil_div(xent_reach_of(w), w->stride_h) - 1;
-    put_abreast(a, xent_min(steps, LEAST_BAND));
+    if (!a->few || a->taps == 0 || w->stride_w > 2 || w->kernel_h > XENT_MOST_ROWS) return 0;
+    if (w->dilation_h > 1 && w->kernel_h > 1) return 0;
+    const ptrdiff_t again = xent_ceil_div(w->kernel_h, w->stride_h) - 1;
+    put_abreast(a, steps);
     /* Room for the rest of a vector behind the last. */
     a->row_pitch = whole_vectors(before + a->abreast * a->plane_pitch) + XENT_MOST_LANES;
     a->band = xent_max(1, xent_max(KEPT / a->row_pitch, xent_min(LEAST_BAND, LARGEST_BAND / a->row_pitch)));
-    a->band = xent_min(steps, a->band);
+    a->band = a->abreast > 1 ? steps : xent_min(steps, a->band);
+    a->block_room = a->abreast > 1 ? whole_vectors(a->abreast * w->out_h * w->out_w) + XENT_MOST_LANES : 0;
     a->way = XENT_BY_BANDS, a->lead = before;
     a->kept_room = (a->band + again + 1) * a->row_pitch + whole_vectors(a->before);
     a->line_pitch = a->abreast == 1 ? 0 : w->stride_w * a->row_pitch;
-    return (2 * a->kept_room + xent_min(w->height, a->band * w->stride_h) * a->line_pitch) * size;
+    return (2 * a->block_room + 2 * a->kept_room + xent_min(w->height, a->band * w->stride_h) * a->line_pitch) * size;
 }
 
 /* Each output on its own, where windows lie apart, or pixels receive many terms. Returns its bytes, or 0: where numbers

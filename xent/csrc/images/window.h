@@ -66,9 +66,6 @@ ALWAYS_INLINE ptrdiff_t xent_pool_extent(ptrdiff_t start, ptrdiff_t kernel, ptrd
     return include ? end - start : xent_min(end, size) - xent_max(start, 0);
 }
 
-/* Rows from the first to the last that a window sees. */
-ALWAYS_INLINE ptrdiff_t xent_reach_of(const xent_window *w) { return (w->kernel_h - 1) * w->dilation_h + 1; }
-
 /* Floor of a / b, for b > 0. */
 ALWAYS_INLINE ptrdiff_t xent_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
