@@ -756,7 +756,7 @@ ALWAYS_INLINE void KERNEL(spread_row)(const NAME(pool) *p, const S *grad, ptrdif
 }
 
 /* All pixels of planes side by side. More than one have a line to be collected from. */
-static void KERNEL(spread_planes)(const NAME(pool) *p, const S *grad, S *out, ptrdiff_t planes)
+static void KERNEL(spread_planes)(const NAME(pool) *p, xent_reach reach, const S *grad, S *out, ptrdiff_t planes)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
@@ -764,12 +764,11 @@ static void KERNEL(spread_planes)(const NAME(pool) *p, const S *grad, S *out, pt
     const xent_steps from = {step * (ptrdiff_t)sizeof(S), 0}, to = {w->height * bytes, 0};
     NAME(pool) line = *p;
     if (a->abreast > 1) line.width = planes * step, line.out_end = (S *)p->line + a->line;
-    xent_reach reach = xent_reach_above(w);
     ptrdiff_t next = 0;
     for (ptrdiff_t y = 0; y < w->height; y++, out += w->width) {
-        const xent_reach before = reach;
+        const ptrdiff_t n = reach.n, oh = reach.oh;
         xent_reach_next(&reach, w);
-        const int same = reach.n == before.n && reach.oh == before.oh;
+        const int same = reach.n == n && reach.oh == oh;
         if (!same) KERNEL(spread_row)(&line, grad, planes, &reach, &next, a->abreast > 1 ? (S *)p->line : out);
         if (a->abreast > 1)
             xent_copy_rows(out, to, p->line, from, planes, 1, bytes);
@@ -783,6 +782,7 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     const xent_pool_args *a = args;
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
+    const xent_reach above = xent_reach_above(w);
     NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
     KERNEL(set_ends)(&p, end);
@@ -793,7 +793,7 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
         if (a->whole)
             KERNEL(spread_over_plane)(&p, grad, out);
         else
-            KERNEL(spread_planes)(&p, grad, out, n);
+            KERNEL(spread_planes)(&p, above, grad, out, n);
     }
 }
 
