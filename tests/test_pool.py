@@ -442,7 +442,7 @@ def test_nothing_to_pool(shape):
 
 
 # Ways of the gradients of maxima ----------------------------------------------------------------------------
-# By rows, by planes where rows are narrow, scattered where windows lie apart or pixels are in many of them.
+# By bands of rows, by rows where windows are tall, scattered where windows lie apart or pixels are in many.
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -466,6 +466,29 @@ def test_narrow_images_have_the_bits_of_wide_ones(kernel_size, padding, stride, 
         for given_places in [None, places]:
             result = xent.max_pool2d_backward(grad, narrow, kernel_size, places=given_places, **options)
             assert_same_bits(result, expected, f"{width}")
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 700, 5), (40, 3, 150, 3), (1, 2, 70, 300), (1, 1, 5, 9000), (3, 1, 600, 33)]
+)
+@pytest.mark.parametrize("kernel_size, options", [
+    (2, {"stride": 1}),
+    (3, {"stride": 1, "padding": 1}),
+    (3, {"stride": 2, "padding": 1}),
+    (2, {"stride": 2, "ceil_mode": True}),
+    (4, {"stride": 2, "padding": ((2, 1), (1, 2))}),
+    ((5, 2), {"stride": (1, 2), "padding": (1, 0)}),
+    ((2, 3), {"stride": (7, 1), "padding": (0, 1)}),
+    ((3, 2), {"stride": (2, 1), "dilation": (2, 1)}),
+])  # fmt: skip
+def test_images_whose_gradients_are_worked_on_in_parts(shape, kernel_size, options, dtype, threads):
+    x = image(shape, dtype)
+    y, places = xent.max_pool2d(x, kernel_size, return_places=True, **options)
+    grad = image(y.shape, dtype, "whole", seed=1)
+    expected = reference("max_pool2d_backward", grad, x, kernel_size, **options)
+    for given_places in (None, places):
+        result = xent.max_pool2d_backward(grad, x, kernel_size, places=given_places, **options)
+        assert_ulp(result, expected, 0, dtype=dtype)
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (7, 5), (150, 70), (1, 2000), (900, 1)])

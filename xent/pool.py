@@ -7,7 +7,7 @@ import numpy as np
 from . import _check, _kernels
 from ._docs import documented
 from ._out import checked_room, delivered, in_c_order
-from ._window import LARGEST, pair, pooling_window, window_of
+from ._window import LARGEST, pair, pooling_window
 
 
 @documented
@@ -265,16 +265,25 @@ def avg_pool2d_backward(
 # ---- arguments ----
 
 
-# What makes a window without and with ceil_mode.
-_WINDOWS = [functools.partial(pooling_window, ceil_mode=ceil_mode) for ceil_mode in (False, True)]
+# Types of options that tell all they say by their value and type.
+PLAIN = frozenset({int, bool, str, type(None)})
 
 
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """Return the images and the window."""
+    """Return the images and the window, which is remembered: small calls would take twice as long if not."""
     x = _check.images(_check.floats(x, "x"), "x")
+    options = kernel_size, stride, padding, dilation, ceil_mode
+    make = _remembered if PLAIN.issuperset(map(type, options)) else _window
+    return x, make(x.shape[2:], *options)
+
+
+def _window(size, kernel_size, stride, padding, dilation, ceil_mode):
     kernel = pair(kernel_size, "kernel_size", 1)
-    make = _WINDOWS[_check.flag(ceil_mode, "ceil_mode")]
-    return x, window_of(make, x.shape[2:], kernel, stride, padding, dilation)
+    ceil_mode = _check.flag(ceil_mode, "ceil_mode")
+    return pooling_window(size, kernel, stride, padding, dilation, ceil_mode)
+
+
+_remembered = functools.lru_cache(maxsize=1024, typed=True)(_window)  # typed: True is not 1
 
 
 def _divisor(count_include_pad, divisor_override):
@@ -289,7 +298,8 @@ def _divisor(count_include_pad, divisor_override):
 
 
 def _shape(x, window):
-    return (*x.shape[:2], window.out_h, window.out_w)
+    images, channels = x.shape[:2]
+    return images, channels, window.out_h, window.out_w
 
 
 def _gradient(grad, x, window):
@@ -303,13 +313,15 @@ def _gradient(grad, x, window):
 
 # ---- places ----
 
+U8, U16, I32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32)
+
 
 def _place_dtype(window):
     """Return the smallest dtype that kernels know for numbers of the cells of a window."""
     cells = window.kernel_h * window.kernel_w
     if cells > 2**31:
         raise ValueError(f"kernel_size must be of at most 2**31 elements for places, got {cells}")
-    return np.dtype(np.uint8 if cells <= 2**8 else np.uint16 if cells <= 2**16 else np.int32)
+    return U8 if cells <= 2**8 else U16 if cells <= 2**16 else I32
 
 
 def _places(places, x, window):

@@ -539,12 +539,18 @@ typedef struct {
 } xent_pair;
 
 /* How the gradients of max pooling come to their pixels (pool_backward.h). */
-enum { XENT_BY_ROWS, XENT_BY_PLANES, XENT_SCATTERED };
+enum { XENT_MOST_ROWS = 16 }; /* by bands: of a window */
+enum { XENT_BY_ROWS, XENT_BY_BANDS, XENT_SCATTERED };
 
 /* Where the windows of a block of outputs begin: column and row of the image, and pixel of the planes. */
 typedef struct {
     int32_t *x, *y, *at;
 } xent_origin;
+
+/* Output rows that are worked on at a time, and the input rows that are finished by them. */
+typedef struct {
+    ptrdiff_t first, end, low, high;
+} xent_rows_band;
 
 typedef struct {
     xent_window window;
@@ -567,7 +573,8 @@ typedef struct {
     int way;                     /* max backward: how gradients come to pixels, */
     int alone;                   /* whether no pixel is seen by two windows, */
     ptrdiff_t block, block_room; /* rows of outputs at a time, and room for their numbers; */
-    ptrdiff_t row_pitch, plane_pitch, lead, kept_room, line_room; /* by planes: how rows are kept; */
+    ptrdiff_t abreast, band;     /* by bands: planes side by side, and output rows at a time, */
+    ptrdiff_t row_pitch, plane_pitch, lead, kept_room, line_pitch; /* how they are kept, and the pixels of planes; */
     ptrdiff_t strip, strip_room;   /* scattered: pixels that are added up in scratch; doubles that they take */
     ptrdiff_t first_number, pitch; /* max: numbers of the first tap and from a row of the window to the next */
     int whole;                     /* whether there is one window, which is the image */

@@ -36,7 +36,6 @@ typedef struct {
     const xent_tap *taps;
     const xent_tap *by_residue; /* the same taps, for stride 2: first the `even` ones */
     ptrdiff_t even;
-    int rows_apart;               /* max backward: whether windows share no row */
     xent_pair *pairs;             /* max backward: the output rows that reach an input row */
     ptrdiff_t width, places_at;   /* backward: pixels of a row that is written; from gradients kept to their places */
     const void *x_end, *grad_end; /* of all images and gradients */
@@ -134,7 +133,6 @@ static NAME(pool) NAME(pool_open)(const xent_pool_args *a, void *scratch)
     NAME(pool) p = {.a = a,
                     .taps = taps,
                     .by_residue = sorted,
-                    .rows_apart = (a->window.kernel_h - 1) * a->window.dilation_h < a->window.stride_h,
                     .pairs = pairs,
                     .width = a->window.width,
                     .places_at = a->span,

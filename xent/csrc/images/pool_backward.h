@@ -1,15 +1,18 @@
 /* pool_backward.h: the gradients of max and average pooling, on the phases of pool.h.
  *
- * Design: an input row is written once. The output rows that reach it are kept in a ring in scratch, with zeros before
- * and behind, so that pixel q of a phase receives what lies `shift` before it, for each tap:
+ * Design: pixel q of a phase of an input row receives what lies `shift` before it in the output rows that reach it, for
+ * each tap; rows of outputs lie in scratch, with zeros before and behind:
  *
  *   max   the gradients of outputs whose maximum is in this row and column: whose place is the tap's number
  *   avg   the shares gradient / count of all outputs, of which the rows are added up first
  *
- * Maxima are also taken (xent_plan_pool says when, by shapes alone)
+ * Rows of shares are kept in a ring, and an input row is written once. Gradients of maxima come to their pixels in one of
+ * three ways (xent_plan_pool says which, by shapes alone):
  *
- *   by planes    where rows are narrow: those of a few planes are kept behind each other, with zeros between them, so
- *                that every stride_h-th input row of all of them is one long row
+ *   by bands     some output rows are kept, a vector of pixels goes down them, and what each gives to all the input rows
+ *                that it reaches is added to the sums of these, which are in registers: a number is loaded once for all of
+ *                them. Rows of narrow planes are kept side by side, as one long row
+ *   by rows      where windows are too tall for that, or dilated: through a ring, as shares
  *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
  *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
  *
@@ -34,8 +37,7 @@ typedef struct {
 /* What pixels of an input row receive, and from where. */
 typedef struct {
     const NAME(pool) *p;
-    NAME(giver) rows[3]; /* max: n output rows that are few */
-    ptrdiff_t n;
+    ptrdiff_t n;  /* max: output rows */
     const T *sum; /* avg: the rows of shares, added up */
     int few;
 } NAME(source);
@@ -77,26 +79,6 @@ ALWAYS_INLINE V NAME(receive_max)(const NAME(source) *from, ptrdiff_t q, const x
     return from->few ? sum : NAME(round_sum)(&total);
 }
 
-/* The same of up to 3 taps and 3 rows, without a loop, so that all that does not change stays in registers. `taps` and
- * `from->n` are constants. */
-ALWAYS_INLINE V NAME(receive_taps)(const NAME(giver) *row, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps)
-{
-    V sum = {0};
-    sum = sum + NAME(through)(row, q, tap);
-    if (taps > 1) sum = sum + NAME(through)(row, q, tap + 1);
-    if (taps > 2) sum = sum + NAME(through)(row, q, tap + 2);
-    return sum;
-}
-ALWAYS_INLINE V NAME(receive_few)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
-                                  ptrdiff_t step)
-{
-    (void)step;
-    V sum = NAME(receive_taps)(&from->rows[0], q, tap, taps);
-    if (from->n > 1) sum = NAME(receive_taps)(&from->rows[1], q, tap, taps) + sum;
-    if (from->n > 2) sum = NAME(receive_taps)(&from->rows[2], q, tap, taps) + sum;
-    return sum;
-}
-
 ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const xent_tap *tap, ptrdiff_t taps,
                                    ptrdiff_t step)
 {
@@ -105,15 +87,26 @@ ALWAYS_INLINE V NAME(receive_mean)(const NAME(source) *from, ptrdiff_t q, const 
     return NAME(round_sum)(&acc);
 }
 
+/* Places of n outputs, from number `at` on, by whole vectors: those that follow may come with them. */
+#define WIDEN_PLACES(type)                                                                                             \
+    for (ptrdiff_t k = 0; k < n; k += LANES) {                                                                         \
+        const type *from = (const type *)a->places + at + k;                                                           \
+        I *restrict to = places + k;                                                                                   \
+        if (all - k >= LANES)                                                                                          \
+            for (ptrdiff_t lane = 0; lane < LANES; lane++) to[lane] = (I)from[lane];                                   \
+        else                                                                                                           \
+            for (ptrdiff_t lane = 0; lane < all - k; lane++) to[lane] = (I)from[lane];                                 \
+    }
 static void NAME(load_places)(const xent_pool_args *a, ptrdiff_t at, ptrdiff_t n, I *restrict places)
 {
-    const void *from = a->places;
+    const ptrdiff_t all = a->planes * a->window.out_h * a->window.out_w - at;
     switch (a->place_size) {
-    case 1: COPY_PLACES(I, places, (const uint8_t *)from + at) break;
-    case 2: COPY_PLACES(I, places, (const uint16_t *)from + at) break;
-    default: COPY_PLACES(I, places, (const int32_t *)from + at)
+    case 1: WIDEN_PLACES(uint8_t) break;
+    case 2: WIDEN_PLACES(uint16_t) break;
+    default: WIDEN_PLACES(int32_t)
     }
 }
+#undef WIDEN_PLACES
 #endif
 
 /* Write a row from phases of strides 1 and 2; the `even` taps of the first phase come first. `taps` and `even` are
@@ -140,11 +133,12 @@ ALWAYS_INLINE void KERNEL(fill_apart)(const NAME(source) *from, NAME(receive) re
     const xent_pool_args *a = from->p->a;
     const ptrdiff_t stride = a->window.stride_w;
     S some[LANES];
-    if (xent_min(a->taps, a->period) < stride) memset(row, 0, (size_t)a->window.width * sizeof(S));
+    if (xent_min(a->taps, a->period) < stride) memset(row, 0, (size_t)from->p->width * sizeof(S));
     for (ptrdiff_t k = 0; k < xent_min(a->period, a->taps); k++) {
         const xent_tap *tap = from->p->taps + k;
-        for (ptrdiff_t q = 0; q < tap->pixels; q += LANES) {
-            const ptrdiff_t n = xent_min(LANES, tap->pixels - q);
+        const ptrdiff_t pixels = a->abreast == 1 ? tap->pixels : xent_count_below(tap->residue, stride, from->p->width);
+        for (ptrdiff_t q = 0; q < pixels; q += LANES) {
+            const ptrdiff_t n = xent_min(LANES, pixels - q);
             S *to = row + q * stride + tap->residue;
             KERNEL(store)(some, receive(from, q, tap, a->taps - k, a->period), LANES);
             for (ptrdiff_t lane = 0; lane < n; lane++) to[lane * stride] = some[lane];
@@ -167,34 +161,8 @@ ALWAYS_INLINE void KERNEL(fill_row)(const NAME(source) *from, NAME(receive) rece
 
 /* ---- maxima ---- */
 
-/* `n`, 1 to 3, and all that follows the row are constants. */
-ALWAYS_INLINE void KERNEL(merge_usual)(const NAME(pool) *p, ptrdiff_t n, S *row, ptrdiff_t stride, ptrdiff_t taps,
-                                       ptrdiff_t even)
-{
-    const xent_tap few[] = {p->by_residue[0], p->by_residue[1], p->by_residue[taps - 1]};
-    NAME(source) from = {.p = p, .rows = {NAME(giver_at)(p, 0)}, .n = 1};
-    if (n > 1) from.rows[1] = NAME(giver_at)(p, 1), from.n = 2;
-    if (n > 2) from.rows[2] = NAME(giver_at)(p, 2), from.n = 3;
-    KERNEL(fill_phases)(&from, NAME(receive_few), few, row, stride, taps, even);
-}
-
-/* Rows of the usual windows, each on its own: what is a constant to one of them is known once a plane. */
-#define MERGE_USUAL(name, step, columns, even)                                                                         \
-    static void KERNEL(name)(const NAME(pool) *p, ptrdiff_t n, S *row)                                                 \
-    {                                                                                                                  \
-        if (n == 1)                                                                                                    \
-            KERNEL(merge_usual)(p, 1, row, step, columns, even);                                                       \
-        else if (n == 2)                                                                                               \
-            KERNEL(merge_usual)(p, 2, row, step, columns, even);                                                       \
-        else                                                                                                           \
-            KERNEL(merge_usual)(p, 3, row, step, columns, even);                                                       \
-    }
-MERGE_USUAL(merge_1_3_3, 1, 3, 3)
-MERGE_USUAL(merge_2_2_1, 2, 2, 1)
-MERGE_USUAL(merge_2_3_1, 2, 3, 1)
-MERGE_USUAL(merge_2_3_2, 2, 3, 2)
-
-static void KERNEL(merge_many)(const NAME(pool) *p, ptrdiff_t n, S *row)
+/* n output rows into the input row that they reach. */
+static void KERNEL(merge_rows)(const NAME(pool) *p, ptrdiff_t n, S *row)
 {
     const NAME(source) from = {.p = p, .n = n}, few = {.p = p, .n = n, .few = 1};
     if (p->a->few)
@@ -203,68 +171,22 @@ static void KERNEL(merge_many)(const NAME(pool) *p, ptrdiff_t n, S *row)
         KERNEL(fill_row)(&from, NAME(receive_max), row);
 }
 
-/* How n output rows are merged into the input row that they reach. */
-typedef void (*KERNEL(merge))(const NAME(pool) *p, ptrdiff_t n, S *row);
-static KERNEL(merge) KERNEL(merge_of)(const NAME(pool) *p)
-{
-    const xent_window *w = &p->a->window;
-    const ptrdiff_t stride = w->stride_w, taps = p->a->taps, even = p->even;
-    const ptrdiff_t step = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h); /* from a row to the next */
-    if (xent_ceil_div(w->kernel_h, step) > 3) return KERNEL(merge_many);
-    if (stride == 1 && taps == 3) return KERNEL(merge_1_3_3);
-    if (stride == 2 && taps == 2 && even == 1) return KERNEL(merge_2_2_1);
-    if (stride == 2 && taps == 3 && even == 1) return KERNEL(merge_2_3_1);
-    if (stride == 2 && taps == 3 && even == 2) return KERNEL(merge_2_3_2);
-    return KERNEL(merge_many);
-}
-
-/* Keep the gradients of an output row, and where its maxima are. */
-static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, const S *grad, ptrdiff_t first, ptrdiff_t oh)
+/* Keep the gradients of output row oh, which are numbers `at` and on, and where its maxima are. */
+static void KERNEL(keep_maxima)(NAME(pool) *p, const S *x, ptrdiff_t at, ptrdiff_t oh, T *kept)
 {
     const xent_pool_args *a = p->a;
-    const ptrdiff_t out_w = a->window.out_w, at = first + oh * out_w;
-    T *kept = p->ring + xent_kept_at(a, oh);
-    I *places = (I *)(kept + a->span);
+    const ptrdiff_t out_w = a->window.out_w;
+    const S *grad = (const S *)a->grad + at;
+    I *places = (I *)(kept + p->places_at);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES)
-        v_store(kept + ow, KERNEL(load_row)(grad + at + ow, out_w - ow, p->grad_end, (V){0}));
+        v_store(kept + ow, KERNEL(load_row)(grad + ow, out_w - ow, p->grad_end, (V){0}));
     if (a->places)
         NAME(load_places)(a, at, out_w, places);
     else
         KERNEL(find_places)(p, x, oh, places);
 }
 
-/* A plane of windows that share no row: input rows from `y` to `end`, before the next window begins. */
-static void KERNEL(merge_apart)(const NAME(pool) *p, KERNEL(merge) merge, S *image, ptrdiff_t oh, ptrdiff_t y,
-                                ptrdiff_t end)
-{
-    const xent_pool_args *a = p->a;
-    const xent_window *w = &a->window;
-    const ptrdiff_t top = oh * w->stride_h - w->top, bottom = top + (w->kernel_h - 1) * w->dilation_h;
-    const size_t bytes = (size_t)w->width * sizeof(S);
-    for (; y < end; y++) {
-        const ptrdiff_t i = w->dilation_h == 1 ? y - top : (y - top) / w->dilation_h;
-        p->pairs[0] = (xent_pair){.at = xent_kept_at(a, oh), .start = i * a->pitch};
-        if (y < top || y > bottom || top + i * w->dilation_h < y)
-            memset(image + y * w->width, 0, bytes);
-        else
-            merge(p, 1, image + y * w->width);
-    }
-}
-
-static void KERNEL(max_plane_apart)(NAME(pool) *p, KERNEL(merge) merge, const S *x, ptrdiff_t first, S *image)
-{
-    const xent_window *w = &p->a->window;
-    KERNEL(keep_maxima)(p, x, p->a->grad, first, 0);
-    for (ptrdiff_t oh = 0, y = 0; oh < w->out_h; oh++) {
-        const int last = oh + 1 == w->out_h;
-        const ptrdiff_t end = last ? w->height : xent_min((oh + 1) * w->stride_h - w->top, w->height);
-        if (!last) KERNEL(keep_maxima)(p, x, p->a->grad, first, oh + 1);
-        KERNEL(merge_apart)(p, merge, image, oh, y, end);
-        y = xent_max(y, end);
-    }
-}
-
-static void KERNEL(max_plane)(NAME(pool) *p, KERNEL(merge) merge, const S *x, ptrdiff_t first, S *row)
+static void KERNEL(max_plane)(NAME(pool) *p, const S *x, ptrdiff_t first, S *row)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
@@ -272,12 +194,13 @@ static void KERNEL(max_plane)(NAME(pool) *p, KERNEL(merge) merge, const S *x, pt
     ptrdiff_t next = 0; /* output row to keep: one that is not needed yet, whose stores are done when it is */
     for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
         xent_reach_next(&reach, w);
-        for (; next <= xent_min(reach.last + 1, w->out_h - 1); next++) KERNEL(keep_maxima)(p, x, a->grad, first, next);
+        for (; next <= xent_min(reach.last + 1, w->out_h - 1); next++)
+            KERNEL(keep_maxima)(p, x, first + next * w->out_w, next, p->ring + xent_kept_at(a, next));
         for (ptrdiff_t k = 0; k < reach.n; k++)
             p->pairs[k] = (xent_pair){.at = xent_kept_at(a, reach.oh + k * reach.step),
                                       .start = (reach.i - k * reach.fall) * a->pitch};
         if (reach.n)
-            merge(p, reach.n, row);
+            KERNEL(merge_rows)(p, reach.n, row);
         else
             memset(row, 0, (size_t)w->width * sizeof(S));
     }
@@ -309,11 +232,7 @@ static void NAME(open_blocks)(NAME(pool) *p)
     p->terms = (T *)(p->strip + a->strip_room);
     p->place = (I *)(p->terms + a->block_room);
     T *kept = (T *)(p->place + a->block_room);
-    if (a->way == XENT_BY_PLANES && !a->kept_room) { /* as they are */
-        p->ring = p->terms, p->places_at = a->block_room, p->lines = kept;
-        return;
-    }
-    if (a->way == XENT_BY_PLANES) {
+    if (a->way == XENT_BY_BANDS) {
         memset(kept, 0, (size_t)(2 * a->kept_room) * sizeof(T));
         p->ring = kept + a->lead, p->places_at = a->kept_room, p->lines = kept + 2 * a->kept_room;
         return;
@@ -346,73 +265,196 @@ static void KERNEL(take_rows)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t oh, ptrd
     }
 }
 
-/* ---- by planes ---- */
+/* ---- by bands ---- */
 
-#ifndef STORED_AS_16
-/* Keep a block, its rows row_pitch apart and its planes plane_pitch rows. */
-static void NAME(keep_planes)(const NAME(pool) *p, ptrdiff_t planes)
+/* Loops over the taps and rows of the usual windows, which are no more: their sums would live on the stack. */
+#ifdef __clang__
+#define UNROLL_FEW _Pragma("clang loop unroll_count(4)")
+#else
+#define UNROLL_FEW _Pragma("GCC unroll 4")
+#endif
+
+/* Keep all output rows of planes side by side, of which the band consists: their short rows are read as one. Where planes
+ * have one row, and no zeros between them, they are one row. */
+static void KERNEL(keep_planes)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t planes)
 {
     const xent_pool_args *a = p->a;
     const ptrdiff_t out_h = a->window.out_h, row = a->window.out_w * (ptrdiff_t)sizeof(T);
-    const ptrdiff_t pitch = a->row_pitch * (ptrdiff_t)sizeof(T);
-    const xent_steps from = {out_h * row, row}, to = {a->plane_pitch * pitch, pitch};
-    xent_copy_rows(p->ring, to, p->terms, from, planes, out_h, row);
-    xent_copy_rows(p->ring + p->places_at, to, p->place, from, planes, out_h, row);
+    const ptrdiff_t pitch = a->plane_pitch * (ptrdiff_t)sizeof(T), together = out_h == 1 && pitch == row ? planes : 1;
+    const xent_steps from = {out_h * row, row}, to = {pitch, a->row_pitch * (ptrdiff_t)sizeof(T)};
+    KERNEL(take_rows)(p, plane, 0, planes * out_h);
+    xent_copy_rows(p->ring, to, p->terms, from, planes / together, out_h, together * row);
+    xent_copy_rows(p->ring + p->places_at, to, p->place, from, planes / together, out_h, together * row);
 }
 
-/* All pixels of a block: those of the rows that begin windows, which are one line to `merge`, then of the rows below
- * these, and so on. A row of outputs that would see them from above their image, or from below, is 0. */
-static void NAME(merge_planes)(const NAME(pool) *p, NAME(merge) merge, ptrdiff_t planes)
+/* Keep output rows of a band of a plane, and rows of zeros below the last. */
+static void KERNEL(keep_band)(NAME(pool) *p, const xent_rows_band *band, ptrdiff_t plane)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
-    NAME(pool) line = *p;
-    line.width = planes * a->plane_pitch * a->row_pitch * w->stride_w;
-    for (ptrdiff_t y = 0; y < xent_min(w->stride_h, w->height); y++) {
-        const ptrdiff_t r = (w->top + y) % w->stride_h, n = xent_max(0, xent_ceil_div(w->kernel_h - r, w->stride_h));
-        T *to = p->lines + y * a->line_room;
-        line.out_end = to + a->line_room;
-        for (ptrdiff_t k = 0, up = n - 1; k < n; k++, up--)
-            p->pairs[k] = (xent_pair){.at = -up * a->row_pitch, .start = (r + up * w->stride_h) * a->pitch};
-        if (n)
-            merge(&line, n, to);
+    const S *x = (const S *)a->x + plane * w->height * w->width;
+    T *kept = p->ring;
+    for (int slot = 0; slot < HELD; slot++) p->held[slot] = -1;
+    for (ptrdiff_t oh = band->first; oh < band->end; oh++, kept += a->row_pitch) {
+        if (oh < w->out_h)
+            KERNEL(keep_maxima)(p, x, (plane * w->out_h + oh) * w->out_w, oh, kept);
         else
-            memset(to, 0, (size_t)line.width * sizeof(T));
-    }
-}
-#endif
-
-/* Collect the rows of planes from their lines. */
-static void KERNEL(collect_planes)(const NAME(pool) *p, ptrdiff_t planes, S *out)
-{
-    const xent_pool_args *a = p->a;
-    const xent_window *w = &a->window;
-    const ptrdiff_t step = a->row_pitch * w->stride_w, row = w->width * (ptrdiff_t)sizeof(S);
-    const xent_steps from = {a->plane_pitch * step * (ptrdiff_t)sizeof(S), step * (ptrdiff_t)sizeof(S)};
-    const xent_steps to = {w->height * row, w->stride_h * row};
-    for (ptrdiff_t y = 0; y < xent_min(w->stride_h, w->height); y++) {
-        const T *line = p->lines + y * a->line_room;
-#ifdef STORED_AS_16
-        for (ptrdiff_t k = 0; k < planes * a->plane_pitch * step; k += LANES)
-            KERNEL(v_store)((S *)line + k, v_load(line + k));
-#endif
-        const S *first = (const S *)line + (w->top + y) / w->stride_h * step;
-        xent_copy_rows(out + y * w->width, to, first, from, planes, xent_ceil_div(w->height - y, w->stride_h), row);
+            for (ptrdiff_t ow = 0; ow < w->out_w; ow += LANES) v_store(kept + ow, (V){0});
     }
 }
 
-static void KERNEL(max_by_planes)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+#ifndef STORED_AS_16
+/* What pixels receive of an output row through some taps of row `start` of its windows. */
+ALWAYS_INLINE V NAME(receive_kept)(const V *grad, const VI *places, const xent_tap *tap, ptrdiff_t taps,
+                                   ptrdiff_t start)
+{
+    V sum = {0};
+    UNROLL_FEW
+    for (ptrdiff_t j = 0; j < taps; j++) {
+        const V term = (V)((VI)grad[j] & (places[j] == NAME(iset)((I)(start + tap[j].number))));
+        sum = j ? sum + term : term;
+    }
+    return sum;
+}
+#endif
+
+/* Pixels q and on of the phases of all rows of a band: output rows one after the other, each of which finishes
+ * `stride_h` input rows, from `to` on and `pitch` apart. All that follows `width` are constants at most calls. */
+ALWAYS_INLINE void KERNEL(merge_column)(const NAME(pool) *p, const xent_rows_band *band, ptrdiff_t q, S *to,
+                                        ptrdiff_t pitch, ptrdiff_t width, ptrdiff_t stride, ptrdiff_t stride_h,
+                                        ptrdiff_t rows, ptrdiff_t taps, ptrdiff_t even)
+{
+    /* Copies, which no store could change. */
+    const ptrdiff_t row_pitch = p->a->row_pitch, numbers = p->a->pitch, low = band->low, high = band->high;
+    const ptrdiff_t places_at = p->places_at, end = band->end;
+    const S *out_end = p->out_end;
+    const T *kept = p->ring + q;
+    xent_tap tap[XENT_MOST_ROWS];
+    V evens[XENT_MOST_ROWS] = {{0}}, odds[XENT_MOST_ROWS] = {{0}};
+    UNROLL_FEW
+    for (ptrdiff_t j = 0; j < taps; j++) tap[j] = p->by_residue[j];
+    ptrdiff_t y = band->first * stride_h - p->a->window.top;
+    for (ptrdiff_t oh = band->first; oh < end; oh++, kept += row_pitch) {
+        V grad[XENT_MOST_ROWS];
+        VI places[XENT_MOST_ROWS];
+        UNROLL_FEW
+        for (ptrdiff_t j = 0; j < taps; j++) {
+            grad[j] = v_load(kept - tap[j].shift);
+            places[j] = NAME(load_index)((const I *)(kept + places_at) - tap[j].shift);
+        }
+        UNROLL_FEW
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const ptrdiff_t start = i * numbers;
+            evens[i] = NAME(receive_kept)(grad, places, tap, even, start) + evens[i];
+            if (stride == 1) continue;
+            odds[i] = NAME(receive_kept)(grad + even, places + even, tap + even, taps - even, start) + odds[i];
+        }
+        UNROLL_FEW
+        for (ptrdiff_t k = 0; k < stride_h; k++, y++) {
+            if (y < low || y >= high) continue;
+            S *row = to + (y - low) * pitch;
+            const V first = k < rows ? evens[k] : (V){0}, second = k < rows ? odds[k] : (V){0};
+            KERNEL(store)(row, stride == 1 ? first : v_zip_lo(first, second), out_end - row);
+            if (stride == 2 && width > LANES)
+                KERNEL(store)(row + LANES, v_zip_hi(first, second), out_end - row - LANES);
+        }
+        UNROLL_FEW
+        for (ptrdiff_t k = 0; k < rows; k++) {
+            evens[k] = k + stride_h < rows ? evens[k + stride_h] : (V){0};
+            odds[k] = k + stride_h < rows ? odds[k + stride_h] : (V){0};
+        }
+    }
+}
+
+/* A band of `width` pixels. The last vectors of its rows come first, as they may reach into the row below. */
+ALWAYS_INLINE void KERNEL(merge_columns)(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch,
+                                         ptrdiff_t width, ptrdiff_t stride, ptrdiff_t stride_h, ptrdiff_t rows,
+                                         ptrdiff_t taps, ptrdiff_t even)
+{
+    for (ptrdiff_t q = xent_ceil_div(width, stride * LANES) * LANES - LANES; q >= 0; q -= LANES) {
+        S *at = to + q * stride;
+        const ptrdiff_t left = width - q * stride;
+        KERNEL(merge_column)(p, band, q, at, pitch, left, stride, stride_h, rows, taps, even);
+    }
+}
+
+typedef void (*KERNEL(merge))(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch, ptrdiff_t width);
+
+static void KERNEL(merge_any)(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch, ptrdiff_t width)
+{
+    const xent_window *w = &p->a->window;
+    KERNEL(merge_columns)
+    (p, band, to, pitch, width, w->stride_w, w->stride_h, w->kernel_h, p->a->taps, p->even);
+}
+
+/* The usual windows, of as many rows as taps: each on its own, so that sums stay in registers. */
+#define USUAL_WINDOWS(DO) DO(1, 2, 2) DO(1, 3, 3) DO(2, 2, 1) DO(2, 3, 1) DO(2, 3, 2) DO(2, 4, 2)
+#define MERGE(stride, taps, even)                                                                                      \
+    static void KERNEL(merge_##stride##_##taps##_##even)(const NAME(pool) *p, const xent_rows_band *band, S *to,       \
+                                                         ptrdiff_t pitch, ptrdiff_t width)                             \
+    {                                                                                                                  \
+        KERNEL(merge_columns)(p, band, to, pitch, width, stride, stride, taps, taps, even);                            \
+    }
+USUAL_WINDOWS(MERGE)
+#undef MERGE
+
+static KERNEL(merge) KERNEL(merge_of)(const NAME(pool) *p)
+{
+    const xent_window *w = &p->a->window;
+    const ptrdiff_t columns = p->a->taps;
+#define CHOOSE(stride, taps, even_taps)                                                                                \
+    if (w->stride_w == stride && columns == taps && p->even == even_taps)                                              \
+        return KERNEL(merge_##stride##_##taps##_##even_taps);
+    if (w->stride_h == w->stride_w && w->kernel_h == columns) {
+        USUAL_WINDOWS(CHOOSE)
+    }
+#undef CHOOSE
+    return KERNEL(merge_any);
+}
+
+/* A band of some planes, whose pixels are written from `out` on. */
+static void KERNEL(merge_band)(const NAME(pool) *p, KERNEL(merge) merge, const xent_rows_band *band, ptrdiff_t planes,
+                               S *out)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
-    const NAME(merge) merge = NAME(merge_of)(p);
-    const ptrdiff_t most = a->block / w->out_h;
-    for (ptrdiff_t plane = begin; plane < end; plane += most) {
-        const ptrdiff_t n = xent_min(most, end - plane);
-        KERNEL(take_rows)(p, plane, 0, n * w->out_h);
-        if (p->ring != p->terms) NAME(keep_planes)(p, n);
-        NAME(merge_planes)(p, merge, n);
-        KERNEL(collect_planes)(p, n, (S *)a->out + plane * w->height * w->width);
+    const ptrdiff_t row = w->width * (ptrdiff_t)sizeof(S), step = w->stride_w * a->plane_pitch;
+    NAME(pool) lines = *p;
+    if (band->low >= band->high) return;
+    out += band->low * w->width;
+    if (a->abreast == 1) {
+        merge(p, band, out, w->width, w->width);
+        return;
+    }
+    lines.out_end = (S *)p->lines + (band->high - band->low) * a->line_pitch;
+    merge(&lines, band, (S *)p->lines, a->line_pitch, planes * step);
+    const xent_steps from = {step * (ptrdiff_t)sizeof(S), a->line_pitch * (ptrdiff_t)sizeof(S)},
+                     to = {w->height * row, row};
+    xent_copy_rows(out, to, p->lines, from, planes, band->high - band->low, row);
+}
+
+static void KERNEL(max_by_bands)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t again = xent_ceil_div(w->kernel_h, w->stride_h) - 1; /* rows that two bands keep */
+    const KERNEL(merge) merge = KERNEL(merge_of)(p);
+    for (ptrdiff_t plane = begin, n; plane < end; plane += n) {
+        n = xent_min(a->abreast, end - plane);
+        S *out = (S *)a->out + plane * w->height * w->width;
+        for (ptrdiff_t first = 0, high = 0; high < w->height; first += a->band) {
+            const ptrdiff_t last = first + a->band;
+            const xent_rows_band band = {.first = xent_max(0, first - again),
+                                         .end = last,
+                                         .low = high,
+                                         .high = xent_max(0, xent_min(w->height, last * w->stride_h - w->top))};
+            if (a->abreast > 1)
+                KERNEL(keep_planes)(p, plane, n);
+            else
+                KERNEL(keep_band)(p, &band, plane);
+            KERNEL(merge_band)(p, merge, &band, n, out);
+            high = band.high;
+        }
     }
 }
 
@@ -483,15 +525,22 @@ ALWAYS_INLINE V NAME(received)(const NAME(pool) *p, ptrdiff_t k)
     return NAME(round_sum)(&sum);
 }
 
-/* The first n sums of the strip are done; the others move up. */
+/* The first n sums of the strip are done, those of whole vectors cleared; the others move up. */
 static void NAME(move_strip)(const NAME(pool) *p, ptrdiff_t n)
 {
-    const ptrdiff_t left = p->a->strip - n, parts = BY_TYPE(1, 2);
+    const ptrdiff_t left = p->a->strip - n, parts = BY_TYPE(1, 2), clear = xent_max(left, n / LANES * LANES);
     for (ptrdiff_t part = 0; part < parts; part++) {
         double *sums = p->strip + part * (p->a->strip_room / 2);
         memmove(sums, sums + n, (size_t)left * sizeof(double));
-        memset(sums + left, 0, (size_t)n * sizeof(double));
+        memset(sums + clear, 0, (size_t)(p->a->strip - clear) * sizeof(double));
     }
+}
+
+ALWAYS_INLINE void NAME(clear_sums)(const NAME(pool) *p, ptrdiff_t k)
+{
+    double *sums = p->strip + k;
+    v_store(sums, (vf64){0});
+    v_store(sums + BY_TYPE(LANES / 2, p->a->strip_room / 2), (vf64){0});
 }
 #endif
 
@@ -499,7 +548,10 @@ static void NAME(move_strip)(const NAME(pool) *p, ptrdiff_t n)
 static void KERNEL(finish_pixels)(const NAME(pool) *p, S *out, ptrdiff_t n)
 {
     const ptrdiff_t here = xent_min(n, p->a->strip);
-    for (ptrdiff_t k = 0; k < here; k += LANES) KERNEL(store_row)(p, out + k, NAME(received)(p, k));
+    for (ptrdiff_t k = 0; k < here; k += LANES) {
+        KERNEL(store_row)(p, out + k, NAME(received)(p, k));
+        if (k + LANES <= here) NAME(clear_sums)(p, k);
+    }
     memset(out + here, 0, (size_t)(n - here) * sizeof(S));
     NAME(move_strip)(p, here);
 }
@@ -558,15 +610,11 @@ static void KERNEL(max_by_rows)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     const ptrdiff_t size = w->height * w->width, pixels = w->out_h * w->out_w;
-    const KERNEL(merge) merge = KERNEL(merge_of)(p);
     for (ptrdiff_t plane = begin; plane < end; plane++) {
         const S *x = (const S *)a->x + plane * size;
         S *out = (S *)a->out + plane * size;
         for (int k = 0; k < HELD; k++) p->held[k] = -1;
-        if (p->rows_apart)
-            KERNEL(max_plane_apart)(p, merge, x, plane * pixels, out);
-        else
-            KERNEL(max_plane)(p, merge, x, plane * pixels, out);
+        KERNEL(max_plane)(p, x, plane * pixels, out);
     }
 }
 
@@ -582,8 +630,8 @@ static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
         return;
     }
     NAME(open_blocks)(&p);
-    if (a->way == XENT_BY_PLANES)
-        KERNEL(max_by_planes)(&p, begin, end);
+    if (a->way == XENT_BY_BANDS)
+        KERNEL(max_by_bands)(&p, begin, end);
     else
         KERNEL(max_scattered)(&p, begin, end);
 }
@@ -591,12 +639,11 @@ static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
 /* ---- averages ---- */
 
 /* Keep gradient / count of an output row. */
-static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh)
+static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh, T *kept)
 {
     const xent_pool_args *a = p->a;
     const ptrdiff_t out_w = a->window.out_w;
     const V count = NAME(set)((T)NAME(count_rows)(a, oh));
-    T *kept = p->ring + xent_kept_at(a, oh);
     for (ptrdiff_t ow = 0; ow < out_w; ow += LANES) {
         const V g = KERNEL(load_row)(grad + oh * out_w + ow, out_w - ow, p->grad_end, (V){0});
         v_store(kept + ow, g / (count * v_load(p->counts + ow)));
@@ -604,13 +651,13 @@ static void KERNEL(keep_shares)(const NAME(pool) *p, const S *grad, ptrdiff_t oh
 }
 
 #ifndef STORED_AS_16
-/* The sum of n rows of shares, at most 4, in two additions each: p->sum, or the row that is alone. */
-static const T *NAME(add_kept)(const NAME(pool) *p, ptrdiff_t oh, ptrdiff_t n)
+/* The sum of n rows of shares of `outputs`, at most 4, in two additions each: p->sum, or the row that is alone. */
+static const T *NAME(add_kept)(const NAME(pool) *p, ptrdiff_t outputs, ptrdiff_t oh, ptrdiff_t n)
 {
     const T *kept[4];
     for (int k = 0; k < 4; k++) kept[k] = p->ring + xent_kept_at(p->a, oh + (k < n ? k : 0));
     if (n == 1) return kept[0];
-    for (ptrdiff_t ow = 0; ow < p->a->window.out_w; ow += LANES) {
+    for (ptrdiff_t ow = 0; ow < outputs; ow += LANES) {
         V v = v_load(kept[0] + ow) + v_load(kept[1] + ow);
         if (n == 3) v = v + v_load(kept[2] + ow);
         if (n == 4) v = v + (v_load(kept[2] + ow) + v_load(kept[3] + ow));
@@ -677,11 +724,57 @@ static void KERNEL(spread_over_plane)(const NAME(pool) *p, const S *grad, S *out
 {
     const xent_pool_args *a = p->a;
     if (a->few)
-        KERNEL(keep_shares)(p, grad, 0);
+        KERNEL(keep_shares)(p, grad, 0, p->ring);
     else
         KERNEL(add_shares)(p, grad, 0, 1);
-    const V share = NAME(set)(a->few ? p->ring[xent_kept_at(a, 0)] : p->sum[0]);
+    const V share = NAME(set)(a->few ? p->ring[0] : p->sum[0]);
     for (ptrdiff_t k = 0; k < a->window.height * a->window.width; k += LANES) KERNEL(store_row)(p, out + k, share);
+}
+
+/* The next input row of planes side by side, of windows that are not those of the row before: `next` is the first output
+ * row that is not kept yet. */
+ALWAYS_INLINE void KERNEL(spread_row)(const NAME(pool) *p, const S *grad, ptrdiff_t planes, const xent_reach *reach,
+                                      ptrdiff_t *next, S *row)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t outputs = a->abreast == 1 ? w->out_w : planes * a->plane_pitch;
+    if (reach->n == 0) {
+        memset(row, 0, (size_t)p->width * sizeof(S));
+    } else if (a->few) {
+        for (; *next <= reach->last; ++*next) {
+            const S *from = grad;
+            T *kept = p->ring + xent_kept_at(a, *next), *end = kept + planes * a->plane_pitch;
+            for (; kept < end; kept += a->plane_pitch, from += w->out_h * w->out_w)
+                KERNEL(keep_shares)(p, from, *next, kept);
+        }
+        KERNEL(spread_few)(p, NAME(add_kept)(p, outputs, reach->oh, reach->n), row);
+    } else {
+        KERNEL(add_shares)(p, grad, reach->oh, reach->n);
+        KERNEL(spread_many)(p, row);
+    }
+}
+
+/* All pixels of planes side by side. More than one have a line to be collected from. */
+static void KERNEL(spread_planes)(const NAME(pool) *p, xent_reach reach, const S *grad, S *out, ptrdiff_t planes)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const ptrdiff_t bytes = w->width * (ptrdiff_t)sizeof(S), step = w->stride_w * a->plane_pitch;
+    const xent_steps from = {step * (ptrdiff_t)sizeof(S), 0}, to = {w->height * bytes, 0};
+    NAME(pool) line = *p;
+    if (a->abreast > 1) line.width = planes * step, line.out_end = (S *)p->line + a->line;
+    ptrdiff_t next = 0;
+    for (ptrdiff_t y = 0; y < w->height; y++, out += w->width) {
+        const ptrdiff_t n = reach.n, oh = reach.oh;
+        xent_reach_next(&reach, w);
+        const int same = reach.n == n && reach.oh == oh;
+        if (!same) KERNEL(spread_row)(&line, grad, planes, &reach, &next, a->abreast > 1 ? (S *)p->line : out);
+        if (a->abreast > 1)
+            xent_copy_rows(out, to, p->line, from, planes, 1, bytes);
+        else if (same)
+            memcpy(out, out - w->width, (size_t)bytes);
+    }
 }
 
 static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void *scratch)
@@ -689,40 +782,24 @@ static void KERNEL(avg_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     const xent_pool_args *a = args;
     const xent_window *w = &a->window;
     const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->planes);
-    const size_t bytes = (size_t)w->width * sizeof(S);
     const xent_reach above = xent_reach_above(w);
     NAME(pool) p = NAME(pool_open)(a, scratch);
     NAME(set_counts)(&p);
     KERNEL(set_ends)(&p, end);
-    for (ptrdiff_t plane = begin; plane < end; plane++) {
+    for (ptrdiff_t plane = begin, n; plane < end; plane += n) {
         const S *grad = (const S *)a->grad + plane * w->out_h * w->out_w;
-        S *row = (S *)a->out + plane * w->height * w->width;
-        if (a->whole) {
-            KERNEL(spread_over_plane)(&p, grad, row);
-            continue;
-        }
-        xent_reach reach = above;
-        ptrdiff_t next = 0; /* output row to keep */
-        for (ptrdiff_t y = 0; y < w->height; y++, row += w->width) {
-            const xent_reach before = reach;
-            xent_reach_next(&reach, w);
-            if (reach.n == before.n && reach.oh == before.oh) { /* the same windows */
-                memcpy(row, row - w->width, bytes);
-            } else if (reach.n == 0) {
-                memset(row, 0, bytes);
-            } else if (a->few) {
-                for (; next <= reach.last; next++) KERNEL(keep_shares)(&p, grad, next);
-                KERNEL(spread_few)(&p, NAME(add_kept)(&p, reach.oh, reach.n), row);
-            } else {
-                KERNEL(add_shares)(&p, grad, reach.oh, reach.n);
-                KERNEL(spread_many)(&p, row);
-            }
-        }
+        S *out = (S *)a->out + plane * w->height * w->width;
+        n = xent_min(a->abreast, end - plane);
+        if (a->whole)
+            KERNEL(spread_over_plane)(&p, grad, out);
+        else
+            KERNEL(spread_planes)(&p, above, grad, out, n);
     }
 }
 
 #undef USUAL_WINDOW
-#undef MERGE_USUAL
+#undef USUAL_WINDOWS
+#undef UNROLL_FEW
 #undef COPY_PLACES
 
 #endif

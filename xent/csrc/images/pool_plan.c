@@ -8,14 +8,14 @@ enum {
     FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
     LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
     /* How gradients of max pooling are cut, by measurement: */
-    FEW_CELLS = 16, /* of a window, whose comparison with a place takes less time than to find its pixel */
-    NARROW = 24,    /* rows of outputs that do not fill vectors */
-    PLANES = 512,   /* outputs that are worked on by planes at a time, where one has no more: the nearest cache */
-    LARGEST_PLANE = 1 << 15, /* outputs of one: the next cache */
-    MOST_GAPS = 4,           /* of the numbers that are worked on, to those that there are */
-    BLOCK = 512,             /* outputs that are scattered at a time */
-    STRIP = 4096,            /* and the pixels that they go to */
-    LARGEST_STRIP = 1 << 17  /* doubles: a MiB */
+    FEW_CELLS = 16,         /* of a window, whose comparison with a place takes less time than to find its pixel */
+    NARROW = 8,             /* pixels of a row's phase: half a vector, of the longest, would be at work on one row */
+    KEPT = 4096,            /* outputs that are kept at a time: with their places, what the nearest cache holds */
+    LEAST_BAND = 8,         /* rows of them: of a band of less, too many would be kept twice, */
+    LARGEST_BAND = 1 << 16, /* unless they are so long */
+    BLOCK = 512,            /* outputs that are scattered at a time */
+    STRIP = 4096,           /* and the pixels that they go to */
+    LARGEST_STRIP = 1 << 17 /* doubles: a MiB */
 };
 
 /* Whether no sum has so many terms that the type itself could not hold it within the bound of pool.h. */
@@ -35,29 +35,34 @@ static int has_few_terms(const xent_pool_args *a)
 
 static ptrdiff_t whole_vectors(ptrdiff_t n) { return xent_ceil_div(n, XENT_MOST_LANES) * XENT_MOST_LANES; }
 
-/* Rows of a few planes, behind each other in vectors, if that gains anything and has room. Returns its bytes, or 0. */
-static ptrdiff_t plan_planes(xent_pool_args *a, ptrdiff_t size)
+/* Narrow planes are worked on side by side: how many, where so many rows of theirs are kept at a time. Between planes are
+ * as many zeros as their pixels look for. */
+static void put_abreast(xent_pool_args *a, ptrdiff_t rows)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t first = a->first_tap * w->dilation_w - w->left, last = first + (a->taps - 1) * w->dilation_w;
-    const ptrdiff_t before = xent_max(0, xent_floor_div(last, w->stride_w)),
-                    rows = xent_ceil_div(w->kernel_h, w->stride_h);
-    if (!a->few || a->taps == 0 || w->stride_w > 2 || (w->dilation_h > 1 && w->kernel_h > 1)) return 0;
-    /* As many zeros between rows of outputs, and rows of them between planes, as their pixels look for. */
-    a->row_pitch = xent_max(w->out_w + before, xent_ceil_div(w->width, w->stride_w) + a->before);
-    a->plane_pitch = xent_max(w->out_h + rows - 1, xent_ceil_div(w->height + w->top, w->stride_h));
-    const ptrdiff_t outputs = a->row_pitch * a->plane_pitch;
-    const ptrdiff_t pixels = outputs * w->stride_w * xent_min(w->stride_h, w->height);
-    if (a->row_pitch > NARROW || pixels > xent_min(LARGEST_PLANE, MOST_GAPS * w->height * w->width)) return 0;
-    const ptrdiff_t planes = xent_min(a->chunk, xent_max(1, PLANES / outputs));
-    a->way = XENT_BY_PLANES, a->pairs = rows;
-    a->block = planes * w->out_h;
-    a->block_room = whole_vectors(a->block * w->out_w) + XENT_MOST_LANES;
-    a->lead = (rows - 1) * a->row_pitch + before;
-    a->kept_room = whole_vectors(a->lead + planes * outputs + a->before) + 2 * XENT_MOST_LANES;
-    if (a->row_pitch == w->out_w && a->plane_pitch == w->out_h) a->kept_room = 0; /* kept as they are in memory */
-    a->line_room = whole_vectors(planes * outputs * w->stride_w) + 2 * XENT_MOST_LANES;
-    return (2 * a->block_room + 2 * a->kept_room + xent_min(w->stride_h, w->height) * a->line_room) * size;
+    const ptrdiff_t pixels = xent_ceil_div(w->width, w->stride_w);
+    a->plane_pitch = xent_max(w->out_w + xent_max(0, a->after - 1), pixels + a->before);
+    a->abreast = pixels > NARROW ? 1 : xent_max(1, xent_min(a->chunk, KEPT / (a->plane_pitch * rows)));
+}
+
+/* Bands of output rows, those of narrow planes side by side. Returns its bytes, or 0. */
+static ptrdiff_t plan_bands(xent_pool_args *a, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t before = xent_max(0, a->after - 1), steps = xent_ceil_div(w->height + w->top, w->stride_h);
+    if (!a->few || a->taps == 0 || w->stride_w > 2 || w->kernel_h > XENT_MOST_ROWS) return 0;
+    if (w->dilation_h > 1 && w->kernel_h > 1) return 0;
+    const ptrdiff_t again = xent_ceil_div(w->kernel_h, w->stride_h) - 1;
+    put_abreast(a, steps);
+    /* Room for the rest of a vector behind the last. */
+    a->row_pitch = whole_vectors(before + a->abreast * a->plane_pitch) + XENT_MOST_LANES;
+    a->band = xent_max(1, xent_max(KEPT / a->row_pitch, xent_min(LEAST_BAND, LARGEST_BAND / a->row_pitch)));
+    a->band = a->abreast > 1 ? steps : xent_min(steps, a->band);
+    a->block_room = a->abreast > 1 ? whole_vectors(a->abreast * w->out_h * w->out_w) + XENT_MOST_LANES : 0;
+    a->way = XENT_BY_BANDS, a->lead = before;
+    a->kept_room = (a->band + again + 1) * a->row_pitch + whole_vectors(a->before);
+    a->line_pitch = a->abreast == 1 ? 0 : w->stride_w * a->row_pitch;
+    return (2 * a->block_room + 2 * a->kept_room + xent_min(w->height, a->band * w->stride_h) * a->line_pitch) * size;
 }
 
 /* Each output on its own, where windows lie apart, or pixels receive many terms. Returns its bytes, or 0: where numbers
@@ -86,8 +91,8 @@ static ptrdiff_t plan_scatter(xent_pool_args *a, ptrdiff_t size)
 /* How the gradients of max pooling come to their pixels. Returns the bytes that this takes, but for those of rows. */
 static ptrdiff_t plan_backward(xent_pool_args *a, ptrdiff_t size)
 {
-    const ptrdiff_t by_planes = plan_planes(a, size);
-    return by_planes ? by_planes : plan_scatter(a, size);
+    const ptrdiff_t by_bands = plan_bands(a, size);
+    return by_bands ? by_bands : plan_scatter(a, size);
 }
 
 /* Whether there is one window, which is the image: of a maximum, one whose places are floats. */
@@ -118,11 +123,13 @@ static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
     a->before = xent_max(0, xent_ceil_div(w->left - a->first_tap * w->dilation_w, w->stride_w));
     a->after = xent_max(0, xent_floor_div((a->first_tap + a->taps - 1) * w->dilation_w - w->left, w->stride_w) + 1);
     const ptrdiff_t outputs = xent_max(w->out_w, xent_ceil_div(w->width, w->stride_w)), pair = 2 * XENT_MOST_LANES;
-    a->span = whole_vectors(a->before + a->after) + whole_vectors(outputs);
-    a->line = xent_ceil_div(w->width, pair) * pair;
     a->period = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
     a->whole = is_whole(a);
     a->few = has_few_terms(a);
+    a->abreast = 1;
+    if (a->average && a->grad && a->few && !a->whole) put_abreast(a, LEAST_BAND);
+    a->span = whole_vectors(a->before + a->after) + whole_vectors(xent_max(outputs, a->abreast * a->plane_pitch));
+    a->line = xent_ceil_div(a->abreast == 1 ? w->width : a->abreast * a->plane_pitch * w->stride_w, pair) * pair + pair;
     a->held = rows_held(a);
     /* Without places to be told, the numbers of the columns that are seen: they cannot overflow. */
     a->first_number = a->places ? a->first_tap : 0;
