@@ -475,6 +475,7 @@ def test_shards_that_do_not_fit(case):
         (["objects.npy", "y.npy"], "objects.npy holds object"),
         (["fields.npy", "y.npy"], "which is not read"),
         (["x.npy", "x.npy"], "x.npy holds 300 x 7 float32, and there have to be 300 labels"),
+        (["maps.npy", "y.npy"], "without its classes; it would fit with --axis 1"),
         (["x.npy", "floats.npy"], "floats.npy holds float64, and labels are integers"),
         (["x.npy", "short.npy"], "short.npy holds 299 int64"),
         (["x.npy", "bad.txt"], "bad.txt: '1.5', number 2 of it, is not an integer"),
@@ -505,6 +506,9 @@ def test_errors(case, argv, words):
     np.save("fields.npy", np.zeros((N, C), [("a", "f4")]))
     np.save("floats.npy", np.zeros(N))
     np.save("short.npy", case[1][:-1])
+    np.save("maps.npy", np.zeros((N, 3, 1)))
+    if argv[0] == "maps.npy":
+        np.save("y.npy", case[1][:, np.newaxis])
     np.save("nan.npy", np.where(np.arange(N) == 7, np.nan, 1.0))
     assert words in failure("evaluate", *argv)
 
@@ -549,7 +553,20 @@ def test_numbers_that_have_no_softmax_are_found(case, bad):
     assert "shards/1.npy: at position 50 (150 of all)" in failure("evaluate", "shards", "y.npy", *SMALL)
 
 
-@pytest.mark.parametrize("argv", [[], ["evaluate"], ["evaluate", "x.npy", "y.npy", "--memory", "big"], ["x"]])
+WRONG = ["evaluate", "x.npy", "y.npy"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["evaluate"],
+        ["x"],
+        [*WRONG, "--memory", "big"],
+        [*WRONG, "--bytes", "0"],
+        [*WRONG, "--bytes", "many"],
+    ],
+)
 def test_errors_of_the_command_line(case, argv, capsys):
     with pytest.raises(SystemExit) as end:
         main(argv)

@@ -234,6 +234,8 @@ def test_reduction(name):
     for reduction in ["average", "", "MEAN"]:
         with raises(ValueError, "reduction", repr(reduction), "mean_valid"):
             call(name, X, LABELS, reduction=reduction)
+    with raises(ValueError, "'batchmean'", 'is "mean_batch"'):
+        call(name, X, LABELS, reduction="batchmean")
     for reduction in [None, 1, b"mean"]:
         with raises(TypeError, "reduction"):
             call(name, X, LABELS, reduction=reduction)
@@ -335,6 +337,36 @@ def test_shape_of_labels(name):
     for target in [LABELS[:2], 1, LABELS[:, np.newaxis], np.zeros((3, 4), int), np.zeros((1, 3), int)]:
         with raises(ValueError, "target", np.shape(target), (3,)):
             call(name, X, target)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_labels_that_fit_another_class_axis(name):
+    with raises(ValueError, "(2, 3)", "would fit if the classes were axis 1, not 2"):
+        call(name, np.zeros((2, 5, 3)), CUBE_LABELS)
+    with raises(ValueError, "give np.reshape(target, (2, 3))"):
+        call(name, np.zeros((2, 5, 3)), CUBE_LABELS[:, np.newaxis], axis=1)
+    with raises(ValueError, "ids", "would fit if the classes were axis 1, not 2"):
+        xent.token_log_probs(np.zeros((2, 5, 3)), CUBE_LABELS)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_label_of_more_than_64_bits(name):
+    with raises(ValueError, "target[2] is 1180591620717411303424", "64 bits"):
+        call(name, X, [0, 1, 2**70])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_empty_list_is_one_of_labels(name):
+    call(name, X[:0], [])
+    with raises(TypeError, "float64"):
+        call(name, X[:0], np.zeros(0))
+
+
+def test_weights_of_a_layer_that_lie_the_other_way():
+    with raises(ValueError, "(3, 5)", "give weight.T"):
+        xent.linear_cross_entropy(X, np.zeros((5, 4)), LABELS)
+    with raises(ValueError, "noise must have shape (K,) or (3, K), got ()"):
+        xent.nce_loss(X, X, [0, 1, 2], 1, np.zeros(3))
 
 
 @pytest.mark.parametrize("name", LOSSES)

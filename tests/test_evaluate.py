@@ -813,6 +813,40 @@ def test_sequences_add_up_by_group():
         whole.groups = groups
 
 
+def test_weights_of_a_negative_sum():
+    """Frequencies of labels are positive where weights have the sign of their sum; NumPy must not warn."""
+    x, y = np.random.default_rng(0).standard_normal((4, 3)), [0, 1, 2, 0]
+    right, turned = xent.evaluate(x, y), xent.evaluate(x, y, sample_weight=[-1] * 4)
+    assert turned.label_entropy == right.label_entropy and turned.loss == right.loss
+    mixed = xent.evaluate(x, y, sample_weight=[1, 1, 1, -4])
+    assert mixed.label_entropy == pytest.approx(-3 * math.log(3), rel=1e-15)  # of 3, -1 and -1
+    assert xent.evaluate(x, y, sample_weight=[1, -1, 1e-310, 0]).label_entropy == -INF
+    assert np.isfinite(xent.evaluate([[0.0, 1.0]], [0], sample_weight=[5e-324]).label_entropy)
+
+
+def test_arguments_of_results():
+    x, y = np.zeros((4, 3)), [0, 1, 2, 0]
+    for n_bytes in [0, -1, np.nan]:
+        with raises(ValueError, "n_bytes must be a finite number > 0", n_bytes):
+            xent.evaluate(x, y).bits_per(n_bytes)
+    with raises(TypeError, "n_bytes must be a number, got str"):
+        xent.evaluate(x, y).bits_per("1M")
+    for q in [2, -0.5, np.nan]:
+        with raises(ValueError, "q must be between 0 and 1", q):
+            xent.compare(x, x).kl_quantile(q)
+    with raises(TypeError, "q must be real numbers"):
+        xent.compare(x, x).kl_quantile("median")
+    for confusion in [1, None]:
+        with raises(TypeError, "confusion must be True, False or 'per_class'"):
+            xent.evaluate(x, y, confusion=confusion)
+
+
+def test_empty_lists_of_labels():
+    x = np.zeros((0, 3))
+    assert xent.evaluate(x, []).count == xent.compare(x, x, []).count == 0
+    assert len(xent.evaluate_sequences(x, [], [])) == 0
+
+
 def test_groups_that_are_none():
     x, y = np.zeros((4, 3)), [0, 1, 2, 0]
     with raises(TypeError, "groups must hold integers"):

@@ -696,7 +696,7 @@ def test_scipy():
 
 
 @pytest.mark.parametrize("dtype", ["complex128", "datetime64[s]", "U1"])
-@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_probs_grad"])
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_probs_grad", "evaluate", "nll_loss"])
 def test_empty_targets_of_other_dtypes(name, dtype):
     """An empty list is one of no labels; nothing else that is empty is."""
     getattr(xent, name)(np.zeros((1, 0, 3), "f4"), [[]])

@@ -235,6 +235,34 @@ def test_a_temperature_of_weights_and_soft_labels(rng):
     assert each.temperature_ == pytest.approx(0.5, rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e6, 1e300])
+def test_temperatures_of_logits_of_any_size(rng, scale):
+    logits = rng.standard_normal((2000, C))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    found = TemperatureScaling().fit(scale * logits, labels)
+    right = TemperatureScaling().fit(logits, labels).temperature_
+    assert found.temperature_ == pytest.approx(scale * right, rel=1e-6)
+
+
+def test_a_temperature_of_nothing(rng):
+    """Logits that are equal say nothing of it: whatever is found would change others for nothing."""
+    scaling = TemperatureScaling().fit(np.ones((9, C)), np.arange(9) % C)
+    assert scaling.temperature_ == 1.0
+    assert list(scaling.get_feature_names_out()) == [f"x{k}" for k in range(C)]
+
+
+def test_words_of_errors(case):
+    x, labels, _ = case
+    with pytest.raises(TypeError, match="C must be a number, got str"):
+        SoftmaxRegression(C="auto").fit(x, labels)
+    with pytest.raises(TypeError, match="prior must be real numbers"):
+        SoftmaxRegression(prior="balanced").fit(x, labels)
+    with pytest.raises(ValueError, match="got one class, 0$"):
+        SoftmaxRegression().fit(x, np.zeros(len(x), int))
+    with pytest.raises(ValueError, match="y must hold whole numbers, those of columns of X"):
+        TemperatureScaling().fit(np.zeros((2, 2)), ["a", "b"])
+
+
 def test_pickles_and_clones(case):
     x, labels, _ = case
     for estimator in (SoftmaxRegression(label_smoothing=0.1), TemperatureScaling()):

@@ -197,8 +197,10 @@ def _no_numbers(value, array, name):
     hint = f"; {name}.astype(float) makes numbers of it"
     odd = array.flat[0]
     for k, item in enumerate(array.flat):
+        place = [int(i) for i in np.unravel_index(k, array.shape)] or ""
+        if isinstance(item, int) and item.bit_length() > 64 and not isinstance(value, np.ndarray):
+            return ValueError(f"{name}{place} is {item}, which has more than 64 bits")
         if item is None or type(item).__name__ == "NAType":
-            place = [int(i) for i in np.unravel_index(k, array.shape)] or ""
             return TypeError(f"{name} must not have missing values: {name}{place} is {item}")
         if not isinstance(item, (int, float, np.number)):
             numbered = f"; np.unique({name}, return_inverse=True)[1] numbers them"

@@ -102,7 +102,10 @@ def layer(x, weight, bias):
         raise ValueError(f"weight must have 2 dimensions, (classes, features), got shape {weight.shape}")
     classes, features = weight.shape
     if x.ndim == 0 or x.shape[-1] != features:
-        raise ValueError(f"x must have {features} features on its last axis, as weight, got shape {x.shape}")
+        turned = x.ndim and x.shape[-1] == classes
+        hint = "; weight must be (classes, features): give weight.T" if turned else ""
+        got = f"got shape {x.shape}{hint}"
+        raise ValueError(f"x must have {features} features on its last axis, as weight, {got}")
     if bias is not None:
         one_per_class(bias, classes, "bias")
 
@@ -142,6 +145,18 @@ def _reshaped(name, shape, wanted):
     if [n for n in shape if n != 1] != [n for n in wanted if n != 1]:
         return ""
     return f": give np.reshape({name}, {wanted})"
+
+
+def misfit(name, shape, logits, axis):
+    """Return what makes an array fit that has not the shape of the positions: a reshape, or another axis.
+
+    That of labels beside logits (N, C, H, W) is what PyTorch takes for granted.
+    """
+    hint = _reshaped(name, shape, positions_of(logits, axis))
+    if not hint and len(logits) > 2:
+        others = [k for k in range(len(logits)) if k != axis and shape == positions_of(logits, k)]
+        hint = f", which would fit if the classes were axis {others[0]}, not {axis}" if others else ""
+    return hint
 
 
 def output(out, shape, dtype, inputs, in_place=0, called="out"):
@@ -371,8 +386,8 @@ def upstream(grad_output, shape, dtype=F64):
 
 def inside(value, name, high):
     """Return a float in the open interval (0, high)."""
-    number = real(value, name, 0.0, high, open_low=True)
-    if number == high:
+    number = real(value, name, 0.0, high)
+    if number in (0.0, high):
         raise ValueError(f"{name} must be between 0 and {high:g}, without these, got {value}")
     return number
 
@@ -415,7 +430,9 @@ def confusion(value):
         if value != "per_class":
             raise ValueError(f"confusion must be True, False or 'per_class', got {value!r}")
         return str(value)
-    return flag(value, "confusion")
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"confusion must be True, False or 'per_class', got {type(value).__name__}")
+    return bool(value)
 
 
 # Factors of U p (1 - p); "absolute" is another thing.
@@ -460,9 +477,8 @@ def target_of(target, shape, dtype, axis, ignore_index, name="logits"):
         if shape[axis] == 0 and math.prod(positions_of(shape, axis)):
             raise no_class(name, shape)
         return None, target_like(array, shape, dtype, name)
-    array = _no_floats(array, target)
     hint = f"; probabilities must have the shape of the {name}"
-    return labels_of(array, shape, axis, ignore_index, hint), None
+    return labels_of(_empty_as_integers(array, target), shape, axis, ignore_index, hint), None
 
 
 def no_class(name, shape):
@@ -518,12 +534,12 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
 
     Where several are ignored, it is a checked copy in which the first of these stands for all.
     """
-    array = as_array(target, "target")
+    array = _empty_as_integers(as_array(target, "target"), target)
     classes, positions = shape[axis], positions_of(shape, axis)
     if array.dtype.kind not in "iu":
         raise no_labels(array, shape, hint)
     if array.shape != positions:
-        hint = _ONE_HOT if array.shape == shape else _reshaped("target", array.shape, positions)
+        hint = _ONE_HOT if array.shape == shape else misfit("target", array.shape, shape, axis)
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
@@ -546,15 +562,15 @@ def _with_one_ignored(labels, classes, values):
     return labels
 
 
-def _no_floats(array, given):
-    """Return the array of what came as `given`. An empty list, of which NumPy makes floats, has no labels."""
+def _empty_as_integers(array, given):
+    """Return what came as `given`: an empty list, of which NumPy makes floats, is a list of no labels."""
     is_list = array.size == 0 and array.dtype == np.float64 and not isinstance(given, np.ndarray)
     return array.astype(np.int64) if is_list else array
 
 
 def _integers(array, given, name, hint=""):
     """Return what came as `given`, if it holds integers, as an empty list does; `hint` is for floats."""
-    array = _no_floats(array, given)
+    array = _empty_as_integers(array, given)
     if array.dtype.kind not in "iu":
         hint = hint if array.dtype.kind == "f" else ""
         raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}{hint}")
@@ -644,7 +660,7 @@ def classes_of(value, name, shapes, classes):
     """
     array = _integers(as_array(value, name), value, name)
     if array.shape not in shapes:
-        expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+        expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes)).replace("'", "")
         hint = _reshaped(name, array.shape, shapes[0])
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}{hint}")
     array = array.copy()
@@ -709,7 +725,7 @@ def class_ids(value, shape, axis):
     array, positions = _integers(as_array(value, "ids"), value, "ids"), positions_of(shape, axis)
     several = (*positions[:axis], array.shape[axis] if array.ndim == len(shape) else "K", *positions[axis:])
     if array.shape not in (positions, several):
-        got = f"got {array.shape}{_reshaped('ids', array.shape, positions)}"
+        got = f"got {array.shape}{misfit('ids', array.shape, shape, axis)}"
         any_number = str((*positions[:axis], "K", *positions[axis:])).replace("'", "")
         raise ValueError(f"ids must have the shape of the positions, {positions}, or {any_number}, {got}")
     return classes_of(array, "ids", [array.shape], shape[axis])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import _check
+
 
 class _Result:
     """What results have in common: they do not change, and ``sum`` adds them up."""
@@ -260,7 +262,9 @@ class Evaluation(_Result):
         """Entropy of the weighted frequencies of the labels, in units of `base`."""
         if not self.total_weight:
             return 0.0
-        frequencies = self.label_weights[self.label_weights > 0] / self.total_weight
+        with np.errstate(over="ignore"):  # weights that nearly cancel
+            frequencies = self.label_weights / self.total_weight
+        frequencies = frequencies[frequencies > 0]
         return self._in_units(0.0 - float((frequencies * np.log(frequencies)).sum()))
 
     @property
@@ -272,7 +276,8 @@ class Evaluation(_Result):
         return self.label_entropy - self.loss
 
     def bits_per(self, n_bytes):
-        """Sum of the losses in bits, whatever the base, divided by a number: bits per byte of so many."""
+        """Sum of the losses in bits, whatever the base, divided by a number > 0: bits per byte of so many."""
+        n_bytes = _check.real(n_bytes, "n_bytes", 0.0, open_low=True)
         return float(self.loss_sum / math.log(2) / n_bytes)
 
     @property
@@ -554,7 +559,9 @@ class Comparison(_Result):
 
         A float for a number q, an array for several; NaN over nothing.
         """
-        q, values = np.asarray(q, np.float64), self.kl_values.astype(np.float64)
+        q, values = _check.floats(q, "q").astype(np.float64), self.kl_values.astype(np.float64)
+        if not ((q >= 0.0) & (q <= 1.0)).all():
+            raise ValueError(f"q must be between 0 and 1, got {q}")
         if not len(values):
             found = np.full(q.shape, np.nan)
         else:

@@ -13,7 +13,8 @@ def name(reduction):
         raise TypeError(f"reduction must be a string, got {type(reduction).__name__}")
     reduction = str.__str__(reduction)
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        hint = '; PyTorch\'s "batchmean" is "mean_batch"' if reduction == "batchmean" else ""
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}{hint}")
     return reduction
 
 

@@ -3,6 +3,7 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from numbers import Real
 
 import numpy as np
 
@@ -10,7 +11,7 @@ import xent
 
 try:
     from scipy.optimize import minimize, minimize_scalar
-    from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
@@ -37,7 +38,8 @@ _PART = 4096  # samples that are copied at a time; some megabytes
 _SMALL_PRODUCT, _LEAST_BLOCK = 10**6, 250
 _BLOCKS = 8  # of a task for a thread: some milliseconds
 _LEAST_FREQUENCY = 1e-6  # of a class, of which there may be no sample
-_LOG_SCALES = (-10.0, 10.0)  # of a temperature: from 1 / 22026 to 22026
+_LOG_SCALES = (-10.0, 10.0)  # of a temperature, relative to the spread of the logits: from 1 / 22026 to 22026
+_LOG_TEMPERATURES = (-744.0, 709.0)  # next to the least and largest float64 numbers
 _LOG_SCALE_TOLERANCE = 1e-9  # about the square root of the precision, which a minimum cannot be found beyond
 
 
@@ -145,6 +147,8 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
         self : SoftmaxRegression
             The fitted estimator.
         """
+        if not isinstance(self.C, Real):
+            raise TypeError(f"C must be a number, got {type(self.C).__name__}")
         if not self.C > 0:
             raise ValueError(f"C must be greater than 0, got {self.C}")
         X, target = self._checked(X, y)
@@ -181,7 +185,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y must hold at least two classes, got one class, {self.classes_[0]!r}")
+            raise ValueError(f"y must hold at least two classes, got one class, {self.classes_[0]}")
         return X, target
 
     def _class_weight(self, masses):
@@ -235,8 +239,9 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
         """Return the parameters to begin with: those of the last fit, or the best without any feature."""
         classes = len(self.classes_)
         weight, bias = np.zeros((classes, features)), np.log(frequencies)
-        prior = np.ones(classes) if self.prior is None else np.asarray(self.prior, np.float64)
-        if prior.shape == bias.shape and (prior > 0).all():  # others are an error of the loss
+        prior = np.ones(classes) if self.prior is None else np.asarray(self.prior)
+        is_one = prior.shape == bias.shape and prior.dtype.kind in "iuf" and (prior > 0).all()
+        if is_one:  # others are an error of the loss
             bias -= np.log(prior)
         bias -= bias.mean()
         if self.warm_start and hasattr(self, "coef_"):
@@ -317,7 +322,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
         return xent.log_softmax(_both(self.decision_function(X)))
 
 
-class TemperatureScaling(TransformerMixin, BaseEstimator):
+class TemperatureScaling(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
     Divides logits by the temperature that makes the loss of held-out samples smallest.
 
@@ -380,7 +385,10 @@ class TemperatureScaling(TransformerMixin, BaseEstimator):
         if y.shape != logits.shape:
             y = column_or_1d(y, warn=True)
             check_classification_targets(y)
-            target = y.astype(np.int64)
+            try:
+                target = y.astype(np.int64)
+            except ValueError:  # names of classes
+                target = None
             if not np.array_equal(target, y):
                 raise ValueError("y must hold whole numbers, those of columns of X")
             if not 0 <= target.min() <= target.max() < logits.shape[1]:
@@ -388,15 +396,22 @@ class TemperatureScaling(TransformerMixin, BaseEstimator):
                 raise ValueError(f"y must hold numbers of columns of X, got {got}")
         sample_weight = _weights(sample_weight, len(logits))
 
-        def loss(log_temperature):
-            return xent.cross_entropy(
-                logits, target, sample_weight=sample_weight, temperature=np.exp(log_temperature)
-            )
+        half = (
+            logits.max(axis=1) / 2.0 - logits.min(axis=1) / 2.0
+        ).max()  # of the spread, which may be infinite
+        if not half:  # all temperatures have the same loss
+            self.temperature_ = 1.0
+            return self
+        log_spread = np.log(2.0) + np.log(np.float64(half))
 
-        found = minimize_scalar(
-            loss, bounds=_LOG_SCALES, method="bounded", options={"xatol": _LOG_SCALE_TOLERANCE}
-        )
-        self.temperature_ = float(np.exp(found.x))
+        def loss(log_scale):
+            temperature = np.exp(log_spread + log_scale)
+            return xent.cross_entropy(logits, target, sample_weight=sample_weight, temperature=temperature)
+
+        bounds = np.clip(log_spread + _LOG_SCALES, *_LOG_TEMPERATURES) - log_spread
+        options = {"xatol": _LOG_SCALE_TOLERANCE}
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options=options)
+        self.temperature_ = float(np.exp(log_spread + found.x))
         return self
 
     def transform(self, X):

@@ -8,6 +8,7 @@ called, and ``import xent`` imports none of this.
 import argparse
 import contextlib
 import logging
+import math
 import re
 import sys
 import warnings
@@ -75,7 +76,9 @@ def _parser():
     evaluate.add_argument(
         "--groups", metavar="FILE", help="the number of the sequence that each position is of"
     )
-    evaluate.add_argument("--bytes", type=float, metavar="N", help="bytes of the text, for bits per byte")
+    evaluate.add_argument(
+        "--bytes", type=_above_zero, metavar="N", help="bytes of the text, for bits per byte"
+    )
     evaluate.add_argument(
         "--per-class", action="store_true", help="precision and recall of each class, in --json"
     )
@@ -120,6 +123,15 @@ def _command(commands, command, name, purpose):
     add("--json", action="store_true", help="print JSON, not a table")
     add("--report", metavar="FILE", help="write a page with plots, one .html that needs nothing else")
     return parser
+
+
+def _above_zero(text):
+    """Return a number that may be divided by."""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if 0.0 < number < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number greater than 0")
 
 
 def _bytes(text):

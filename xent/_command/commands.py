@@ -88,6 +88,15 @@ class _Command:
             raise InputError(f"--axis {axis} is that along which the shards of {text} are joined")
         return logits
 
+    def _other_axis(self, shape):
+        """Return which axis of classes would make numbers of a shape fit, in words; nothing if none does."""
+        whole = self.logits.shape
+        if len(whole) > 2:
+            for k in range(len(whole)):
+                if shape == whole[:k] + whole[k + 1 :]:
+                    return f"; it would fit with --axis {k}"
+        return ""
+
     def _open_beside(self, text, what, kind=np.int64):
         """Return an array of a number for each position, None for no file."""
         if text is None:
@@ -98,7 +107,7 @@ class _Command:
             shape = " x ".join(map(str, self.positions))
             raise InputError(
                 f"{numbers.name} holds {described(numbers)}, and there have to be {shape} {what}: the "
-                f"shape of {self.logits.name} without its classes"
+                f"shape of {self.logits.name} without its classes{self._other_axis(numbers.shape)}"
             )
         if kind is np.int64 and numbers.dtype.kind not in "iu":
             raise InputError(f"{numbers.name} holds {numbers.dtype.name}, and {what} are integers")
