@@ -22,11 +22,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
+# Loops lie well whatever stands before them: a maximum of 3 x 3 pixels took 1.13 times as long after a change
+# to other kernels of its file (AVX2, Zen 4). Some 70 KB of 5.7 MB.
+ALIGNED = ["-falign-functions=64", "-falign-loops=32"]
 # The last one that the machine can run is used.
 X86 = {
     "baseline": ["-Os"],  # for processors from before 2013: a quarter of the code, see base.h
-    "avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
+    "avx2": [*ALIGNED, "-mavx2", "-mfma", "-mf16c"],
+    "avx512": [*ALIGNED, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],
 }
 
 
