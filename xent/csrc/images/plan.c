@@ -76,10 +76,14 @@ enum {
 /* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for
  * a tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took
  * 0.8 of the time, 512-512 on one of 7 x 7, three quarters, the same; a copy of a row of one pixel, of 8-16 with 5x5 on
- * 64 images of 5 x 5, some 50 multiplications. */
+ * 64 images of 5 x 5, some 50 multiplications. With padding and stride 1 the other ways copy rows as well, and what is
+ * more in this one is less: 1-16 with 3x3 on 256 images of 8 x 8 took 0.56 of the time, 1-8 on 200 of 5 x 5 0.69 (AVX2)
+ * and 0.75 (AVX-512, Zen 4); without padding 1.4 times the time. */
 #define TAPS_APART_COST 1.25
 #define PLANE_COST 50
 #define ROW_COST 10
+#define PADDED_PLANE_COST 18
+#define PADDED_ROW_COST 3
 /* A patch is costly from this part of the products of a strip on: 11-67 with 7x7/3 on 64 images of 9 x 9 took 0.63 of
  * the time then. */
 #define FILL_SHARE 4
@@ -303,13 +307,22 @@ static double steps_of(const xent_conv_args *a)
     return (double)a->in_channels * (double)(a->window.kernel_h * a->window.kernel_w);
 }
 
+/* What it costs to copy images for each tap, in vectors of pixels for a step and a channel. */
+static double copies_of_taps(const xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    const int padded = w->stride_w == 1 && w->left > 0;
+    const double plane = padded ? PADDED_PLANE_COST : PLANE_COST, row = padded ? PADDED_ROW_COST : ROW_COST;
+    return (double)a->images * (plane + (double)w->out_h * row) / (double)a->out_channels;
+}
+
 /* Whether patches of lanes of pixels are better im2col matrices, without gaps, but with a copy of each number for each
  * tap. They are to be shared by all channels. */
 static int taps_are_better_apart(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t taps = w->kernel_h * w->kernel_w, pixels = product(a->images, w->out_h * w->out_w, HUGE_NUMBER);
-    const double copies = (double)a->images * (PLANE_COST + (double)w->out_h * ROW_COST) / (double)a->out_channels;
+    const double copies = copies_of_taps(a);
     const ptrdiff_t tiles = 1 + 2 * pixels / FEW_LANE_PIXELS; /* at most, but for the channels of larger ones */
     const ptrdiff_t numbers =
         product(product(pixels + tiles * APART, a->in_channels, HUGE_NUMBER), a->groups * taps, HUGE_NUMBER);
