@@ -38,19 +38,19 @@ for _way in ("height", "width"):
     ARGUMENTS[f"stride_{_way[0]}"], ARGUMENTS[f"dilation_{_way[0]}"] = f"stride: {_way}", f"dilation: {_way}"
 
 
-# Types of options of which no two values are equal and mean different things, as 1 and 1.0 or True would.
-PLAIN = {int, str, type(None)}
+# Types of options that say all by their type and value, and cannot change.
+PLAIN = {int, bool, str, type(None)}
 
 
-def window_of(make, size, kernel, *options):
-    """Return the Window that `make`, a function below, returns; small calls would take twice as long if it
-    were not remembered."""
+def window_of(make, sizes, *options):
+    """Return the Window that `make` returns, a function of some sizes, which are tuples of integers, and of
+    options; small calls would take twice as long if it were not remembered."""
     if PLAIN.issuperset(map(type, options)):
-        return _remembered(make, size, kernel, *options)
-    return make(size, kernel, *options)
+        return _remembered(make, *sizes, *options)
+    return make(*sizes, *options)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024, typed=True)  # typed: True is not 1
 def _remembered(make, *arguments):
     return make(*arguments)
 

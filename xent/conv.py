@@ -318,7 +318,7 @@ def conv_transpose2d(
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_transposed_shapes(x, weight, groups)
     options = stride, padding, output_padding, output_size, dilation
-    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
+    window = window_of(transposed_window, (x.shape[2:], weight.shape[2:]), *options)
     shape = (len(x), groups * weight.shape[1], window.height, window.width)
     if bias is not None:
         _check.same_shape(bias, shape[1:2], "bias", "the output channels")
@@ -407,7 +407,7 @@ def conv_transpose2d_backward(
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_transposed_shapes(x, weight, groups)
     options = stride, padding, output_padding, output_size, dilation
-    window = window_of(transposed_window, x.shape[2:], weight.shape[2:], *options)
+    window = window_of(transposed_window, (x.shape[2:], weight.shape[2:]), *options)
     shape = len(x), groups * weight.shape[1], window.height, window.width
     _check.same_shape(grad, shape, "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
@@ -578,7 +578,7 @@ def _forward(axes, x, weight, bias, stride, padding, dilation, groups, activatio
     weight, groups, packed = unpacked(weight, groups)
     x, weight, bias = _check.with_bias(x, weight, bias)
     groups = _check_shapes(axes, x, weight, groups)
-    window = window_of(axes.window, x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    window = window_of(axes.window, (x.shape[2:], weight.shape[2:]), stride, padding, dilation)
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if bias is not None:
@@ -594,7 +594,7 @@ def _backward(axes, grad, x, weight, steps, groups, needs, out):
     """`conv2d_backward` and `conv1d_backward`; `steps` are stride, padding and dilation."""
     x, weight, grad = _check.common_floats((x, "x"), (weight, "weight"), (grad, "grad"))
     groups = _check_shapes(axes, x, weight, groups)
-    window = window_of(axes.window, x.shape[2:], weight.shape[2:], *steps)
+    window = window_of(axes.window, (x.shape[2:], weight.shape[2:]), *steps)
     _check.same_shape(grad, (len(x), len(weight), *_outputs(x, window)), "grad", "the output")
     needs = _check.needs(needs, GRADIENTS)
     shapes = x.shape, weight.shape, weight.shape[:1]

@@ -1,13 +1,11 @@
 """Max and average pooling (NCHW) with their backward passes."""
 
-import functools
-
 import numpy as np
 
 from . import _check, _kernels
 from ._docs import documented
 from ._out import checked_room, delivered, in_c_order
-from ._window import LARGEST, pair, pooling_window
+from ._window import LARGEST, pair, pooling_window, window_of
 
 
 @documented
@@ -265,25 +263,16 @@ def avg_pool2d_backward(
 # ---- arguments ----
 
 
-# Types of options that tell all they say by their value and type.
-PLAIN = frozenset({int, bool, str, type(None)})
-
-
 def _arguments(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """Return the images and the window, which is remembered: small calls would take twice as long if not."""
+    """Return the images and the window."""
     x = _check.images(_check.floats(x, "x"), "x")
-    options = kernel_size, stride, padding, dilation, ceil_mode
-    make = _remembered if PLAIN.issuperset(map(type, options)) else _window
-    return x, make(x.shape[2:], *options)
+    return x, window_of(_window, (x.shape[2:],), kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def _window(size, kernel_size, stride, padding, dilation, ceil_mode):
     kernel = pair(kernel_size, "kernel_size", 1)
     ceil_mode = _check.flag(ceil_mode, "ceil_mode")
     return pooling_window(size, kernel, stride, padding, dilation, ceil_mode)
-
-
-_remembered = functools.lru_cache(maxsize=1024, typed=True)(_window)  # typed: True is not 1
 
 
 def _divisor(count_include_pad, divisor_override):

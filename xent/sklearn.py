@@ -396,9 +396,8 @@ class TemperatureScaling(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 raise ValueError(f"y must hold numbers of columns of X, got {got}")
         sample_weight = _weights(sample_weight, len(logits))
 
-        half = (
-            logits.max(axis=1) / 2.0 - logits.min(axis=1) / 2.0
-        ).max()  # of the spread, which may be infinite
+        # half of the spread, which may be infinite itself
+        half = (logits.max(axis=1) / 2.0 - logits.min(axis=1) / 2.0).max()
         if not half:  # all temperatures have the same loss
             self.temperature_ = 1.0
             return self

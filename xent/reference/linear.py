@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, plain, result_dtype
-from .cross_entropy import cross_entropy, cross_entropy_grad
+from .cross_entropy import Options, cross_entropy, cross_entropy_grad
 from .softmax import log_probabilities
 from .tokens import of_ids
 
@@ -32,18 +32,9 @@ def linear_cross_entropy(
 
     chunk_bytes changes no result.
     """
-    options = {
-        "sample_weight": sample_weight,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "gamma": gamma,
-        "temperature": temperature,
-        "logit_cap": logit_cap,
-        "prior": prior,
-        "reduction": reduction,
-    }
-    loss = np.asarray(cross_entropy(_logits(x, weight, bias), target, weight=class_weight, **options))
+    of_layer = class_weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature
+    options = Options(-1, *of_layer, logit_cap, prior, reduction)._asdict()
+    loss = np.asarray(cross_entropy(_logits(x, weight, bias), target, **options))
     return deliver(loss, dtype=_loss_dtype(x, weight, bias))
 
 
@@ -72,21 +63,12 @@ def linear_cross_entropy_value_and_grad(
     Without reduction those of the sum of the losses, each times its number of `grad_output`: a position whose
     number is 0 takes no part. A gradient that `needs` leaves out is None, and that by a bias without one.
     """
-    options = {
-        "sample_weight": sample_weight,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "gamma": gamma,
-        "temperature": temperature,
-        "logit_cap": logit_cap,
-        "prior": prior,
-        "reduction": reduction,
-    }
+    of_layer = class_weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature
+    options = Options(-1, *of_layer, logit_cap, prior, reduction)._asdict()
     logits = _logits(x, weight, bias)
-    loss = np.asarray(cross_entropy(logits, target, weight=class_weight, **options))
+    loss = np.asarray(cross_entropy(logits, target, **options))
     upstream = np.ones(loss.shape) if grad_output is None else as_float64(grad_output)
-    g = cross_entropy_grad(logits, target, weight=class_weight, grad_output=upstream, **options)
+    g = cross_entropy_grad(logits, target, grad_output=upstream, **options)
     g = np.where((np.broadcast_to(upstream, logits.shape[:-1]) == 0)[..., None], 0.0, g)
     grads = (
         grad if needed else None for grad, needed in zip(_backward(g, x, weight, bias), needs, strict=True)
