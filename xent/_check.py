@@ -153,10 +153,14 @@ def misfit(name, shape, logits, axis):
     That of labels beside logits (N, C, H, W) is what PyTorch takes for granted.
     """
     hint = _reshaped(name, shape, positions_of(logits, axis))
-    if not hint and len(logits) > 2:
-        others = [k for k in range(len(logits)) if k != axis and shape == positions_of(logits, k)]
-        hint = f", which would fit if the classes were axis {others[0]}, not {axis}" if others else ""
-    return hint
+    other = None if hint else fitting_axis(shape, logits)
+    return hint if other is None else f", which would fit if the classes were axis {other}, not {axis}"
+
+
+def fitting_axis(shape, logits):
+    """Return the first axis of classes beside which a shape is that of the positions, or None."""
+    axes = range(len(logits)) if len(logits) > 2 else ()
+    return next((axis for axis in axes if shape == positions_of(logits, axis)), None)
 
 
 def output(out, shape, dtype, inputs, in_place=0, called="out"):

@@ -8,6 +8,7 @@ import numpy as np
 
 import xent
 
+from .. import _check
 from . import report
 from .arrays import InputError, described, in_shape, open_array
 from .details import Changes, Predictions, is_ignored
@@ -90,12 +91,8 @@ class _Command:
 
     def _other_axis(self, shape):
         """Return which axis of classes would make numbers of a shape fit, in words; nothing if none does."""
-        whole = self.logits.shape
-        if len(whole) > 2:
-            for k in range(len(whole)):
-                if shape == whole[:k] + whole[k + 1 :]:
-                    return f"; it would fit with --axis {k}"
-        return ""
+        axis = _check.fitting_axis(shape, self.logits.shape)
+        return "" if axis is None else f"; it would fit with --axis {axis}"
 
     def _open_beside(self, text, what, kind=np.int64):
         """Return an array of a number for each position, None for no file."""
