@@ -115,7 +115,17 @@ CASES = {
         lambda: losses(ROWS, label_smoothing=0.1, temperature=0.5, z_loss=1e-3),
     ),
     "focal loss": ("exp", lambda: losses(ROWS, gamma=2.0)),
+    "focal loss, soft targets": ("exp", lambda: losses(ROWS, gamma=2.0, label_smoothing=0.1)),
     "gradient and Hessian": ("exp", lambda: of_logits(xent.cross_entropy_grad_hess, MANY, labels(*MANY))),
+    "gradient and Hessian, focal": (
+        "exp",
+        lambda: of_logits(xent.cross_entropy_grad_hess, MANY, labels(*MANY), gamma=2.0),
+    ),
+    "Hessian-vector product, focal": (
+        "exp",
+        lambda: of_logits(xent.cross_entropy_hvp, ROWS, labels(*ROWS), logits(ROWS, seed=1), gamma=2.0),
+    ),
+    "logsumexp, weighted": ("exp", lambda: of_logits(xent.logsumexp, ROWS, b=logits(ROWS, seed=1))),
     "sigmoid_cross_entropy": ("exp", lambda: sigmoid_losses(ROWS)),
     "kl_div": ("exp", lambda: divergence(ROWS)),
     "evaluate": ("copy", lambda: of_logits(xent.evaluate, LARGE, labels(512, 32000))),

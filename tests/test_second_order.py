@@ -164,6 +164,55 @@ def test_options_that_bend(hessian, kind, dtype):
             assert hessian == "diagonal" or (wide(result[1]) >= 0).all()
 
 
+LAYOUTS = [
+    ((3, 17, 5, 7), 1),
+    ((2, 40, 3), 1),
+    ((5, 300), -1),
+    ((300, 33), 0),
+    ((2, 4099), -1),
+    ((130, 7), -1),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape, axis", [*LAYOUTS, ((1, 40_000), -1)])
+def test_options_that_bend_wherever_classes_lie(shape, axis, kind, dtype):
+    """Rows of all lengths, columns, and columns in runs; with powers that are products, and others."""
+    logits, target = random_logits(shape, dtype), targets(kind, shape, axis, dtype)
+    vector = random_logits(shape, dtype, seed=3)
+    exact = in_double(logits, target)
+    for gamma, more in [(2.0, {}), (2.5, {"label_smoothing": 0.1}), (0.5, {"logit_cap": 5.0, "prior": None})]:
+        options = {"axis": axis, "gamma": gamma, "reduction": "sum", **more}
+        terms = Terms(*exact, dtype, **options)
+        expected = reference("cross_entropy_grad_hess", *exact, **options)
+        result = xent.cross_entropy_grad_hess(logits, target, **options)
+        assert_grad(result[0], expected[0], terms, dtype, gamma, what=f"gamma {gamma}")
+        summed = terms.positions + shape[axis]
+        scale, slack = (2 * part for part in terms.diagonal())
+        limit = (1 + gamma) * bound("hessian", single(dtype), summed)
+        assert_rounded(result[1], expected[1], limit, scale, slack, dtype, f"hessian, gamma {gamma}")
+        product = xent.cross_entropy_hvp(logits, target, vector, **options)
+        expected = reference("cross_entropy_hvp", *exact, wide(vector), **options)
+        scale, slack = terms.product(wide(vector))
+        limit = (1 + gamma) * bound("hessian_vector", single(dtype), summed)
+        assert_rounded(product, expected, limit, scale, slack, dtype, f"product, gamma {gamma}")
+
+
+def test_a_confident_focal_loss_keeps_its_last_digits(dtype):
+    """The derivatives next to 0 of a distribution, and powers of a complement that is no normal float."""
+    for gap in [9, 30, 60]:
+        logits, target = np.array([[gap, 0]], dtype), np.array([[1, 0]], dtype)
+        exact = np.array([[gap, 0]], np.float64)
+        for gamma in [0.5, 1.0, 1.75, 2.0]:
+            for options in [{"gamma": gamma}, {"gamma": gamma, "logit_cap": 200.0}]:
+                expected = reference("cross_entropy_grad_hess", exact, wide(target), **options)
+                for soft in (target, [0]):  # the distribution of a label, and the label
+                    result = xent.cross_entropy_grad_hess(logits, soft, **options)
+                    for got, right in zip(result, expected, strict=True):
+                        slack = 2.0**-44 * np.abs(right)  # of the reference, whose logits are rounded
+                        assert_rounded(got, right, 9 * (1 + gamma), np.abs(right), slack, dtype)
+
+
 def test_a_name_of_another_kind_of_string():
     x = random_logits((3, 4), np.dtype("f8"))
     for hessian in HESSIANS:

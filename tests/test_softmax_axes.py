@@ -154,6 +154,41 @@ def test_signs_are_those_of_scipy(x, b):
     np.testing.assert_allclose(xent.logsumexp(x, b=b), alone, rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "shape, axis", [((9, 5), -1), ((4, 300), -1), ((40, 9), 0), ((2, 7, 5, 3), 1), ((3, 4099), -1)]
+)
+def test_factors_wherever_the_terms_lie(shape, axis):
+    """By the kernel, and where it leaves positions: larger logits without a factor, infinities, NaN."""
+    rng = np.random.default_rng(3)
+    x, b = rng.standard_normal(shape), rng.standard_normal(shape)
+    x, b = np.moveaxis(x, axis, -1), np.moveaxis(b, axis, -1)
+    for k, (logit, factor) in enumerate(
+        [(1e3, 0.0), (np.nan, 0.0), (np.inf, 0.0), (np.inf, 2.0), (np.nan, 1.0)]
+    ):
+        x[k % len(x)].flat[k], b[k % len(b)].flat[k] = logit, factor
+    b[-1, ..., :2] = 0.0
+    x, b = np.moveaxis(x, -1, axis), np.moveaxis(b, -1, axis)
+    expected = xent.reference.logsumexp(x, axis, b=b, return_sign=True)
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        for dtype, rtol in [(np.float64, 1e-12), (np.float32, 1e-3)]:
+            result = xent.logsumexp(
+                layout(x).astype(dtype), axis, b=layout(b).astype(dtype), return_sign=True
+            )
+            assert result[0].dtype == result[1].dtype == dtype
+            np.testing.assert_allclose(result[0], expected[0], rtol=rtol, atol=rtol)
+            np.testing.assert_array_equal(result[1], expected[1])
+    negative = xent.logsumexp(x, axis, b=b)
+    np.testing.assert_array_equal(np.isnan(negative), np.isnan(expected[0]) | (expected[1] < 0))
+
+
+def test_factors_that_repeat_themselves():
+    x, b = np.arange(12.0).reshape(3, 4), np.array([1.0, 0.5, -0.25, 2.0])
+    expected = np.log((b * np.exp(x)).sum(1))
+    np.testing.assert_allclose(xent.logsumexp(x, 1, b=b), expected, rtol=1e-14)
+    np.testing.assert_allclose(xent.logsumexp(x.T, 0, b=b[:, None]), expected, rtol=1e-14)
+    np.testing.assert_allclose(xent.logsumexp(x, None, b=2.0), np.log(2.0 * np.exp(x).sum()), rtol=1e-14)
+
+
 def test_factors_of_any_size():
     for b in [[1e308, 1e308], [1e308, -1e307], [1e-310, 3e-310], [-1e-320, 1e-322], [1e300, 1e-300]]:
         x = [0.5, 0.25]

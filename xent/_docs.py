@@ -133,8 +133,7 @@ ENTRIES = {
     Factor, at least 0, of the square of the log-sum-exp that is added to the loss of each position.""",
     "gamma": """gamma : float, optional
     Exponent, at least 0, of the focal loss: ``(1 - p[c])**gamma`` multiplies ``-log(p[c])`` of each class c
-    of the target. (Of probability targets and with label smoothing computed by NumPy in float64, some fifty
-    times as slowly.)""",
+    of the target.""",
     "gamma of elements": """gamma : float, optional
     Focal loss: the elements are multiplied by ``(1 - p_t)**gamma``, gamma >= 0, which takes weight from what
     is predicted well.""",

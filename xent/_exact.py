@@ -284,8 +284,7 @@ def _focal(u, gamma):
 
 def _pulls(u, mass, t, options, absent):
     """The gradient by u: p (U - a_c) - a_c q, with the z-loss."""
-    others = where(u.is_largest, where(u.is_largest, 0.0, mass).sum(), mass.sum() - mass)
-    pulls = where(absent, 0.0, u.p * others - mass * u.q)
+    pulls = where(absent, 0.0, u.p * _others(u, mass) - mass * u.q)
     if options.z_loss:
         pulls = pulls + u.log_sum * u.p * options.z_loss * 2.0
     return pulls
@@ -300,8 +299,8 @@ class Derivatives(NamedTuple):
     product: Scaled | None
 
 
-def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
-    """Loss, gradient, second derivatives (a factor `curvature` of p q; 0: the gradient's size), H v."""
+def _derivatives(x, t, options, curvature, exact, vector, grad):
+    """Loss, gradient, second derivatives (`_diagonal` times `curvature`; 0: the gradient's size), H v."""
     log_prior = None if options.prior is None else _elementwise("log", options.prior)
     u = _Logits(x, options.temperature, options.logit_cap, log_prior)
     absent = (t.mass.m == 0).all(axis=1)[:, None]  # no class has a mass: there are no terms
@@ -321,21 +320,47 @@ def _derivatives(x, t, options, curvature=None, vector=None, grad=True):
         loss = loss + u.log_sum * u.log_sum * options.z_loss
     sample = where(there, t.sample_weight, 0.0)
     results = [where(there, loss * sample, 0.0), None, None, None]
-    if grad or vector is not None:
+    if grad or curvature is not None or vector is not None:
         pulls = _pulls(u, mass, t, options, absent)
         results[1] = where(there, pulls * u.slope * sample, 0.0)
     if curvature == 0:
         results[2] = abs(results[1])
     elif curvature is not None:
-        hess = where(absent, 0.0, mass.sum() * u.p * u.q) * u.slope * u.slope * curvature
+        hess = _diagonal(u, mass, bent, pulls, absent, options, exact) * curvature
         results[2] = where(there, hess * sample, 0.0)
     if vector is not None:
         product = u.slope * _product(u, u.slope * vector, mass, bent, absent, options)
         if u.ratio is not None:
-            bend = _tanh(u.ratio) * -2.0 / (Scaled(options.temperature) * options.logit_cap) * u.slope
+            bend = _bend(u, options)
             product = product + where(bend.m == 0, 0.0, pulls * bend * vector)
         results[3] = where(there, product * sample, 0.0)
     return Derivatives(*results)
+
+
+def _others(u, a):
+    """The sum of the other classes' numbers; that of the most probable one is added up by itself."""
+    return where(u.is_largest, where(u.is_largest, 0.0, a).sum(), a.sum() - a)
+
+
+def _bend(u, options):
+    """The second derivative of the capped logits."""
+    return _tanh(u.ratio) * -2.0 / (Scaled(options.temperature) * options.logit_cap) * u.slope
+
+
+def _diagonal(u, mass, bent, pulls, absent, options, exact):
+    """The diagonal of the Hessian; unless `exact`, what of it is never negative."""
+    hess = mass.sum() * u.p * u.q
+    if exact and bent is not None:
+        hess = hess - bent * u.q * u.q - u.p * u.p * _others(u, bent)
+    hess = where(absent, 0.0, hess)
+    if options.z_loss:
+        log_sum = u.log_sum if exact else where(u.log_sum.m > 0, u.log_sum, u.log_sum * 0.0)
+        hess = hess + (u.p * u.p + log_sum * u.p * u.q) * options.z_loss * 2.0
+    hess = hess * u.slope * u.slope
+    if exact and u.ratio is not None:
+        bend = _bend(u, options)
+        hess = hess + where(bend.m == 0, 0.0, pulls * bend)
+    return hess
 
 
 def _product(u, v, mass, bent, absent, options):
@@ -345,7 +370,7 @@ def _product(u, v, mass, bent, absent, options):
     product = mass.sum() * u.p * deviation
     if bent is not None:
         bent = bent * deviation
-        product = product + u.p * (bent.sum() - bent) - bent * u.q
+        product = product + u.p * _others(u, bent) - bent * u.q
     product = where(absent, 0.0, product)
     if options.z_loss:
         mean = (u.p * v).sum()
@@ -439,12 +464,15 @@ def softmax_losses(
     grad,
     hess,
     curvature,
+    exact,
+    vector,
     positions,
 ):
     """Work on some positions: their losses, gradients and second derivatives go to arrays (or None).
 
     Returns the sum of the losses, as Scaled. `upstream` and `factor` multiply the gradients, `divisor`
-    divides all but the losses. The options were checked, and so were the labels.
+    divides all but the losses. The options were checked, and so were the labels. With a `vector` the Hessian
+    times it is in the place of the gradient.
     """
     total, axis = Scaled(0.0), options.axis
     with np.errstate(all="ignore"):
@@ -456,68 +484,18 @@ def softmax_losses(
                 _part(options.sample_weight, some), rows.shape,
             )  # fmt: skip
             d = _derivatives(
-                rows, t, options, curvature if hess is not None else None, None, grad is not None
-            )
+                rows, t, options, curvature if hess is not None else None, exact, _read(vector, axis, some),
+                grad is not None and vector is None,
+            )  # fmt: skip
             total = total + _total(d.loss)
             _put_losses(losses, some, d.loss)
             pulls = scale if upstream is None else scale * _part(upstream, some)
             if grad is not None:
-                _write(grad, axis, some, where(t.counted, d.grad * pulls, 0.0))
+                made = d.grad if vector is None else d.product
+                _write(grad, axis, some, where(t.counted, made * pulls, 0.0))
             if hess is not None:
                 _write(hess, axis, some, where(t.counted, d.hess * scale, 0.0))
     return total
-
-
-# What NumPy in float64 is right for: exponents of factors, added up whatever their signs, and a distance of
-# logits whose exponential times these, 2^-866 at least, is no subnormal number. Results that are floats are 0
-# below 2^-150: of a probability times such factors nothing is missed below 2^-1022.
-_MOST_REACH, _MOST_DISTANCE = 150, 600.0
-_MOST_REACH_OF_FLOATS = 300
-
-
-def _exponents(numbers):
-    """The exponents of the smallest and the largest of numbers, but for 0 and what is not finite."""
-    if isinstance(numbers, (float, int)):
-        return (math.frexp(numbers)[1],) * 2 if numbers and math.isfinite(numbers) else (0, 0)
-    sizes = np.abs(np.asarray(numbers, np.float64))
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return (math.frexp(sizes.min())[1], math.frexp(sizes.max())[1]) if sizes.size else (0, 0)
-
-
-def is_needed(x, vector, options, divisor, plain):
-    """Whether a Hessian-vector product is beyond float64, or has to leave out what is not finite.
-
-    `plain`: it is a probability times factors and a difference.
-    """
-    weights = [w for w in (options.weight, options.sample_weight) if w is not None]
-    if any((w == 0).any() for w in weights) and not (np.isfinite(x).all() and np.isfinite(vector).all()):
-        return True
-    factors = [*weights, options.temperature, options.logit_cap or 1.0, options.z_loss, divisor, vector]
-    reach = sum(max(map(abs, _exponents(numbers))) for numbers in factors)
-    if plain and x.dtype != np.float64:
-        return reach > _MOST_REACH_OF_FLOATS
-    largest = np.abs(x, where=np.isfinite(x), out=np.zeros(x.shape)).max(initial=0.0)
-    return bool(reach > _MOST_REACH or not largest < _MOST_DISTANCE / 2 * min(options.temperature, 2.0**900))
-
-
-def products(x, vector, labels, probs, options, divisor):
-    """Return the Hessian of the reduced loss times a vector."""
-    axis, result, there = options.axis, np.empty_like(x), divisor != 0
-    weighted = options.sample_weight is not None or (labels is not None and options.weight is not None)
-    if options.reduction == "mean" and weighted:
-        divisor, there = weights_of(options, labels)
-    if not there:
-        return np.zeros_like(x)
-    with np.errstate(all="ignore"):
-        for some in _blocks(np.arange(x.size // x.shape[axis]), x.shape[axis]):
-            rows = _read(x, axis, some)
-            t = _target(
-                options, _part(labels, some), _read(probs, axis, some), options.ignore_index,
-                _part(options.sample_weight, some), rows.shape,
-            )  # fmt: skip
-            d = _derivatives(rows, t, options, vector=_read(vector, axis, some))
-            _write(result, axis, some, where(t.counted, d.product / divisor, 0.0))
-    return result
 
 
 # ---- distillation: see csrc/softmax/distillation.h ----

@@ -31,10 +31,12 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *softmax
         const xent_kernel *log_softmax
         const xent_kernel *logsumexp
+        const xent_kernel *weighted_logsumexp
         const xent_kernel *softmax_backward
         const xent_kernel *log_softmax_backward
         const xent_kernel *logsumexp_backward
         const xent_kernel *cross_entropy
+        const xent_kernel *cross_entropy_product
         const xent_kernel *evaluate
         const xent_kernel *sigmoid
         const xent_kernel *log_sigmoid
@@ -115,6 +117,7 @@ cdef extern from "csrc/table.h" nogil:
         xent_operand grad_in
         xent_operand out
         xent_operand hess
+        int reads_hess, curved
         int packs, keeps_logits
         double *partial
         int sums
@@ -135,6 +138,7 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef struct xent_softmax_args:
         xent_positions positions
         void *result
+        void *sign
         const double *log_sums
         const double *upstream
 
@@ -153,6 +157,7 @@ cdef extern from "csrc/table.h" nogil:
         const double *upstream
         double gradient_scale
         double curvature
+        int exact
         xent_per_position losses
 
     ctypedef struct xent_evaluate_args:
@@ -252,6 +257,7 @@ cdef extern from "csrc/table.h" nogil:
         XENT_ROW_SUMS
 
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
+    xent_plan xent_plan_product(xent_positions *p, int dtype) noexcept
     xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)
     xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype)
     xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype)

@@ -46,7 +46,7 @@ choose_isa()
 if xent_start_threads() != 0 or xent_start_results() != 0:
     raise ImportError("pthread_atfork failed: out of memory")
 
-from . import _check, _float64, _reduction, _threads  # after what these ask of this module: what OpenMP offers
+from . import _check, _reduction, _threads  # after what these ask of this module: what OpenMP offers
 
 cdef Py_ssize_t WORTH_A_THREAD = _threads.WORTH_A_THREAD, WORTH_AN_AWAKE_THREAD = _threads.WORTH_AN_AWAKE_THREAD
 cdef Py_ssize_t PRODUCTS_PER_ELEMENT = _threads.PRODUCTS_PER_ELEMENT

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _check, _float64, _kernels, _reduction
+from . import _check, _kernels, _reduction
 from ._options import Options, check_options, divisor_of
 from ._threads import get_num_threads, num_threads
 
@@ -406,10 +406,9 @@ def _bytes_of_a_position(p, picked, converted):
 def _bytes_of_a_thread(p):
     """Return the scratch of the kernel of the loss."""
     o = p.options
-    if o.gamma != 0.0 and not (p.labels and o.label_smoothing == 0.0):
-        return _float64.scratch(len(p.weight))
     dense, transformed = not p.labels, o.temperature != 1.0 or o.logit_cap is not None or o.prior is not None
-    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, p.keeps)
+    curved = o.gamma != 0.0 and (dense or o.label_smoothing != 0.0)
+    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, curved, p.keeps)
 
 
 def _is_copied(p, picked):

@@ -1,10 +1,7 @@
 """Second derivatives of the cross-entropy: one per class for boosting, and Hessian-vector products."""
 
-import numpy as np
-
-from . import _check, _exact, _float64, _kernels
+from . import _kernels
 from ._docs import documented
-from ._options import Options, check_options, divisor_of
 
 
 @documented
@@ -91,9 +88,7 @@ def cross_entropy_grad_hess(
        \\qquad B = \\sum_c a_c F_c, \\quad k_c = a_c p_c \\, dF_c/dp_c
 
     by u, of which "gauss_newton" keeps B p q. With a cap u depends on the logits x by a curve, and
-    ``h_x = u'**2 h + u'' g``, of which it keeps the first. These exact diagonals, z-loss, and what a cap or
-    a focal loss of a distribution makes of the others, are computed by NumPy in float64, some fifty times as
-    slowly as the kernels compute the rest.
+    ``h_x = u'**2 h + u'' g``, of which it keeps the first.
 
     References
     ----------
@@ -176,35 +171,7 @@ def cross_entropy_hvp(
     >>> xent.cross_entropy_hvp([[1.0, 2.0, 3.0]], [2], [[1.0, 0.0, 0.0]]).round(3)
     array([[ 0.082, -0.022, -0.06 ]])
     """
-    given = Options(
-        axis, weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, gamma, temperature, logit_cap, prior, reduction,
+    return _kernels.cross_entropy_hvp(
+        logits, target, vector, axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma,
+        temperature, logit_cap, prior, reduction,
     )  # fmt: skip
-    x = _check.floats(logits, "logits")
-    options = check_options(given, x.shape)
-    v = _check.floats(vector, "vector")
-    _check.same_shape(v, x.shape, "vector", "logits")
-    axis, classes = options.axis, x.shape[options.axis]
-    labels, probs = _check.target_of(target, x.shape, x.dtype, axis, options.ignore_index)
-    options = options._replace(ignore_index=_check.one_ignored(options.ignore_index))
-    if labels is not None:
-        labels = labels.copy()  # then checked: NumPy ends the process where another thread changes an index
-    divisor, _ = divisor_of(options, x.shape, labels)
-    if x.size == 0:
-        return np.zeros(x.shape, x.dtype)
-    plain = _float64.is_plain(options)
-    if divisor == 0 or _exact.is_needed(x, v, options, divisor, plain):
-        return _exact.products(x, v, labels, probs, options, divisor)
-    # by rows of classes; a label or sample weight is one number of a row
-    rows = [None if a is None else _float64.rows_of(a, axis) for a in (x, v, probs)]
-    rows += [None if a is None else a.reshape(-1) for a in (labels, options.sample_weight)]
-    products = _kernels.empty(rows[0].shape, x.dtype)
-    with np.errstate(all="ignore"):
-        for step in _float64.steps(len(products), classes):
-            block = [None if a is None else a[step] for a in rows]
-            if plain:
-                made = _float64.plain_products(options, *block, divisor)
-            else:
-                made = _float64.products(options, *block) / divisor
-            products[step] = _check.narrowed(made, x.dtype)
-    return _float64.rows_back(products, x.shape, axis)

@@ -198,30 +198,43 @@ def _logsumexp_and_sign(x, axis, keepdims, out):
 
 
 def _weighted_logsumexp(x, b, axis, keepdims, return_sign, out):
-    """The sum with factors and its sign, in float64."""
+    """The sum with factors and its sign, or None if that is not wanted."""
     x, b = _check.floats(x, "x"), _check.floats(b, "b")
     dtype, (x, b) = _check.loss_dtype(x.dtype), _broadcast(x, b)
     axes = _check.axes_of(axis, x.ndim)
     shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
-    if out is None:
-        out = np.empty(shape, dtype)
-    else:
+    if out is not None:
         _check.output(out, shape, dtype, [(x, "x"), (b, "b")])
-    # float64 from the start: before NumPy 2, a bfloat16 has no common dtype with a Python float.
-    x, b = x.astype(np.float64), b.astype(np.float64)
+    if x.dtype != b.dtype:
+        # float64 at once: before NumPy 2, a bfloat16 has no common dtype with a Python float.
+        x, b = x.astype(np.float64), b.astype(np.float64)
+    size, sign, left = _kernels.weighted_logsumexp(x, b, axes, bool(return_sign))
+    if left is not None:
+        _put_left(x, b, axes, left, size, sign)
+    size, sign = (None if a is None else _check.narrowed(a.reshape(shape), dtype) for a in (size, sign))
+    if out is None:
+        return size, sign
+    out[...] = size
+    return out, sign
+
+
+def _put_left(x, b, axes, left, size, sign):
+    """Fill in positions that a kernel has left, in float64."""
+    kept = [k for k in range(x.ndim) if k not in axes]
+    index = np.unravel_index(left, size.shape) if kept else ()
+    x, b = (a.transpose(*kept, *axes)[index].reshape(len(left), -1).astype(np.float64) for a in (x, b))
     x = np.where(b != 0, x, -np.inf)  # a term with b = 0 is no term, as in SciPy
     with np.errstate(all="ignore"):
-        b, exponent = _scaled(b, axes)
-        most = x.max(axis=axes, keepdims=True, initial=-np.inf)
+        b, exponent = _scaled(b)
+        most = x.max(axis=1, initial=-np.inf)
         most = np.where(np.isfinite(most), most, 0.0)
-        exps = _kernels.vmath("exp", np.ascontiguousarray(x - most))
-        sums = np.sum(b * exps, axis=axes, keepdims=True)
-        sign = np.sign(sums)
-        size = np.abs(sums) if return_sign else sums
-        logs = _kernels.vmath("log", np.ascontiguousarray(size)) + exponent * math.log(2.0)
-        sign = sign.reshape(shape).astype(dtype)
-        out[...] = (logs + most).reshape(shape)
-    return out, sign
+        exps = _kernels.vmath("exp", np.ascontiguousarray(x - most[:, None]))
+        sums = np.sum(b * exps, axis=1)
+        logs = _kernels.vmath("log", np.ascontiguousarray(sums if sign is None else np.abs(sums)))
+        logs = logs + exponent * math.log(2.0) + most
+        for part, made in ((size, logs), (sign, np.sign(sums))):
+            if part is not None:
+                part[index] = made.astype(part.dtype).reshape(part[index].shape)
 
 
 # Beyond 2^512 the sum of many factors could overflow, and below 2^-512 their product with an exponential be
@@ -229,15 +242,17 @@ def _weighted_logsumexp(x, b, axis, keepdims, return_sign, out):
 _PLAIN_EXPONENT = 512
 
 
-def _scaled(b, axes):
-    """Return factors over 2^n, and n of each position, 0 for most."""
+def _scaled(b):
+    """Return rows of factors over 2^n, and n of each, 0 for most."""
     sizes = np.where(np.isfinite(b), np.abs(b), 0.0)
-    _, exponent = np.frexp(sizes.max(axis=axes, keepdims=True, initial=0.0))
+    _, exponent = np.frexp(sizes.max(axis=1, initial=0.0))
     exponent = np.where(np.abs(exponent) > _PLAIN_EXPONENT, exponent, 0)
-    return np.ldexp(b, -exponent), exponent
+    return np.ldexp(b, -exponent[:, None]), exponent
 
 
 def _broadcast(x, b):
+    if x.shape == b.shape:
+        return x, b
     try:
         return np.broadcast_arrays(x, b)
     except ValueError:

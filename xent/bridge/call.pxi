@@ -5,6 +5,7 @@ cdef enum:  # what a call returns
     GRAD
     VALUE_AND_GRAD
     GRAD_AND_HESS
+    PRODUCT  # of the Hessian and a vector
     TOTAL  # the sum of the losses as a Python float, and the gradient in `out` unless that is None
 
 ctypedef struct softmax_options:
@@ -27,7 +28,7 @@ cdef class LossCall:
     cdef const char *target_name
     cdef str reduction
     cdef softmax_options options  # what a softmax loss needs once more where the kernels cannot do it
-    cdef cnp.ndarray prior
+    cdef cnp.ndarray prior, vector
     cdef object hessian
     cdef int axis, dtype, wants  # -1: a loss of elements, without class axis
     cdef bint each  # no reduction
@@ -164,7 +165,7 @@ cdef class LossCall:
             for result in (self.grad, self.hess):
                 if result is not None:
                     result[...] = 0
-        if self.wants == GRAD:
+        if self.wants == GRAD or self.wants == PRODUCT:
             return self.grad
         if self.wants == GRAD_AND_HESS:
             return self.grad, self.hess

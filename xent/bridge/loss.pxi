@@ -22,9 +22,19 @@ def cross_entropy_grad_hess(
     )
 
 
+def cross_entropy_hvp(
+    logits, target, vector, axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, gamma, temperature,
+    logit_cap, prior, reduction,
+):
+    return softmax_loss(
+        logits, target, None, None, PRODUCT, "diagonal", axis, weight, sample_weight, ignore_index, label_smoothing, z_loss,
+        gamma, temperature, logit_cap, prior, reduction, vector,
+    )
+
+
 cdef softmax_loss(
     logits, target, out, grad_output, int wants, hessian, axis, weight, sample_weight, ignore_index,
-    label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction,
+    label_smoothing, z_loss, gamma, temperature, logit_cap, prior, reduction, vector=None,
 ):
     cdef xent_cross_entropy_args a
     cdef LossCall call = LossCall.__new__(LossCall)
@@ -33,9 +43,9 @@ cdef softmax_loss(
     if not (
         inert(target) and inert(grad_output) and inert(hessian) and inert(axis) and inert(weight) and inert(sample_weight)
         and inert(ignore_index) and inert(label_smoothing) and inert(z_loss) and inert(gamma) and inert(temperature)
-        and inert(logit_cap) and inert(prior) and inert(reduction)
+        and inert(logit_cap) and inert(prior) and inert(reduction) and inert(vector)
     ):
-        logits, target, grad_output = private(logits), private(target), private(grad_output)
+        logits, target, grad_output, vector = private(logits), private(target), private(grad_output), private(vector)
         weight, sample_weight, prior = private(weight), private(sample_weight), private(prior)
     call.open(logits, b"logits", wants)
     call.take_axis(axis)
@@ -47,41 +57,47 @@ cdef softmax_loss(
     call.weight = class_numbers(weight, call.classes, "weight")
     call.sample_weight = position_numbers(sample_weight, call.x, call.axis, "sample_weight")
     call.prior = class_numbers(prior, call.classes, "prior", True)
+    if wants == PRODUCT:
+        call.vector = floats(vector, b"vector")
+        _check.same_shape(call.vector, (<object>call.x).shape, "vector", "logits")
+        if call.dtype == XENT_F64 and dtype_code(call.vector) != XENT_F64:
+            call.vector = (<object>call.vector).astype(F64)
     call.take_target(target, ignore_index)
     call.hessian = hessian
-    given.curvature = 0 if wants != GRAD_AND_HESS else curvature_of(hessian, call.classes)
+    given.curvature = curvature_of(hessian, call.classes) if wants == GRAD_AND_HESS or wants == PRODUCT else 0
     call.take_reduction(reduction)
     call.count(one_ignored(ignore_index), None)
     call.reduce(grad_output)
     call.make_results(out)
     arithmetic = arithmetic_of(call)
-    if arithmetic == EXACTLY and not has_no_kernel(call) or (call.divisor == 0 and weighs_something(call)):
+    if arithmetic == EXACTLY or (call.divisor == 0 and weighs_something(call)):
         return run_exactly(call)
     if call.divisor == 0:
         return call.finish(0)
-    if has_no_kernel(call):
-        return call.finish(run_in_float64(call))
+    if call.vector is not None and call.dtype != XENT_F64:
+        if call.dtype != XENT_F32 or not are_alike(call.x, call.vector, call.target):
+            arithmetic = AS_DOUBLES
     if arithmetic == AS_DOUBLES:
         return run_as_doubles(call, grad_output)
     return call.finish(run_softmax_loss(call, &a))
 
 
-cdef inline bint has_no_kernel(LossCall call) noexcept:
-    """The focal loss of a distribution, and second derivatives that are no multiple of p (1 - p)."""
+cdef bint are_alike(cnp.ndarray x, cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether all are of the same type; b may be None."""
+    cdef int code = cnp.PyArray_TYPE(x)
+    return cnp.PyArray_TYPE(a) == code and (b is None or cnp.PyArray_TYPE(b) == code)
+
+
+cdef inline bint is_curved(LossCall call) noexcept:
+    """Whether softmax/curved.h has a part in this: the focal loss of a distribution, second derivatives that are no multiple
+    of p (1 - p), and products.
+    """
     cdef softmax_options *given = &call.options
-    if given.gamma != 0 and (call.labels is None or given.smoothing != 0):
+    if call.wants == PRODUCT or (given.gamma != 0 and (call.labels is None or given.smoothing != 0)):
         return True
     if call.wants != GRAD_AND_HESS:
         return False
     return given.cap != 0 or given.z_loss != 0 or (given.gamma != 0 and is_word(call.hessian, "diagonal"))
-
-
-cdef run_in_float64(LossCall call):
-    """Fill in the results by NumPy; return the sum of the losses."""
-    return _float64.run(
-        call.x, call.labels, call.target, options_of(call), call.upstream, call.factor / call.divisor,
-        (call.hessian, call.options.curvature), call.losses, call.grad, call.hess,
-    )
 
 
 cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? -1:
@@ -89,35 +105,47 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? 
     cdef xent_positions *p = &a.positions
     cdef xent_plan plan
     cdef double total, smoothing = call.options.smoothing, t = call.options.temperature
-    cdef cnp.ndarray x, grad, hess = call.hess, dense_weight = None, offset = log_prior(call.prior, call.dtype)
+    cdef int real = XENT_F64 if call.vector is not None else call.dtype
+    cdef cnp.ndarray x, grad, hess = call.hess, dense_weight = None, offset = log_prior(call.prior, real)
     x = call.working()
     grad = call.working_grad(x)
     if hess is not None and x is not call.x:
         hess = empty_like(x)
+    if call.vector is not None:  # which lies in the place of second derivatives
+        hess = call.vector
     a.z_loss, a.gamma = call.options.z_loss, call.options.gamma
     a.upstream, a.gradient_scale = <double *>data(call.upstream), call.factor / call.divisor / t
-    a.curvature = call.options.curvature / t
+    a.curvature, a.exact = call.options.curvature / t, is_word(call.hessian, "diagonal")
     # The target of a position is u_c = w_c (mix t_c + base) for all classes, and peak * w_y at the label.
     a.dense.mix = 0 if call.target is None else 1 - smoothing
     a.peak = 1 - smoothing if call.target is None else 0
     a.dense.base = smoothing / call.classes if call.classes else 0
     if call.weight is not None and (a.dense.mix != 0 or a.dense.base != 0):
-        dense_weight = narrowed(call.weight, call.dtype)
+        dense_weight = narrowed(call.weight, real)
     a.labels, a.dense.weight, a.label_weight = call.found, data(dense_weight), <double *>data(call.weight)
     a.sample_weight = <double *>data(call.sample_weight)
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
     copies = walk_or_copy(p, x, call.target, grad, hess, call.axis)
+    if copies is not None and call.vector is not None and copies[3] is not hess:
+        copies[3][...], hess = hess, copies[3]
+    p.curved, p.reads_hess = is_curved(call), call.vector is not None
     p.packs |= a.dense.mix != 0 or a.dense.base != 0
     p.temperature, p.cap, p.offset = t, call.options.cap, data(offset)
-    p.transformed = t != 1 or call.options.cap != 0 or offset is not None
-    plan = xent_plan_positions(p, dtype_code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
-    left = run_leaving(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
+    p.transformed = t != 1 or call.options.cap != 0 or offset is not None or p.curved
+    if call.vector is None:
+        plan = xent_plan_positions(p, dtype_code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
+        left = run_leaving(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
+    else:
+        plan = xent_plan_product(p, dtype_code(x))
+        left = run_leaving(table.cross_entropy_product[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
     if left is not None:
         call.exact_divisor = call.divisor
         made = (grad, hess) if copies is None else copies[2:]
-        call.exact_total = exact_arithmetic().added(exact_losses(call, left, made[0], made[1]), total)
+        call.exact_total = exact_arithmetic().added(
+            exact_losses(call, left, made[0], None if call.hess is None else made[1]), total
+        )
     deliver(copies, grad, hess)
-    call.narrow(grad, hess)
+    call.narrow(grad, call.hess if call.hess is None else hess)
     return total
 
 
@@ -142,7 +170,8 @@ cdef exact_losses(LossCall call, positions, grad, hess):
     """Fill in the results of some positions; return the sum of their losses."""
     return exact_arithmetic().softmax_losses(
         call.x, call.labels, call.target, options_of(call), call.found.ignore_index, call.upstream, call.factor,
-        call.exact_divisor, call.losses, grad, hess, call.options.curvature, positions,
+        call.exact_divisor, call.losses, grad, hess, call.options.curvature, is_word(call.hessian, "diagonal"), call.vector,
+        positions,
     )
 
 
@@ -175,32 +204,35 @@ cdef run_as_doubles(LossCall call, grad_output):
     cdef softmax_options *given = &call.options
     x = (<object>call.x).astype(F64)
     target = call.labels if call.target is None else (<object>call.target).astype(F64)
-    grad = None if call.grad is None else np.empty_like(x)
+    grad = None if call.grad is None or call.wants == PRODUCT else np.empty_like(x)
     hess = None if call.hess is None else np.empty_like(x)
     made = softmax_loss(
         x, target, grad if hess is None else (grad, hess), grad_output, call.wants, call.hessian, call.axis, call.weight,
         call.sample_weight, call.found.ignore_index, given.smoothing, given.z_loss, given.gamma, given.temperature,
-        given.cap or None, call.prior, call.reduction,
+        given.cap or None, call.prior, call.reduction, call.vector,
     )
     loss = made[0] if call.wants == VALUE_AND_GRAD else made
     if call.wants == VALUE or call.wants == VALUE_AND_GRAD:
         loss = unpacked(narrowed(np.asarray(loss), call.dtype))
+    if call.wants == PRODUCT:
+        grad = made
     put_narrowed(call.grad, grad, call.hess, hess)
-    if call.wants == GRAD:
+    if call.wants == GRAD or call.wants == PRODUCT:
         return call.grad
     if call.wants == GRAD_AND_HESS:
         return call.grad, call.hess
     return (loss, call.grad) if call.wants == VALUE_AND_GRAD else loss
 
 
-def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint want_grad):
+def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint curved, bint want_grad):
     """Return the bytes that each thread of a call needs, for logits whose classes lie side by side."""
     cdef xent_positions p
     cdef xent_plan plan
     cdef char some
     cdef int exps = XENT_REUSED_EXPS if want_grad else XENT_SUMMED_EXPS
     memset(&p, 0, sizeof(p))
-    p.count, p.inner, p.classes, p.transformed = PY_SSIZE_T_MAX // 2, 1, classes, transformed
+    p.count, p.inner, p.classes = PY_SSIZE_T_MAX // 2, 1, classes
+    p.transformed, p.curved = transformed or curved, curved
     if dense:
         p.target.data = &some
     plan = xent_plan_positions(&p, XENT_F64 if dtype == F64 else XENT_F32, exps)

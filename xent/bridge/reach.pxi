@@ -59,11 +59,14 @@ cdef inline void over(exponents *product, int *reach, double by) noexcept:
     reach[0] += max(abs(e.low), abs(e.high))
 
 
-cdef int arithmetic_of(LossCall call) noexcept:
+cdef int arithmetic_of(LossCall call) except -1:
     """By which arithmetic a softmax loss with the factors of a call is computed."""
     cdef bint plain
     cdef int kind
-    if call.weight is None and call.sample_weight is None and call.upstream is None and call.options.temperature == 1:
+    if (
+        call.weight is None and call.sample_weight is None and call.upstream is None and call.options.temperature == 1
+        and call.wants != PRODUCT
+    ):
         if call.options.cap == 0 and call.options.z_loss == 0 and call.factor == 1 and call.divisor >= 1:  # the quick yes
             return IN_KERNELS
     if cnp.PyArray_SIZE(call.x) == 0:
@@ -80,7 +83,16 @@ cdef bint leaves_range(double t, double cap, int dtype) noexcept:
     return reach > (MOST_REACH_OF_DOUBLES if dtype == XENT_F64 else MOST_REACH_OF_FLOATS)
 
 
-cdef int arithmetic_for(LossCall call, bint plain) noexcept:
+cdef exponents exponents_of_vector(LossCall call) except *:
+    """Those of the vector of a product; of floats the ends of their range."""
+    cdef exponents found
+    if call.dtype == XENT_F64:
+        return exponents_in(in_c_order(call.vector), are_plain(in_c_order(call.vector)))
+    found.low, found.high = -149, 128
+    return found
+
+
+cdef int arithmetic_for(LossCall call, bint plain) except -1:
     cdef exponents loss, grad, e
     cdef int reach = 0, gain, k, logits
     cdef double t = call.options.temperature, cap = call.options.cap
@@ -97,7 +109,9 @@ cdef int arithmetic_for(LossCall call, bint plain) noexcept:
         grad = loss
         times(&grad, &reach, exponents_in(call.upstream, plain))
         times(&grad, &reach, exponents_of(call.factor))
-        for k in range(2 if call.wants == GRAD_AND_HESS else 1):
+        if call.wants == PRODUCT:
+            times(&grad, &reach, exponents_of_vector(call))
+        for k in range(2 if call.wants == GRAD_AND_HESS or call.wants == PRODUCT else 1):
             over(&grad, &reach, t)
             gain = max(gain, grad.high)
     e = exponents_of(t)
@@ -105,7 +119,7 @@ cdef int arithmetic_for(LossCall call, bint plain) noexcept:
     if cap != 0:
         e = exponents_of(cap)
         logits += max(abs(e.low), abs(e.high))
-    if call.dtype != XENT_F64:
+    if call.dtype != XENT_F64 and call.wants != PRODUCT:  # a product is made of doubles whatever it is of
         if gain <= MOST_GAIN_OF_FLOATS and reach <= MOST_REACH_OF_FLOATS and logits <= MOST_REACH_OF_FLOATS:
             return IN_KERNELS
         return AS_DOUBLES
@@ -113,4 +127,4 @@ cdef int arithmetic_for(LossCall call, bint plain) noexcept:
         logits = 0  # the temperature alone may be anything
     if gain <= MOST_GAIN_OF_DOUBLES and reach <= MOST_REACH_OF_DOUBLES and logits <= MOST_REACH_OF_DOUBLES:
         return IN_KERNELS
-    return EXACTLY
+    return EXACTLY if call.dtype == XENT_F64 else AS_DOUBLES

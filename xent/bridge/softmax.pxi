@@ -149,6 +149,30 @@ def logsumexp(x, axis, keepdims, out):
     return out
 
 
+def weighted_logsumexp(cnp.ndarray x, cnp.ndarray b, tuple axes, bint with_sign):
+    """Return the log-sum-exps over some axes with factors b, of the shape and type of x, and the signs of the sums or None;
+    and the numbers of the positions that are left, in the order of the other axes, or None.
+    """
+    cdef xent_softmax_args a
+    cdef xent_plan plan
+    cdef double total
+    cdef int k = cnp.PyArray_NDIM(x) - len(axes), dtype = dtype_code(x)
+    order = in_order_of_memory(x, axes)
+    x, b = one_axis(x, order), one_axis(b, order)
+    cdef cnp.ndarray result = one_per_position(x, k, real_type(dtype)), sign = None
+    if with_sign:
+        sign = one_per_position(x, k, real_type(dtype))
+    if positions_of(x, k) == 0:
+        return result, sign, None
+    if cnp.PyArray_SIZE(x) == 0:
+        return result, sign, np.arange(positions_of(x, k))
+    copies = walk_or_copy(&a.positions, x, b, None, None, k)
+    a.result, a.sign, a.positions.transformed = data(result), data(sign), True
+    plan = xent_plan_positions(&a.positions, dtype, XENT_SUMMED_EXPS)
+    left = run_leaving(table.weighted_logsumexp[dtype], &a.positions, &plan, cnp.PyArray_SIZE(x), &total)
+    return result, sign, left
+
+
 def logsumexp_backward(grad, x, y, axis, out):
     """`grad` and `y` have one number per position."""
     cdef xent_softmax_args a

@@ -16,6 +16,8 @@ enum { CACHE_LINE = 64 }; /* bytes */
 #define SHARED static __attribute__((unused))
 /* A function that few elements need: compiled once, for size, and out of the way of the others. */
 #define SELDOM static __attribute__((noinline, cold, unused))
+/* A function that is called once a tile, for a few numbers of each position: compiled for size. */
+#define PER_TILE static __attribute__((noinline, cold, unused))
 /* A function whose constant parameters make copies of it, or that is a few instructions. Where kernels are compiled for
  * size and ask for it, the compiler chooses. */
 #if defined(__OPTIMIZE_SIZE__) && defined(XENT_FEW_COPIES)

@@ -184,17 +184,14 @@ ptrdiff_t xent_count_plain(const double *numbers, ptrdiff_t n)
 ptrdiff_t xent_find_exponents(const double *numbers, ptrdiff_t n, int *low, int *high)
 {
     ptrdiff_t finite = 0;
-    int found = 0;
-    *low = *high = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        if (!isfinite(numbers[i])) continue;
-        finite++;
-        if (numbers[i] == 0) continue;
-        const int exponent = ilogb(numbers[i]);
-        *low = !found || exponent < *low ? exponent : *low;
-        *high = !found || exponent > *high ? exponent : *high;
-        found = 1;
+    double least = INFINITY, most = 0;
+    for (ptrdiff_t i = 0; i < n; i++) { /* without a branch, as above */
+        const double size = fabs(numbers[i]), counts = size < INFINITY ? size : 0;
+        finite += size < INFINITY;
+        most = counts > most ? counts : most;
+        least = counts > 0 && counts < least ? counts : least;
     }
+    *low = most > 0 ? ilogb(least) : 0, *high = most > 0 ? ilogb(most) : 0;
     return finite;
 }
 

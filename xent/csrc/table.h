@@ -116,7 +116,13 @@ typedef struct {
         xent_operand target;  /* probability target or teacher's logits */
         xent_operand grad_in; /* incoming gradient */
     };
-    xent_operand out, hess; /* result; second derivatives */
+    xent_operand out, hess; /* result; second derivatives, or if `reads_hess` a vector of their shape that is read */
+    int reads_hess;
+    /* A loss that is worked on in doubles, line by line, where logits have been transformed (softmax/curved.h); numbers of
+     * each array of a line, and how many bytes of the scratch lie before these. */
+    int curved;
+    ptrdiff_t line_room, lines_at;
+    ptrdiff_t copies_at; /* bytes before copies as doubles (cross_entropy_product) */
     int packs; /* more than the logits is read or written for each class: short rows and columns go through a scratch */
     int streams;      /* the result is so large that it is stored past the caches */
     int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
@@ -145,10 +151,12 @@ typedef struct {
     int single; /* floats */
 } xent_per_position;
 
-/* softmax, log_softmax, softmax_backward, log_softmax_backward; logsumexp, which alone has `result`, and its backward. */
+/* softmax, log_softmax, softmax_backward, log_softmax_backward; logsumexp, which alone has `result`, and its backward;
+ * weighted_logsumexp, whose logits are always transformed and whose factors are the target. */
 typedef struct {
     xent_positions positions;
     void *result;                      /* one log-sum-exp per position, of the type computed with */
+    void *sign;                        /* and the sign of its sum; NULL: of a negative one the result is NaN */
     const double *log_sums, *upstream; /* logsumexp_backward: y, and the incoming gradient, of each position */
 } xent_softmax_args;
 
@@ -169,6 +177,7 @@ typedef struct {
     const double *upstream;      /* one factor per position, of the gradient, or NULL */
     double gradient_scale;       /* multiplies every gradient */
     double curvature;            /* factor of p (1 - p) in the second derivatives; 0: they are |gradient| */
+    int exact;                   /* whether these have all terms, and not only what is never negative */
     xent_per_position losses;
 } xent_cross_entropy_args;
 
@@ -294,6 +303,7 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
 
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
+xent_plan xent_plan_product(xent_positions *p, int dtype);
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype);
 xent_plan xent_plan_sparse_distillation(xent_sparse_distillation_args *a, int dtype);
 xent_plan xent_plan_comparison(xent_comparison_args *a, int dtype);

@@ -31,8 +31,8 @@
  * Factors are ordinary here, as the bridge sees to (loss.pxi): no product of them leaves the range of a double, and none
  * makes a number that counts of an exponential that vanished. What depends on the logits is seen in the tile: `leaves`.
  *
- * Second derivatives are approximations for boosting: a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the
- * Hessian, or |g_j|.
+ * Second derivatives are a multiple of (U + d) p_j (1 - p_j), which is the diagonal of the Hessian, or |g_j|. With gamma, a
+ * cap or a z-loss they are more than that, and so is the gradient of a dense target with gamma: curved.h.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -40,6 +40,7 @@
 #include "simd/stored.h"
 #include "simd/sums.h"
 #include "softmax/affine.h"
+#include "softmax/curved.h"
 #include "softmax/cut.h"
 #include "softmax/labels.h"
 #include "softmax/statistics.h"
@@ -165,13 +166,6 @@ static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(ta
     }
 }
 
-/* logsumexp of a position. */
-ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
-{
-    const double moved = t->moved ? t->moved[p] : 0;
-    return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
-}
-
 /* Whether no class of a position has a mass: neither its label, if it has one, nor any of a dense target, whose masses
  * add up to 0 then. */
 ALWAYS_INLINE int KERNEL(has_no_mass)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
@@ -263,18 +257,6 @@ static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(til
         any |= beyond[p];
     }
     return any;
-}
-
-/* Whether positions are left. */
-static int KERNEL(leaves)(const int *beyond, ptrdiff_t n, xent_left *left)
-{
-    ptrdiff_t at = 0, end;
-    if (!left) return 0;
-    while (at < n && !beyond[at]) at++;
-    for (end = at; end < n && beyond[end]; end++) {
-    }
-    *left = (xent_left){at, end - at};
-    return end > at;
 }
 
 /* The loss of each position: into their sum, and into a->losses. */
@@ -454,11 +436,82 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
     if (KERNEL(find_large)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, beyond) &&
         KERNEL(leaves)(beyond, t->n, t->left))
         return;
-    if (a->gamma != 0) KERNEL(focal_factors)(a->gamma, &y, &terms, t->n);
+    if (a->gamma != 0 && !(dense && positions->curved)) KERNEL(focal_factors)(a->gamma, &y, &terms, t->n);
+#ifndef STORED_AS_16 /* what is curved has been converted to floats by now */
+    if (positions->curved) NAME(put_curved)(a, t, &s, &y, &terms, absent, dense ? dense_loss : NULL, dense_mass);
+#endif
     KERNEL(put_losses)(a, t, &s, &y, &terms, dense ? dense_loss : NULL, dense_mass, absent, losses);
-    if (t->out) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL, absent);
+    if (t->out && !positions->curved) KERNEL(put_gradient)(a, t, &s, &y, &terms, dense ? dense_mass : NULL, absent);
 }
 
 TILE_KERNEL(cross_entropy)
+
+#if XENT_REAL == 64
+static void cross_entropy_product_f64(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    cross_entropy_f64(args, chunk, scratch);
+}
+#elif !defined(STORED_AS_16)
+/* An operand of a tile as doubles, which lie as it does but without gaps, `step` from row to row or from class to class. */
+PER_TILE xent_operand KERNEL(widened_operand)(const S *from, xent_lie lie, ptrdiff_t n, ptrdiff_t classes,
+                                              ptrdiff_t step, T *room, double *to)
+{
+    const ptrdiff_t lines = lie.rows ? n : classes;
+    if (!from) return (xent_operand){.data = NULL};
+    KERNEL(gather)(from, lie, room, step, n, classes, !lie.rows);
+    for (ptrdiff_t i = 0; i < lines * step; i += LANES) NAME(store_wide)(to + i, v_load(room + i));
+    return (xent_operand){.data = to, .middle_stride = lie.rows ? step : 0, .stride = lie.rows ? 1 : step};
+}
+
+/* A Hessian times a vector on a tile of floats, as doubles: copies lie in `copies`. */
+PER_TILE void KERNEL(product_tile)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, void *scratch,
+                                   double *copies, row_sum_f64 *sums)
+{
+    const ptrdiff_t n = t->n, classes = a->positions.classes, room = transform_elements(&a->positions);
+    const ptrdiff_t step = t->rows ? classes : (n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS;
+    T *narrow = (T *)(copies + 4 * room);
+    xent_cross_entropy_args wide = *a;
+    xent_positions *p = &wide.positions;
+    ptrdiff_t left = 0;
+    uint8_t is_left[TILE];
+#define WIDENED(operand, k)                                                                                            \
+    KERNEL(widened_operand)(t->operand, LIES(t, operand), n, classes, step, narrow, copies + (k) * room)
+    p->x = WIDENED(x, 0), p->target = WIDENED(target, 1), p->hess = WIDENED(hess, 2);
+#undef WIDENED
+    p->out = p->x, p->out.data = copies + 3 * room;
+    /* of columns 2 at least, as 1 stands for rows */
+    p->count = p->chunk = n, p->inner = t->rows ? 1 : xent_max(n, 2), p->middle_count = t->rows ? n : 1;
+    p->left = &left, p->is_left = is_left, p->streams = 0;
+    if (wide.labels.data) wide.labels.data += t->first;
+    if (wide.sample_weight) wide.sample_weight += t->first;
+    tiles_f64(p, 0, n, scratch, &(functions_f64){.plain = NULL, .packed = cross_entropy_tile_f64}, sums);
+    for (ptrdiff_t i = 0; i < (t->rows ? n : classes) * step; i += LANES) {
+        const double *from = (double *)p->out.data + i;
+        v_store(narrow + i, v_narrow(v_load(from), v_load(from + LANES_F64)));
+    }
+    KERNEL(scatter)(narrow, step, t->out, LIES(t, out), n, classes, !t->rows);
+    const ptrdiff_t begin = t->first / a->positions.chunk * a->positions.chunk;
+    for (ptrdiff_t k = 0; left && k < n; k++)
+        if (is_left[k])
+            leave(&a->positions, begin, xent_min(begin + a->positions.chunk, a->positions.count), t->first + k, 1);
+}
+
+static void KERNEL(cross_entropy_product)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_cross_entropy_args *a = (const xent_cross_entropy_args *)args;
+    const xent_positions *positions = &a->positions;
+    const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
+    const KERNEL(cut) cut = KERNEL(transformed_cut_of)(positions);
+    row_sum_f64 sums;
+    start_row_sum_f64(&sums);
+    positions->left[chunk] = 0;
+    for (ptrdiff_t p = begin; p < end;) {
+        const KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, end);
+        KERNEL(product_tile)(a, &tile, scratch, (double *)((char *)scratch + positions->copies_at), &sums);
+        p += tile.n;
+    }
+    positions->partial[chunk] = row_total_f64(&sums);
+}
+#endif
 
 #endif

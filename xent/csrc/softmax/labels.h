@@ -1,4 +1,5 @@
-/* labels.h: the labels of a tile, what losses need of them, and how losses, one number per position, are handed out. */
+/* labels.h: the labels of a tile, what losses need of them, how losses, one number per position, are handed out, and which
+ * positions are left. */
 #include "begin.h"
 #include "simd/exp.h"
 #include "simd/stored.h"
@@ -85,6 +86,25 @@ static void KERNEL(label_logits)(const KERNEL(tile) *t, const NAME(stats) *s, KE
         const NAME(scale) scale = NAME(scale_of)(v_load(s->scale_exponent + p));
         v_store(y->e + p, NAME(exp_scaled)(v_load(y->x + p) - v_load(s->shift + p), scale));
     }
+}
+
+/* Whether positions are left. */
+static int KERNEL(leaves)(const int *beyond, ptrdiff_t n, xent_left *left)
+{
+    ptrdiff_t at = 0, end;
+    if (!left) return 0;
+    while (at < n && !beyond[at]) at++;
+    for (end = at; end < n && beyond[end]; end++) {
+    }
+    *left = (xent_left){at, end - at};
+    return end > at;
+}
+
+/* logsumexp of a position. */
+ALWAYS_INLINE double KERNEL(log_sum)(const KERNEL(tile) *t, const NAME(stats) *s, ptrdiff_t p)
+{
+    const double moved = t->moved ? t->moved[p] : 0;
+    return moved + ((double)s->max_logit[p] + ((double)s->log_total[p] + s->log_low[p]));
 }
 
 /* The losses of the positions: to where they are wanted. */

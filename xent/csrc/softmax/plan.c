@@ -38,6 +38,18 @@ static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
     return room * size > EXPS_BYTES && room * size <= MOST_EXPS_BYTES ? room : 0;
 }
 
+/* Lanes are positions of rows up to this length, or less (SHORT_ROW of tile.h). */
+#define SHORTEST_LINE (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(float) / LINE_COLUMNS)
+
+/* Behind the arrays of a tile lie those of a line: a row, or as many positions as a vector has. */
+static void add_lines(xent_positions *p, xent_plan *plan)
+{
+    const ptrdiff_t width = p->inner == 1 && p->classes > SHORTEST_LINE ? 1 : XENT_MOST_LANES;
+    p->line_room = p->classes * width + XENT_MOST_LANES;
+    p->lines_at = xent_ceil_div(plan->scratch_size, CACHE_LINE) * CACHE_LINE;
+    plan->scratch_size = p->lines_at + CURVED_ARRAYS * p->line_room * (ptrdiff_t)sizeof(double);
+}
+
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 {
     const ptrdiff_t size = xent_real_size(dtype);
@@ -47,7 +59,21 @@ xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     /* in place, the lines that are written are in the caches already */
     p->streams =
         p->out.data && p->out.data != p->x.data && p->count * p->classes >= STREAMED_BYTES / xent_stored_size(dtype);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
+    xent_plan plan = {.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
+    if (p->curved) add_lines(p, &plan);
+    return plan;
+}
+
+/* Floats are worked on as doubles, of which there are copies beside the floats. */
+xent_plan xent_plan_product(xent_positions *p, int dtype)
+{
+    xent_plan plan = xent_plan_positions(p, XENT_F64, XENT_REUSED_EXPS);
+    if (dtype == XENT_F64 || plan.scratch_size < 0) return plan;
+    p->copies_at = xent_ceil_div(plan.scratch_size, CACHE_LINE) * CACHE_LINE, p->streams = 0;
+    const ptrdiff_t copies = 4 * (ptrdiff_t)sizeof(double) + (ptrdiff_t)sizeof(float);
+    plan.scratch_size =
+        p->copies_at + p->room / xent_transformed_arrays(p) * copies + ROW_PADDING * (ptrdiff_t)sizeof(double);
+    return plan;
 }
 
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */

@@ -6,10 +6,12 @@
  */
 #include "begin.h"
 #include "simd/exp.h"
+#include "simd/log.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
 #include "softmax/affine.h"
 #include "softmax/cut.h"
+#include "softmax/labels.h"
 #include "softmax/statistics.h"
 #include "softmax/stats.h"
 #include "softmax/tile.h"
@@ -37,6 +39,92 @@ static void KERNEL(logsumexp_tile)(const xent_positions *positions, const KERNEL
     (void)losses;
     KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
     for (ptrdiff_t p = 0; p < t->n; p += LANES) NAME(store)(result + p, NAME(logsumexps)(&s, p), t->n - p);
+}
+
+/* ---- log |sum_c b_c e^x_c| and its sign, with b as the target ---- */
+
+#ifndef STORED_AS_16
+ALWAYS_INLINE void NAME(add_weighted)(NAME(sum) *sum, V *most, V e, V b)
+{
+    const V zero = {0}, counted = v_select(m_eq(b, zero), zero, e); /* a term with b = 0 is no term, NaN or not */
+    *most = v_max(counted, *most);
+#if XENT_REAL == 32
+    sum->a = v_fma(v_widen_lo(counted), v_widen_lo(b), sum->a),
+    sum->b = v_fma(v_widen_hi(counted), v_widen_hi(b), sum->b);
+#else
+    sum_add_f64(sum, counted * b);
+#endif
+}
+
+/* The sums of a tile, in units of its exponentials, and the largest of these that is in one. */
+SHARED
+__attribute__((noinline)) void NAME(weighted_sums)(const NAME(tile) *t, ptrdiff_t classes, double *total, T *most)
+{
+    const V zero = {0};
+    for (ptrdiff_t p = 0; t->lanes_are_positions && p < t->n; p += LANES) {
+        NAME(sum) sum = {{0}, {0}};
+        V largest = zero;
+        for (ptrdiff_t c = 0; c < classes; c++)
+            NAME(add_weighted)(&sum, &largest, v_load(t->exps + c * t->exps_step + p),
+                               NAME(load)(t->target + c * t->target_step + p, t->n - p, zero));
+        NAME(sum_lanes)(&sum, total + p, NULL), v_store(most + p, largest);
+    }
+    for (ptrdiff_t p = 0; !t->lanes_are_positions && p < t->n; p++) {
+        const T *e = t->exps + p * t->exps_step, *b = t->target + p * t->target_step;
+        NAME(row_sum) sum;
+        V largest = zero;
+        NAME(start_row_sum)(&sum);
+        for (ptrdiff_t c = 0; c < classes; c += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t at = c + w * LANES;
+                NAME(add_weighted)(&sum.way[w], &largest, v_load(e + at), NAME(load_part)(b + at, classes - at, zero));
+            }
+        total[p] = NAME(row_total)(&sum), most[p] = v_reduce_max(largest);
+    }
+}
+
+#if XENT_REAL == 64
+/* From the sums of positions their logarithms, and whether each is beyond this: where it is no finite number or hardly a
+ * normal one, and where the largest logit is far above those with a factor, so that exponentials may have lost digits. */
+PER_TILE void logs_of_sums(double *total, const double *most, const double *max_logit, ptrdiff_t n, int signs,
+                           double *logs, int *beyond)
+{
+    const double least = ldexp(1.0, -60);
+    for (ptrdiff_t p = n; p % LANES; p++) total[p] = 1;
+    for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const vf64 sum = v_load(total + p);
+        v_store(logs + p, log_f64(signs ? v_abs(sum) : sum));
+    }
+    for (ptrdiff_t p = 0; p < n; p++) {
+        const int plain = isfinite(total[p]) && (total[p] == 0 || fabs(total[p]) >= 0x1p-960);
+        beyond[p] = !isfinite(max_logit[p]) || !plain || !(most[p] >= least);
+    }
+}
+#endif
+
+PER_TILE void NAME(weighted_logsumexp_tile)(const xent_positions *positions, const NAME(tile) *t, row_sum_f64 *losses)
+{
+    const xent_softmax_args *a = (const xent_softmax_args *)positions;
+    const double unit = ldexp(1.0, FIRST_SCALE_EXPONENT);
+    double total[TILE], largest[TILE] = {0}, max_logit[TILE] = {0}, logs[TILE];
+    T most[TILE];
+    int beyond[TILE];
+    (void)losses;
+    NAME(weighted_sums)(t, positions->classes, total, most);
+    for (ptrdiff_t p = 0; p < t->n; p++) total[p] *= unit, largest[p] = most[p] * unit, max_logit[p] = t->max_logit[p];
+    logs_of_sums(total, largest, max_logit, t->n, a->sign != NULL, logs, beyond);
+    if (KERNEL(leaves)(beyond, t->n, t->left)) return;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        ((T *)a->result)[t->first + p] = (T)(t->moved[p] + logs[p]);
+        if (a->sign) ((T *)a->sign)[t->first + p] = (T)((total[p] > 0) - (total[p] < 0));
+    }
+}
+#endif
+
+static void KERNEL(weighted_logsumexp)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    KERNEL(for_tiles)((const xent_positions *)args, chunk, scratch,
+                      (KERNEL(functions)){.plain = NULL, .packed = NAME(weighted_logsumexp_tile)});
 }
 
 /* ---- two inputs: out_c = f(x_c, g_c, numbers of the position) ---- */

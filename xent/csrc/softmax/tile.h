@@ -88,6 +88,10 @@ typedef struct {
     /* What transformed logits were before: the tile that had them, and what reads one of it. Else NULL. */
     const void *given;
     double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
+    /* Of a curved loss (curved.h): arrays of doubles to work in, and with a cap the logits as they were. */
+    double *lines;
+    const T *raw;
+    ptrdiff_t raw_step;
 } KERNEL(tile);
 
 /* How an operand of a tile lies, for copies to a scratch and back. */

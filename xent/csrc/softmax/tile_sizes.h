@@ -41,6 +41,7 @@ enum {
     TRANSFORMED_COLUMNS = 32,
     PAIR_ARRAYS = 4,     /* that distillation works on: the logits and the exponentials of both models */
     PAIR_NUMBERS = 4096, /* of each of them: all fit an L2 cache, and a few rows share what is done once per tile */
+    CURVED_ARRAYS = 7,   /* of doubles that a line of a curved loss is worked on in */
     SPARSE_NUMBERS = 9,  /* arrays of doubles that sparse distillation works on, */
     SPARSE_INDICES = 2,  /* and of indices beside the beginnings of blocks */
     SPARSE_GROUP = 4 * XENT_MOST_LANES / 2 /* of whose entries are multiples: four vectors of doubles */
@@ -56,10 +57,10 @@ ALWAYS_INLINE ptrdiff_t xent_packed_arrays(const xent_positions *p)
 }
 
 /* Arrays of a tile of transformed logits: distances (whose place results may take), exponentials, and where there are
- * some, targets and second derivatives. */
+ * some, targets, second derivatives, and logits that are wanted again. */
 ALWAYS_INLINE ptrdiff_t xent_transformed_arrays(const xent_positions *p)
 {
-    return 2 + (p->target.data != NULL) + (p->hess.data != NULL);
+    return 2 + (p->target.data != NULL) + (p->hess.data != NULL) + (p->curved && p->cap != 0);
 }
 
 #endif

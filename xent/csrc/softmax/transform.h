@@ -503,10 +503,11 @@ static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, pt
 
 /* The logits of a tile: rows of the type computed with are read where they lie, all others come to `d`, whose place
  * distances take. With a cap short rows, which take half of it, come to the other half, because the slope wants them
- * again. */
-static const T *KERNEL(transformed_logits)(const xent_positions *positions, const KERNEL(tile) *t, ptrdiff_t step, T *d)
+ * again; or all come to `raw`, unless that is NULL. */
+static const T *KERNEL(transformed_logits)(const xent_positions *positions, const KERNEL(tile) *t, ptrdiff_t step, T *d,
+                                           T *raw)
 {
-    T *to = d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
+    T *to = raw ? raw : d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
     if (sizeof(S) == sizeof(T) && !t->lanes_are_positions) return (const T *)t->x;
     KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, positions->classes, t->lanes_are_positions);
     return to;
@@ -541,13 +542,14 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     const ptrdiff_t step =
         t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
     const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows) && !t->run,
-              direct = as_it_lies && positions->cap == 0;
+              direct = as_it_lies && (positions->cap == 0 || positions->curved), given = positions->reads_hess;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
-      max_logit[TILE];
+      *raw = positions->curved && positions->cap != 0 ? hess + (t->hess ? elements : 0) : NULL, max_logit[TILE];
     double moved[TILE];
-    const T *x = KERNEL(transformed_logits)(positions, t, step, d);
+    const T *x = KERNEL(transformed_logits)(positions, t, step, d, raw);
     if (!as_it_lies && t->target)
         KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, t->lanes_are_positions);
+    if (!as_it_lies && given) KERNEL(gather)(t->hess, LIES(t, hess), hess, step, t->n, classes, t->lanes_are_positions);
     if (t->rows && t->lanes_are_positions) { /* the next tile, while this one keeps the processor busy */
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
@@ -582,14 +584,17 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .hess_step = direct ? t->hess_step : step,
                                     .left = t->left,
                                     .given = t,
-                                    .given_logit = KERNEL(given_logit)};
+                                    .given_logit = KERNEL(given_logit),
+                                    .lines = (double *)((char *)room + positions->lines_at),
+                                    .raw = x,
+                                    .raw_step = x == (const T *)t->x ? t->x_step : step};
     function(positions, &transformed, sums);
     if (direct || (t->left && t->left->n)) return;
-    if (t->out && positions->cap != 0)
+    if (t->out && positions->cap != 0 && !positions->curved)
         KERNEL(put_capped_gradient)(positions, t, x, d, step, exps);
     else if (t->out)
         KERNEL(scatter)(d, step, t->out, LIES(t, out), t->n, classes, t->lanes_are_positions);
-    if (t->hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, t->lanes_are_positions);
+    if (t->hess && !given) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, t->lanes_are_positions);
 }
 
 #endif
