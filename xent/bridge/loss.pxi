@@ -446,9 +446,15 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
     if target is None:
         return values, int(report[4].sum()), base, None
     with np.errstate(all="ignore"):
-        gap, change = report[0] - report[1], report[2] - report[3]
+        gap, change = report[0] - report[1], change_of_probabilities(report)
         sums = tuple([float(v.sum()) for v in (report[1], report[0], gap * gap, change, change * change)])
     return values, int(report[4].sum()), base, sums
+
+
+cdef change_of_probabilities(report):
+    """p_y - q_y of a report, where numbers with a minus are less by 1: between two of these, no 1 comes in to round them."""
+    p, q = report[2], report[3]
+    return p - q + (np.signbit(p).astype(F64) - np.signbit(q))
 
 
 cdef counted_of(LossCall call, left_out):

@@ -3,7 +3,8 @@
  *
  *   KL      sum_c q_c (d_c + e^-d_c - 1)      as in distillation.h: no term is negative
  *   same    whether the same class has the largest logit (largest.h)
- *   and with labels y   -log p_y, -log q_y, p_y, q_y
+ *   and with labels y   -log p_y, -log q_y, p_y, q_y; of the last two p_y - 1, with a minus before 0 too, where that is
+ *                       nearer to 0
  *
  * An error of the constant D in all d_c moves the sum by half its square, which is nothing beside the sum but where that
  * is nothing itself: unlike the gradient it needs no correction.
@@ -159,7 +160,7 @@ static void NAME(put_of_labels)(const NAME(pairs) *d, const NAME(tile) *t, NAME(
     NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
-        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p];
+        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p] > 0.5 ? -fabs(terms.p_minus_1[p]) : terms.p[p];
     }
 }
 
