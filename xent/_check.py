@@ -232,10 +232,7 @@ def axis_of(axis, ndim, name="axis"):
     """Return `axis` counted from the front."""
     if type(axis) is int and -ndim <= axis < ndim:
         return axis + ndim if axis < 0 else axis
-    try:
-        index = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(axis).__name__}") from None
+    index = integer(axis, name)
     if not -ndim <= index < ndim:
         raise AxisError(f"{name} {index} is out of bounds for an array of {ndim} dimensions")
     return index + ndim if index < 0 else index
