@@ -165,13 +165,18 @@ def _second(options, t, grad, du, d2u_over_du, rule):
     if name != "diagonal":
         if z:
             result = result + z * (t.p**2 + np.maximum(log_sum, 0.0) * t.p * t.q)
-        return factor * result * du**2
+        return _by_logits(factor * result, du)
     if options.gamma:
         result = result - np.where(t.there, t.k * t.q**2 + t.p**2 * others(t.k), 0.0)
     if z:
         result = result + z * (t.p**2 + log_sum * t.p * t.q)
-    result = result * du**2
+    result = _by_logits(result, du)
     return result if d2u_over_du is None else result + grad * d2u_over_du
+
+
+def _by_logits(second, du):
+    """Second derivatives by u times the square of du, which may be infinite where they are 0."""
+    return np.where(second == 0.0, 0.0, second * du * du)
 
 
 def transformed(options, x):
