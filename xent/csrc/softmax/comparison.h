@@ -222,7 +222,7 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
                      .classes = classes,
                      .lanes_are_positions = lanes_are_positions};
     const int in_place =
-        !lanes_are_positions && d.cooling.factor[0] == 1 && (sizeof(S) == sizeof(T) || !d.cooling.tempered);
+        rows && !lanes_are_positions && d.cooling.factor[0] == 1 && (sizeof(S) == sizeof(T) || !d.cooling.tempered);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const KERNEL(tile) t = KERNEL(tile_of_pairs)(positions, &d, p, end);
         if (in_place) {
