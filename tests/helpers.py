@@ -351,7 +351,7 @@ def differences(function, x, step=1e-5):
     return gradient
 
 
-def run_python(*args, timeout=120, cwd=ROOT, **environment):
+def run_python(*args, timeout=120, cwd=ROOT, stdout=subprocess.PIPE, **environment):
     """Run this Python with the xent that is under test; return the finished process with its text output."""
     path = [str(Path(xent.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -361,5 +361,11 @@ def run_python(*args, timeout=120, cwd=ROOT, **environment):
         **environment,
     }
     return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, timeout=timeout, cwd=cwd, env=environment
+        [sys.executable, *args],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        env=environment,
     )

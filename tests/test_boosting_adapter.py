@@ -171,6 +171,86 @@ def test_errors(call, words):
         call()
 
 
+MATRIX = np.full((4, 3), 0.5)
+BAD_OPTIONS = [
+    ({"class_weight": [1, 2]}, "class_weight must have one number per class, shape (3,), got (2,)"),
+    ({"class_weight": [1, 2, np.nan]}, "class_weight must be finite, got class_weight[2] = nan"),
+    ({"class_weight": "abc"}, "class_weight must be real numbers"),
+    ({"class_weight": {0: 1}}, "class_weight must be real numbers, got a dict"),
+    ({"targets": MATRIX[:, :2]}, "targets must have shape (4, 3), got (4, 2)"),
+    ({"targets": [["a", "b", "c"]]}, "targets must be real numbers"),
+    ({"targets": np.ma.masked_equal(MATRIX, 0.5)}, "targets must not be a masked array"),
+    ({"label_smoothing": 2}, "label_smoothing must be a finite number between 0 and 1"),
+]
+BAD_SHARES = [
+    ({"targets": [[0, 1, 2]]}, "targets[0, 2] is 2, expected 0 or 1"),
+    ({"targets": [[0, 1, 1.5]]}, "targets[0, 2] is 1.5, expected a number between 0 and 1"),
+    ({"pos_weight": -1}, "pos_weight must be finite and not negative"),
+    ({"pos_weight": [1, 2]}, "pos_weight must broadcast"),
+]
+BAD_LABELS = [
+    (["a"] * 4, "labels must be real numbers"),
+    ([0, 1], "labels must be one for each of 4 rows of logits, got 2"),
+    (1, "labels must be one for each sample"),
+    (MATRIX[:, :2], "labels must have shape (4, 3), got (4, 2)"),
+]
+BAD_WEIGHTS = [
+    ([1, 2], "sample_weight must have the shape of the positions, (4,), got (2,)"),
+    ([1, 1, np.inf, 1], "sample_weight must be finite, got sample_weight[2] = inf"),
+    (["a"] * 4, "sample_weight must be real numbers"),
+]
+
+
+def refuses(call, words):
+    with pytest.raises((TypeError, ValueError), match="^" + re.escape(words)):
+        call()
+
+
+@pytest.mark.parametrize("kind", [Softmax, MultiLabel, Focal])
+def test_errors_name_what_a_user_gave(kind):
+    """Not what the losses call it."""
+    logits, labels = np.zeros((4, 3)), np.array([0, 1, 2, 1])
+    for options, words in BAD_OPTIONS + (BAD_SHARES if kind is not Softmax else []):
+        numbers = (
+            np.zeros(4) if options.get("targets") is not None and len(options["targets"]) < 4 else labels
+        )
+        refuses(lambda o=options, y=numbers: kind(**o)(y, logits), words)
+        refuses(lambda o=options, y=numbers: kind(**o).metric(y, logits), words)
+        refuses(lambda o=options, y=numbers: kind(**o).calc_ders_multi([0.0] * 3, y[1], 1.0), words)
+    for bad, words in BAD_LABELS:
+        refuses(lambda bad=bad: kind()(bad, logits), words)
+        refuses(lambda bad=bad: kind().metric(bad, logits), words)
+    for bad, words in BAD_WEIGHTS:
+        for of_classes in (None, [1.0, 2.0, 3.0]):
+            objective = kind(class_weight=of_classes)
+            refuses(lambda objective=objective, bad=bad: objective(labels, logits, bad), words)
+            refuses(lambda objective=objective, bad=bad: objective.metric(labels, logits, bad), words)
+        refuses(lambda bad=bad: kind().init_score(labels, bad, classes=3), words)
+    refuses(lambda: kind()(labels, logits * 1j), "logits must be real numbers")
+    refuses(lambda: kind().init_score(labels, classes="3"), "classes must be an integer")
+    refuses(lambda: kind().init_score(labels, classes=3, rows=-1), "rows must be at least 0")
+
+
+def test_errors_of_labels_of_one_logit():
+    for call in (lambda y: Binary()(y, np.zeros(3)), lambda y: Binary().init_score(y)):
+        for bad in ([0, 1, 2], [0, 1, -1], [0.5, 1.0, np.nan]):
+            refuses(lambda call=call, bad=bad: call(bad), f"labels[2] is {np.array(bad)[2]}, expected")
+    refuses(
+        lambda: Focal(class_weight=[1, 2])([0, 1, 1], np.zeros(3)), "class_weight needs logits of shape (N"
+    )
+    refuses(lambda: Softmax(prior=[1, 2]).init_score([0, 1, 2]), "prior must have one number per class")
+
+
+@pytest.mark.parametrize("kind, rule", [("f8", "friedman"), (">f8", "friedman"), ("i8", "friedman"),
+                                        ("f4", "upper"), ("f2", "upper")])  # fmt: skip
+def test_the_rule_of_logits_of_any_dtype(case, kind, rule):
+    """Integers become float64."""
+    logits = np.rint(case.logits).astype(kind)
+    found, expected = Softmax()(case.labels, logits), Softmax(hessian=rule)(case.labels, logits)
+    np.testing.assert_array_equal(found, expected)
+    assert len(Softmax().metric(case.labels, logits) if rule == "friedman" else "abc") == 3
+
+
 @each_objective
 def test_derivatives_for_catboost(case, objective, labels):
     """They are those of minus the loss; the matrix, but for a focal loss, is exact."""

@@ -391,7 +391,7 @@ def test_truncated_files(case):
     for path, size, words in [
         ("x.npy", 4000, "cutx.npy is truncated: 3872 of the 8400 bytes of 300 x 7 float32 are there"),
         ("x.npy", 60, "cutx.npy cannot be read: EOF"),
-        ("x.npy", 0, "cutx.npy cannot be read: EOF"),
+        ("x.npy", 0, "cutx.npy cannot be read: it is empty"),
         ("xy.npz", 5000, "cutxy.npz cannot be read: File is not a zip file"),
         ("x.safetensors", 4000, "cutx.safetensors:x is truncated"),
         ("x.safetensors", 20, "its header does not fit in"),
@@ -488,17 +488,30 @@ def test_shards_that_do_not_fit(case):
         (["x.npy", "y.npy", "--axis", "2"], "--axis 2: x.npy has 2 axes"),
         (["x.npy", "y.npy", "--memory", "100"], "--memory is too little: a position alone needs 1K"),
         (["x.npy", "y.npy", "--confusion", "--memory", "1K"], "--confusion needs more --memory"),
-        (["x.npy", "y.npy", "--top-k", "0"], "top_k must be at least 1"),
-        (["x.npy", "y.npy", "--temperature", "0"], "temperature must be"),
+        (["x.npy", "y.npy", "--top-k", "0"], "--top-k must be at least 1"),
+        (["x.npy", "y.npy", "--temperature", "0"], "--temperature must be"),
+        (["x.npy", "y.npy", "--base", "1"], "--base must be"),
+        (["x.npy", "y.npy", "--calibration-bins", "0"], "--calibration-bins must be"),
+        (["x.npy", "y.npy", "--ignore-index", 2**64], "--ignore-index[0] must fit into 64 bits"),
+        (
+            ["x.npy", "y.npy", "--prior", "minus.npy"],
+            "--prior must be finite and positive, got --prior[1] = -2",
+        ),
+        (
+            ["x.npy", "named.csv"],
+            "'label', number 0 of it, is not an integer of 64 bits: leave a line of names",
+        ),
+        (["folder.npy", "y.npy"], "folder.npy cannot be read: Is a directory"),
         (["x.npy", "y.npy", "--report", "none/page.html"], "--report none/page.html cannot be written"),
     ],
-    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+    ids=lambda part: " ".join(map(str, part)) if isinstance(part, list) else "",
 )
 def test_errors(case, argv, words):
     if "--report" in argv:
         pytest.importorskip("matplotlib")
     os.mkdir("empty")
-    for name, text in [("x.md", "text"), ("bad.txt", "0, 1\n1.5")]:
+    os.mkdir("folder.npy")
+    for name, text in [("x.md", "text"), ("bad.txt", "0, 1\n1.5"), ("named.csv", "label\n0\n1\n")]:
         with open(name, "w") as file:
             file.write(text)
     np.save("complex.npy", case[0] * 1j)
@@ -506,6 +519,7 @@ def test_errors(case, argv, words):
     np.save("fields.npy", np.zeros((N, C), [("a", "f4")]))
     np.save("floats.npy", np.zeros(N))
     np.save("short.npy", case[1][:-1])
+    np.save("minus.npy", -2.0 * np.arange(C) + 2 * np.eye(C)[0])
     np.save("maps.npy", np.zeros((N, 3, 1)))
     if argv[0] == "maps.npy":
         np.save("y.npy", case[1][:, np.newaxis])
@@ -592,6 +606,32 @@ def test_import_xent_imports_none_of_it():
         "import sys, xent; print([m for m in sys.modules if '_command' in m or m in ('argparse', 'zipfile')])"
     )
     assert run_python("-c", code).stdout.strip() == "[]"
+
+
+# ---- as a process ----
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"xent {xent.__version__}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals and devices of POSIX")
+@pytest.mark.parametrize("argv", [["evaluate", "x.npy", "y.npy"], [], ["--help"]], ids=" ".join)
+def test_an_output_that_takes_nothing_more(case, argv):
+    """As head leaves it, and a disk that is full: one line at most, and a status of its own."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as pipe:
+        ended = run_python("-m", "xent", *argv, cwd=".", stdout=pipe, PYTHONUNBUFFERED="")
+    assert (ended.returncode, ended.stderr) == (141, "")
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            ended = run_python("-m", "xent", *argv, cwd=".", stdout=full, PYTHONUNBUFFERED="")
+        words = "xent: error: the standard output cannot be written: No space left on device\n"
+        assert (ended.returncode, ended.stderr) == (2, words)
 
 
 # ---- while it runs ----

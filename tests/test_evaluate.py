@@ -997,6 +997,37 @@ def test_numbers_of_a_comparison():
     assert json.loads(json.dumps(result.as_dict()))["kl_median"] == pytest.approx(np.median(kl), rel=1e-12)
 
 
+@pytest.mark.parametrize("classes", [2, 30, 700])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_changes_of_probabilities_next_to_1(classes, axis, dtype):
+    """1 - e^-40 and 1 - e^-41 are the same float64, and their difference is not 0."""
+    pairs = [
+        (40, 41),
+        (80, 10),
+        (3, 3.5),
+        (0.5, 0.25),
+        (-0.5, 0.5),
+        (-40, -41),
+        (-60, 60),
+        (85, 85),
+        (1e4, 1e4),
+    ]
+    a, b = (np.array([[pair[k]] + [0] * (classes - 1) for pair in pairs], dtype) for k in (0, 1))
+    given = (a.T.copy(), b.T.copy()) if axis == 0 else (a, b)
+    labels, eps = np.zeros(len(pairs), np.int64), float(finfo(dtype).eps)
+    for k, (x, y) in enumerate(pairs):
+        # q = r / (e^x + r), r = C - 1; the smaller of both sides of p_b - p_a = q_a - q_b has the digits
+        logs = [np.array([np.float64(v), np.log(classes - 1.0)]) for v in (x, y)]
+        (p_a, q_a), (p_b, q_b) = (np.exp(v - np.logaddexp(*v)) for v in logs)
+        exact = q_a - q_b if min(p_a, p_b) > 0.5 else p_b - p_a
+        size = max(q_a, q_b) if min(p_a, p_b) > 0.5 else max(p_a, p_b)
+        here = np.where(np.arange(len(pairs)) == k, labels, -100)
+        for package in (xent, xent.reference):
+            found = package.compare(*given, here, axis=axis)
+            assert abs(found.probability_change - exact) <= 12 * eps * size, (x, y)
+            assert found.rms_probability_change == abs(found.probability_change)
+
+
 def test_comparisons_add_up():
     a, b = random_logits((60, 6), np.float32), random_logits((60, 6), np.float32, 1)
     labels = random_labels((60,), 6, ignored=0.3)

@@ -325,6 +325,10 @@ KNOWN = {
         {"z_loss": 0.01, "temperature": 2.0**-540, "sample_weight": [2.0**-1000] * 2, "reduction": "sum"},
         None,
     ),
+    "a power whose parts overflow": (
+        [[-0.8713, 0], [0.0, 0]], [0, 1], {"gamma": 2100.0, "sample_weight": [1e300] * 2, "reduction": "sum"},
+        None,
+    ),
     "a focal loss of a certain label": (
         [[100.0, 0]], [0], {"gamma": 0.5, "weight": [1e30, 1], "reduction": "sum"}, None,
     ),
@@ -341,6 +345,21 @@ def test_known(case, dtype):
     options = {k: np.array(v) if isinstance(v, list) else v for k, v in options.items()}
     target = target.astype(dtype) if target.ndim > 1 else target
     check(x.astype(dtype), target, options, up, np.ones(x.shape, dtype))
+
+
+@pytest.mark.parametrize("temperature", [1e-160, 1e-300])
+@pytest.mark.parametrize(
+    "options", [{"gamma": 1.0}, {"gamma": 0.5}, {"z_loss": 1.0}, {"logit_cap": 5.0}], ids=str
+)
+def test_second_derivatives_at_the_smallest_temperatures(options, temperature, dtype):
+    """1 / T^2 is beyond all floats, and what it multiplies is 0."""
+    x, labels = np.array([[1, 2, 3], [3, 2, 1]], dtype), np.array([2, 0])
+    for rule in ("diagonal", "gauss_newton"):
+        grad, hess = xent.cross_entropy_grad_hess(x, labels, hessian=rule, temperature=temperature, **options)
+        expected = np.zeros(x.shape)
+        if "z_loss" in options:
+            expected[[0, 1], [2, 0]] = np.inf
+        np.testing.assert_array_equal(hess, expected)
 
 
 def test_one_loss_beyond_float64():

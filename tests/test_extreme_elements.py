@@ -384,3 +384,23 @@ def test_search(seed, dtype):
     search_pairs(seed, dtype)
     for k in range(5):
         search_sigmoid((seed, k), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["f8", "f4"])
+@pytest.mark.parametrize("alpha", [1e-40, 1e-310, 5e-324])
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1.5])
+def test_a_tiny_alpha_writes_nothing_behind_the_results(gamma, alpha, dtype):
+    """Every logit is odd then, and none is behind the last."""
+    rng = np.random.default_rng(0)
+    for n in [*range(1, 35), 512, 523, 1037]:
+        logits, target = rng.standard_normal(n).astype(dtype), rng.integers(0, 2, n)
+        options = {"alpha": alpha, "gamma": gamma, "reduction": "sum"}
+        room = np.full((2, n + 40), 7.0, dtype)
+        grad, hess = room[0, :n], room[1, :n]
+        xent.sigmoid_cross_entropy_grad_hess(logits, target, out=(grad, hess), **options)
+        assert (room[:, n:] == 7).all(), n
+        expected = xent.reference.sigmoid_cross_entropy_grad(wide(logits), target, **options).astype(dtype)
+        np.testing.assert_allclose(grad, expected, 1e-5, np.finfo(dtype).smallest_subnormal)
+        xent.sigmoid_cross_entropy_grad(logits, target, out=grad, **options)
+        assert (room[0, n:] == 7).all(), n
+        np.testing.assert_allclose(grad, expected, 1e-5, np.finfo(dtype).smallest_subnormal)

@@ -142,6 +142,73 @@ def test_the_table_names_every_function():
     assert set(CALLS) == set(xent.__all__) - controls
 
 
+# Numbers, and single positions ------------------------------------------------------------------------------
+
+
+def parts(result):
+    """All that a result holds, as it is."""
+    return [part for k in result for part in parts(k)] if isinstance(result, tuple) else [result]
+
+
+def smaller(name):
+    """Arguments of one position without its axis, and numbers in place of arrays."""
+    yield {key: a[0] if a.shape[:1] == (N,) else a for key, a in CALLS[name].items()}
+    for kind in (np.float32, float, np.array):
+        yield {key: kind(array.flat[0]) for key, array in CALLS[name].items() if key not in OPTIONAL}
+
+
+def options_of(name):
+    """Options on which the shape of a result depends."""
+    parameters = inspect.signature(getattr(xent, name)).parameters
+    for axis in [{}, {"axis": None}, {"axis": ()}] if "axis" in parameters else [{}]:
+        for reduction in [{}, {"reduction": "none"}] if "reduction" in parameters else [{}]:
+            for further in ["ranks", "entropy", "return_sign", "keepdims"]:
+                yield axis | reduction | ({further: True} if further in parameters else {})
+
+
+OF_NUMBERS = {
+    "softmax", "log_softmax", "softmax_backward", "log_softmax_backward", "logsumexp", "logsumexp_backward",
+    "sigmoid", "log_sigmoid", "sigmoid_backward", "log_sigmoid_backward", "sigmoid_cross_entropy_grad_hess",
+    *[name for name in CALLS if name.startswith(("kl_div", "mse_", "binary_", "sigmoid_cross"))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("package", [xent, xent.reference], ids=["xent", "reference"])
+@pytest.mark.parametrize("name", CALLS)
+def test_no_result_is_a_0d_array(name, package):
+    """They are NumPy scalars, as those of ufuncs are."""
+    done = 0
+    for arguments in smaller(name):
+        for options in options_of(name):
+            try:
+                result = call(name, arguments | options, package)
+            except (TypeError, ValueError, IndexError):  # not of numbers
+                continue
+            done += 1
+            odd = [part for part in parts(result) if isinstance(part, np.ndarray) and part.ndim == 0]
+            assert not odd, (name, options)
+    assert done or name not in OF_NUMBERS
+
+
+@pytest.mark.parametrize("name", sorted(OF_NUMBERS))
+def test_a_0d_out_is_returned(name):
+    if "out" not in inspect.signature(getattr(xent, name)).parameters:
+        return
+    arguments = {key: np.array(a.flat[0]) for key, a in CALLS[name].items() if key not in OPTIONAL}
+    if "axis" in inspect.signature(getattr(xent, name)).parameters:
+        arguments["axis"] = None
+    expected = call(name, arguments)
+    if "hess" in name:
+        out = np.empty((), "f4"), np.empty((), "f4")
+        assert all(a is b for a, b in zip(call(name, arguments | {"out": out}), out, strict=True))
+        grad, hess = call(name, arguments | {"out": (out[0], None)})
+        assert grad is out[0] and type(hess) is np.float32
+    else:
+        out = np.empty((), "f4")
+        assert parts(call(name, arguments | {"out": out}))[-1] is out
+        assert out == parts(expected)[-1]
+
+
 # Exporters of DLPack ----------------------------------------------------------------------------------------
 
 

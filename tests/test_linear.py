@@ -796,6 +796,36 @@ def test_tokens_against_the_reference(positions, features, classes, several, dty
     assert_tokens(*token_case(positions, features, classes, dtype, several))
 
 
+@pytest.mark.parametrize("several", [None, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.25},
+        {"logit_cap": 4.0},
+        {"prior": np.arange(1.0, 41)},
+        {"temperature": 2.0, "logit_cap": 1e-30, "prior": np.arange(1.0, 41)},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_options_of_tokens(options, several, dtype, rng):
+    """Of small integers every logit is exact, and there are ties."""
+    x, weight = rng.integers(-2, 3, (2, 9, 6)).astype(dtype), rng.integers(-2, 3, (40, 6)).astype(dtype)
+    ids = random_labels((2, 9) if several is None else (2, 9, several), 40)
+    log_probs, places = xent.token_log_probs(x @ weight.T, ids, ranks=True, **options)
+    twin = xent.reference.linear_token_log_probs(x, weight, ids, ranks=True, entropy=True, **options)
+    for chunk_bytes in CHUNKS:
+        found = xent.linear_token_log_probs(
+            x, weight, ids, ranks=True, entropy=True, chunk_bytes=chunk_bytes, **options
+        )
+        assert_same_bits(found[0], log_probs)
+        assert_same_bits(found[1], places)
+        for k, expected in enumerate(twin):
+            np.testing.assert_allclose(found[k], expected, rtol=8 * np.finfo(dtype).eps, atol=0)
+        pair = xent.linear_token_log_probs(x, weight, ids, ranks=True, chunk_bytes=chunk_bytes, **options)
+        assert len(pair) == 2
+        assert_same_bits(pair[1], places)
+
+
 @pytest.mark.parametrize("narrow", NARROW, ids=str)
 def test_tokens_of_sixteen_bits(narrow):
     assert_tokens(*token_case((70,), 20, 333, narrow, 2))
@@ -829,11 +859,11 @@ def test_memory_of_tokens(kinds, threads):
     ids = random_labels((n, 4), c)
     results = n * 5 * (8 if kinds == "f8 f8" else 4)
     with xent.num_threads(threads):
-        for entropy in (False, True):
-            call = lambda e=entropy: xent.linear_token_log_probs(  # noqa: E731
-                x, weight, ids, weight[:, 0], entropy=e, chunk_bytes=MIB
+        for options in ({}, {"entropy": True}, {"prior": np.ones(c), "temperature": 0.5, "ranks": True}):
+            call = lambda options=options: xent.linear_token_log_probs(  # noqa: E731
+                x, weight, ids, weight[:, 0], chunk_bytes=MIB, **options
             )
-            assert peak_bytes(call) - results <= MIB + BUFFERS
+            assert peak_bytes(call) - results - options.get("ranks", 0) * ids.nbytes <= MIB + BUFFERS
 
 
 @pytest.mark.parametrize("needs", [(True, True, True), *NEEDS])
@@ -880,8 +910,14 @@ def test_errors_of_tokens():
         xent.linear_token_log_probs(X, W, Y * 1.0)
     with raises(TypeError, "entropy", "True or False"):
         xent.linear_token_log_probs(X, W, Y, entropy=1)
+    with raises(TypeError, "ranks", "True or False"):
+        xent.linear_token_log_probs(X, W, Y, ranks=1)
     with raises(ValueError, "chunk_bytes", 0):
         xent.linear_token_log_probs(X, W, Y, chunk_bytes=0)
+    for x, ids in [(X, Y), (X[:0], Y[:0])]:  # where there is no position, too
+        for option, bad in [("temperature", 0.0), ("logit_cap", -1.0), ("prior", np.ones(4))]:
+            with raises(ValueError, option):
+                xent.linear_token_log_probs(x, W, ids, **{option: bad})
     with raises(ValueError, "bias", (4,), "5"):
         xent.linear_token_log_probs(X, W, Y, np.zeros(4))
 

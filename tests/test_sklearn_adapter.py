@@ -257,6 +257,16 @@ def test_words_of_errors(case):
         SoftmaxRegression(C="auto").fit(x, labels)
     with pytest.raises(TypeError, match="prior must be real numbers"):
         SoftmaxRegression(prior="balanced").fit(x, labels)
+    for options, words in [
+        ({"label_smoothing": "a"}, "label_smoothing must be a number, got str"),
+        ({"class_weight": [1, 2]}, 'class_weight must be "balanced", a dict or None, got list'),
+        ({"max_iter": 1.5}, "max_iter must be an integer, got float"),
+        ({"tol": "a"}, "tol must be a number, got str"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            SoftmaxRegression(**options).fit(x, labels)
+    with pytest.raises(ValueError, match="tol must be a finite number >= 0, got -1"):
+        SoftmaxRegression(tol=-1).fit(x, labels)
     with pytest.raises(ValueError, match="got one class, 0$"):
         SoftmaxRegression().fit(x, np.zeros(len(x), int))
     with pytest.raises(ValueError, match="y must hold whole numbers, those of columns of X"):

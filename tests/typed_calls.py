@@ -58,6 +58,11 @@ assert_type(xent.token_log_probs(x, labels), Losses)
 assert_type(xent.token_log_probs(x, labels, ranks=True), tuple[Losses, NDArray[np.int64]])
 assert_type(xent.linear_token_log_probs(x, np.eye(3), labels), Losses)
 assert_type(xent.linear_token_log_probs(x, np.eye(3), labels, entropy=True), tuple[Losses, Losses])
+assert_type(xent.linear_token_log_probs(x, np.eye(3), labels, ranks=True), tuple[Losses, NDArray[np.int64]])
+assert_type(
+    xent.linear_token_log_probs(x, np.eye(3), labels, ranks=True, entropy=True),
+    tuple[Losses, NDArray[np.int64], Losses],
+)
 assert_type(xent.sampled_softmax_cross_entropy(x, np.eye(3), labels, [1], np.zeros(3)), Loss)
 
 

@@ -480,14 +480,28 @@ def linear_cross_entropy_value_and_grad(
 ) -> tuple[_Loss, _Gradients]: ...  # fmt: skip
 @overload
 def linear_token_log_probs(
-    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, entropy: Literal[False] = False,
-    chunk_bytes: int | None = None,
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None,
+    ranks: Literal[False] = False, entropy: Literal[False] = False, chunk_bytes: int | None = None,
 ) -> _Losses: ...  # fmt: skip
 @overload
 def linear_token_log_probs(
-    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, entropy: Literal[True],
-    chunk_bytes: int | None = None,
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None,
+    ranks: Literal[False] = False, entropy: Literal[True], chunk_bytes: int | None = None,
 ) -> tuple[_Losses, _Losses]: ...  # fmt: skip
+@overload
+def linear_token_log_probs(
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None,
+    ranks: Literal[True], entropy: Literal[False] = False, chunk_bytes: int | None = None,
+) -> tuple[_Losses, _Ranks]: ...  # fmt: skip
+@overload
+def linear_token_log_probs(
+    x: _Data, weight: _Data, ids: _Data, bias: _Data | None = None, *, temperature: float = 1.0,
+    logit_cap: float | None = None, prior: _Data | None = None,
+    ranks: Literal[True], entropy: Literal[True], chunk_bytes: int | None = None,
+) -> tuple[_Losses, _Ranks, _Losses]: ...  # fmt: skip
 @overload
 def nce_loss(
     x: _Data, weight: _Data, target: _Data, noise: _Data, noise_log_prob: _Data,

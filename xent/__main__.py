@@ -2,12 +2,8 @@
 
 import sys
 
+from ._command import main, run_as_process
 from ._config import show_config
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        show_config()
-    else:
-        from ._command import run_as_process
-
-        sys.exit(run_as_process())
+    sys.exit(run_as_process(show_config if len(sys.argv) == 1 else main))

@@ -232,10 +232,7 @@ def axis_of(axis, ndim, name="axis"):
     """Return `axis` counted from the front."""
     if type(axis) is int and -ndim <= axis < ndim:
         return axis + ndim if axis < 0 else axis
-    try:
-        index = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(axis).__name__}") from None
+    index = integer(axis, name)
     if not -ndim <= index < ndim:
         raise AxisError(f"{name} {index} is out of bounds for an array of {ndim} dimensions")
     return index + ndim if index < 0 else index
@@ -635,7 +632,7 @@ def binary_target(target, shape, dtype, ignore_index):
     return array, ignore_index
 
 
-def bad_binary(target, ignore_index):
+def bad_binary(target, ignore_index, name="target"):
     """Return the error for the first element of a target that is neither a 0 or 1 nor in [0, 1]."""
     if target.dtype.kind in "iub":
         bad, expected = (target != 0) & (target != 1), "0 or 1"
@@ -645,7 +642,7 @@ def bad_binary(target, ignore_index):
         with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN
             bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
     where = int(bad.argmax())
-    return ValueError(f"target{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
+    return ValueError(f"{name}{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
 
 
 def bad_label(labels, where, classes, ignore_index):

@@ -85,13 +85,33 @@ class Scaled:
         """To a power, of numbers that are not negative."""
         low = self.m < math.sqrt(
             0.5
-        )  # m near 1, so that no power of it leaves the range before the whole does
+        )  # from there to twice that: no power goes farther than one of 2 beside it
         m, e = np.where(low, 2 * self.m, self.m), self.e - low
         high = e * exponent
         whole = np.rint(np.clip(high, -(2.0**50), 2.0**50))
         rest = (high - whole) + _product_error(e.astype(np.float64), exponent, high)
-        result = Scaled(m**exponent * np.exp2(np.where(np.isfinite(rest), rest, 0.0)), whole.astype(np.int64))
+        rest = np.exp2(np.where(np.isfinite(rest), rest, 0.0))
+        result = _power_near_1(m, exponent) * Scaled(rest, whole.astype(np.int64))
         return where(self.m == 0, float(exponent == 0), result)
+
+
+_LARGE_POWER = 512  # of a number between sqrt(1/2) and sqrt(2) is a normal number still, and so is its square
+
+
+def _power_near_1(m, exponent):
+    """m to a power of any size: that of one that floats hold, squared and multiplied."""
+    times = max(math.ceil(abs(exponent) / _LARGE_POWER), 1)
+    base, result = Scaled(m ** (exponent / times)), Scaled(1.0)
+    while times:
+        if times & 1:
+            result = _within_reach(result * base)
+        base, times = _within_reach(base * base), times >> 1
+    return result
+
+
+def _within_reach(a):
+    """Scaled whose exponents are far beyond what counts, and little beside what `power` adds to them."""
+    return Scaled(a.m, np.clip(a.e, -(2**48), 2**48))
 
 
 def scaled(a):

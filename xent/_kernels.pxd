@@ -247,6 +247,13 @@ cdef extern from "csrc/table.h" nogil:
         xent_labels labels
         double *report[4]
 
+    enum:
+        XENT_STUDENT_LOSS
+        XENT_TEACHER_LOSS
+        XENT_STUDENT_P
+        XENT_TEACHER_P
+        XENT_COMPARED
+
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)
 

@@ -54,23 +54,29 @@ def loss_and_grad(
     return loss, grads.results()
 
 
-def token_log_probs(x, weight, ids, bias, entropy, chunk_bytes):
-    """Return the log-probabilities of the classes `ids` and, or None, the entropy of each position."""
-    p, shape = _checked_tokens(x, weight, ids, bias, entropy)
-    plan = _planned(p, _checked_bytes(chunk_bytes))
+def token_log_probs(x, weight, ids, bias, options, ranks, entropy, chunk_bytes):
+    """Return the log-probabilities of the classes `ids`, their ranks, and the entropy of each position.
+
+    Of the last two None, where they are not wanted.
+    """
+    p, shape = _checked_tokens(x, weight, ids, bias, options, entropy)
+    plan, o = _planned(p, _checked_bytes(chunk_bytes)), p.options
     log_probs = _kernels.empty((math.prod(p.x.shape), p.numbers), p.dtype)
+    places = _kernels.empty(log_probs.shape, np.dtype(np.int64)) if ranks else None
     entropies = _kernels.empty((len(log_probs),), p.dtype) if entropy else None
     products = _Products(p, plan)
     with np.errstate(all="ignore"):
         for chunk in plan.chunks:
             logits = products.logits(chunk)[1]
             with _limited(plan.threads):
-                found = _kernels.token_log_probs(logits, p.target[chunk], -1, 1.0, None, None, False, entropy)
-            log_probs[chunk] = found[0]
-            if entropy:
-                entropies[chunk] = found[2]
-    log_probs = log_probs.reshape(shape)[()]
-    return log_probs, entropies.reshape(p.x.shape)[()] if entropy else None
+                found = _kernels.token_log_probs(
+                    logits, p.target[chunk], -1, o.temperature, o.logit_cap, o.prior, ranks, entropy
+                )
+            for result, part in zip((log_probs, places, entropies), found, strict=True):
+                if result is not None:
+                    result[chunk] = part
+    results = (log_probs, shape), (places, shape), (entropies, p.x.shape)
+    return tuple(None if k is None else k.reshape(shape)[()] for k, shape in results)
 
 
 def _sum_over_positions(g):
@@ -184,13 +190,14 @@ def _checked(x, weight, target, bias, options, needs, grad_output):
     )
 
 
-def _checked_tokens(x, weight, ids, bias, entropy):
+def _checked_tokens(x, weight, ids, bias, options, entropy):
     """Return the call of a layer whose logits are asked for some classes, and the shape of these."""
     if type(ids) is np.ndarray:
         ids = ids.view()  # of our own: what the other arguments run to become arrays cannot reshape it
     x, weight, bias, dtype, dtypes = check_layer(x, weight, bias)
-    ndim = x.ndim - 1
-    ids = _check.class_ids(ids, (*x.shape[:-1], len(weight)), ndim)
+    ndim, logits = x.ndim - 1, (*x.shape[:-1], len(weight))
+    options = check_options(options, logits)
+    ids = _check.class_ids(ids, logits, ndim)
     numbers = ids.shape[-1] if ids.ndim > ndim else 1
     call = _LossCall(
         _Positions(x, ndim),
@@ -198,7 +205,7 @@ def _checked_tokens(x, weight, ids, bias, entropy):
         None if bias is None else _check.narrowed(bias, dtype),
         _Positions(ids.reshape(*x.shape[:-1], numbers), ndim),
         True,
-        Options(),
+        options,
         dtype,
         dtypes,
         1.0,

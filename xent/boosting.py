@@ -17,9 +17,10 @@ import numpy as np
 
 import xent
 
+from . import _check
+
 __all__ = ["Binary", "Focal", "MultiLabel", "Softmax"]
 
-_RULES = {"d": "friedman", "f": "upper"}  # of second derivatives, by the type code of the logits
 _LEAST_SHARE = 1e-15  # of a class where logits begin: kEpsilon of LightGBM
 _MOST_ROWS = 2**24  # the libraries keep labels as float32, which holds every integer up to here
 
@@ -33,8 +34,9 @@ class _Objective:
     class_weight: object = None
 
     def __post_init__(self):
+        _check.real(self.label_smoothing, "label_smoothing", 0.0, 1.0)
         if self.targets is not None:
-            self.targets = np.asarray(self.targets)
+            self.targets, _ = _check.unconverted(self.targets, "targets")
             if self.targets.ndim != 2 or len(self.targets) > _MOST_ROWS:
                 expected = f"(rows, classes) with at most {_MOST_ROWS} rows"
                 raise ValueError(f"targets must have shape {expected}, got {self.targets.shape}")
@@ -75,8 +77,9 @@ class _Objective:
             mean alone in XGBoost's scikit-learn classes.
         """
         logits, labels, weight = _arguments(first, second, sample_weight)
-        mean = self.get_final_error(*self._total(self._logits(logits), labels, weight))
-        if np.asarray(logits).dtype.char == "d":
+        logits = self._logits(logits)
+        mean = self.get_final_error(*self._total(logits, labels, weight))
+        if logits.dtype == np.float64:
             return "loss", mean, False
         return ("loss", mean) if hasattr(second, "get_label") else mean
 
@@ -104,17 +107,35 @@ class _Objective:
             ``init_score`` of LightGBM, ``base_margin`` of XGBoost, ``baseline`` of CatBoost. It is no part of
             the model: predictions need it again.
         """
-        labels = np.asarray(labels)
-        weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        labels = _numbers(labels)
+        classes = None if classes is None else _check.integer(classes, "classes", 1)
+        rows = len(labels) if rows is None else _check.integer(rows, "rows", 0)
+        weight = np.ones(len(labels))
+        if sample_weight is not None:
+            weight = _check.sample_weights(sample_weight, labels.shape[:1])
         start = self._start(self._targets_of(labels, classes), weight, classes)
-        return np.tile(start, (len(labels) if rows is None else rows,) + (1,) * start.ndim)
+        return np.tile(start, (rows,) + (1,) * start.ndim)
 
     def _target(self, labels, logits):
         """The target of the losses of some logits."""
-        labels = np.asarray(labels)
+        labels = _numbers(labels)
         if self.targets is None and labels.size == logits.size:
             return labels.reshape(logits.shape)
-        return self._targets_of(labels, logits.shape[-1] if logits.ndim == 2 else None)
+        if len(labels) != len(logits):
+            raise ValueError(
+                f"labels must be one for each of {len(logits)} rows of logits, got {len(labels)}"
+            )
+        target = self._targets_of(labels, logits.shape[-1] if logits.ndim == 2 else None)
+        if target.ndim > 1 and target.shape != logits.shape:
+            name, rows = ("labels", len(labels)) if self.targets is None else ("targets", len(self.targets))
+            expected = (rows, *logits.shape[1:])
+            raise ValueError(f"{name} must have shape {expected}, got {(rows, *target.shape[1:])}")
+        return target
+
+    def _class_factors(self, classes):
+        """The class weights as an array, or None."""
+        value = self.class_weight
+        return None if value is None else _check.per_class(value, classes, "class_weight")
 
     def _rows(self, labels):
         """The rows of `targets` that are the labels."""
@@ -200,13 +221,13 @@ class Softmax(_Objective):
     prior: object = None
     hessian: str | None = None
 
-    def _options(self, weight):
+    def _options(self, weight, classes):
         smoothing = self.label_smoothing
-        shared = {"weight": self.class_weight, "prior": self.prior, "label_smoothing": smoothing}
+        shared = {"weight": self._class_factors(classes), "prior": self.prior, "label_smoothing": smoothing}
         return {**shared, "sample_weight": weight, "reduction": "sum"}
 
     def _logits(self, logits):
-        logits = np.asarray(logits)
+        logits = _check.floats(logits, "logits")
         if logits.ndim != 2 or logits.shape[1] == 1:
             hint = "give the library num_class, or take Binary for two classes"
             raise ValueError(f"Softmax needs logits of shape (N, C), got {logits.shape}: {hint}")
@@ -219,17 +240,22 @@ class Softmax(_Objective):
         return labels if labels.ndim == 2 else _whole(labels, classes)
 
     def _grad_hess(self, logits, target, weight):
-        rule = _RULES.get(logits.dtype.char) if self.hessian is None else self.hessian
-        return xent.cross_entropy_grad_hess(logits, target, hessian=rule, **self._options(weight))
+        rule = self.hessian
+        if rule is None:
+            rule = "friedman" if logits.dtype == np.float64 else "upper"
+        options = self._options(weight, logits.shape[1])
+        return _call(xent.cross_entropy_grad_hess, logits, target, hessian=rule, **options)
 
     def _total(self, logits, labels, weight):
         """Sum of the losses and sum of the weights."""
-        total = xent.cross_entropy(logits, self._target(labels, logits), **self._options(weight))
+        options = self._options(weight, logits.shape[1])
+        total = _call(xent.cross_entropy, logits, self._target(labels, logits), **options)
         return float(total), float(len(logits) if weight is None else np.sum(weight, dtype=np.float64))
 
     def _grad_matrix(self, logits, target, weight):
         """Gradient and Hessian of one sample: U (diag(p) - p p^T), with U the sum of its target."""
-        grad = xent.cross_entropy_grad(logits, target, **self._options(weight))[0]
+        options = self._options(weight, logits.shape[1])
+        grad = _call(xent.cross_entropy_grad, logits, target, **options)[0]
         target = target[0] if target.ndim == 2 else np.arange(grad.size) == target[0]
         mass = self._weighted(target, 1.0).sum() * (1.0 if weight is None else weight[0])
         shifted = logits[0] if self.prior is None else logits[0] + np.log(self.prior)
@@ -239,13 +265,16 @@ class Softmax(_Objective):
         """A target, or a sum of that of some samples, after smoothing and times the class weights."""
         smoothing = self.label_smoothing
         mixed = (1.0 - smoothing) * target + smoothing * samples / target.size
-        return mixed if self.class_weight is None else mixed * np.asarray(self.class_weight)
+        factors = self._class_factors(target.size)
+        return mixed if factors is None else mixed * factors
 
     def _start(self, target, weight, classes):
         sums = weight @ target if target.ndim == 2 else np.bincount(target, weight, classes or 0)
         shares = self._weighted(sums, weight.sum())
         start = np.log(np.maximum(shares / shares.sum(), _LEAST_SHARE))
-        return start if self.prior is None else start - np.log(self.prior)
+        if self.prior is None:
+            return start
+        return start - np.log(_check.per_class(self.prior, start.size, "prior", positive=True))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -254,17 +283,25 @@ class _Sigmoid(_Objective):
 
     pos_weight: object = None
 
-    def _options(self, weight, ndim):
+    def __post_init__(self):
+        super().__post_init__()
+        if self.targets is not None:
+            _check_shares(self.targets, "targets")
+
+    def _options(self, weight, shape):
+        if weight is not None:
+            weight = _check.sample_weights(weight, shape[:1])
+            weight = weight[:, None] if len(shape) == 2 else weight
         if self.class_weight is not None:
-            column = 1.0 if weight is None else np.asarray(weight)[:, None]
-            weight = column * np.asarray(self.class_weight)
-        elif weight is not None and ndim == 2:
-            weight = np.asarray(weight)[:, None]
+            if len(shape) != 2:
+                raise ValueError(f"class_weight needs logits of shape (N, C), got {shape}")
+            factors = self._class_factors(shape[1])
+            weight = factors if weight is None else weight * factors
         shared = {"pos_weight": self.pos_weight, "label_smoothing": self.label_smoothing}
         return {**shared, "weight": weight, "reduction": "sum"}
 
     def _logits(self, logits):
-        return np.asarray(logits)
+        return _check.floats(logits, "logits")
 
     def _targets_of(self, labels, classes):
         if self.targets is not None:
@@ -274,13 +311,14 @@ class _Sigmoid(_Objective):
         return _whole(labels, classes)[:, None] == np.arange(classes)  # each class against the others
 
     def _grad_hess(self, logits, target, weight):
-        options = self._options(weight, logits.ndim)
-        return xent.sigmoid_cross_entropy_grad_hess(logits, target, hessian="gauss_newton", **options)
+        options = self._options(weight, logits.shape)
+        loss = xent.sigmoid_cross_entropy_grad_hess
+        return _call(loss, logits, target, hessian="gauss_newton", **options)
 
     def _total(self, logits, labels, weight):
         """Sum of the losses and sum of the weights."""
-        options = self._options(weight, logits.ndim)
-        total = xent.sigmoid_cross_entropy(logits, self._target(labels, logits), **options)
+        options = self._options(weight, logits.shape)
+        total = _call(xent.sigmoid_cross_entropy, logits, self._target(labels, logits), **options)
         samples = len(logits) if weight is None else np.sum(weight, dtype=np.float64)
         return float(total), float(samples * (logits.shape[1] if logits.ndim == 2 else 1))
 
@@ -295,8 +333,12 @@ class _Sigmoid(_Objective):
         return -np.column_stack([grad, hess])  # which CatBoost reads without an object for each number
 
     def _start(self, target, weight, classes):
+        _check_shares(target, "labels")
         mean = weight @ (0.5 * self.label_smoothing + (1.0 - self.label_smoothing) * target) / weight.sum()
-        positive = mean * (1.0 if self.pos_weight is None else np.asarray(self.pos_weight))
+        factor = 1.0
+        if self.pos_weight is not None:
+            factor = _check.factors(self.pos_weight, "pos_weight", mean.shape, "the classes")
+        positive = mean * factor
         share = np.clip(positive / (positive + 1.0 - mean), _LEAST_SHARE, 1.0 - _LEAST_SHARE)
         return np.log(share) - np.log1p(-share)
 
@@ -331,7 +373,7 @@ class Binary(_Sigmoid):
     """
 
     def _logits(self, logits):
-        logits = np.asarray(logits)
+        logits = super()._logits(logits)
         if logits.ndim != 1:
             hint = "MultiLabel, Focal and Softmax have more than one logit"
             raise ValueError(f"Binary needs logits of shape (N,), got {logits.shape}: {hint}")
@@ -408,8 +450,8 @@ class Focal(_Sigmoid):
     gamma: float = 2.0
     alpha: float | None = None
 
-    def _options(self, weight, ndim):
-        return {**super()._options(weight, ndim), "gamma": self.gamma, "alpha": self.alpha}
+    def _options(self, weight, shape):
+        return {**super()._options(weight, shape), "gamma": self.gamma, "alpha": self.alpha}
 
 
 def _arguments(first, second, sample_weight):
@@ -418,6 +460,31 @@ def _arguments(first, second, sample_weight):
         return second, first, sample_weight
     weight = second.get_weight()  # None in LightGBM and empty in XGBoost, where there are none
     return first, second.get_label(), weight if weight is not None and len(weight) else None
+
+
+def _numbers(labels):
+    """Return labels as an array of numbers, one or a row for each sample."""
+    labels, _ = _check.unconverted(labels, "labels")
+    if labels.ndim == 0:
+        raise ValueError("labels must be one for each sample, got a number")
+    return labels
+
+
+def _call(loss, logits, target, **options):
+    """Call a loss; in its errors the target is called labels, as users know it."""
+    try:
+        return loss(logits, target, **options)
+    except (TypeError, ValueError) as error:
+        words = str(error)
+        if not words.startswith("target"):
+            raise
+        raise type(error)("labels" + words.removeprefix("target")) from None
+
+
+def _check_shares(target, name):
+    """Raise unless all numbers are in [0, 1]."""
+    if not ((target >= 0) & (target <= 1)).all():
+        raise _check.bad_binary(target, None, name)
 
 
 def _whole(labels, classes):

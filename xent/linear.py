@@ -210,13 +210,27 @@ def linear_cross_entropy_value_and_grad(
 
 
 @documented
-def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None):
+def linear_token_log_probs(
+    x,
+    weight,
+    ids,
+    bias=None,
+    *,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    ranks=False,
+    entropy=False,
+    chunk_bytes=None,
+):
     """
     Log-probabilities of some classes of a linear layer, without ever holding all of the logits.
 
-    With z = x W^T + b, each class y of `ids` has
+    With u the logits x W^T + b after temperature, cap and prior, as in `cross_entropy`, each class y of `ids`
+    has
 
-    .. math:: \\log p_y = z_y - \\log \\sum_c \\exp(z_c), \\qquad H = -\\sum_c p_c \\log p_c
+    .. math:: \\log p_y = u_y - \\log \\sum_c \\exp(u_c), \\qquad \\mathrm{rank}_y = \\#\\{c : u_c > u_y\\},
+        \\qquad H = -\\sum_c p_c \\log p_c
 
     Parameters
     ----------
@@ -227,6 +241,10 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
         Numbers of classes, in ``[0, C)``: one for each position, in the shape of the positions, or K of them,
         (..., K).
     <bias of a layer>
+    <temperature>
+    <logit_cap>
+    <prior>
+    <ranks>
     entropy : bool, optional
         Whether the entropy of each prediction is wanted too.
     <chunk_bytes>
@@ -236,15 +254,19 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
     log_probs : scalar or ndarray
         Log-probabilities in nats, of the shape of `ids`: float64 if any of `x`, `weight` and `bias` is, else
         float32.
+    places : int or ndarray of int64
+        With `ranks` only: how many classes have a larger logit, as of `token_log_probs`.
     entropies : scalar or ndarray
         With `entropy` only: H of each position in nats, of the same dtype.
 
     Raises
     ------
     TypeError
-        If an array does not hold real numbers, `ids` does not hold integers, or `entropy` is no bool.
+        If an array does not hold real numbers, `ids` does not hold integers, or `ranks` or `entropy` is no
+        bool.
     ValueError
-        If a shape does not fit, or one of `ids` is out of range (negative ones are).
+        If a shape does not fit, one of `ids` is out of range (negative ones are), or an option is outside its
+        range.
 
     See Also
     --------
@@ -254,8 +276,9 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
     -----
     What policy gradients, preference losses and speculative decoding ask of a language model. The results are
     exact for the logits as they were computed; these are rounded as those of `linear_cross_entropy`, whose
-    notes hold here too. The entropy is the sum of p_c (m - z_c), with m the largest logit, and log1p(R) [1]_:
-    no term is negative.
+    notes hold here too: among logits that differ by less than a rounding, ranks may be others in chunks of
+    another size. The entropy is the sum of p_c (m - u_c), with m the largest u, and log1p(R) [1]_: no term is
+    negative.
 
     References
     ----------
@@ -275,7 +298,10 @@ def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_by
     >>> entropies.round(3)
     array([0.832, 0.441])
     """
+    if type(ranks) is not bool:
+        ranks = _check.flag(ranks, "ranks")
     if type(entropy) is not bool:
         entropy = _check.flag(entropy, "entropy")
-    log_probs, entropies = token_log_probs(x, weight, ids, bias, entropy, chunk_bytes)
-    return (log_probs, entropies) if entropy else log_probs
+    options = Options(temperature=temperature, logit_cap=logit_cap, prior=prior)
+    found = token_log_probs(x, weight, ids, bias, options, ranks, entropy, chunk_bytes)
+    return tuple(k for k in found if k is not None) if ranks or entropy else found[0]

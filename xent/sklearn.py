@@ -1,6 +1,7 @@
 """Estimators for scikit-learn: softmax regression with more options than its own, and temperature scaling."""
 
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from numbers import Real
@@ -8,6 +9,8 @@ from numbers import Real
 import numpy as np
 
 import xent
+
+from . import _check
 
 try:
     from scipy.optimize import minimize, minimize_scalar
@@ -151,6 +154,9 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
             raise TypeError(f"C must be a number, got {type(self.C).__name__}")
         if not self.C > 0:
             raise ValueError(f"C must be greater than 0, got {self.C}")
+        _check.real(self.label_smoothing, "label_smoothing", 0.0, 1.0)
+        _check.real(self.tol, "tol", 0.0)
+        _check.integer(self.max_iter, "max_iter", 0)
         X, target = self._checked(X, y)
         classes = len(self.classes_)
         sample_weight = _weights(sample_weight, len(X))
@@ -199,6 +205,9 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):
                 )
             there = np.where(masses == 0, 1.0, masses)
             return masses.sum() / (len(masses) * there)
+        if not isinstance(self.class_weight, Mapping):
+            kind = type(self.class_weight).__name__
+            raise TypeError(f'class_weight must be "balanced", a dict or None, got {kind}')
         unknown = set(self.class_weight) - set(self.classes_.tolist())
         if unknown:
             raise ValueError(f"class_weight names classes that are not in y: {sorted(unknown, key=str)}")

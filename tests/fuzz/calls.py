@@ -301,7 +301,7 @@ class Positions(Call):
         return self.pick([0.0, 0.5, 1.0, 2, 5.0])
 
     def draw_alpha(self):
-        return self.pick([None, 0.25, 0.5, 1.0, 0.9])
+        return self.pick([None, 0.25, 0.5, 1.0, 0.9, 1e-40])
 
     def draw_temperature(self):
         return self.pick([1.0, 0.5, 2.0, 0.07, 7, 100.0, np.float64(1.5)])

@@ -9,20 +9,25 @@ import argparse
 import contextlib
 import logging
 import math
+import os
 import re
 import sys
 import warnings
 
+import xent
+
 from .arrays import InputError
 from .commands import Compare, Evaluate, run
 
-INTERRUPTED = 130  # the exit status of what was ended by Ctrl-C: 128 and the number of SIGINT
+# Exit statuses of what was ended by Ctrl-C, or as nobody reads on: 128 and the numbers of SIGINT and SIGPIPE.
+INTERRUPTED, UNREAD = 130, 141
 
 FILES = """
 LOGITS, LABELS and other FILEs are .npy, .npz, .safetensors, zarr (.zarr), HDF5 (.h5, .hdf5), or a folder or
 quoted glob of shards, which are joined along the first axis in natural order (shard2 before shard10). Where a
 file holds several arrays, FILE:NAME says which. Labels and other small arrays may be text (.txt, .csv), or -
-for the standard input. The exit status is 0, 2 for what cannot be read or computed, 130 after Ctrl-C.
+for the standard input. The exit status is 0, 2 for what cannot be read, computed or written, 130 after
+Ctrl-C.
 """
 
 
@@ -41,9 +46,14 @@ def main(argv=None):
     return 0 if complete else INTERRUPTED
 
 
-def run_as_process():
-    """Run the command as all that this process does, and return its exit status."""
-    status = main()
+def run_as_process(printing=main):
+    """Run the command, or what else prints, as all that this process does, and return its exit status."""
+    try:
+        status = _status(printing)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        status = _failed(error)
     if status and "zarr" in sys.modules:
         # what zarr has begun, on a loop of its own, ends with the process: no pages about each task
         logging.getLogger("asyncio").disabled = True
@@ -52,11 +62,32 @@ def run_as_process():
     return status
 
 
+def _status(printing):
+    try:
+        return printing()
+    except SystemExit as end:  # by argparse, which has printed too
+        return end.code
+
+
+def _failed(error):
+    """Return the exit status where a folder cannot be read, or the standard output takes nothing more."""
+    if error.filename is None:
+        # Python writes what is left at its end, which must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
+    what = f"{error.filename} cannot be read"
+    what = "the standard output cannot be written" if error.filename is None else what
+    print(f"xent: error: {what}: {error.strerror}", file=sys.stderr)
+    return 2
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m xent",
         description="Without arguments: how xent was built and what it uses here.",
     )
+    parser.add_argument("--version", action="version", version=f"xent {xent.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     evaluate = _command(
         commands, Evaluate, "evaluate", "how well logits predict labels: loss, accuracy, calibration"

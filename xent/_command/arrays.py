@@ -39,6 +39,8 @@ def reading(path):
         why = (
             error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         )
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
+            why = "it is empty"
         raise InputError(f"{path} cannot be read: {why or type(error).__name__}") from error
 
 
@@ -424,7 +426,8 @@ def _parse(file, name, kind):
         except (ValueError, OverflowError):
             word, what = words[len(numbers) - before][:20].decode(errors="replace"), "an integer of 64 bits"
             what = what if convert is int else "a number"
-            raise InputError(f"{name}: {word!r}, number {len(numbers)} of it, is not {what}") from None
+            hint = "" if len(numbers) else ": leave a line of names out"
+            raise InputError(f"{name}: {word!r}, number {len(numbers)} of it, is not {what}{hint}") from None
         if not block:
             return np.array(numbers, kind)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -164,7 +165,14 @@ class _Command:
         try:
             return self._compute(index, *parts)
         except (TypeError, ValueError) as error:
-            raise InputError(" ".join(str(error).split())) from error
+            raise InputError(self._as_typed(" ".join(str(error).split()))) from error
+
+    def _as_typed(self, words):
+        """Return an error of a function of xent with the name of an option as it is typed."""
+        name = re.match(r"\w*", words)[0]
+        if name.startswith("logits") or not hasattr(self.options, name):
+            return words
+        return re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), words)
 
     def _check_labels(self, index, source, labels):
         """Raise for a label that is no class, and say where it is."""

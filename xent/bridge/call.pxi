@@ -23,6 +23,7 @@ cdef class LossCall:
     cdef cnp.ndarray x, labels, target  # labels or target: the other is None
     cdef cnp.ndarray weight, pos_weight, sample_weight, upstream  # factors, or None
     cdef cnp.ndarray losses, grad, hess  # results, None where not wanted; losses are those of each position or element
+    cdef object grad_out, hess_out  # the caller's arrays for two of these, or None
     cdef object given  # the target as it came, or None: its memory must not be overwritten either
     cdef const char *name  # of x
     cdef const char *target_name
@@ -141,6 +142,7 @@ cdef class LossCall:
             if not isinstance(out, tuple) or len(out) != 2:
                 raise TypeError(f"out must be a pair of arrays, got {type(out).__name__}")
             out, hess_out = out
+        self.grad_out, self.hess_out = out, hess_out
         if self.wants != VALUE and (self.wants != TOTAL or out is not None):
             if out is None:
                 self.grad = empty_like(self.x)
@@ -165,10 +167,11 @@ cdef class LossCall:
             for result in (self.grad, self.hess):
                 if result is not None:
                     result[...] = 0
+        grad = None if self.grad is None else returned(self.grad, self.grad_out)
         if self.wants == GRAD or self.wants == PRODUCT:
-            return self.grad
+            return grad
         if self.wants == GRAD_AND_HESS:
-            return self.grad, self.hess
+            return grad, returned(self.hess, self.hess_out)
         if self.exact_total is not None and not self.each:
             total = exact_arithmetic().mean(self.exact_total, 1.0 if self.wants == TOTAL else self.exact_divisor)
         if self.wants == TOTAL:
@@ -176,7 +179,7 @@ cdef class LossCall:
         if self.exact_total is None:
             total = total / self.divisor if self.divisor else 0.0
         loss = unpacked(self.losses) if self.each else scalar(total, self.dtype)
-        return loss if self.wants == VALUE else (loss, self.grad)
+        return loss if self.wants == VALUE else (loss, grad)
 
     cdef cnp.ndarray working(self):
         """The data as the kernels take them. A target that would lose bits has another type, float32 or float64: then they

@@ -45,11 +45,11 @@ cdef run_map(const xent_kernel *kernels, cnp.ndarray first, cnp.ndarray second, 
     a.x, a.y, a.out = data(x if g is None else g), data(x), data(result)
     plan = xent_plan_map(&a)
     run(kernels[dtype_code(x)], &a, &plan, a.size)
-    if out is None:
-        return unpacked(result if order is None else (<object>result).transpose(np.argsort(order)))
-    if place is not result:
+    if out is None and order is not None:
+        result = (<object>result).transpose(np.argsort(order))
+    if out is not None and place is not result:
         place[...] = result
-    return out
+    return returned(result, out)
 
 
 cdef tuple order_in_memory(cnp.ndarray x):

@@ -427,10 +427,10 @@ cdef tuple compared(LossCall call, xent_comparison_args *a, cnp.ndarray x, cnp.n
     cdef xent_plan plan
     cdef cnp.ndarray divergence = one_per_position(x, call.axis, real_type(dtype_code(x)))
     cdef Py_ssize_t row, positions = cnp.PyArray_SIZE(divergence)
-    cdef cnp.ndarray report = np.zeros((5, positions))
-    for row in range(4):
-        a.report[row] = <double *>cnp.PyArray_DATA(report) + row * positions
-    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report) + 4 * positions
+    cdef cnp.ndarray report = empty((1 + (XENT_COMPARED if a.labels.data else 0), positions), F64)
+    a.divergence, a.same = data(divergence), <double *>cnp.PyArray_DATA(report)
+    for row in range(XENT_COMPARED):  # unless there are labels they are not looked at
+        a.report[row] = a.same + (row + 1) * positions
     if positions:
         copies = walk_or_copy(&a.positions, x, teacher, None, None, call.axis)
         plan = xent_plan_comparison(a, dtype_code(x))
@@ -456,11 +456,9 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
     memset(&a, 0, sizeof(a))
     a.temperature = positive(temperature, "temperature")
     base = base_of(base)
-    counted = slice(None)
     if target is not None:
         left_out = call.take_labels(target, ignore_index)
         call.count(left_out, None)
-        counted = counted_of(call, left_out)
         a.labels = call.found
     x, teacher = call.x, call.target
     if dtype_code(x) != XENT_F64 and not LOWEST_PLAIN <= a.temperature <= HIGHEST_PLAIN:
@@ -474,13 +472,47 @@ def compare(logits_a, logits_b, target, axis, ignore_index, base, temperature):
             wide, wide_report = compared(call, &a, widened(x), widened(teacher))
             divergence = np.where(lost, wide, divergence)
             report = np.where(lost, wide_report, report)
-    values, report = narrowed(divergence, call.dtype)[counted], report[:, counted]
+    divergence = narrowed(divergence, call.dtype)
     if target is None:
-        return values, int(report[4].sum()), base, None
-    with np.errstate(all="ignore"):
-        gap, change = report[0] - report[1], report[2] - report[3]
-        sums = tuple([float(v.sum()) for v in (report[1], report[0], gap * gap, change, change * change)])
-    return values, int(report[4].sum()), base, sums
+        return divergence, int(report[0].sum()), base, None
+    if call.counted == cnp.PyArray_SIZE(divergence):
+        return divergence, int(report[0].sum()), base, sums_of_labels(report)
+    counted = counted_of(call, left_out)
+    return divergence[counted], int(report[0, counted].sum()), base, sums_of_labels(report)
+
+
+cdef enum:
+    STRETCH = 64  # positions that are added up before they reach a sum of two numbers: an error of some 2^-48 at most
+
+
+cdef tuple sums_of_labels(cnp.ndarray report):
+    """The sums of a Comparison, of which ignored positions have 0. Stretches are added up before they reach the sums."""
+    cdef double sums[10]  # the second half is what the first has lost
+    cdef double here[5]
+    cdef double gap, change
+    cdef Py_ssize_t p, k, block, n = cnp.PyArray_DIM(report, 1)
+    cdef const double *loss_b = <const double *>data(report) + (1 + XENT_STUDENT_LOSS) * n
+    cdef const double *loss_a = <const double *>data(report) + (1 + XENT_TEACHER_LOSS) * n
+    cdef const double *p_b = <const double *>data(report) + (1 + XENT_STUDENT_P) * n
+    cdef const double *p_a = <const double *>data(report) + (1 + XENT_TEACHER_P) * n
+    memset(sums, 0, sizeof(sums))
+    with nogil:
+        for block in range((n + STRETCH - 1) // STRETCH):
+            for k in range(5):
+                here[k] = 0
+            for p in range(block * STRETCH, min(block * STRETCH + STRETCH, n)):
+                gap = loss_b[p] - loss_a[p]
+                # numbers with a minus are less by 1: between two of these, no 1 comes in to round them
+                change = p_b[p] - p_a[p] + ((1 if signbit(p_b[p]) else 0) - (1 if signbit(p_a[p]) else 0))
+                here[0] += loss_a[p]
+                here[1] += loss_b[p]
+                here[2] += gap * gap
+                here[3] += change
+                here[4] += change * change
+            for k in range(5):
+                two_sum_add(sums + k, sums + 5 + k, here[k])
+        xent_settle(sums, 5)
+    return tuple([sums[k] for k in range(5)])
 
 
 cdef counted_of(LossCall call, left_out):

@@ -240,6 +240,11 @@ cdef inline unpacked(array):
     return array[()] if cnp.PyArray_NDIM(<cnp.ndarray>array) == 0 else array
 
 
+cdef inline returned(result, out):
+    """What a call returns: the caller's `out`, as it came, or a new result."""
+    return unpacked(result) if out is None else out
+
+
 # ---- sums at places: bins, classes, sequences ----
 
 cdef cnp.ndarray new_sums(tuple shape, bint weighted):

@@ -110,12 +110,7 @@ cdef sigmoid_loss(
         call.losses = narrowed(turned(call.losses, transposed), call.dtype)
     if grad is not grad_place or hess is not hess_place:
         put_narrowed(grad_place, grad, hess_place, hess)
-    result = call.finish(total)
-    if wants == VALUE or out is not None or cnp.PyArray_NDIM(call.x):
-        return result
-    if wants == GRAD:
-        return unpacked(result)
-    return (result[0] if wants == VALUE_AND_GRAD else unpacked(result[0])), unpacked(result[1])
+    return call.finish(total)
 
 
 cdef bint float32_rounds(cnp.ndarray target) except -1:

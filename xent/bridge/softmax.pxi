@@ -29,7 +29,7 @@ cdef forward(const xent_kernel *kernels, x, axis, temperature, out, int exps, bi
     if type(axis) is tuple:
         if out is not None:
             out = result_like(out, logits, "x", ())
-        return map_axes(kernels, logits, None, out, axis, exps, t, logits_again)
+        return returned(map_axes(kernels, logits, None, out, axis, exps, t, logits_again), out)
     result = empty_like(logits) if out is None else result_like(out, logits, "x", ())
     map_positions(kernels, logits, None, result, k, exps, t, logits_again)
     return result
@@ -88,7 +88,7 @@ cdef backward(const xent_kernel *kernels, grad, y, axis, out):
         axis = _check.axes_of(axis, cnp.PyArray_NDIM(x))
         if out is not None:
             out = result_like(out, x, "y", ((g, "grad"),), in_place=2)
-        return map_axes(kernels, x, g, out, axis, XENT_ROW_SUMS)
+        return returned(map_axes(kernels, x, g, out, axis, XENT_ROW_SUMS), out)
     k = axis_of(axis, x)
     result = empty_like(x) if out is None else result_like(out, x, "y", ((g, "grad"),), in_place=2)
     map_positions(kernels, x, g, result, k, XENT_ROW_SUMS)
@@ -142,11 +142,9 @@ def logsumexp(x, axis, keepdims, out):
     a.result = data(result)
     plan = xent_plan_positions(&a.positions, dtype_code(logits), XENT_SUMMED_EXPS)
     run(table.logsumexp[dtype_code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
-    if out is None:
-        return unpacked(result)
-    if out is not result:
+    if out is not None and out is not result:
         out[...] = result
-    return out
+    return returned(result, out)
 
 
 def weighted_logsumexp(cnp.ndarray x, cnp.ndarray b, tuple axes, bint with_sign):
@@ -187,7 +185,7 @@ def logsumexp_backward(grad, x, y, axis, out):
     upstream, log_sums = _check.per_position(grad, "grad", shape, order), _check.per_position(y, "y", shape, order)
     result = empty_like(logits) if out is None else result_like(out, logits, "x", ((upstream, "grad"), (log_sums, "y")))
     if cnp.PyArray_SIZE(logits) == 0:
-        return result
+        return result  # not 0-d
     upstream, log_sums = as_doubles(upstream), as_doubles(log_sums)
     x, place = one_axis(logits, order), one_axis(result, order)
     axis = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
@@ -198,7 +196,7 @@ def logsumexp_backward(grad, x, y, axis, out):
     deliver(copies, place, None)
     if cnp.PyArray_DATA(place) != cnp.PyArray_DATA(result):
         (<object>result)[...] = all_axes(place, shape, order)
-    return result
+    return returned(result, out)
 
 
 cdef cnp.ndarray as_doubles(cnp.ndarray array):

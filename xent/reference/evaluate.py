@@ -106,14 +106,16 @@ def compare(logits_a, logits_b, target=None, *, axis=-1, ignore_index=-100, base
     with np.errstate(all="ignore"):
         a, b = transformed(a, options)[0], transformed(b, options)[0]
         log_a, log_b = log_probabilities(a), log_probabilities(b)
-        p_a, p_b = probabilities(a)[0], probabilities(b)[0]
+        (p_a, rest_a), (p_b, rest_b) = probabilities(a), probabilities(b)
         terms = np.where((p_a == 0) & ~np.isnan(p_b), 0.0, p_a * (log_a - log_b))
         kl = terms.sum(axis=-1)
         same = (_predicted(a) == _predicted(b)) & (_predicted(a) >= 0)
         sums = None
         if target is not None:
             loss_a, loss_b = (0.0 - np.where(label, log, 0.0).sum(axis=-1) for log in (log_a, log_b))
-            change = np.where(label, p_b - p_a, 0.0).sum(axis=-1)
+            # of two probabilities next to 1 the rests have the digits
+            change = np.where((p_a > 0.5) & (p_b > 0.5), rest_a - rest_b, p_b - p_a)
+            change = np.where(label, change, 0.0).sum(axis=-1)
             each = loss_a, loss_b, (loss_b - loss_a) ** 2, change, change**2
             sums = tuple(float(numbers.sum()) for numbers in each)
     return Comparison(kl, int(same.sum()), _base(base), sums)

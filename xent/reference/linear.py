@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ._common import as_float64, deliver, is_sixteen_bits, loss_dtype, plain, result_dtype
-from .cross_entropy import Options, cross_entropy, cross_entropy_grad
+from .cross_entropy import Options, cross_entropy, cross_entropy_grad, transformed
 from .softmax import log_probabilities
 from .tokens import of_ids
 
@@ -76,18 +76,36 @@ def linear_cross_entropy_value_and_grad(
     return deliver(loss, dtype=_loss_dtype(x, weight, bias)), tuple(grads)
 
 
-def linear_token_log_probs(x, weight, ids, bias=None, *, entropy=False, chunk_bytes=None):
+def linear_token_log_probs(
+    x,
+    weight,
+    ids,
+    bias=None,
+    *,
+    temperature=1.0,
+    logit_cap=None,
+    prior=None,
+    ranks=False,
+    entropy=False,
+    chunk_bytes=None,
+):
     """`token_log_probs` of x @ weight.T + bias, and the entropy -sum_c p_c log p_c of each position.
 
     chunk_bytes changes no result.
     """
-    log_p, dtype = log_probabilities(_logits(x, weight, bias)), _loss_dtype(x, weight, bias)
-    found = deliver(of_ids(log_p, log_p, plain(ids))[0], dtype=dtype)
-    if not entropy:
-        return found
+    logits, dtype = _logits(x, weight, bias), _loss_dtype(x, weight, bias)
+    options = Options(temperature=temperature, logit_cap=logit_cap, prior=prior)
     with np.errstate(all="ignore"):
+        u, _, _ = transformed(logits, options)
+        log_p = log_probabilities(u)
         terms = np.where(log_p == -np.inf, 0.0, np.exp(log_p) * log_p)
-    return found, deliver(0.0 - terms.sum(axis=-1), dtype=dtype)
+    found, places = of_ids(log_p, logits if prior is None else u, plain(ids))
+    results = [deliver(found, dtype=dtype)]
+    if ranks:
+        results.append(places[()])
+    if entropy:
+        results.append(deliver(0.0 - terms.sum(axis=-1), dtype=dtype))
+    return tuple(results) if len(results) > 1 else results[0]
 
 
 def _logits(x, weight, bias):

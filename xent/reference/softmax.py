@@ -85,13 +85,12 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None
     """
     dtype = loss_dtype(x)
     x, b = np.broadcast_arrays(as_float64(x), 1.0 if b is None else as_float64(b))
-    shape, axes = x.shape, [k % x.ndim for k in axes_of(axis, x.ndim)]
-    x = np.where(b == 0, -np.inf, x)
-    result, sign = _log_of_sum(classes_last(x, axis), classes_last(b, axis))
+    result, sign = _log_of_sum(classes_last(np.where(b == 0, -np.inf, x), axis), classes_last(b, axis))
     if not return_sign:
         result = np.where(sign < 0, np.nan, result)
     if keepdims:
-        kept = [1 if k in axes else n for k, n in enumerate(shape)]
+        axes = [k % x.ndim for k in axes_of(axis, x.ndim)]
+        kept = [1 if k in axes else n for k, n in enumerate(x.shape)]
         result, sign = result.reshape(kept), sign.reshape(kept)
     result = deliver(result, out, dtype)
     return (result, deliver(sign, dtype=dtype)) if return_sign else result

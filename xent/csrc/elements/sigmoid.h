@@ -223,7 +223,8 @@ static int NAME(find_odd)(const xent_odd_logits *odd, const T *x, ptrdiff_t n, i
         T flags[LANES];
         if (!m_any(is_odd)) continue;
         v_store(flags, v_select(is_odd, one, zero));
-        for (int k = 0; k < LANES; k++) place[found] = (int)i + k, found += flags[k] != 0;
+        /* not those after the end: where `plain` is below 0, all are odd, and the 0 that is read there too */
+        for (int k = 0; k < xent_min(LANES, n - i); k++) place[found] = (int)i + k, found += flags[k] != 0;
     }
     return found;
 }

@@ -3,13 +3,14 @@
  *
  *   KL      sum_c q_c (d_c + e^-d_c - 1)      as in distillation.h: no term is negative
  *   same    whether the same class has the largest logit (largest.h)
- *   and with labels y   -log p_y, -log q_y, p_y, q_y
+ *   and with labels y   -log p_y, -log q_y, p_y, q_y; of the last two p_y - 1, with a minus before 0 too, where that is
+ *                       nearer to 0
  *
  * An error of the constant D in all d_c moves the sum by half its square, which is nothing beside the sum but where that
  * is nothing itself: unlike the gradient it needs no correction.
  *
- * Design: the logits are looked at twice, as by evaluate(). Rows of the type computed with are read where they lie, if
- * they are not to be divided; all others come to a scratch, as in distillation.
+ * Design: the logits are looked at twice, as by evaluate(). Rows are read where they lie, if they are not to be divided;
+ * all others come to a scratch, as in distillation.
  */
 #include "begin.h"
 #include "elements/points.h"
@@ -65,16 +66,32 @@ ALWAYS_INLINE V NAME(compare_infinite)(V s, V t, V d)
     return v_select(m_gt(NAME(set)((T)INFINITY), v_abs(u)), d, u);
 }
 
+/* Largest logits and those of labels that are not divided as 0 and the distances from them, where these are finite. */
+static void NAME(temper_labels)(const NAME(cooling) *cooling, NAME(stats) *s, T *logits, ptrdiff_t n)
+{
+    const V zero = {0}, infinity = NAME(set)((T)INFINITY);
+    for (ptrdiff_t p = 0; p < n; p += LANES) {
+        const V m = v_load(s->max_logit + p), x = v_load(logits + p);
+        const VM finite = m_gt(infinity, v_abs(m));
+        V low;
+        const V d = NAME(distance)(&cooling->transform, x, m, &low);
+        v_store(logits + p, v_select(finite, v_select(m_gt(infinity, v_abs(d)), d + low, d), x));
+        v_store(s->max_logit + p, v_select(finite, zero, m));
+    }
+}
+#endif /* STORED_AS_16 */
+
 /* Vectors of both, of a row or of a vector of positions. */
 typedef struct {
-    const T *s, *t, *e_s, *e_t;
+    const S *s, *t;
+    const T *e_s, *e_t;
     ptrdiff_t s_step, t_step, exps_step; /* from vector to vector */
     ptrdiff_t vectors, last;             /* the last has so many numbers */
-} NAME(compared);
+} KERNEL(compared);
 
 /* TERMS of `sides` vectors from the k-th on; with `whole` all are there, and another after them. */
-ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
-                                       NAME(row_sum) *sum, int sides, int whole, int tempered)
+ALWAYS_INLINE void KERNEL(compare_group)(const KERNEL(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
+                                         NAME(row_sum) *sum, int sides, int whole, int tempered)
 {
     const V zero = {0};
     V term[AHEAD];
@@ -85,8 +102,8 @@ ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first,
         for (int j = 0; j < DISTILLED; j++) { /* where there is none, no probability */
             const ptrdiff_t i = first + k + j;
             n[j] = whole || i + 1 < c->vectors ? LANES : i + 1 == c->vectors ? c->last : 0;
-            s[j] = NAME(load_part)(c->s + i * c->s_step, n[j], zero),
-            t[j] = NAME(load_part)(c->t + i * c->t_step, n[j], zero);
+            s[j] = KERNEL(load_part)(c->s + i * c->s_step, n[j], zero),
+            t[j] = KERNEL(load_part)(c->t + i * c->t_step, n[j], zero);
             e_t[j] = n[j] > 0 ? v_load(c->e_t + i * c->exps_step) : zero;
             d[j] = NAME(compare_distance)(s[j], t[j], pair, tempered);
             far = (VM)(far | (VM)~m_ge(NAME(set)(NEAR), v_abs(d[j])));
@@ -105,29 +122,29 @@ ALWAYS_INLINE void NAME(compare_group)(const NAME(compared) *c, ptrdiff_t first,
 }
 
 /* The divergences of the positions of a tile. `lanes_are_positions` and `tempered` are constants at every call. */
-ALWAYS_INLINE void NAME(compare_along)(const NAME(pairs) *d, const NAME(tile) *student, const NAME(tile) *teacher,
-                                       const NAME(stats) *s, const NAME(stats) *t, const T *low, double *kl,
-                                       int lanes_are_positions, int tempered)
+ALWAYS_INLINE void KERNEL(compare_along)(const NAME(pairs) *d, const KERNEL(tile) *student, const KERNEL(tile) *teacher,
+                                         const NAME(stats) *s, const NAME(stats) *t, const T *low, double *kl,
+                                         int lanes_are_positions, int tempered)
 {
     const ptrdiff_t classes = d->classes;
     const int sides = lanes_are_positions ? 1 : WAYS, most = TERMS * sides;
     for (ptrdiff_t p = 0; p < student->n; p += lanes_are_positions ? LANES : 1) {
         const ptrdiff_t exps = lanes_are_positions ? p : p * student->exps_step;
         const NAME(pair) pair = NAME(pair_at)(d, s, t, low, p, lanes_are_positions);
-        const NAME(compared) c = {.s = student->x + (lanes_are_positions ? p : p * student->x_step),
-                                  .t = teacher->x + (lanes_are_positions ? p : p * teacher->x_step),
-                                  .e_s = student->exps + exps,
-                                  .e_t = teacher->exps + exps,
-                                  .s_step = lanes_are_positions ? student->x_step : LANES,
-                                  .t_step = lanes_are_positions ? teacher->x_step : LANES,
-                                  .exps_step = lanes_are_positions ? student->exps_step : LANES,
-                                  .vectors = lanes_are_positions ? classes : (classes + LANES - 1) / LANES,
-                                  .last = lanes_are_positions ? LANES : (classes - 1) % LANES + 1};
+        const KERNEL(compared) c = {.s = student->x + (lanes_are_positions ? p : p * student->x_step),
+                                    .t = teacher->x + (lanes_are_positions ? p : p * teacher->x_step),
+                                    .e_s = student->exps + exps,
+                                    .e_t = teacher->exps + exps,
+                                    .s_step = lanes_are_positions ? student->x_step : LANES,
+                                    .t_step = lanes_are_positions ? teacher->x_step : LANES,
+                                    .exps_step = lanes_are_positions ? student->exps_step : LANES,
+                                    .vectors = lanes_are_positions ? classes : (classes + LANES - 1) / LANES,
+                                    .last = lanes_are_positions ? LANES : (classes - 1) % LANES + 1};
         NAME(row_sum) sum;
         ptrdiff_t k = 0;
         NAME(start_row_sum)(&sum);
-        for (; k + most < c.vectors; k += most) NAME(compare_group)(&c, k, &pair, &sum, sides, 1, tempered);
-        NAME(compare_group)(&c, k, &pair, &sum, sides, 0, tempered);
+        for (; k + most < c.vectors; k += most) KERNEL(compare_group)(&c, k, &pair, &sum, sides, 1, tempered);
+        KERNEL(compare_group)(&c, k, &pair, &sum, sides, 0, tempered);
         if (lanes_are_positions)
             NAME(sum_lanes)(sum.way, kl + p, NULL);
         else
@@ -135,63 +152,58 @@ ALWAYS_INLINE void NAME(compare_along)(const NAME(pairs) *d, const NAME(tile) *s
     }
 }
 
-/* Largest logits and those of labels that are not divided as 0 and the distances from them, where these are finite. */
-static void NAME(temper_labels)(const NAME(cooling) *cooling, NAME(stats) *s, NAME(labels) *y, ptrdiff_t n)
-{
-    const V zero = {0}, infinity = NAME(set)((T)INFINITY);
-    for (ptrdiff_t p = 0; p < n; p += LANES) {
-        const V m = v_load(s->max_logit + p), x = v_load(y->x + p);
-        const VM finite = m_gt(infinity, v_abs(m));
-        V low;
-        const V d = NAME(distance)(&cooling->transform, x, m, &low);
-        v_store(y->x + p, v_select(finite, v_select(m_gt(infinity, v_abs(d)), d + low, d), x));
-        v_store(s->max_logit + p, v_select(finite, zero, m));
-    }
-}
-
 /* The losses and probabilities of the labels, of one of both. */
-static void NAME(put_of_labels)(const NAME(pairs) *d, const NAME(tile) *t, NAME(stats) *s, NAME(labels) *y,
-                                double *loss, double *p_y)
+static void KERNEL(put_of_labels)(const NAME(pairs) *d, const KERNEL(tile) *t, NAME(stats) *s, KERNEL(labels) *y,
+                                  double *loss, double *p_y)
 {
     NAME(target) terms;
-    NAME(label_logits)(t, s, y, PROBABILITIES);
-    if (d->cooling.tempered) NAME(temper_labels)(&d->cooling, s, y, t->n);
+    KERNEL(label_logits)(t, s, y, PROBABILITIES);
+    if (d->cooling.tempered) NAME(temper_labels)(&d->cooling, s, y->x, t->n);
     NAME(target_terms)(&terms, s, y->x, y->e, t->n, PROBABILITIES);
     for (ptrdiff_t p = 0; p < t->n; p++) {
         loss[t->first + p] = y->label[p] < 0 ? 0 : terms.loss[p];
-        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p];
+        p_y[t->first + p] = y->label[p] < 0 ? 0 : terms.p[p] > 0.5 ? -fabs(terms.p_minus_1[p]) : terms.p[p];
     }
 }
 
-static void NAME(compare_tiles)(const xent_comparison_args *a, const NAME(pairs) *d, NAME(tile) *student,
-                                NAME(tile) *teacher)
+/* 16-bit logits are read as they lie unless something is to be done with them (below). */
+static void KERNEL(statistics_of_one)(const NAME(pairs) *d, KERNEL(tile) *t, NAME(stats) *s)
+{
+#ifdef STORED_AS_16
+    KERNEL(statistics)(t, d->classes, s);
+#else
+    NAME(pair_statistics)(d, t, s);
+#endif
+}
+
+static void KERNEL(compare_tiles)(const xent_comparison_args *a, const NAME(pairs) *d, KERNEL(tile) *student,
+                                  KERNEL(tile) *teacher)
 {
     const ptrdiff_t classes = a->positions.classes, first = student->first;
     T low[TILE];
     double kl[TILE], place[TILE], of_teacher[TILE];
     NAME(stats) s, t;
-    NAME(labels) y;
-    NAME(pair_statistics)(d, student, &s), NAME(pair_statistics)(d, teacher, &t);
+    KERNEL(labels) y;
+    KERNEL(statistics_of_one)(d, student, &s), KERNEL(statistics_of_one)(d, teacher, &t);
     NAME(low_differences)(&s, &t, low, student->n, d->cooling.rate);
 #define ALONG(tempered)                                                                                                \
-    d->lanes_are_positions ? NAME(compare_along)(d, student, teacher, &s, &t, low, kl, 1, tempered)                    \
-                           : NAME(compare_along)(d, student, teacher, &s, &t, low, kl, 0, tempered)
+    d->lanes_are_positions ? KERNEL(compare_along)(d, student, teacher, &s, &t, low, kl, 1, tempered)                  \
+                           : KERNEL(compare_along)(d, student, teacher, &s, &t, low, kl, 0, tempered)
     if (d->cooling.tempered)
         ALONG(1);
     else
         ALONG(0);
 #undef ALONG
-    NAME(put_largest)(student, classes, &s, place), NAME(put_largest)(teacher, classes, &t, of_teacher);
+    KERNEL(put_largest)(student, classes, &s, place), KERNEL(put_largest)(teacher, classes, &t, of_teacher);
     for (ptrdiff_t p = 0; p < student->n; p++) {
         ((T *)a->divergence)[first + p] = kl[p] < 0 ? 0 : (T)kl[p];
         a->same[first + p] = (place[p] >= 0) & (place[p] == of_teacher[p]);
     }
     if (!a->labels.data) return;
-    NAME(read_labels)(a->labels, classes, 1, NULL, student, &y);
-    NAME(put_of_labels)(d, student, &s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
-    NAME(put_of_labels)(d, teacher, &t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
+    KERNEL(read_labels)(a->labels, classes, 1, NULL, student, &y);
+    KERNEL(put_of_labels)(d, student, &s, &y, a->report[XENT_STUDENT_LOSS], a->report[XENT_STUDENT_P]);
+    KERNEL(put_of_labels)(d, teacher, &t, &y, a->report[XENT_TEACHER_LOSS], a->report[XENT_TEACHER_P]);
 }
-#endif /* STORED_AS_16 */
 
 /* The scratch is cut into PAIR_ARRAYS; `room` is the size of each. */
 static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
@@ -209,20 +221,25 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
                      .cooling = NAME(cooling_of)(a->temperature),
                      .classes = classes,
                      .lanes_are_positions = lanes_are_positions};
-    const int in_place = sizeof(S) == sizeof(T) && !lanes_are_positions && d.cooling.factor[0] == 1;
+    const int in_place =
+        rows && !lanes_are_positions && d.cooling.factor[0] == 1 && (sizeof(S) == sizeof(T) || !d.cooling.tempered);
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const KERNEL(tile) t = KERNEL(tile_of_pairs)(positions, &d, p, end);
-        NAME(tile) student = NAME(pair_tile)(&d, d.student, d.student_exps, scale_exponents),
-                   teacher = NAME(pair_tile)(&d, d.teacher, d.teacher_exps, scale_exponents + 1);
-        student.first = teacher.first = p;
         if (in_place) {
-            student.x = (const T *)t.x, student.x_step = t.x_step;
-            teacher.x = (const T *)t.target, teacher.x_step = t.target_step;
+            KERNEL(tile)
+            student = KERNEL(pair_tile)(&d, (const S *)t.x, t.x_step, d.student_exps, scale_exponents),
+            teacher = KERNEL(pair_tile)(&d, (const S *)t.target, t.target_step, d.teacher_exps, scale_exponents + 1);
+            student.first = teacher.first = p;
+            KERNEL(compare_tiles)(a, &d, &student, &teacher);
         } else {
             KERNEL(gather_pair)(&d, t.x, LIES(&t, x), d.student);
             KERNEL(gather_pair)(&d, t.target, LIES(&t, target), d.teacher);
+            NAME(tile)
+            student = NAME(pair_tile)(&d, d.student, d.step, d.student_exps, scale_exponents),
+            teacher = NAME(pair_tile)(&d, d.teacher, d.step, d.teacher_exps, scale_exponents + 1);
+            student.first = teacher.first = p;
+            NAME(compare_tiles)(a, &d, &student, &teacher);
         }
-        NAME(compare_tiles)(a, &d, &student, &teacher);
     }
 }
 

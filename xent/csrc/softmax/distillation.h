@@ -244,21 +244,6 @@ static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) 
     }
 }
 
-/* What lies in scratch, as a tile. */
-ALWAYS_INLINE NAME(tile) NAME(pair_tile)(const NAME(pairs) *d, const T *x, T *exps, T *scale_exponent)
-{
-    return (NAME(tile)){.x = x,
-                        .exps = exps,
-                        .x_step = d->step,
-                        .exps_step = d->step,
-                        .n = d->n,
-                        .rows = !d->lanes_are_positions,
-                        .lanes_are_positions = d->lanes_are_positions,
-                        .kept = 1,
-                        .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
-                        .scale_exponent = scale_exponent};
-}
-
 /* Vectors of a line, a row or the classes of a vector of positions, side by side: one after the other, each exponential
  * would wait. Where there is none, -infinity. */
 #define TEMPERED 4
@@ -323,6 +308,22 @@ static void NAME(pair_statistics)(const NAME(pairs) *d, NAME(tile) *t, NAME(stat
     t->max_logit = NULL;
 }
 #endif /* STORED_AS_16 */
+
+/* What lies in scratch, or rows where they lie, as a tile. */
+ALWAYS_INLINE KERNEL(tile)
+    KERNEL(pair_tile)(const NAME(pairs) *d, const S *x, ptrdiff_t step, T *exps, T *scale_exponent)
+{
+    return (KERNEL(tile)){.x = x,
+                          .exps = exps,
+                          .x_step = step,
+                          .exps_step = d->step,
+                          .n = d->n,
+                          .rows = !d->lanes_are_positions,
+                          .lanes_are_positions = d->lanes_are_positions,
+                          .kept = 1,
+                          .blocks = !d->lanes_are_positions && d->step > EXPS_ELEMENTS,
+                          .scale_exponent = scale_exponent};
+}
 
 /* The logits of one of both, times `factor`: `lines` of n numbers. */
 static void KERNEL(cool)(const S *x, ptrdiff_t x_step, T *to, ptrdiff_t step, ptrdiff_t lines, ptrdiff_t n, V factor)
@@ -435,8 +436,8 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         KERNEL(gather_pair)(&d, t.x, LIES(&t, x), d.student),
             KERNEL(gather_pair)(&d, t.target, LIES(&t, target), d.teacher);
         KERNEL(fetch_pairs)(positions, &t);
-        NAME(tile) tiles[2] = {NAME(pair_tile)(&d, d.student, d.student_exps, &scale_exponent),
-                               NAME(pair_tile)(&d, d.teacher, d.teacher_exps, &scale_exponent)};
+        NAME(tile) tiles[2] = {NAME(pair_tile)(&d, d.student, d.step, d.student_exps, &scale_exponent),
+                               NAME(pair_tile)(&d, d.teacher, d.step, d.teacher_exps, &scale_exponent)};
         NAME(pair_statistics)(&d, tiles, &student), NAME(pair_statistics)(&d, tiles + 1, &teacher);
         NAME(low_differences)(&student, &teacher, low, d.n, d.cooling.rate);
         NAME(divergences)(&d, &student, &teacher, low, loss, excess);
