@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import peak_bytes
+from helpers import finfo, peak_bytes
 
 import xent
 import xent.reference
@@ -190,6 +190,52 @@ def test_few_neighbours(inner, classes, dtype, rng):
     out = x.copy()
     assert xent.softmax(out, 1, out=out) is out
     np.testing.assert_array_equal(np.moveaxis(out, 1, -1).reshape(-1, classes), expected["softmax"])
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("classes", [129, 700, 2100])
+@pytest.mark.parametrize("inner", [2, 3, 4, 7, 15])
+def test_few_neighbours_of_many_classes(inner, classes, dtype, rng):
+    """The same bits as rows, as which they are worked on."""
+    x, t = (rng.standard_normal((5, classes, inner)).astype(dtype) for _ in range(2))
+    t = xent.softmax(t, 1)
+    labels = rng.integers(0, classes, (5, inner))
+    prior = np.linspace(0.5, 2, classes)
+    rows = (np.ascontiguousarray(np.moveaxis(a, 1, 2)) for a in (x, t))
+    expected = dict(everything(*rows, labels, -1, prior))
+    views = {"one line behind the other": (x, t), "one line": (x[:1], t[:1])}
+    views["backwards"] = tuple(np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1] for a in (x, t))
+    views["parts of runs"] = tuple(np.pad(a, ((0, 0), (0, 0), (1, 3)))[:, :, 1:-3] for a in (x, t))
+    views["far apart"] = tuple(np.pad(a, ((0, 0), (0, 0), (0, 20)))[:, :, :-20] for a in (x, t))
+    for view, (a, b) in views.items():
+        for name, result in everything(a, b, labels[: len(a)], 1, prior):
+            right = expected[name]
+            if name in ("evaluate", "confusion"):  # sums over positions
+                if view != "one line":
+                    np.testing.assert_allclose(result, right, rtol=1e-12, err_msg=view)
+                continue
+            right = right.reshape(5, -1)[: len(a)]
+            np.testing.assert_array_equal(result, right.reshape(result.shape), err_msg=f"{name}, {view}")
+    for function in (xent.softmax, xent.log_softmax):
+        out = np.pad(x, ((0, 0), (0, 0), (0, 2)), constant_values=9)
+        assert function(out[:, :, :-2], 1, out=out[:, :, :-2]).base is out
+        np.testing.assert_array_equal(np.moveaxis(out[:, :, :-2], 1, 2), expected[function.__name__])
+        assert (out[:, :, -2:] == 9).all(), "what lies between the runs is not theirs"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+@pytest.mark.parametrize("inner", [2, 15])
+def test_few_neighbours_in_parts(inner, dtype, rng):
+    """So many classes that scratch has room for some of the neighbours, for one, and for none."""
+    for classes in (30_000, 140_000, 300_000):
+        x = rng.standard_normal((1, classes, inner)).astype(dtype)
+        rows = np.ascontiguousarray(np.moveaxis(x, 1, 2))
+        labels = rng.integers(0, classes, (1, inner))
+        loss, grad = xent.cross_entropy_value_and_grad(x, labels, axis=1, reduction="none")
+        right, by_rows = xent.cross_entropy_value_and_grad(rows, labels, reduction="none")
+        ulp = finfo(loss.dtype).eps
+        np.testing.assert_allclose(loss, right, rtol=4 * ulp)
+        np.testing.assert_allclose(np.moveaxis(grad, 1, 2), by_rows, rtol=8 * float(finfo(x.dtype).eps), atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,7 @@ cdef extern from "csrc/table.h" nogil:
         XENT_SUMMED_EXPS
         XENT_REUSED_EXPS
         XENT_ROW_SUMS
+        XENT_ONE_CLASS
 
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype)

@@ -101,8 +101,8 @@ typedef struct {
 enum { XENT_MOST_SUMS = 9 }; /* of a chunk */
 
 /* Exponentials: none; added up only; the result is made of them. And none where all that is known of a position is a
- * sum. */
-enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS, XENT_ROW_SUMS };
+ * sum, or one class. */
+enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS, XENT_ROW_SUMS, XENT_ONE_CLASS };
 
 /* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the
  * arguments of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
@@ -291,6 +291,9 @@ typedef struct {
  * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
 int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                         const xent_array *hess, int axis);
+
+/* The same for losses that look at one class of each position (label_losses.h), whose x may lie in more ways. */
+int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis);
 
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);

@@ -200,7 +200,7 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
                     classes = positions->classes;
-    const int rows = positions->inner == 1, lanes_are_positions = !rows || classes <= SHORT_ROW;
+    const int rows = positions->inner == 1, lanes_are_positions = KERNEL(lanes_of_copies)(positions);
     T *memory = (T *)scratch, scale_exponents[2] = {FIRST_SCALE_EXPONENT, FIRST_SCALE_EXPONENT};
     NAME(pairs) d = {.student = memory,
                      .teacher = memory + positions->room,
@@ -209,7 +209,7 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
                      .cooling = NAME(cooling_of)(a->temperature),
                      .classes = classes,
                      .lanes_are_positions = lanes_are_positions};
-    const int in_place = sizeof(S) == sizeof(T) && !lanes_are_positions && d.cooling.factor[0] == 1;
+    const int in_place = sizeof(S) == sizeof(T) && rows && !lanes_are_positions && d.cooling.factor[0] == 1;
     for (ptrdiff_t p = begin; p < end; p += d.n) {
         const KERNEL(tile) t = KERNEL(tile_of_pairs)(positions, &d, p, end);
         NAME(tile) student = NAME(pair_tile)(&d, d.student, d.student_exps, scale_exponents),

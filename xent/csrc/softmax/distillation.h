@@ -335,9 +335,10 @@ static void KERNEL(cool)(const S *x, ptrdiff_t x_step, T *to, ptrdiff_t step, pt
 static void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, xent_lie lie, T *to)
 {
     const ptrdiff_t lines = d->lanes_are_positions ? d->classes : d->n, n = d->lanes_are_positions ? d->n : d->classes;
-    if (lie.run || (lie.rows && d->lanes_are_positions)) {
-        KERNEL(gather)(x, lie, to, d->step, d->n, d->classes, 1);
-        if (d->cooling.factor[0] != 1) NAME(cool)(to, d->step, to, d->step, lines, d->step, d->cooling.factor);
+    if (lie.run || lie.rows == d->lanes_are_positions) {
+        KERNEL(gather)(x, lie, to, d->step, d->n, d->classes, d->lanes_are_positions);
+        if (d->cooling.factor[0] != 1)
+            NAME(cool)(to, d->step, to, d->step, lines, d->lanes_are_positions ? d->step : n, d->cooling.factor);
     } else {
         KERNEL(cool)(x, lie.step, to, d->step, lines, n, d->cooling.factor);
     }
@@ -415,7 +416,6 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
                     classes = positions->classes;
-    const int rows = positions->inner == 1;
     T *memory = (T *)scratch, low[TILE], excess[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
@@ -424,7 +424,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .teacher_exps = memory + 3 * positions->room,
                      .cooling = NAME(cooling_of)(a->temperature),
                      .classes = classes,
-                     .lanes_are_positions = !rows || classes <= SHORT_ROW,
+                     .lanes_are_positions = KERNEL(lanes_of_copies)(positions),
                      .keeps_gaps = positions->out.data != NULL};
     NAME(stats) student, teacher;
     row_sum_f64 losses;
