@@ -327,6 +327,7 @@ typedef struct {
     ptrdiff_t size, chunk;
     const void *x, *y;
     void *out;
+    int single; /* conversions: the other type is float, not double */
 } xent_map_args;
 xent_plan xent_plan_map(xent_map_args *a);
 
@@ -393,6 +394,8 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
 void xent_sum_at(const int64_t *place, const double *values, ptrdiff_t n, ptrdiff_t size, double *sums);
 /* Give the sums back what they have lost, but for those that are infinite or NaN. */
 void xent_settle(double *sums, ptrdiff_t size);
+/* Put doubles into floats (NULL: nowhere); whether these hold all of them but NaN. They may not all be there if not. */
+int xent_narrow_exactly(const double *from, float *to, ptrdiff_t n);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
 /* Whether all of n floats or doubles are 0 or of a size from 2^-octaves up to, without it, 2^octaves. */

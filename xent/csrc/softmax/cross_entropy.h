@@ -235,11 +235,12 @@ static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(til
 static int KERNEL(is_infinite)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
                                int dense, ptrdiff_t p)
 {
-    int found = 0;
-    for (ptrdiff_t c = 0; c < a->positions.classes; c++)
-        if (c == y->label[p] || (dense && KERNEL(dense_value)(a, t, p, c) != 0))
-            found |= isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c));
-    return found;
+    const ptrdiff_t label = y->label[p];
+    for (ptrdiff_t c = dense || label < 0 ? 0 : label, end = dense ? a->positions.classes : label + 1; c < end; c++)
+        if (isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c)) &&
+            (c == label || KERNEL(dense_value)(a, t, p, c) != 0))
+            return 1;
+    return 0;
 }
 
 /* beyond[p]: whether a position is beyond the arithmetic here. Its logits are finite and its loss is not, or so large that

@@ -52,7 +52,8 @@ static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
 static KERNEL(cut) KERNEL(few_cut_of)(const xent_positions *positions)
 {
     const ptrdiff_t arrays = xent_row_arrays(positions, sizeof(T)), row = xent_row_room(positions->classes);
-    return (KERNEL(cut)){.most = xent_min(xent_rows_at_once(positions, arrays, sizeof(T)), positions->room / row / arrays),
+    return (KERNEL(cut)){.most =
+                             xent_min(xent_rows_at_once(positions, arrays, sizeof(T)), positions->room / row / arrays),
                          .exps_step = xent_keeps_row_exps(positions, sizeof(T)) ? row : 0,
                          .columns = 1,
                          .blocks = NAME(padded_row)(positions->classes) > EXPS_ELEMENTS,

@@ -381,13 +381,13 @@ static int KERNEL(is_infinite_pair)(const xent_positions *positions, ptrdiff_t p
     const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
                     o = p / positions->inner / positions->middle_count;
     const S *s = KERNEL(at)(&positions->x, o, m, i), *t = KERNEL(at)(&positions->target, o, m, i);
-    int found = 0, student = 0, teacher = 0;
+    int student = 0, teacher = 0;
     for (ptrdiff_t c = 0; c < positions->classes; c++) {
         const T a = KERNEL(get)(s + c * positions->x.stride), b = KERNEL(get)(t + c * positions->target.stride);
-        found |= !(a < (T)INFINITY) || !(b < (T)INFINITY) || (isinf(a) && !isinf(b));
+        if (!(a < (T)INFINITY) || !(b < (T)INFINITY) || (isinf(a) && !isinf(b))) return 1;
         student |= !isinf(a), teacher |= !isinf(b);
     }
-    return found || !student || !teacher;
+    return !student || !teacher;
 }
 
 ALWAYS_INLINE int KERNEL(is_beyond)(const xent_positions *positions, double divergence, ptrdiff_t p)
