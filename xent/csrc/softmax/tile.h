@@ -86,6 +86,9 @@ typedef struct {
     ptrdiff_t left_out_count;
     KERNEL(ranked) *ranked; /* classes of the only row, which are ranked on the way, or NULL */
     xent_left *left;        /* NULL, or to be set in the place of doing anything */
+    /* Of rows that are copies: the memory that is read after them, and that their results go to, row by row, to be fetched
+     * meanwhile; or NULL. */
+    const S *next, *result;
     /* What transformed logits were before: the tile that had them, and what reads one of it. Else NULL. */
     const void *given;
     double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
@@ -366,6 +369,8 @@ static void KERNEL(few_tile)(const xent_positions *positions, const KERNEL(tile)
     const ptrdiff_t classes = positions->classes, step = xent_row_room(classes), size = t->n * step;
     T *target = t->target ? room + size : NULL, *hess = t->hess ? (target ? target : room) + size : NULL,
       *behind = room + xent_packed_arrays(positions) * size;
+    const ptrdiff_t run = t->run ? t->run : t->n;
+    const int gapless = t->x_step == run, gapless_out = t->out_step == run; /* runs follow each other, too, mostly */
     const NAME(tile) rows = {.x = room,
                              .target = target,
                              .out = t->out ? room : NULL,
@@ -382,6 +387,9 @@ static void KERNEL(few_tile)(const xent_positions *positions, const KERNEL(tile)
                              .kept = t->kept,
                              .blocks = t->blocks,
                              .scale_exponent = t->scale_exponent,
+                             .next =
+                                 gapless ? (const T *)((uintptr_t)t->x + (size_t)(t->n * classes) * sizeof(S)) : NULL,
+                             .result = gapless_out ? (const T *)t->out : NULL,
                              .left = t->left};
     KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, 0);
     if (target) KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, 0);
