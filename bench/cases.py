@@ -52,10 +52,12 @@ ROWS = [(32, 10), (256, 10), (4096, 10), (65536, 64), (128, 1000), (4096, 1000),
 OTHER_DTYPES = ["float64", "float16", "bfloat16"]
 # Pixels with 21 classes (Pascal VOC) and 150 (ADE20K); the classes lie on axis 1.
 IMAGES = [(8, 21, 256, 256), (2, 150, 128, 128)]
+# Few positions that are neighbours, of many classes on axis 1.
+FEW = (512, 1000, 7)
 
 FULL = [Case(shape) for shape in ROWS]
 FULL += [Case(shape, dtype) for dtype in OTHER_DTYPES for shape in [(4096, 1000), (512, 32000)]]
-FULL += [Case(shape, axis=1) for shape in IMAGES]
+FULL += [Case(shape, axis=1) for shape in [*IMAGES, FEW]]
 
 # One small call, one that fills the threads, one in 16 bits and one with the classes on axis 1.
 QUICK = [Case((32, 10)), Case((4096, 1000)), Case((4096, 1000), "bfloat16"), Case((2, 150, 128, 128), axis=1)]

@@ -172,8 +172,10 @@ static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile)
     const ptrdiff_t numbers = t->rows && t->lanes_are_positions
                                   ? xent_ceil_div(t->n * positions->classes, LANES) * LANES
                                   : NAME(numbers_of)(positions->classes, t->n, t->x_step, t->lanes_are_positions);
-    NAME(reach)(t->exps, NAME(numbers_of)(positions->classes, t->n, t->exps_step, t->lanes_are_positions), t->exps,
-                &r->exps);
+    const ptrdiff_t exps = t->kept ? NAME(numbers_of)(positions->classes, t->n, t->exps_step, t->lanes_are_positions)
+                           : t->blocks ? BLOCK
+                                       : NAME(padded_row)(positions->classes);
+    NAME(reach)(t->exps, exps, t->exps, &r->exps);
     if (positions->inner == 1 && t->lanes_are_positions)
         r->transposed = t->n * positions->classes * (ptrdiff_t)sizeof(T);
     const T *arrays[] = {t->x, t->exps, t->target, t->hess};
@@ -265,7 +267,7 @@ EXPORT ptrdiff_t KERNEL(of_label)(const call *c, char *in, char *out, const int6
     xent_label_losses_args a = {
         .labels = {labels, -1}, .loss = {.kind = XENT_NLL, .unit = 1, .gradient_scale = 1}, .losses = {.data = losses}};
     if (!walk(&a.positions, c, sizeof(S), in, out)) return -1;
-    const xent_plan plan = xent_plan_positions(&a.positions, CODE, XENT_NO_EXPS);
+    const xent_plan plan = xent_plan_positions(&a.positions, CODE, XENT_ONE_CLASS);
     a.positions.partial = partial, a.positions.sums = 1;
     *f = facts_of(&a.positions, &plan);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(label_losses)(&a, k, NULL);

@@ -443,7 +443,7 @@ static void losses_of_labels(void)
                                     .upstream = c.upstream,
                                     .losses = {c.results, c.real == XENT_F32}};
         walk(&a.positions, kind == XENT_NLL ? c.x : c.probs, NULL, c.out, NULL);
-        run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_NO_EXPS), 1);
+        run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_ONE_CLASS), 1);
         add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
     }
 }

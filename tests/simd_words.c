@@ -104,14 +104,14 @@ EXPORT void NAME(of_store_classes)(T *rows, ptrdiff_t step, const T *a)
     NAME(store_classes)(rows, step, v);
 }
 EXPORT void NAME(of_rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
-                                     ptrdiff_t classes)
+                                     ptrdiff_t classes, ptrdiff_t more)
 {
-    NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes);
+    NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes, step, more);
 }
 EXPORT void NAME(of_columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
-                                     ptrdiff_t classes)
+                                     ptrdiff_t classes, ptrdiff_t more)
 {
-    NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
+    NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes, more);
 }
 
 EXPORT void NAME(of_v_stream)(T *out, const T *a) { v_stream(out, v_load(a)), xent_streamed(); }

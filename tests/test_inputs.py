@@ -769,3 +769,57 @@ def test_empty_targets_of_other_dtypes(name, dtype):
     getattr(xent, name)(np.zeros((1, 0, 3), "f4"), [[]])
     with pytest.raises(TypeError, match="target must hold integer labels, got dtype"):
         getattr(xent, name)(np.zeros((1, 0, 3), "f4"), helpers.Exporter(np.zeros((1, 0), dtype)))
+
+
+# Targets of other types than the data's ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [7, 5000])
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16, "float32"])
+@pytest.mark.parametrize("kind", ["?", "u1", "i1", "i2", "u4", "i8", "u8", "f4", "f8"])
+@pytest.mark.parametrize("name", ["mse_loss", "kl_div", "binary_cross_entropy"])
+def test_targets_of_other_types(name, kind, dtype, size):
+    """Whole numbers give what they give as float64, which is narrowed where it loses nothing."""
+    rng = np.random.default_rng(0)
+    x = (0.1 + 0.8 * rng.random(size)).astype(dtype)
+    target = rng.integers(0, 2, size)
+    options = {"axis": None} if name == "kl_div" else {}
+    function = getattr(xent, f"{name}_value_and_grad")
+    loss, grad = function(x, target.astype(kind), **options)
+    expected = function(x, target.astype("f8"), **options)
+    assert loss == expected[0] and grad.dtype == x.dtype
+    np.testing.assert_array_equal(grad, expected[1])
+
+
+@pytest.mark.parametrize("size", [7, 5000])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_targets_are_not_narrowed(dtype, size):
+    """Where they lose bits, differences are taken in float64, and rounded once."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(size).astype(dtype)
+    target = x.astype("f8") * (1 + 1e-9 * rng.standard_normal(size))
+    target[:4] = [np.nan, np.inf, 1e300, -1e300]
+    target[4:] += 2.0 ** -rng.integers(0, 60, size - 4)
+    with np.errstate(over="ignore"):
+        expected = (2 * (x.astype("f8") - target)).astype(dtype)
+    np.testing.assert_array_equal(xent.mse_loss_grad(x, target, reduction="sum"), expected)
+    integers = np.full(size, 2**24 + 1)
+    grad = xent.mse_loss_grad(np.full(size, 2.0**24, "f4"), integers, reduction="sum")
+    np.testing.assert_array_equal(grad, np.full(size, -2.0, "f4"))
+
+
+@pytest.mark.parametrize("ignoring", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "i4", "i8"])
+def test_integers_of_independent_classes(kind, ignoring):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal(5000).astype("f4"), rng.integers(0, 2, 5000).astype(kind)
+    expected = xent.sigmoid_cross_entropy(x, target.astype("f4"), reduction="none")
+    options = {"ignore_index": 7} if ignoring else {}
+    if ignoring:
+        target[::3], expected[::3] = 7, 0
+    losses = xent.sigmoid_cross_entropy(x, target, reduction="none", **options)
+    np.testing.assert_array_equal(losses, expected)
+    for bad in (2, 3, 6, 100):
+        target[4000] = bad
+        with raises(ValueError, "4000", str(bad)):
+            xent.sigmoid_cross_entropy(x, target, **options)

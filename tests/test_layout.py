@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import peak_bytes
+from helpers import finfo, peak_bytes
 
 import xent
 import xent.reference
@@ -112,6 +112,45 @@ def test_large_results_are_those_of_their_parts(dtype, axis, beyond):
             np.testing.assert_array_equal(out[k : k + 1], function(x[k : k + 1], axis))
 
 
+LAID = {
+    "every other class": lambda x: np.repeat(x, 2, -1)[..., ::2],
+    "backwards": lambda x: np.ascontiguousarray(x[::-1, ..., ::-1])[::-1, ..., ::-1],
+    "repeated": lambda x: np.broadcast_to(x[..., :1], x.shape),
+    "every other row": lambda x: np.repeat(x, 2, -2)[..., ::2, :],
+    "classes first": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 0)), 0, -1),
+}
+
+
+@pytest.mark.parametrize("name", ["nll_loss", "cross_entropy_probs"])
+@pytest.mark.parametrize("shape", [(700, 30), (20, 35, 30)])
+@pytest.mark.parametrize("laid", LAID)
+def test_losses_of_labels_read_any_array_where_it_lies(laid, shape, name, rng):
+    """One number of each position is all that they look at."""
+    x = LAID[laid](xent.softmax(rng.standard_normal(shape).astype("f4")))
+    labels = rng.integers(0, shape[-1], shape[:-1])
+    expected = getattr(xent, name + "_value_and_grad")(x.copy(), labels)
+    loss, grad = getattr(xent, name + "_value_and_grad")(x, labels)
+    np.testing.assert_array_equal(grad, expected[1])
+    assert abs(loss - expected[0]) <= 2e-7 * abs(loss)
+    assert peak_bytes(lambda: getattr(xent, name)(x, labels)) < x.nbytes / 4
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_pairs_in_different_orders(dtype, rng):
+    """Of two arrays in different orders one is copied, number by number or in squares."""
+    for shape in [(3, 5), (70, 90), (6, 21, 7, 40)]:
+        x, t = (rng.random(shape).astype(dtype) for _ in range(2))
+        expected = xent.mse_loss_value_and_grad(x, t), xent.softmax_backward(x, t, 1)
+        for a, b in [(x, np.asfortranarray(t)), (np.asfortranarray(x), t)]:
+            loss, grad = xent.mse_loss_value_and_grad(a, b)
+            np.testing.assert_allclose(loss, expected[0][0], rtol=1e-6)
+            np.testing.assert_array_equal(grad, expected[0][1])
+            tolerance = 8 * float(finfo(x.dtype).eps)
+            np.testing.assert_allclose(
+                xent.softmax_backward(a, b, 1), expected[1], rtol=tolerance, atol=tolerance
+            )
+
+
 # Positions of which few are neighbours ----------------------------------------------------------------------
 
 
@@ -190,6 +229,54 @@ def test_few_neighbours(inner, classes, dtype, rng):
     out = x.copy()
     assert xent.softmax(out, 1, out=out) is out
     np.testing.assert_array_equal(np.moveaxis(out, 1, -1).reshape(-1, classes), expected["softmax"])
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("classes", [129, 700, 2100])
+@pytest.mark.parametrize("inner", [2, 3, 4, 7, 15])
+def test_few_neighbours_of_many_classes(inner, classes, dtype, rng):
+    """The same bits as rows, as which they are worked on."""
+    x, t = (rng.standard_normal((5, classes, inner)).astype(dtype) for _ in range(2))
+    t = xent.softmax(t, 1)
+    labels = rng.integers(0, classes, (5, inner))
+    prior = np.linspace(0.5, 2, classes)
+    rows = (np.ascontiguousarray(np.moveaxis(a, 1, 2)) for a in (x, t))
+    expected = dict(everything(*rows, labels, -1, prior))
+    views = {"one line behind the other": (x, t), "one line": (x[:1], t[:1])}
+    views["backwards"] = tuple(np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1] for a in (x, t))
+    views["parts of runs"] = tuple(np.pad(a, ((0, 0), (0, 0), (1, 3)))[:, :, 1:-3] for a in (x, t))
+    views["far apart"] = tuple(np.pad(a, ((0, 0), (0, 0), (0, 20)))[:, :, :-20] for a in (x, t))
+    for view, (a, b) in views.items():
+        for name, result in everything(a, b, labels[: len(a)], 1, prior):
+            right = expected[name]
+            if name in ("evaluate", "confusion"):  # sums over positions
+                if view != "one line":
+                    np.testing.assert_allclose(result, right, rtol=1e-12, err_msg=view)
+                continue
+            right = right.reshape(5, -1)[: len(a)]
+            np.testing.assert_array_equal(result, right.reshape(result.shape), err_msg=f"{name}, {view}")
+    for function in (xent.softmax, xent.log_softmax):
+        out = np.pad(x, ((0, 0), (0, 0), (0, 2)), constant_values=9)
+        assert function(out[:, :, :-2], 1, out=out[:, :, :-2]).base is out
+        np.testing.assert_array_equal(np.moveaxis(out[:, :, :-2], 1, 2), expected[function.__name__])
+        assert (out[:, :, -2:] == 9).all(), "what lies between the runs is not theirs"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+@pytest.mark.parametrize("inner", [2, 15])
+def test_few_neighbours_in_parts(inner, dtype, rng):
+    """So many classes that scratch has room for some of the neighbours, for one, and for none."""
+    for classes in (30_000, 140_000, 300_000):
+        x = rng.standard_normal((1, classes, inner)).astype(dtype)
+        rows = np.ascontiguousarray(np.moveaxis(x, 1, 2))
+        labels = rng.integers(0, classes, (1, inner))
+        loss, grad = xent.cross_entropy_value_and_grad(x, labels, axis=1, reduction="none")
+        right, by_rows = xent.cross_entropy_value_and_grad(rows, labels, reduction="none")
+        ulp = finfo(loss.dtype).eps
+        np.testing.assert_allclose(loss, right, rtol=4 * ulp)
+        np.testing.assert_allclose(
+            np.moveaxis(grad, 1, 2), by_rows, rtol=8 * float(finfo(x.dtype).eps), atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(

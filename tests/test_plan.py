@@ -136,8 +136,9 @@ def test_tiles(library, numbers, edge, name):
             seen[array] = max(seen[array], reached[array] / max(room[array], 1))
         assert overlap.max(initial=0) == 0, f"{given}: arrays overlap by {overlap.max()} bytes"
         assert facts["intact"], f"{given}: something is written outside of the scratch"
-        if given["exps"] == NO_EXPS and not given["transformed"]:
-            assert facts["scratch"] == 0, "small calls give none"
+        few = 1 < facts["inner"] < 16  # which become rows in scratch, where they have more than a few classes
+        if given["exps"] == NO_EXPS and not given["transformed"] and not few:
+            assert facts["scratch"] == 0, given
     assert min(seen.values()) > 0.9, f"not all arrays were filled: {seen}"
 
 

@@ -407,25 +407,28 @@ def test_transposed(simd, edge, words, name, apart):
     assert_bits(written, flat, f"store_{words}")
 
 
-@covers("rows_to_columns", "columns_to_rows")
+@covers("rows_to_columns", "columns_to_rows", "store_few_classes")
+@pytest.mark.parametrize("more", [0, 1, 5])
 @reals
-def test_rows_and_columns(simd, edge, name):
+def test_rows_and_columns(simd, edge, name, more):
+    """The positions behind those may be read along, and written to before their turn comes."""
     lanes = simd.lanes(name)
     for sizes in itertools.product([1, lanes - 1, lanes, 2 * lanes + 1], [1, 2, 3, 4, 5, 7, 8, 9]):
         positions, classes = sizes
-        rows = distinct(positions * classes, name).reshape(positions, classes)
+        rows = distinct((positions + more) * classes, name).reshape(-1, classes)
         step = -(-positions // lanes) * lanes
         columns = np.zeros((classes, step), rows.dtype)
-        columns[:, :positions] = rows.T
+        columns[:, :positions] = rows[:positions].T
         for apart in [0, 3]:
             flat, row_step = strided(rows, classes + apart), classes + apart
             for in_place, out_place in [(edge.last, np.copy), (np.copy, edge.last)]:
                 out = out_place(np.full_like(columns, np.nan))
-                simd(f"rows_to_columns_{name}", in_place(flat), row_step, out, step, *sizes)
+                simd(f"rows_to_columns_{name}", in_place(flat), row_step, out, step, *sizes, more)
                 assert_bits(out, columns, f"rows_to_columns of {sizes}")
                 back = out_place(np.zeros_like(flat))
-                simd(f"columns_to_rows_{name}", in_place(columns), step, back, row_step, *sizes)
-                assert_bits(back, flat, f"columns_to_rows of {sizes}")
+                simd(f"columns_to_rows_{name}", in_place(columns), step, back, row_step, *sizes, more)
+                done = positions * row_step if more else flat.size
+                assert_bits(back[:done], flat[:done], f"columns_to_rows of {sizes}")
 
 
 # 16-bit floats ----------------------------------------------------------------------------------------------

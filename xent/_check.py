@@ -499,8 +499,8 @@ def target_like(target, shape, dtype, of, name="target", exact=False):
     `exact` float64 stays what it is where float32 would lose some.
     """
     array = as_array(target, name)
-    if array.dtype == np.bool_:
-        array = array.astype(dtype)
+    if array.dtype.kind in "biu":
+        array = _small_integers(array, dtype)
     array = floats(array, name)
     same_shape(array, shape, name, of)
     if array.dtype == dtype:
@@ -511,23 +511,25 @@ def target_like(target, shape, dtype, of, name="target", exact=False):
     return narrow
 
 
+def _small_integers(array, dtype):
+    """Return integers as floats that hold them, if float32 does: bools as `dtype`, others as its losses."""
+    if array.dtype == np.bool_ and dtype.itemsize == 2:  # NumPy converts to 16 bits one by one
+        one = np.ones((), dtype).view(np.uint16)
+        return np.asarray(array.view(np.uint8) * one).view(dtype)
+    if array.dtype == np.bool_:
+        return array.astype(dtype)
+    if array.dtype.itemsize <= 2 or array.size == 0 or _MOST >= max(array.max(), -int(array.min())):
+        return array.astype(loss_dtype(dtype))
+    return array
+
+
+_MOST = 2**24  # up to it, float32 holds all integers
+
+
 def loses_bits(array, narrow):
-    """Whether a number, other than NaN, is not what it was: most arrays that lose bits do so at once."""
-    if array.flags.c_contiguous:
-        array, narrow = array.reshape(-1), narrow.reshape(-1)
-        for begin in range(0, array.size, _BLOCK):
-            here = slice(begin, begin + _BLOCK)
-            if _differ(array[here], narrow[here]):
-                return True
-        return False
-    return _differ(array, narrow)
-
-
-_BLOCK = 2**14  # numbers that are compared at a time: 128 KiB, which a cache holds
-
-
-def _differ(array, narrow):
-    return bool(((array != narrow) & (array == array)).any())
+    """Whether a number, other than NaN, is not what it was."""
+    different = array != narrow
+    return bool(different.any() and (different & (array == array)).any())
 
 
 def labels_of(target, shape, axis, ignore_index, hint=""):

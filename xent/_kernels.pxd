@@ -43,6 +43,8 @@ cdef extern from "csrc/table.h" nogil:
         const xent_kernel *sigmoid_backward
         const xent_kernel *log_sigmoid_backward
         const xent_kernel *sigmoid_cross_entropy
+        const xent_kernel *convert_from
+        const xent_kernel *convert_to
         const xent_kernel *element_losses
         const xent_kernel *position_losses
         const xent_kernel *label_losses
@@ -256,12 +258,14 @@ cdef extern from "csrc/table.h" nogil:
 
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)
+    int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis)
 
     enum:
         XENT_NO_EXPS
         XENT_SUMMED_EXPS
         XENT_REUSED_EXPS
         XENT_ROW_SUMS
+        XENT_ONE_CLASS
 
     xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
     xent_plan xent_plan_product(xent_positions *p, int dtype) noexcept
@@ -290,6 +294,7 @@ cdef extern from "csrc/table.h" nogil:
         const void *x
         const void *y
         void *out
+        int single
 
     xent_plan xent_plan_map(xent_map_args *a)
 
@@ -340,6 +345,7 @@ cdef extern from "csrc/table.h" nogil:
                              const double *sample_weight, double *per_label)
     void xent_sum_at(const int64_t *place, const double *values, Py_ssize_t n, Py_ssize_t size, double *sums)
     void xent_settle(double *sums, Py_ssize_t size)
+    int xent_narrow_exactly(const double *numbers, float *to, Py_ssize_t n)
     Py_ssize_t xent_count_factors(const void *numbers, int dtype, Py_ssize_t n, int positive)
     int xent_are_plain(const void *numbers, int dtype, Py_ssize_t n, int octaves)
     double xent_wide_mean(const double *partial, const xent_wide_sum *wide, Py_ssize_t n, double divisor, double unit)

@@ -108,10 +108,30 @@ cdef int know_bfloat16(dtype) except -1:
 
 cdef cnp.ndarray target_like(target, cnp.ndarray x, const char *of, const char *name):
     """Floats of the shape and dtype of `x`; where those would lose bits, float32 beside 16-bit floats, or float64."""
-    if is_floats(target) and cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
-        if same_shape(<cnp.ndarray>target, x):
+    cdef cnp.ndarray narrow
+    if is_floats(target) and same_shape(<cnp.ndarray>target, x):
+        if cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.PyArray_TYPE(x):
             return <cnp.ndarray>target
+        if cnp.PyArray_TYPE(<cnp.ndarray>target) == cnp.NPY_FLOAT64 and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>target):
+            narrow = exactly_as_floats(<cnp.ndarray>target)
+            return <cnp.ndarray>target if narrow is None else narrow
     return floats(_check.target_like(target, (<object>x).shape, x.dtype, of.decode(), name.decode(), True), name)
+
+
+cdef cnp.ndarray exactly_as_floats(cnp.ndarray doubles):
+    """The same numbers, in C order; None where some would lose bits, of which mostly one is among the first."""
+    cdef const double *numbers = <const double *>data(doubles)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(doubles)
+    cdef cnp.ndarray result
+    cdef float *to
+    cdef bint exact
+    if not xent_narrow_exactly(numbers, NULL, min(n, SMALL)):
+        return None
+    result = empty((<object>doubles).shape, F32)
+    to = <float *>data(result)
+    with nogil:
+        exact = xent_narrow_exactly(numbers, to, n)
+    return result if exact else None
 
 
 cdef bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:

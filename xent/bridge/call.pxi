@@ -187,7 +187,7 @@ cdef class LossCall:
         """
         if self.target is None or cnp.PyArray_TYPE(self.target) == cnp.PyArray_TYPE(self.x):
             return self.x
-        return (<object>self.x).astype(self.target.dtype)
+        return converted(self.x, cnp.PyArray_TYPE(self.target))
 
     cdef cnp.ndarray working_grad(self, cnp.ndarray x):
         """Where the kernels put the gradient."""
@@ -202,10 +202,45 @@ cdef int put_narrowed(cnp.ndarray grad, cnp.ndarray made_grad, cnp.ndarray hess=
     """Write results (or None) that were made elsewhere, and in types that may hold more: all are converted before one is
     written.
     """
-    cdef list converted = [
-        (to, _check.narrowed(made, to.dtype))
+    cdef list ready = [
+        (to, made if can_convert(to, made) else _check.narrowed(made, to.dtype))
         for to, made in ((grad, made_grad), (hess, made_hess)) if made is not None and made is not to
     ]
-    for to, made in converted:
-        to[...] = made
+    for to, made in ready:
+        if can_convert(to, made):
+            convert(table.convert_to, dtype_code(to), made, to, dtype_code(made))
+        else:
+            to[...] = made
     return 0
+
+
+# ---- other types ----
+#
+# NumPy converts 16-bit floats one by one, which takes ten times as long as a loss does.
+
+cdef bint can_convert(cnp.ndarray to, cnp.ndarray made) noexcept:
+    """Whether floats or doubles can be rounded into the place of a result."""
+    return (
+        cnp.PyArray_ISCARRAY(to) and cnp.PyArray_ISCARRAY_RO(made) and dtype_code(to) >= 0
+        and (cnp.PyArray_TYPE(made) == cnp.NPY_FLOAT64 or cnp.PyArray_TYPE(made) == cnp.NPY_FLOAT32)
+        and cnp.PyArray_TYPE(made) != cnp.PyArray_TYPE(to)
+    )
+
+
+cdef int convert(const xent_kernel *kernels, int dtype, cnp.ndarray x, cnp.ndarray out, int other) except -1:
+    """Numbers of a type from `x` to `out`, of which the other has another type, floats or doubles."""
+    cdef xent_map_args a
+    cdef xent_plan plan
+    a.size, a.x, a.out, a.single = cnp.PyArray_SIZE(x), data(x), data(out), other == XENT_F32
+    plan = xent_plan_map(&a)
+    return run(kernels[dtype], &a, &plan, a.size)
+
+
+cdef cnp.ndarray converted(cnp.ndarray x, int type_number):
+    """A copy as floats or doubles, in the same order in memory."""
+    cdef cnp.ndarray copy
+    if not cnp.PyArray_ISCARRAY_RO(x):
+        return (<object>x).astype(cnp.PyArray_DescrFromType(type_number))
+    copy = empty((<object>x).shape, cnp.PyArray_DescrFromType(type_number))
+    convert(table.convert_from, dtype_code(x), x, copy, dtype_code_of(type_number))
+    return copy

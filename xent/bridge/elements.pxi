@@ -135,7 +135,9 @@ cdef inline bint is_wider(cnp.ndarray x, int dtype) noexcept:
 
 cdef cnp.ndarray widened(cnp.ndarray array):
     """An array (or None) as doubles."""
-    return None if array is None else (<object>array).astype(F64, copy=False)
+    if array is None or cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT64:
+        return array
+    return converted(array, cnp.NPY_FLOAT64) if dtype_code(array) >= 0 else (<object>array).astype(F64)
 
 
 # ---- losses of probabilities ----

@@ -591,10 +591,10 @@ cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
     cdef double total
     if call.divisor == 0:
         return 0
-    copies = walk_or_copy(&a.positions, call.x, None, call.grad, None, call.axis)
+    copies = walk_labels_or_copy(&a.positions, call.x, call.grad, call.axis)
     a.labels, a.label_weight, a.upstream = call.found, <double *>data(call.weight), <double *>data(call.upstream)
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
-    plan = xent_plan_positions(&a.positions, call.dtype, XENT_NO_EXPS)
+    plan = xent_plan_positions(&a.positions, call.dtype, XENT_ONE_CLASS)
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 1, &total)
     deliver(copies, call.grad, None)
     return total

@@ -200,6 +200,21 @@ cdef tuple walk_or_copy(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cn
     """
     if walk(p, x, target, out, hess, axis):
         return None
+    return copies_in_c_order(p, x, target, out, hess, axis)
+
+
+cdef tuple walk_labels_or_copy(xent_positions *p, cnp.ndarray x, cnp.ndarray out, int axis):
+    """The same for losses that look at one class of each position."""
+    cdef xent_array slot[2]
+    if xent_walk_labels(p, seen(x, slot), seen(out, slot + 1), axis):
+        return None
+    return copies_in_c_order(p, x, None, out, None, axis)
+
+
+cdef tuple copies_in_c_order(
+    xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis
+):
+    """Copies of what does not lie as it should, which are taken instead."""
     x, target = in_c_order(x), in_c_order(target)
     if walk(p, x, target, out, hess, axis):  # it may have been the inputs alone
         return x, target, out, hess
@@ -219,7 +234,16 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
-    return array if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array) else np.asarray(array, order="C")
+    """The same, or a copy, in C order; None for None. NumPy jumps from number to number of axes in another order."""
+    cdef cnp.ndarray copy
+    if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array):
+        return array
+    if cnp.PyArray_SIZE(array) <= SMALL:
+        return np.asarray(array, order="C")
+    copy = empty_in_c_order(array)
+    if not reorder(array, copy):
+        (<object>copy)[...] = array
+    return copy
 
 
 # ---- reductions ----

@@ -30,6 +30,21 @@ ptrdiff_t xent_scan_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, p
     return -1; /* another thread has written to the labels meanwhile */
 }
 
+int xent_narrow_exactly(const double *from, float *to, ptrdiff_t n)
+{
+    float block[1024]; /* is in an L1 cache still when it is compared */
+    for (ptrdiff_t i = 0; i < n; i += 1024) {
+        const ptrdiff_t size = xent_min(1024, n - i);
+        float *here = to ? to + i : block;
+        int64_t lost = 0;
+        for (ptrdiff_t k = 0; k < size; k++) here[k] = (float)from[i + k];
+        for (ptrdiff_t k = 0; k < size; k++) /* without a branch: the compiler makes vectors of it */
+            lost |= (int64_t)((double)here[k] != from[i + k]) & (int64_t)(from[i + k] == from[i + k]);
+        if (lost) return 0;
+    }
+    return 1;
+}
+
 ptrdiff_t xent_scan_classes(const int64_t *ids, ptrdiff_t n, ptrdiff_t k, ptrdiff_t classes, uint8_t *seen,
                             int *repeated)
 {

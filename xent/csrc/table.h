@@ -101,8 +101,8 @@ typedef struct {
 enum { XENT_MOST_SUMS = 9 }; /* of a chunk */
 
 /* Exponentials: none; added up only; the result is made of them. And none where all that is known of a position is a
- * sum. */
-enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS, XENT_ROW_SUMS };
+ * sum, or one class. */
+enum { XENT_NO_EXPS, XENT_SUMMED_EXPS, XENT_REUSED_EXPS, XENT_ROW_SUMS, XENT_ONE_CLASS };
 
 /* The positions of a call: where they lie, how they are cut, and what a kernel reads and keeps. The first member of the
  * arguments of every operator of the family, and all that the cutting (plan.c, cut.h) looks at. */
@@ -301,6 +301,9 @@ typedef struct {
 int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                         const xent_array *hess, int axis);
 
+/* The same for losses that look at one class of each position (label_losses.h), whose x may lie in more ways. */
+int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis);
+
 /* softmax/plan.c: which exponentials a kernel wants kept. */
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps);
 xent_plan xent_plan_product(xent_positions *p, int dtype);
@@ -334,6 +337,7 @@ typedef struct {
     ptrdiff_t size, chunk;
     const void *x, *y;
     void *out;
+    int single; /* conversions: the other type is float, not double */
 } xent_map_args;
 xent_plan xent_plan_map(xent_map_args *a);
 
@@ -400,6 +404,8 @@ double xent_weigh_labels(xent_labels labels, ptrdiff_t n, ptrdiff_t classes, con
 void xent_sum_at(const int64_t *place, const double *values, ptrdiff_t n, ptrdiff_t size, double *sums);
 /* Give the sums back what they have lost, but for those that are infinite or NaN. */
 void xent_settle(double *sums, ptrdiff_t size);
+/* Put doubles into floats (NULL: nowhere); whether these hold all of them but NaN. They may not all be there if not. */
+int xent_narrow_exactly(const double *from, float *to, ptrdiff_t n);
 /* How many of n floats or doubles are finite and not negative, or even positive. */
 ptrdiff_t xent_count_factors(const void *numbers, int dtype, ptrdiff_t n, int positive);
 /* Whether all of n floats or doubles are 0 or of a size from 2^-octaves up to, without it, 2^octaves. */

@@ -77,15 +77,16 @@ static void fill_operand(const walk *w, int n, int middle)
 }
 
 /* See the arrays as (outer, middle, classes, inner), all in the same way: as rows, whose classes are neighbours in
- * memory, or as columns, whose positions are. 0 where they do not lie so. */
-static int lay_positions(xent_positions *p, walk *w, int axis)
+ * memory, or as columns, whose positions are. 0 where they do not lie so. Classes of the first `loose` arrays of rows may
+ * lie anyhow. */
+static int lay_positions(xent_positions *p, walk *w, int axis, int loose)
 {
     int is_rows = 1, is_columns, axes;
     if (!coalesce_axes(w, axis)) return 0;
     axes = w->axes, is_columns = axes > 0;
     for (int n = 0; n < w->operands; n++) {
         const ptrdiff_t itemsize = w->array[n]->itemsize, stride = w->array[n]->strides[axis];
-        is_rows = is_rows && (p->classes <= 1 || stride == itemsize);
+        is_rows = is_rows && (n < loose || p->classes <= 1 || stride == itemsize);
         is_columns = is_columns && w->step[n][axes - 1] == itemsize;
         w->operand[n]->stride = stride / itemsize;
     }
@@ -118,7 +119,16 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
     add_operand(&w, out, &p->out);
     add_operand(&w, hess, &p->hess);
     p->packs = target || hess;
-    return lay_positions(p, &w, axis);
+    return lay_positions(p, &w, axis, 0);
+}
+
+int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis)
+{
+    walk w = {.operands = 0};
+    if (xent_walk_positions(p, x, NULL, out, NULL, axis)) return 1;
+    add_operand(&w, x, &p->x);
+    add_operand(&w, out, &p->out);
+    return lay_positions(p, &w, axis, 1);
 }
 
 /* See the arrays as rows. The stride along them is one element, or, of the weights, none at all. */

@@ -79,9 +79,9 @@ ALWAYS_INLINE float rounded_to_odd(double v)
 {
     float f = (float)v;
     int32_t bits;
-    if (f == v || v != v) return f;
+    const int32_t inexact = (f != v) & (v == v); /* no branch: the compiler makes vectors of it */
     memcpy(&bits, &f, sizeof bits);
-    bits = (bits - (fabs((double)f) > fabs(v))) | 1;
+    bits = (bits - (inexact & (fabs((double)f) > fabs(v)))) | inexact;
     memcpy(&f, &bits, sizeof f);
     return f;
 }

@@ -1,4 +1,5 @@
-/* maps.h: sigmoid and log-sigmoid of contiguous arrays, and the products of their derivatives with a gradient g.
+/* maps.h: sigmoid and log-sigmoid of contiguous arrays, the products of their derivatives with a gradient g, and arrays in
+ * other types.
  *
  * With e = exp(-|x|) <= 1 nothing overflows and nothing cancels:
  *   sigmoid(x)     = 1 / (1 + e) for x >= 0, e / (1 + e) for x < 0
@@ -13,6 +14,7 @@
 #include "simd/log.h"
 #include "simd/stored.h"
 #include "table.h"
+#include "wide.h"
 
 #ifndef XENT_MAPS_H
 #define XENT_MAPS_H
@@ -78,6 +80,43 @@ MAP_KERNEL(log_sigmoid)
     }
 PAIR_KERNEL(sigmoid_backward)
 PAIR_KERNEL(log_sigmoid_backward)
+
+/* The numbers of an array as floats (`single`) or doubles. */
+static void KERNEL(convert_from)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_map_args *a = (const xent_map_args *)args;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->size);
+    const S *x = (const S *)a->x;
+    const V zero = {0};
+    (void)scratch;
+    for (ptrdiff_t i = begin; i < end; i += LANES) {
+        T numbers[LANES];
+        const ptrdiff_t n = xent_min(LANES, end - i);
+        v_store(numbers, KERNEL(load)(x + i, n, zero));
+        if (a->single)
+            for (ptrdiff_t k = 0; k < n; k++) ((float *)a->out)[i + k] = (float)numbers[k];
+        else
+            for (ptrdiff_t k = 0; k < n; k++) ((double *)a->out)[i + k] = numbers[k];
+    }
+}
+
+/* And back, rounded once. */
+static void KERNEL(convert_to)(const void *args, ptrdiff_t chunk, void *scratch)
+{
+    const xent_map_args *a = (const xent_map_args *)args;
+    const ptrdiff_t begin = chunk * a->chunk, end = xent_min(begin + a->chunk, a->size);
+    S *out = (S *)a->out;
+    (void)scratch;
+    for (ptrdiff_t i = begin; i < end; i += LANES) {
+        T numbers[LANES] = {0};
+        const ptrdiff_t n = xent_min(LANES, end - i);
+        if (a->single)
+            for (ptrdiff_t k = 0; k < n; k++) numbers[k] = ((const float *)a->x)[i + k];
+        else
+            for (ptrdiff_t k = 0; k < n; k++) numbers[k] = KERNEL(narrowed)(((const double *)a->x)[i + k]);
+        KERNEL(store)(out + i, v_load(numbers), n);
+    }
+}
 
 #ifndef STORED_AS_16 /* for the tests of exp.h and log.h */
 static void NAME(exp_array)(const T *x, T *y, ptrdiff_t n) { KERNEL(map)(x, y, n, NAME(exp)); }

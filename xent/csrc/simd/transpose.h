@@ -40,38 +40,56 @@ ALWAYS_INLINE void NAME(store_classes)(T *rows, ptrdiff_t step, const V classes[
     for (int k = 0; k < PIECE; k++) v_store_pieces(rows + k * step, PIECE * step, row[k]);
 }
 
-/* (positions, classes) to (classes, positions); `step` is a multiple of LANES, and what follows the positions is set to
- * 0. */
+/* (positions, classes) to (classes, positions); what follows the positions is set to 0 up to `filled`, where a vector ends.
+ * Fewer classes than a piece has are read with the positions behind them, of which there are `more` than are wanted. */
 SHARED void NAME(rows_to_columns)(const T *rows, ptrdiff_t row_step, T *columns, ptrdiff_t step, ptrdiff_t positions,
-                                  ptrdiff_t classes)
+                                  ptrdiff_t classes, ptrdiff_t filled, ptrdiff_t more)
 {
     const V zero = {0};
+    const ptrdiff_t beyond = xent_max(PIECE - classes, 0), count = xent_min(PIECE, classes),
+                    end = beyond && row_step < classes ? 0 : xent_min(positions, positions + more - beyond);
     ptrdiff_t p = 0;
-    for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
+    for (; p + LANES <= end; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_min(c, classes - PIECE);
+            const ptrdiff_t first = xent_max(xent_min(c, classes - PIECE), 0);
             V v[PIECE];
             NAME(load_classes)(rows + p * row_step + first, row_step, v);
-            for (int k = 0; k < PIECE; k++) v_store(columns + (first + k) * step + p, v[k]);
+            for (int k = 0; k < PIECE; k++)
+                if (k < count) v_store(columns + (first + k) * step + p, v[k]);
         }
     }
-    if (p == step) return;
-    for (ptrdiff_t c = 0; c < classes; c++) {
-        for (ptrdiff_t q = p; q < step; q += LANES) v_store(columns + c * step + q, zero);
+    for (ptrdiff_t c = 0; p < filled && c < classes; c++) {
+        for (ptrdiff_t q = p; q < filled; q += LANES) v_store(columns + c * step + q, zero);
         for (ptrdiff_t q = p; q < positions; q++) columns[c * step + q] = rows[q * row_step + c];
     }
 }
 
-SHARED void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
-                                  ptrdiff_t classes)
+/* Fewer classes than a piece has, of LANES positions that touch each other: what a piece has too much, the next overwrites.
+ */
+ALWAYS_INLINE void NAME(store_few_classes)(T *rows, ptrdiff_t few, const V classes[PIECE])
 {
+    T pieces[PIECE * LANES];
+    NAME(store_classes)(pieces, PIECE, classes);
+    for (int k = 0; k < LANES; k++) memcpy(rows + k * few, pieces + k * PIECE, PIECE * sizeof(T));
+}
+
+/* And back; so many `more` positions behind these are written afterwards. */
+SHARED void NAME(columns_to_rows)(const T *columns, ptrdiff_t step, T *rows, ptrdiff_t row_step, ptrdiff_t positions,
+                                  ptrdiff_t classes, ptrdiff_t more)
+{
+    const V zero = {0};
+    const ptrdiff_t beyond = xent_max(PIECE - classes, 0), count = xent_min(PIECE, classes),
+                    end = beyond && row_step != classes ? 0 : xent_min(positions, positions + more - beyond);
     ptrdiff_t p = 0;
-    for (; p + LANES <= positions && classes >= PIECE; p += LANES) {
+    for (; p + LANES <= end; p += LANES) {
         for (ptrdiff_t c = 0; c < classes; c += PIECE) {
-            const ptrdiff_t first = xent_min(c, classes - PIECE);
+            const ptrdiff_t first = xent_max(xent_min(c, classes - PIECE), 0);
             V v[PIECE];
-            for (int k = 0; k < PIECE; k++) v[k] = v_load(columns + (first + k) * step + p);
-            NAME(store_classes)(rows + p * row_step + first, row_step, v);
+            for (int k = 0; k < PIECE; k++) v[k] = k < count ? v_load(columns + (first + k) * step + p) : zero;
+            if (beyond)
+                NAME(store_few_classes)(rows + p * row_step, classes, v);
+            else
+                NAME(store_classes)(rows + p * row_step + first, row_step, v);
         }
     }
     for (; p < positions; p++)

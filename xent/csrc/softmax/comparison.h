@@ -212,7 +212,7 @@ static void KERNEL(comparison)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
                     classes = positions->classes;
-    const int rows = positions->inner == 1, lanes_are_positions = !rows || classes <= SHORT_ROW;
+    const int rows = positions->inner == 1, lanes_are_positions = KERNEL(lanes_of_copies)(positions);
     T *memory = (T *)scratch, scale_exponents[2] = {FIRST_SCALE_EXPONENT, FIRST_SCALE_EXPONENT};
     NAME(pairs) d = {.student = memory,
                      .teacher = memory + positions->room,

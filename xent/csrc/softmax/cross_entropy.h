@@ -229,11 +229,12 @@ static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(til
 static int KERNEL(is_infinite)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const KERNEL(labels) *y,
                                int dense, ptrdiff_t p)
 {
-    int found = 0;
-    for (ptrdiff_t c = 0; c < a->positions.classes; c++)
-        if (c == y->label[p] || (dense && KERNEL(dense_value)(a, t, p, c) != 0))
-            found |= isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c));
-    return found;
+    const ptrdiff_t label = y->label[p];
+    for (ptrdiff_t c = dense || label < 0 ? 0 : label, end = dense ? a->positions.classes : label + 1; c < end; c++)
+        if (isinf(t->given ? t->given_logit(t->given, p, c) : KERNEL(given_logit)(t, p, c)) &&
+            (c == label || KERNEL(dense_value)(a, t, p, c) != 0))
+            return 1;
+    return 0;
 }
 
 /* beyond[p]: whether a position is beyond the arithmetic here. Its logits are finite and its loss is not, or so large that
@@ -452,15 +453,15 @@ static void cross_entropy_product_f64(const void *args, ptrdiff_t chunk, void *s
     cross_entropy_f64(args, chunk, scratch);
 }
 #elif !defined(STORED_AS_16)
-/* An operand of a tile as doubles, which lie as it does but without gaps, `step` from row to row or from class to class. */
-PER_TILE xent_operand KERNEL(widened_operand)(const S *from, xent_lie lie, ptrdiff_t n, ptrdiff_t classes,
+/* An operand of a tile as doubles, `step` from row to row or from class to class. */
+PER_TILE xent_operand KERNEL(widened_operand)(const S *from, xent_lie lie, ptrdiff_t n, ptrdiff_t classes, int rows,
                                               ptrdiff_t step, T *room, double *to)
 {
-    const ptrdiff_t lines = lie.rows ? n : classes;
+    const ptrdiff_t lines = rows ? n : classes;
     if (!from) return (xent_operand){.data = NULL};
-    KERNEL(gather)(from, lie, room, step, n, classes, !lie.rows);
+    KERNEL(gather)(from, lie, room, step, n, classes, !rows);
     for (ptrdiff_t i = 0; i < lines * step; i += LANES) NAME(store_wide)(to + i, v_load(room + i));
-    return (xent_operand){.data = to, .middle_stride = lie.rows ? step : 0, .stride = lie.rows ? 1 : step};
+    return (xent_operand){.data = to, .middle_stride = rows ? step : 0, .stride = rows ? 1 : step};
 }
 
 /* A Hessian times a vector on a tile of floats, as doubles: copies lie in `copies`. */
@@ -468,28 +469,31 @@ PER_TILE void KERNEL(product_tile)(const xent_cross_entropy_args *a, const KERNE
                                    double *copies, row_sum_f64 *sums)
 {
     const ptrdiff_t n = t->n, classes = a->positions.classes, room = transform_elements(&a->positions);
-    const ptrdiff_t step = t->rows ? classes : (n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS;
+    const int rows = t->rows || !t->lanes_are_positions;
+    const ptrdiff_t step = t->rows ? classes
+                           : rows  ? NAME(padded_row)(classes)
+                                   : (n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS;
     T *narrow = (T *)(copies + 4 * room);
     xent_cross_entropy_args wide = *a;
     xent_positions *p = &wide.positions;
     ptrdiff_t left = 0;
     uint8_t is_left[TILE];
 #define WIDENED(operand, k)                                                                                            \
-    KERNEL(widened_operand)(t->operand, LIES(t, operand), n, classes, step, narrow, copies + (k) * room)
+    KERNEL(widened_operand)(t->operand, LIES(t, operand), n, classes, rows, step, narrow, copies + (k) * room)
     p->x = WIDENED(x, 0), p->target = WIDENED(target, 1), p->hess = WIDENED(hess, 2);
 #undef WIDENED
     p->out = p->x, p->out.data = copies + 3 * room;
-    /* of columns 2 at least, as 1 stands for rows */
-    p->count = p->chunk = n, p->inner = t->rows ? 1 : xent_max(n, 2), p->middle_count = t->rows ? n : 1;
+    /* of columns as if there were more, as few would be rows */
+    p->count = p->chunk = n, p->inner = rows ? 1 : xent_max(n, LINE_COLUMNS), p->middle_count = rows ? n : 1;
     p->left = &left, p->is_left = is_left, p->streams = 0;
     if (wide.labels.data) wide.labels.data += t->first;
     if (wide.sample_weight) wide.sample_weight += t->first;
     tiles_f64(p, 0, n, scratch, &(functions_f64){.plain = NULL, .packed = cross_entropy_tile_f64}, sums);
-    for (ptrdiff_t i = 0; i < (t->rows ? n : classes) * step; i += LANES) {
+    for (ptrdiff_t i = 0; i < (rows ? n : classes) * step; i += LANES) {
         const double *from = (double *)p->out.data + i;
         v_store(narrow + i, v_narrow(v_load(from), v_load(from + LANES_F64)));
     }
-    KERNEL(scatter)(narrow, step, t->out, LIES(t, out), n, classes, !t->rows);
+    KERNEL(scatter)(narrow, step, t->out, LIES(t, out), n, classes, !rows);
     const ptrdiff_t begin = t->first / a->positions.chunk * a->positions.chunk;
     for (ptrdiff_t k = 0; left && k < n; k++)
         if (is_left[k])

@@ -12,6 +12,7 @@ typedef struct {
     ptrdiff_t exps_step; /* of its exponentials; 0: it has no room for them */
     int columns, lanes_are_positions, packed, widened, blocks;
     int runs; /* of neighbouring positions, of which a tile has many */
+    int few;  /* columns of which few positions are neighbours: as rows */
 } KERNEL(cut);
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
@@ -28,10 +29,18 @@ ALWAYS_INLINE ptrdiff_t KERNEL(positions_in)(ptrdiff_t elements, ptrdiff_t class
     return xent_min(TILE, elements / xent_max(classes, 1) / LINE_COLUMNS * LINE_COLUMNS);
 }
 
+/* Whether lanes are positions where tiles have copies of their own in any case. A product of second derivatives is worked on
+ * in doubles, whatever it is of. */
+ALWAYS_INLINE int KERNEL(lanes_of_copies)(const xent_positions *p)
+{
+    const ptrdiff_t size = p->reads_hess ? sizeof(double) : sizeof(T);
+    return p->inner > 1 ? !xent_few_columns(p, size) : p->classes <= SHORT_ROW;
+}
+
 /* The cut of a call with transformed logits: the arrays of a tile share the scratch of the thread. */
 static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
 {
-    const int columns = positions->inner > 1, lanes_are_positions = columns || positions->classes <= SHORT_ROW;
+    const int columns = positions->inner > 1, lanes_are_positions = KERNEL(lanes_of_copies)(positions);
     const ptrdiff_t elements =
         xent_min(transform_elements(positions), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut)
@@ -41,8 +50,22 @@ static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
     return cut;
 }
 
+/* The cut of columns of few positions that come to the scratch as rows. */
+static KERNEL(cut) KERNEL(few_cut_of)(const xent_positions *positions)
+{
+    const ptrdiff_t arrays = xent_row_arrays(positions, sizeof(T)), row = xent_row_room(positions->classes);
+    return (KERNEL(cut)){.most =
+                             xent_min(xent_rows_at_once(positions, arrays, sizeof(T)), positions->room / row / arrays),
+                         .exps_step = xent_keeps_row_exps(positions, sizeof(T)) ? row : 0,
+                         .columns = 1,
+                         .blocks = NAME(padded_row)(positions->classes) > EXPS_ELEMENTS,
+                         .runs = short_runs(positions),
+                         .few = 1};
+}
+
 static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 {
+    if (xent_row_arrays(positions, sizeof(T))) return KERNEL(few_cut_of)(positions);
     const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
     /* What is no more than a sum and a product pays to transpose where most of a vector would be empty. Several arrays pay
@@ -154,6 +177,9 @@ static void KERNEL(tiles)(const xent_positions *positions, ptrdiff_t begin, ptrd
         tile.left = positions->left ? &left : NULL;
         if (transformed) {
             KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
+        } else if (cut.few) {
+            tile.exps = exps, tile.scale_exponent = &scale_exponent;
+            KERNEL(few_tile)(positions, &tile, (T *)scratch, sums, to->packed);
         } else {
             tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
             if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)

@@ -336,9 +336,10 @@ static void KERNEL(cool)(const S *x, ptrdiff_t x_step, T *to, ptrdiff_t step, pt
 static void KERNEL(gather_pair)(const NAME(pairs) *d, const S *x, xent_lie lie, T *to)
 {
     const ptrdiff_t lines = d->lanes_are_positions ? d->classes : d->n, n = d->lanes_are_positions ? d->n : d->classes;
-    if (lie.run || (lie.rows && d->lanes_are_positions)) {
-        KERNEL(gather)(x, lie, to, d->step, d->n, d->classes, 1);
-        if (d->cooling.factor[0] != 1) NAME(cool)(to, d->step, to, d->step, lines, d->step, d->cooling.factor);
+    if (lie.run || lie.rows == d->lanes_are_positions) {
+        KERNEL(gather)(x, lie, to, d->step, d->n, d->classes, d->lanes_are_positions);
+        if (d->cooling.factor[0] != 1)
+            NAME(cool)(to, d->step, to, d->step, lines, d->lanes_are_positions ? d->step : n, d->cooling.factor);
     } else {
         KERNEL(cool)(x, lie.step, to, d->step, lines, n, d->cooling.factor);
     }
@@ -381,13 +382,13 @@ static int KERNEL(is_infinite_pair)(const xent_positions *positions, ptrdiff_t p
     const ptrdiff_t i = p % positions->inner, m = p / positions->inner % positions->middle_count,
                     o = p / positions->inner / positions->middle_count;
     const S *s = KERNEL(at)(&positions->x, o, m, i), *t = KERNEL(at)(&positions->target, o, m, i);
-    int found = 0, student = 0, teacher = 0;
+    int student = 0, teacher = 0;
     for (ptrdiff_t c = 0; c < positions->classes; c++) {
         const T a = KERNEL(get)(s + c * positions->x.stride), b = KERNEL(get)(t + c * positions->target.stride);
-        found |= !(a < (T)INFINITY) || !(b < (T)INFINITY) || (isinf(a) && !isinf(b));
+        if (!(a < (T)INFINITY) || !(b < (T)INFINITY) || (isinf(a) && !isinf(b))) return 1;
         student |= !isinf(a), teacher |= !isinf(b);
     }
-    return found || !student || !teacher;
+    return !student || !teacher;
 }
 
 ALWAYS_INLINE int KERNEL(is_beyond)(const xent_positions *positions, double divergence, ptrdiff_t p)
@@ -416,7 +417,6 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count),
                     classes = positions->classes;
-    const int rows = positions->inner == 1;
     T *memory = (T *)scratch, low[TILE], excess[TILE], factor[TILE], scale_exponent = FIRST_SCALE_EXPONENT;
     double loss[TILE];
     NAME(pairs) d = {.student = memory,
@@ -425,7 +425,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
                      .teacher_exps = memory + 3 * positions->room,
                      .cooling = NAME(cooling_of)(a->temperature),
                      .classes = classes,
-                     .lanes_are_positions = !rows || classes <= SHORT_ROW,
+                     .lanes_are_positions = KERNEL(lanes_of_copies)(positions),
                      .keeps_gaps = positions->out.data != NULL};
     NAME(stats) student, teacher;
     row_sum_f64 losses;

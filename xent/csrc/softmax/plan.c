@@ -9,9 +9,19 @@ static ptrdiff_t tile_of_columns(ptrdiff_t count)
     return count >= 4 * TILE ? TILE : xent_max(count / 4 / LINE_COLUMNS * LINE_COLUMNS, LINE_COLUMNS);
 }
 
-static ptrdiff_t positions_of_chunk(const xent_positions *p)
+/* A chunk of positions of which few are neighbours: whole runs, but of less than four, whose classes fill as many chunks,
+ * a fourth of the positions. */
+static ptrdiff_t chunk_of_few(const xent_positions *p, ptrdiff_t chunk)
+{
+    if (chunk >= p->inner) return chunk / p->inner * p->inner;
+    if (p->exps == XENT_ONE_CLASS || p->inner < 4 * chunk) return p->inner;
+    return xent_min(p->inner, xent_max(p->count / 4, 1));
+}
+
+static ptrdiff_t positions_of_chunk(const xent_positions *p, ptrdiff_t size)
 {
     const ptrdiff_t chunk = XENT_CHUNK / xent_max(p->classes, 1);
+    if (xent_few_columns(p, size)) return chunk_of_few(p, chunk);
     if (chunk >= TILE) return chunk / TILE * TILE;
     return p->inner > 1 ? tile_of_columns(p->count) : xent_max(chunk, 1);
 }
@@ -22,8 +32,10 @@ static ptrdiff_t positions_of_chunk(const xent_positions *p)
 /* The numbers of tiles of transformed logits: in each array a line at least. */
 static ptrdiff_t transformed_room(const xent_positions *p, ptrdiff_t size)
 {
-    const ptrdiff_t line = p->classes * (p->inner > 1 ? TRANSFORMED_COLUMNS : 1) + ROW_PADDING;
-    return xent_transformed_arrays(p) * xent_max(line, TRANSFORMED_BYTES / size);
+    const ptrdiff_t arrays = xent_transformed_arrays(p),
+                    line = p->classes * (p->inner > 1 ? TRANSFORMED_COLUMNS : 1) + ROW_PADDING;
+    if (xent_few_columns(p, size)) return arrays * xent_rows_at_once(p, arrays, size) * xent_row_room(p->classes);
+    return arrays * xent_max(line, TRANSFORMED_BYTES / size);
 }
 
 /* The exponentials of long rows, or columns, that a thread keeps; 0 where that would not pay. Columns gain in any case:
@@ -33,18 +45,27 @@ static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
     const int columns = p->inner > 1;
     const ptrdiff_t all = p->classes * TILE * (p->keeps_logits ? 2 : 1);
     const ptrdiff_t room = columns ? xent_min(all, MOST_EXPS_BYTES / size) : p->classes + ROW_PADDING;
-    if (exps == XENT_NO_EXPS || exps == XENT_ROW_SUMS || (exps == XENT_SUMMED_EXPS && !columns)) return 0;
+    if (exps == XENT_NO_EXPS || exps >= XENT_ROW_SUMS || (exps == XENT_SUMMED_EXPS && !columns)) return 0;
     if (p->count < FEW_ROWS * (columns ? TILE : 1)) return 0;
     return room * size > EXPS_BYTES && room * size <= MOST_EXPS_BYTES ? room : 0;
+}
+
+/* The scratch of what is not transformed: rows of few columns, or exponentials. */
+static ptrdiff_t plain_room(const xent_positions *p, ptrdiff_t size)
+{
+    const ptrdiff_t arrays = xent_row_arrays(p, size);
+    if (!arrays) return exps_room(p, size, p->exps);
+    return arrays * xent_rows_at_once(p, arrays, size) * xent_row_room(p->classes);
 }
 
 /* Lanes are positions of rows up to this length, or less (SHORT_ROW of tile.h). */
 #define SHORTEST_LINE (TRANSPOSED_BYTES / (ptrdiff_t)sizeof(float) / LINE_COLUMNS)
 
 /* Behind the arrays of a tile lie those of a line: a row, or as many positions as a vector has. */
-static void add_lines(xent_positions *p, xent_plan *plan)
+static void add_lines(xent_positions *p, ptrdiff_t size, xent_plan *plan)
 {
-    const ptrdiff_t width = p->inner == 1 && p->classes > SHORTEST_LINE ? 1 : XENT_MOST_LANES;
+    const int rows = p->inner == 1 ? p->classes > SHORTEST_LINE : xent_few_columns(p, size);
+    const ptrdiff_t width = rows ? 1 : XENT_MOST_LANES;
     p->line_room = p->classes * width + XENT_MOST_LANES;
     p->lines_at = xent_ceil_div(plan->scratch_size, CACHE_LINE) * CACHE_LINE;
     plan->scratch_size = p->lines_at + CURVED_ARRAYS * p->line_room * (ptrdiff_t)sizeof(double);
@@ -53,14 +74,14 @@ static void add_lines(xent_positions *p, xent_plan *plan)
 xent_plan xent_plan_positions(xent_positions *p, int dtype, int exps)
 {
     const ptrdiff_t size = xent_real_size(dtype);
-    p->chunk = positions_of_chunk(p), p->exps = exps;
+    p->exps = exps, p->chunk = positions_of_chunk(p, size);
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
-    p->room = p->transformed ? transformed_room(p, size) : exps_room(p, size, exps);
+    p->room = p->transformed ? transformed_room(p, size) : plain_room(p, size);
     /* in place, the lines that are written are in the caches already */
     p->streams =
         p->out.data && p->out.data != p->x.data && p->count * p->classes >= STREAMED_BYTES / xent_stored_size(dtype);
     xent_plan plan = {.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = p->room * size};
-    if (p->curved) add_lines(p, &plan);
+    if (p->curved) add_lines(p, size, &plan);
     return plan;
 }
 
@@ -79,12 +100,13 @@ xent_plan xent_plan_product(xent_positions *p, int dtype)
 /* The scratch is cut into PAIR_ARRAYS, each of the size `room`. */
 static xent_plan plan_pair(xent_positions *p, int dtype)
 {
-    p->chunk = positions_of_chunk(p);
+    const ptrdiff_t size = xent_real_size(dtype);
+    p->exps = XENT_REUSED_EXPS, p->chunk = positions_of_chunk(p, size);
     if (p->classes > MOST_CLASSES) return (xent_plan){.scratch_size = -1};
     const ptrdiff_t line = p->inner > 1 ? p->classes * LINE_COLUMNS : p->classes + ROW_PADDING;
-    p->room = xent_max(line, PAIR_NUMBERS);
-    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk),
-                       .scratch_size = PAIR_ARRAYS * p->room * xent_real_size(dtype)};
+    p->room = xent_few_columns(p, size) ? xent_rows_at_once(p, PAIR_ARRAYS, size) * xent_row_room(p->classes)
+                                        : xent_max(line, PAIR_NUMBERS);
+    return (xent_plan){.chunks = xent_ceil_div(p->count, p->chunk), .scratch_size = PAIR_ARRAYS * p->room * size};
 }
 
 xent_plan xent_plan_distillation(xent_distillation_args *a, int dtype) { return plan_pair(&a->positions, dtype); }

@@ -95,10 +95,12 @@ static T KERNEL(block_exps)(const S *x, ptrdiff_t n, const S *next, const S *out
 static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t n, T shift, NAME(stats) *s)
 {
     NAME(losers) r;
-    const S *x = t->x + p * t->x_step,
-            *out = t->out && !t->streams ? t->out + p * t->out_step : x; /* fetch no result */
+    const S *x = t->x + p * t->x_step, *out = t->result               ? t->result + p * n
+                                              : t->out && !t->streams ? t->out + p * t->out_step
+                                                                      : x; /* fetch no result */
     T *exps = t->exps + (t->kept ? p * t->exps_step : 0), m = (T)-INFINITY, scale_exponent = *t->scale_exponent;
-    const ptrdiff_t block = t->blocks ? BLOCK : n, ahead = t->blocks ? BLOCK : t->x_step;
+    const ptrdiff_t block = t->blocks ? BLOCK : n;
+    const S *next = t->next ? t->next + p * n : x + (t->blocks ? BLOCK : t->x_step);
     ptrdiff_t left_out = 0;
     NAME(start_losers)(&r, WAYS);
     if (t->ranked) KERNEL(start_ranks)(t->ranked);
@@ -106,12 +108,12 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
         const int later = m != (T)-INFINITY; /* else all were zeros, which no scale changes */
-        T max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
+        T max_logit = KERNEL(block_exps)(x + i, size, next + i, out + i, shift, scale_exponent, room);
         if (!isinf(max_logit) && !KERNEL(is_good)(scale_exponent, max_logit - shift, later)) {
             const T better = KERNEL(scale_exponent_for)(max_logit - shift);
             if (later) KERNEL(rescale)(&r, scale_exponent, better, exps, t->kept ? i : 0);
             scale_exponent = better;
-            max_logit = KERNEL(block_exps)(x + i, size, x + i + ahead, out + i, shift, scale_exponent, room);
+            max_logit = KERNEL(block_exps)(x + i, size, next + i, out + i, shift, scale_exponent, room);
         }
         m = max_logit > m ? max_logit : m;
         for (; left_out < t->left_out_count && t->left_out[left_out] < i + size; left_out++)

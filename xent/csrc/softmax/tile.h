@@ -8,7 +8,8 @@
  * Columns of kernels with more than one input, and their short rows, go through a scratch on the stack first: there
  * they are columns of the type computed with (packed). So do columns of which only a few positions are neighbours, in
  * runs: a tile has many of these. Other short rows of 16-bit floats are rows of it there (widened).
- * Logits that are transformed go through one too (transform.h). cut.h decides.
+ * Where they have more classes than short rows, such few positions go through scratch memory as rows (tile_sizes.h).
+ * Logits that are transformed go through a scratch too (transform.h). cut.h decides.
  *
  * A tile has room for its exponentials wherever that fits a part of the L1 cache, or, where the bridge gave scratch
  * memory, in the L2 cache: then each is computed once, and probabilities and gradients are made of them. Otherwise they
@@ -85,6 +86,9 @@ typedef struct {
     ptrdiff_t left_out_count;
     KERNEL(ranked) *ranked; /* classes of the only row, which are ranked on the way, or NULL */
     xent_left *left;        /* NULL, or to be set in the place of doing anything */
+    /* Of rows that are copies: the memory that is read after them, and that their results go to, row by row, to be fetched
+     * meanwhile; or NULL. */
+    const S *next, *result;
     /* What transformed logits were before: the tile that had them, and what reads one of it. Else NULL. */
     const void *given;
     double (*given_logit)(const void *tile, ptrdiff_t position, ptrdiff_t class);
@@ -147,9 +151,9 @@ static void KERNEL(pack_rows)(const S *rows, ptrdiff_t row_step, T *columns, ptr
 #ifdef STORED_AS_16
     T wide[TRANSPOSED_ELEMENTS + LANES];
     KERNEL(widen_rows)(rows, row_step, wide, positions, classes);
-    NAME(rows_to_columns)(wide, classes, columns, step, positions, classes);
+    NAME(rows_to_columns)(wide, classes, columns, step, positions, classes, step, 0);
 #else
-    NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes);
+    NAME(rows_to_columns)(rows, row_step, columns, step, positions, classes, step, 0);
 #endif
 }
 
@@ -158,10 +162,10 @@ static void KERNEL(unpack_rows)(const T *columns, ptrdiff_t step, S *rows, ptrdi
 {
 #ifdef STORED_AS_16
     T wide[TRANSPOSED_ELEMENTS + LANES];
-    NAME(columns_to_rows)(columns, step, wide, classes, positions, classes);
+    NAME(columns_to_rows)(columns, step, wide, classes, positions, classes, 0);
     KERNEL(narrow_rows)(wide, rows, row_step, positions, classes);
 #else
-    NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes);
+    NAME(columns_to_rows)(columns, step, rows, row_step, positions, classes, 0);
 #endif
 }
 
@@ -197,8 +201,10 @@ static void KERNEL(copy_runs)(const S *from, ptrdiff_t from_apart, S *to, ptrdif
         COPY(8)
     else if (run >= 4)
         COPY(4)
-    else
+    else if (run >= 2)
         COPY(2)
+    else
+        COPY(1)
 #undef COPY
 }
 
@@ -237,12 +243,64 @@ static void KERNEL(unpack_runs)(const T *columns, ptrdiff_t step, S *out, xent_l
     }
 }
 
-/* Rows or columns into a scratch, to columns if lanes are positions; and back. */
+/* Columns of a few positions into the scratch as rows, which zeros follow up to a whole vector, and back: as a matrix they
+ * are rows of a few numbers. A part of the classes at a time, while the next is fetched. Of 16-bit floats vectors convert
+ * what lies between the first and the last number of a part, unless the classes lie further apart than any run is long. */
+ALWAYS_INLINE ptrdiff_t KERNEL(part_of_few)(ptrdiff_t apart)
+{
+    return (TRANSPOSED_ELEMENTS / apart - PIECE) / LINE_COLUMNS * LINE_COLUMNS;
+}
+
+static void KERNEL(pack_few)(const S *x, ptrdiff_t x_step, T *rows, ptrdiff_t step, ptrdiff_t positions,
+                             ptrdiff_t classes)
+{
+    const int close = x_step >= positions && x_step < LINE_COLUMNS;
+    const ptrdiff_t apart = close ? x_step : positions, part = KERNEL(part_of_few)(apart),
+                    filled = (classes + LANES - 1) / LANES * LANES;
+    for (ptrdiff_t c = 0; c < classes; c += part, x += part * x_step, rows += part) {
+        const ptrdiff_t n = xent_min(part, classes - c), zeros = xent_min(part, filled - c),
+                        more = xent_min(PIECE, classes - c - n);
+        if (x_step == positions) KERNEL(fetch)(x + n * x_step, n * x_step);
+#ifdef STORED_AS_16
+        T wide[TRANSPOSED_ELEMENTS + LANES];
+        const ptrdiff_t line = (n + more - 1) * apart + positions;
+        KERNEL(widen_rows)(x, close ? line : x_step, wide, close ? 1 : n + more, close ? line : positions);
+        NAME(rows_to_columns)(wide, apart, rows, step, n, positions, zeros, more);
+#else
+        NAME(rows_to_columns)(x, x_step, rows, step, n, positions, zeros, more);
+#endif
+    }
+}
+
+static void KERNEL(unpack_few)(const T *rows, ptrdiff_t step, S *out, ptrdiff_t out_step, ptrdiff_t positions,
+                               ptrdiff_t classes)
+{
+    const ptrdiff_t part = KERNEL(part_of_few)(positions);
+    for (ptrdiff_t c = 0; c < classes; c += part, out += part * out_step, rows += part) {
+        const ptrdiff_t n = xent_min(part, classes - c);
+        if (out_step == positions) KERNEL(fetch)(out + n * out_step, n * out_step);
+#ifdef STORED_AS_16
+        T wide[TRANSPOSED_ELEMENTS + LANES];
+        S narrow[TRANSPOSED_ELEMENTS], *to = out_step == positions ? out : narrow;
+        NAME(columns_to_rows)(rows, step, wide, positions, n, positions, 0);
+        KERNEL(narrow_rows)(wide, to, positions, n, positions);
+        if (to == narrow) KERNEL(copy_runs)(narrow, positions, out, out_step, positions, n);
+#else
+        NAME(columns_to_rows)(rows, step, out, out_step, n, positions, classes - c - n);
+#endif
+    }
+}
+
+/* Rows or columns into a scratch, to columns if lanes are positions, else to rows; and back. */
 static void KERNEL(gather)(const S *x, xent_lie lie, T *to, ptrdiff_t step, ptrdiff_t positions, ptrdiff_t classes,
                            int lanes_are_positions)
 {
     const V zero = {0};
-    if (lie.run) {
+    if (!lie.rows && !lanes_are_positions) {
+        const ptrdiff_t run = lie.run ? lie.run : positions;
+        for (ptrdiff_t p = 0; p < positions; p += run)
+            KERNEL(pack_few)(x + p / run * lie.apart, lie.step, to + p * step, step, run, classes);
+    } else if (lie.run) {
         KERNEL(pack_runs)(x, lie, to, step, positions, classes);
     } else if (lanes_are_positions) {
         (lie.rows ? KERNEL(pack_rows) : KERNEL(pack_columns))(x, lie.step, to, step, positions, classes);
@@ -256,7 +314,11 @@ static void KERNEL(gather)(const S *x, xent_lie lie, T *to, ptrdiff_t step, ptrd
 static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, xent_lie lie, ptrdiff_t positions, ptrdiff_t classes,
                             int lanes_are_positions)
 {
-    if (lie.run) {
+    if (!lie.rows && !lanes_are_positions) {
+        const ptrdiff_t run = lie.run ? lie.run : positions;
+        for (ptrdiff_t p = 0; p < positions; p += run)
+            KERNEL(unpack_few)(from + p * step, step, out + p / run * lie.apart, lie.step, run, classes);
+    } else if (lie.run) {
         KERNEL(unpack_runs)(from, step, out, lie, positions, classes);
     } else if (lanes_are_positions) {
         (lie.rows ? KERNEL(unpack_rows) : KERNEL(unpack_columns))(from, step, out, lie.step, positions, classes);
@@ -302,6 +364,43 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
     if (t->left && t->left->n) return;
     if (t->out) KERNEL(scatter)(x, step, t->out, LIES(t, out), t->n, positions->classes, 1);
     if (hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, positions->classes, 1);
+}
+
+/* Columns of a few positions, as rows in the scratch of the thread. */
+static void KERNEL(few_tile)(const xent_positions *positions, const KERNEL(tile) *t, T *room, row_sum_f64 *losses,
+                             NAME(tile_function) function)
+{
+    const ptrdiff_t classes = positions->classes, step = xent_row_room(classes), size = t->n * step;
+    T *target = t->target ? room + size : NULL, *hess = t->hess ? (target ? target : room) + size : NULL,
+      *behind = room + xent_packed_arrays(positions) * size;
+    const ptrdiff_t run = t->run ? t->run : t->n;
+    const int gapless = t->x_step == run, gapless_out = t->out_step == run; /* runs follow each other, too, mostly */
+    const NAME(tile) rows = {.x = room,
+                             .target = target,
+                             .out = t->out ? room : NULL,
+                             .hess = hess,
+                             .exps = t->kept ? behind : t->exps,
+                             .x_step = step,
+                             .target_step = step,
+                             .out_step = step,
+                             .hess_step = step,
+                             .exps_step = step,
+                             .first = t->first,
+                             .n = t->n,
+                             .rows = 1,
+                             .kept = t->kept,
+                             .blocks = t->blocks,
+                             .scale_exponent = t->scale_exponent,
+                             .next =
+                                 gapless ? (const T *)((uintptr_t)t->x + (size_t)(t->n * classes) * sizeof(S)) : NULL,
+                             .result = gapless_out ? (const T *)t->out : NULL,
+                             .left = t->left};
+    KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, 0);
+    if (target) KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, 0);
+    function(positions, &rows, losses);
+    if (t->left && t->left->n) return;
+    if (t->out) KERNEL(scatter)(room, step, t->out, LIES(t, out), t->n, classes, 0);
+    if (hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, 0);
 }
 
 /* Short rows of 16-bit floats: as rows of the type computed with, to be transposed in registers. */

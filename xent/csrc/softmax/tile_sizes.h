@@ -29,6 +29,7 @@ enum {
 
     /* Exponentials in scratch: the size of an L2 cache; at 512 KiB, its size, a gain of 15 %. */
     MOST_EXPS_BYTES = 1 << 20,
+    ROWS_BYTES = MOST_EXPS_BYTES + 8 * CACHE_LINE, /* columns as rows: as much, and what sets rows apart */
     FEW_ROWS = 8, /* or tiles of columns: for fewer, fresh memory costs as much as it saves */
 
     /* Results from here on are stored past the caches. On a Sapphire Rapids, whose third level is shared, that took 1.19
@@ -54,6 +55,48 @@ ALWAYS_INLINE ptrdiff_t xent_sparse_entries(ptrdiff_t k) { return (k + SPARSE_GR
 ALWAYS_INLINE ptrdiff_t xent_packed_arrays(const xent_positions *p)
 {
     return 1 + (p->target.data != NULL) + (p->hess.data != NULL);
+}
+
+/* ---- columns of which few positions are neighbours ----
+ *
+ * Most lanes of a vector of them would be empty, and the runs of many side by side (tile.h) take a copy of each run of
+ * each class. With more classes than short rows have they are worked on as rows, in scratch. */
+
+/* Whether there are so few, and so many classes. `size`: bytes of a number of the type computed with. */
+ALWAYS_INLINE int xent_few_columns(const xent_positions *p, ptrdiff_t size)
+{
+    return p->inner > 1 && p->inner < LINE_COLUMNS && p->classes > TRANSPOSED_BYTES / LINE_COLUMNS / size;
+}
+
+/* The room of a row: whole groups of vectors, for every instruction set, and a line more, so that rows of a power of two of
+ * classes do not share the sets of a cache: seven of 1000 doubles took 1.4 times as long. */
+ALWAYS_INLINE ptrdiff_t xent_row_room(ptrdiff_t classes)
+{
+    return (classes + ROW_PADDING - 1) / ROW_PADDING * ROW_PADDING + LINE_COLUMNS;
+}
+
+/* Rows of some arrays that are worked on at a time, at least one: runs whose rows fit an L1 cache, or at least one; or, of a
+ * run that would exceed an L2 cache, equal parts that do not. */
+ALWAYS_INLINE ptrdiff_t xent_rows_at_once(const xent_positions *p, ptrdiff_t arrays, ptrdiff_t size)
+{
+    const ptrdiff_t row = arrays * xent_row_room(p->classes) * size, fit = xent_max(ROWS_BYTES / row, 1);
+    if (fit >= p->inner) return xent_max(xent_min(EXPS_BYTES / row, TILE) / p->inner, 1) * p->inner;
+    return xent_ceil_div(p->inner, xent_ceil_div(p->inner, fit));
+}
+
+/* Whether exponentials of such rows, which results are made of, are kept beside them. */
+ALWAYS_INLINE int xent_keeps_row_exps(const xent_positions *p, ptrdiff_t size)
+{
+    const ptrdiff_t arrays = xent_packed_arrays(p) + 1;
+    return p->exps == XENT_REUSED_EXPS && arrays * xent_row_room(p->classes) * size <= ROWS_BYTES;
+}
+
+/* Arrays of a tile of such rows; 0 where not even one row fits: then they stay columns. */
+ALWAYS_INLINE ptrdiff_t xent_row_arrays(const xent_positions *p, ptrdiff_t size)
+{
+    const ptrdiff_t arrays = xent_packed_arrays(p) + xent_keeps_row_exps(p, size);
+    if (!xent_few_columns(p, size) || p->exps == XENT_ONE_CLASS) return 0;
+    return arrays * xent_row_room(p->classes) * size <= ROWS_BYTES ? arrays : 0;
 }
 
 /* Arrays of a tile of transformed logits: distances (whose place results may take), exponentials, and where there are

@@ -169,7 +169,8 @@ static void KERNEL(token_log_probs)(const void *args, ptrdiff_t chunk, void *scr
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(token_log_probs_tile));
     if (!a.rank || a.positions.offset || KERNEL(ranks_on_the_way)(&a)) return;
     /* the logits as they lie, but short rows as columns */
-    a.positions.transformed = 0, a.positions.room = 0, a.positions.exps = XENT_SUMMED_EXPS, a.positions.packs = 1;
+    a.positions.transformed = 0, a.positions.exps = XENT_SUMMED_EXPS, a.positions.packs = 1;
+    if (!xent_row_arrays(&a.positions, sizeof(T))) a.positions.room = 0; /* there are no exponentials */
     KERNEL(for_tiles)(&a.positions, chunk, scratch, TILES(rank_tile));
 }
 

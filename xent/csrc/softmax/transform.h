@@ -508,7 +508,7 @@ static const T *KERNEL(transformed_logits)(const xent_positions *positions, cons
                                            T *raw)
 {
     T *to = raw ? raw : d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
-    if (sizeof(S) == sizeof(T) && !t->lanes_are_positions) return (const T *)t->x;
+    if (sizeof(S) == sizeof(T) && !t->lanes_are_positions && t->rows) return (const T *)t->x;
     KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, positions->classes, t->lanes_are_positions);
     return to;
 }
@@ -541,7 +541,7 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
     const ptrdiff_t elements = transform_elements(positions), classes = positions->classes;
     const ptrdiff_t step =
         t->lanes_are_positions ? (t->n + LINE_COLUMNS - 1) / LINE_COLUMNS * LINE_COLUMNS : NAME(padded_row)(classes);
-    const int as_it_lies = sizeof(S) == sizeof(T) && !(t->lanes_are_positions && t->rows) && !t->run,
+    const int as_it_lies = sizeof(S) == sizeof(T) && t->lanes_are_positions != t->rows && !t->run,
               direct = as_it_lies && (positions->cap == 0 || positions->curved), given = positions->reads_hess;
     T *d = room, *exps = d + elements, *target = exps + elements, *hess = t->target ? target + elements : target,
       *raw = positions->curved && positions->cap != 0 ? hess + (t->hess ? elements : 0) : NULL, max_logit[TILE];
