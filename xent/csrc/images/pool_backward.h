@@ -639,7 +639,7 @@ ALWAYS_INLINE VI NAME(load_bytes)(const uint8_t *place, ptrdiff_t n)
 /* Windows of 2 x 2: the pixels that a vector of outputs sees, in two rows. */
 ALWAYS_INLINE void KERNEL(spread_pairs)(V g, VI cells, V pixels[2][2])
 {
-    UNROLL
+    UNROLL_FEW
     for (int i = 0; i < 2; i++) {
         const V even = (V)((VI)g & (cells == NAME(iset)(2 * i))), odd = (V)((VI)g & (cells == NAME(iset)(2 * i + 1)));
         pixels[i][0] = v_zip_lo(even, odd), pixels[i][1] = v_zip_hi(even, odd);
@@ -677,7 +677,7 @@ static void KERNEL(put_short_pairs)(const NAME(pool) *p, const S *grad, const ui
         for (ptrdiff_t k = 0; k < outputs; k += LANES) {
             KERNEL(spread_pairs)
             (KERNEL(load_row)(grad + k, left - k, p->grad_end, (V){0}), NAME(load_bytes)(place + k, left - k), some);
-            UNROLL
+            UNROLL_FEW
             for (int i = 0; i < 2; i++) {
                 KERNEL(store)(pixels + i * p->a->line_pitch + 2 * k, some[i][0], LANES);
                 KERNEL(store)(pixels + i * p->a->line_pitch + 2 * k + LANES, some[i][1], LANES);
