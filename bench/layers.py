@@ -214,7 +214,11 @@ CONVOLUTIONS = [*LAYERS, *DOUBLE, *BESIDE], [each for each in LAYERS if each.nam
 # 2x2/2 halves an image (LeNet, VGG), 3x3/2 with padding follows ResNet's stem.
 POOLS = [Window((8, 64, size, size), *window) for size in (112, 56) for window in [(2, 2, 0), (3, 2, 1)]]
 # Rows that do not fill vectors.
-NARROW_POOLS = [Window((32, 64, 14, 14), 3, 1, 1), Window((64, 64, 7, 7), 3, 2, 1)]
+NARROW_POOLS = [
+    Window((32, 64, 14, 14), 3, 1, 1),
+    Window((64, 64, 7, 7), 3, 2, 1),
+    Window((32, 64, 14, 14), 2, 2, 0),
+]
 POOLING = POOLS + NARROW_POOLS, POOLS[2:]
 
 COLUMNS = [

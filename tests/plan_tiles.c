@@ -317,6 +317,27 @@ static ptrdiff_t NAME(grouped_excess)(const xent_conv_args *a, int backward)
     return pixels == a->images * a->window.out_h * a->window.out_w ? worst : PTRDIFF_MAX;
 }
 
+/* The same plane by plane: rooms for rows and for what vectors read behind the last. */
+static ptrdiff_t NAME(planes_excess)(const xent_conv_args *a)
+{
+    const xent_lines l = xent_lines_of(&a->window);
+    const ptrdiff_t room = a->patch_room / a->block_channels;
+    ptrdiff_t worst = 0, rows = 0;
+    for (ptrdiff_t i = 0; i < xent_tiles(a) / a->images; i++) {
+        const xent_tile t = xent_tile_at(a, i);
+        if (t.rows.n <= 0 || t.columns.n != a->window.out_w || a->tile_images != 1) return PTRDIFF_MAX;
+        const ptrdiff_t seen = (t.rows.n - 1) * a->window.stride_h + XENT_DEPTHWISE,
+                        last = xent_max(0, t.columns.n - LANES);
+        for (int j = 0; j < XENT_DEPTHWISE; j++) {
+            worst = xent_max(worst, -(l.before + l.at[j]));
+            worst = xent_max(worst, l.before + (seen - 1) * l.pitch + l.at[j] + last + LANES - room);
+        }
+        worst = xent_max(worst, t.rows.n * t.columns.n - a->sums_room);
+        rows += t.rows.n;
+    }
+    return rows == a->window.out_h ? worst : PTRDIFF_MAX;
+}
+
 /* What tiles and blocks of a convolution need beyond the rooms of the plan: at most 0. Checks that none is empty, and
  * that they add up. */
 static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
@@ -324,6 +345,7 @@ static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
     const xent_window *w = &a->window;
     ptrdiff_t worst = 0, pixels = 0, depth = 0;
     if (a->lanes_are_groups) return NAME(grouped_excess)(a, backward);
+    if (a->by_planes) return NAME(planes_excess)(a);
     for (ptrdiff_t i = 0; i < xent_tiles(a); i++) {
         const xent_tile t = xent_tile_at(a, i);
         const ptrdiff_t here = xent_tile_pixels(&t);

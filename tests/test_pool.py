@@ -337,6 +337,33 @@ def test_any_places_are_safe(dtype):
         assert result.sum() == (2 if place == 69_000 else 0)
 
 
+@pytest.mark.parametrize("shape, kernel_size, options", [
+    ((3, 5, 14, 14), 2, {}),  # short rows of pairs, of many planes
+    ((2, 2, 12, 70), 2, {}),  # long ones
+    ((2, 3, 7, 9), 2, {}),  # with a column and a row that no window sees
+    ((1, 2, 9, 67), 2, {}),
+    ((1, 3, 17, 34), 2, {"stride": (5, 2)}),
+    ((2, 3, 22, 25), 3, {}),
+    ((1, 2, 16, 41), (3, 2), {"stride": (4, 5)}),
+    ((1, 2, 33, 40), (3, 2), {"stride": (7, 5), "dilation": (2, 3)}),
+])  # fmt: skip
+def test_windows_apart(shape, kernel_size, options, dtype, threads):
+    """Windows that share no pixel: gradients go straight to the places that are told, and nowhere else."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype)
+    y, places = xent.max_pool2d(x, kernel_size, **options, return_places=True)
+    grad = rng.standard_normal(y.shape).astype(dtype)
+    room = np.full(x.size + 64, 7, dtype)
+    told = xent.max_pool2d_backward(
+        grad, x, kernel_size, **options, places=places, out=room[32:-32].reshape(shape)
+    )
+    assert_same_bits(told, xent.max_pool2d_backward(grad, x, kernel_size, **options))
+    assert (room[:32] == 7).all()
+    assert (room[-32:] == 7).all()
+    wrong = np.full_like(places, 255)
+    assert not xent.max_pool2d_backward(grad, x, kernel_size, **options, places=wrong).any()
+
+
 def test_shape_of_places():
     x = np.ones((1, 1, 4, 4))
     y, places = xent.max_pool2d(x, 2, return_places=True)

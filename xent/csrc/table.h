@@ -509,6 +509,7 @@ typedef struct {
     int lanes_are_groups; /* lanes of the products are groups (grouped.h), not output channels */
     int lanes_are_pixels; /* or pixels */
     int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
+    int by_planes;        /* lanes are pixels of planes, of which block_channels are in a patch (depthwise.h) */
     ptrdiff_t weight_step;
     int weights_in_rows;               /* packed or not, the weights of an output channel follow each other */
     ptrdiff_t packed_step, packed_row; /* from step to step and from channel to channel of a strip, packed or not */
@@ -556,7 +557,9 @@ typedef struct {
 
 /* How the gradients of max pooling come to their pixels (pool_backward.h). */
 enum { XENT_MOST_ROWS = 16 }; /* by bands: of a window */
-enum { XENT_BY_ROWS, XENT_BY_BANDS, XENT_SCATTERED };
+enum { XENT_BY_ROWS, XENT_BY_BANDS, XENT_SCATTERED, XENT_DIRECT };
+/* Direct: numbers that a byte tells apart; outputs whose pixels are made at a time. */
+enum { XENT_CELLS = 256, XENT_FLAT = 512 };
 
 /* Where the windows of a block of outputs begin: column and row of the image, and pixel of the planes. */
 typedef struct {

@@ -15,6 +15,7 @@
  * The order in which an element's terms are added depends on the shapes alone: chunks never share an output.
  */
 #include "begin.h"
+#include "images/depthwise.h"
 #include "images/ends.h"
 #include "images/grouped.h"
 #include "images/layout.h"
@@ -317,6 +318,10 @@ static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
     const xent_conv_args *a = (const xent_conv_args *)args;
     if (a->lanes_are_groups) {
         KERNEL(conv2d_grouped)(a, chunk, scratch);
+        return;
+    }
+    if (a->by_planes) {
+        KERNEL(conv2d_depthwise)(a, chunk, scratch);
         return;
     }
     NAME(room) room = NAME(room_in)(a, scratch);

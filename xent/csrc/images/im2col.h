@@ -16,8 +16,14 @@ ALWAYS_INLINE void KERNEL(take)(T *to, const S *from, ptrdiff_t n, ptrdiff_t str
 {
     const V zero = {0};
     ptrdiff_t k = 0;
-    if (stride == 1)
-        for (; k + LANES <= n; k += LANES) v_store(to + k, KERNEL(load)(from + k, LANES, zero));
+    if (stride == 1) {
+        for (; k + LANES < n; k += LANES) v_store(to + k, KERNEL(load)(from + k, LANES, zero));
+        if (n >= LANES)
+            v_store(to + n - LANES, KERNEL(load)(from + n - LANES, LANES, zero)); /* may overlap */
+        else if (n > 0)
+            NAME(store)(to, KERNEL(load)(from, n, zero), n);
+        return;
+    }
     if (stride == 2) /* nothing after the last number is read */
         for (; k + LANES < n; k += LANES)
             v_store(to + k,

@@ -271,18 +271,6 @@ static void KERNEL(set_ends)(NAME(pool) *p, ptrdiff_t end)
     p->out_end = (S *)a->out + end * (a->grad ? pixels : outputs);
 }
 
-/* The n numbers that are left of a row. 16-bit floats, of which no part of a vector is loaded at once, are read further,
- * up to `end`. */
-ALWAYS_INLINE V KERNEL(load_row)(const S *p, ptrdiff_t n, const void *end, V fill)
-{
-#ifdef STORED_AS_16
-    if (n < LANES && (const S *)end - p >= LANES) return v_select(NAME(first)(n), KERNEL(v_load)(p), fill);
-#else
-    (void)end;
-#endif
-    return KERNEL(load)(p, n, fill);
-}
-
 /* Numbers of a row. Those of the next one may be written, as they are written later, up to the end of the chunk. */
 ALWAYS_INLINE void KERNEL(store_row)(const NAME(pool) *p, S *to, V v) { KERNEL(store)(to, v, (S *)p->out_end - to); }
 

@@ -7,7 +7,7 @@
  *   avg   the shares gradient / count of all outputs, of which the rows are added up first
  *
  * Rows of shares are kept in a ring, and an input row is written once. Gradients of maxima come to their pixels in one of
- * three ways (xent_plan_pool says which, by shapes alone):
+ * four ways (xent_plan_pool says which, by shapes alone):
  *
  *   by bands     some output rows are kept, a vector of pixels goes down them, and what each gives to all the input rows
  *                that it reaches is added to the sums of these, which are in registers: a number is loaded once for all of
@@ -15,6 +15,8 @@
  *   by rows      where windows are too tall for that, or dilated: through a ring, as shares
  *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
  *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
+ *   direct       where places are told and no two windows share a pixel: nothing is added. Pixels of 2 x 2 windows are
+ *                vectors of outputs, spread; other windows are cleared, and each output written to its pixel
  *
  * All ways add up in the same order. Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it
  * is small (a->few), a term goes through four roundings at most; otherwise sums are in more bits than their terms, as
@@ -605,6 +607,129 @@ static void KERNEL(max_scattered)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
         KERNEL(finish_pixels)(p, out + done, (end - begin) * size - done);
 }
 
+/* ---- direct ---- */
+
+#ifndef STORED_AS_16
+/* Where the cells of a window lie, from its first pixel on; -1 for a number that no cell has. */
+static int32_t *NAME(open_cells)(const NAME(pool) *p)
+{
+    const xent_window *w = &p->a->window;
+    int32_t *cells = (int32_t *)(p->ring - p->a->after), k = 0;
+    for (ptrdiff_t i = 0; i < w->kernel_h; i++)
+        for (ptrdiff_t j = 0; j < w->kernel_w; j++)
+            cells[k++] = (int32_t)(i * w->dilation_h * w->width + j * w->dilation_w);
+    while (k < XENT_CELLS) cells[k++] = -1;
+    return cells;
+}
+#endif
+
+#ifndef STORED_AS_16
+/* Places of a vector of outputs, of which n are left in memory. */
+ALWAYS_INLINE VI NAME(load_bytes)(const uint8_t *place, ptrdiff_t n)
+{
+    I some[LANES] = {0};
+    if (n >= LANES)
+        for (int lane = 0; lane < LANES; lane++) some[lane] = place[lane];
+    else
+        for (ptrdiff_t lane = 0; lane < n; lane++) some[lane] = place[lane];
+    return NAME(load_index)(some);
+}
+#endif
+
+/* Windows of 2 x 2: the pixels that a vector of outputs sees, in two rows. */
+ALWAYS_INLINE void KERNEL(spread_pairs)(V g, VI cells, V pixels[2][2])
+{
+    UNROLL_FEW
+    for (int i = 0; i < 2; i++) {
+        const V even = (V)((VI)g & (cells == NAME(iset)(2 * i))), odd = (V)((VI)g & (cells == NAME(iset)(2 * i + 1)));
+        pixels[i][0] = v_zip_lo(even, odd), pixels[i][1] = v_zip_hi(even, odd);
+    }
+}
+
+/* A row of outputs, the last vector first, as it may reach into the row below. Pixels beyond all windows get 0. `left`
+ * places are in memory. */
+ALWAYS_INLINE void KERNEL(put_pairs)(const NAME(pool) *p, const S *grad, const uint8_t *place, ptrdiff_t left, S *row)
+{
+    const ptrdiff_t out_w = p->a->window.out_w, width = p->a->window.width;
+    const S *grad_end = p->grad_end, *out_end = p->out_end;
+    V pixels[2][2];
+    for (ptrdiff_t q = xent_ceil_div(width, 2 * LANES) * LANES - LANES; q >= 0; q -= LANES) {
+        const V g = q < out_w ? KERNEL(load_row)(grad + q, out_w - q, grad_end, (V){0}) : (V){0};
+        KERNEL(spread_pairs)(g, NAME(load_bytes)(place + q, xent_min(left - q, q < out_w ? LANES : 0)), pixels);
+        for (int i = 0; i < 2; i++) {
+            S *to = row + i * width + 2 * q;
+            KERNEL(store)(to, pixels[i][0], out_end - to);
+            if (width > 2 * q + LANES) KERNEL(store)(to + LANES, pixels[i][1], out_end - to - LANES);
+        }
+    }
+}
+
+/* Short rows of outputs that see all pixels: vectors go through all of them, and lines of pixels are cut into rows. */
+static void KERNEL(put_short_pairs)(const NAME(pool) *p, const S *grad, const uint8_t *place, ptrdiff_t left,
+                                    ptrdiff_t lines, S *image)
+{
+    const ptrdiff_t out_w = p->a->window.out_w, row = 2 * out_w * (ptrdiff_t)sizeof(S);
+    S *const pixels = (S *)((int32_t *)(p->ring - p->a->after) + XENT_CELLS);
+    const xent_steps to = {row, 2 * row}, from = {p->a->line_pitch * (ptrdiff_t)sizeof(S), row};
+    V some[2][2];
+    for (ptrdiff_t n, outputs; lines > 0; lines -= n, image += 4 * outputs) {
+        n = xent_min(lines, XENT_FLAT / out_w), outputs = n * out_w;
+        for (ptrdiff_t k = 0; k < outputs; k += LANES) {
+            KERNEL(spread_pairs)
+            (KERNEL(load_row)(grad + k, left - k, p->grad_end, (V){0}), NAME(load_bytes)(place + k, left - k), some);
+            UNROLL_FEW
+            for (int i = 0; i < 2; i++) {
+                KERNEL(store)(pixels + i * p->a->line_pitch + 2 * k, some[i][0], LANES);
+                KERNEL(store)(pixels + i * p->a->line_pitch + 2 * k + LANES, some[i][1], LANES);
+            }
+        }
+        xent_copy_rows(image, to, pixels, from, 2, n, row);
+        grad += outputs, place += outputs, left -= outputs;
+    }
+}
+
+/* Any windows: all pixels that a row of outputs sees are cleared, and each is written once more at most. */
+ALWAYS_INLINE void KERNEL(put_cells)(const NAME(pool) *p, const int32_t *restrict cells, const S *grad,
+                                     const uint8_t *restrict place, S *restrict row)
+{
+    const ptrdiff_t out_w = p->a->window.out_w, stride = p->a->window.stride_w;
+    for (ptrdiff_t ow = 0; ow < out_w; ow++) {
+        const int32_t cell = cells[place[ow]];
+        if (cell >= 0) row[ow * stride + cell] = grad[ow];
+    }
+}
+
+static void KERNEL(max_direct)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    const xent_window *w = &p->a->window;
+    const ptrdiff_t size = w->height * w->width, out_w = w->out_w, first = begin * w->out_h * out_w;
+    const ptrdiff_t reach = (w->kernel_h - 1) * w->dilation_h + 1, all = p->a->planes * w->out_h * out_w;
+    const int pairs = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_w == 2 && reach == 2 && w->dilation_w == 1;
+    const int32_t *cells = NAME(open_cells)(p);
+    const S *grad = (const S *)p->a->grad + first;
+    const uint8_t *places = (const uint8_t *)p->a->places, *place = places + first;
+    S *image = (S *)p->a->out + begin * size;
+    p->cleared = image;
+    if (pairs && out_w <= 2 * LANES && 2 * out_w == w->width && 2 * w->out_h == w->height) {
+        KERNEL(put_short_pairs)(p, grad, place, places + all - place, (end - begin) * w->out_h, image);
+        return;
+    }
+    for (ptrdiff_t plane = begin; plane < end; plane++, image += size) {
+        for (ptrdiff_t oh = 0; oh < w->out_h; oh++, grad += out_w, place += out_w) {
+            S *row = image + oh * w->stride_h * w->width;
+            if (pairs) {
+                KERNEL(clear_until)(p, row);
+                KERNEL(put_pairs)(p, grad, place, places + all - place, row);
+                p->cleared = row + reach * w->width;
+            } else {
+                KERNEL(clear_until)(p, row + reach * w->width);
+                KERNEL(put_cells)(p, cells, grad, place, row);
+            }
+        }
+    }
+    KERNEL(clear_until)(p, p->out_end);
+}
+
 static void KERNEL(max_by_rows)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 {
     const xent_pool_args *a = p->a;
@@ -627,6 +752,10 @@ static void KERNEL(max_pool2d_backward)(const void *args, ptrdiff_t chunk, void 
     if (!a->places) NAME(set_first)(&p);
     if (a->way == XENT_BY_ROWS) {
         KERNEL(max_by_rows)(&p, begin, end);
+        return;
+    }
+    if (a->way == XENT_DIRECT) {
+        KERNEL(max_direct)(&p, begin, end);
         return;
     }
     NAME(open_blocks)(&p);

@@ -8,6 +8,7 @@ enum {
     FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
     LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
     /* How gradients of max pooling are cut, by measurement: */
+    FEW_OUTPUTS = 4,        /* of a row, whose beginning takes longer than a table of cells saves */
     FEW_CELLS = 16,         /* of a window, whose comparison with a place takes less time than to find its pixel */
     NARROW = 8,             /* pixels of a row's phase: half a vector, of the longest, would be at work on one row */
     KEPT = 4096,            /* outputs that are kept at a time: with their places, what the nearest cache holds */
@@ -88,10 +89,27 @@ static ptrdiff_t plan_scatter(xent_pool_args *a, ptrdiff_t size)
            a->strip_room * (ptrdiff_t)sizeof(double);
 }
 
+/* Straight from places that are told, where no two windows, all inside of the image, see the same pixel: a table says
+ * where each cell lies. Behind it is room for two lines of pixels. Returns its bytes, or 0. */
+static ptrdiff_t plan_direct(xent_pool_args *a, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t down = (w->kernel_h - 1) * w->dilation_h + 1, across = (w->kernel_w - 1) * w->dilation_w + 1;
+    const int apart = (w->out_h == 1 || down <= w->stride_h) && (w->out_w == 1 || across <= w->stride_w);
+    const int inside = w->top == 0 && w->left == 0 && (w->out_h - 1) * w->stride_h + down <= w->height &&
+                       (w->out_w - 1) * w->stride_w + across <= w->width;
+    const int pairs = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_w == 2 && w->dilation_w == 1 && down == 2;
+    if (!a->places || a->place_size != 1 || !apart || !inside || w->height * w->width > INT32_MAX) return 0;
+    if (!pairs && w->out_w < FEW_OUTPUTS) return 0;
+    a->way = XENT_DIRECT;
+    a->line_pitch = 2 * (XENT_FLAT + XENT_MOST_LANES);
+    return XENT_CELLS * (ptrdiff_t)sizeof(int32_t) + 2 * a->line_pitch * size;
+}
+
 /* How the gradients of max pooling come to their pixels. Returns the bytes that this takes, but for those of rows. */
 static ptrdiff_t plan_backward(xent_pool_args *a, ptrdiff_t size)
 {
-    const ptrdiff_t by_bands = plan_bands(a, size);
+    const ptrdiff_t direct = plan_direct(a, size), by_bands = direct ? direct : plan_bands(a, size);
     return by_bands ? by_bands : plan_scatter(a, size);
 }
 

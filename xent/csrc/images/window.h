@@ -8,6 +8,7 @@
 #define XENT_WINDOW_H
 
 #include "base.h"
+#include "plan.h"
 #include "table.h"
 
 #include <string.h>
@@ -112,6 +113,31 @@ ALWAYS_INLINE void xent_reach_next(xent_reach *r, const xent_window *w)
 ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
 {
     return (oh & (a->ring - 1)) * 2 * a->span; /* the ring is a power of two: a division takes its time */
+}
+
+/* Depthwise convolutions (depthwise.h): the taps of a row and of a column, and how a row of the image lies in scratch: by
+ * phase of the stride, 1 or 2, with zeros before and behind, which rows share, where outputs see the padding. */
+enum { XENT_DEPTHWISE = 3 };
+
+typedef struct {
+    ptrdiff_t at[XENT_DEPTHWISE];   /* where output 0 finds each tap, from the first pixel of its row on */
+    ptrdiff_t before, phase, pitch; /* zeros before the first row; from phase to phase, and from row to row */
+} xent_lines;
+
+ALWAYS_INLINE xent_lines xent_lines_of(const xent_window *w)
+{
+    const ptrdiff_t stride = w->stride_w, lanes = XENT_MOST_LANES;
+    const ptrdiff_t before = xent_max(0, xent_ceil_div(w->left, stride));
+    ptrdiff_t zeros = before, shift[XENT_DEPTHWISE], residue[XENT_DEPTHWISE];
+    for (int j = 0; j < XENT_DEPTHWISE; j++) {
+        shift[j] = xent_floor_div(j - w->left, stride), residue[j] = j - w->left - shift[j] * stride;
+        zeros = xent_max(zeros, w->out_w + shift[j] - xent_count_below(residue[j], stride, w->width));
+    }
+    xent_lines l = {.before = xent_ceil_div(before, lanes) * lanes};
+    l.phase = xent_ceil_div(xent_ceil_div(w->width, stride) + zeros, lanes) * lanes;
+    l.pitch = stride * l.phase;
+    for (int j = 0; j < XENT_DEPTHWISE; j++) l.at[j] = residue[j] * l.phase + shift[j];
+    return l;
 }
 
 /* Bytes from one plane, and from one row, to the next. */

@@ -12,6 +12,7 @@
  *        * v_fma                                     a * b + c; rounded once with XENT_FUSED
  *        * v_max v_min                               the second operand where a lane is NaN
  *          v_abs
+ *          v_keep                                    in a register: a vector that is loaded once for several uses
  *       ** m_gt m_ge m_eq                            comparisons; false where a lane is NaN
  *        * m_any v_select                            whether a lane is true; choosing by comparisons
  *        * v_widen_lo v_widen_hi v_narrow            the two halves of a float vector as doubles, and back
@@ -145,6 +146,15 @@ ALWAYS_INLINE void xent_streamed(void)
 
 ALWAYS_INLINE vf32 v_mix_pairs_lo(vf32 a, vf32 b) { return (vf32)v_mix_lo_f64((vf64)a, (vf64)b); }
 ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((vf64)a, (vf64)b); }
+
+/* The same vector, of which the compiler does not know that it was just loaded: GCC reads the memory again for each use of
+ * one, which takes two cycles where vectors are as long as a cache line and cross it. Shorter ones are read twice a cycle,
+ * and 16 registers are few. */
+#if defined(__AVX512F__)
+#define v_keep(v) __asm__("" : "+v"(v))
+#else
+#define v_keep(v) (void)0
+#endif
 
 /* One spelling for both types. */
 #define v_load(p)                                                                                                      \

@@ -149,4 +149,16 @@ ALWAYS_INLINE VM NAME(first)(ptrdiff_t n)
 }
 #endif
 
+/* The n numbers that are left of a row. 16-bit floats, of which no part of a vector is loaded at once, are read further,
+ * up to `end`. */
+ALWAYS_INLINE V KERNEL(load_row)(const S *p, ptrdiff_t n, const void *end, V fill)
+{
+#ifdef STORED_AS_16
+    if (n < LANES && (const S *)end - p >= LANES) return v_select(NAME(first)(n), KERNEL(v_load)(p), fill);
+#else
+    (void)end;
+#endif
+    return KERNEL(load)(p, n, fill);
+}
+
 #endif
