@@ -90,8 +90,9 @@ enum {
  * and 0.75 (AVX-512, Zen 4); without padding 1.4 times the time. */
 #define TAPS_APART_COST 1.25
 /* In multiplications for a vector of a step: to copy it to its panel, from the image and through several taps; and what
- * two vectors of a block take that are read where they lie. Measured on a Zen 4, of 36 layers. */
-#define SPREAD_COST 12
+ * two vectors of a block take that are read where they lie. Measured on a Zen 4, of 36 layers; on two threads layers of
+ * 96 to 144 outputs took 1.25 to 1.35 times as long with panels. */
+#define SPREAD_COST 30
 #define SPREAD_TAPS_COST 30
 #define PLACE_COST 1.2
 #define PLANE_COST 50
