@@ -367,12 +367,13 @@ static ptrdiff_t NAME(excess)(const xent_conv_args *a, int backward)
                 worst = xent_max(worst, l.rest * rest - a->packed_room);
             }
             if (i == 0) depth += b.depth;
-            worst = xent_max(worst, b.depth - a->step_room);
+            worst = xent_max(worst, b.depth * (a->panels ? 2 : 1) - a->step_room);
             if (backward) worst = xent_max(worst, a->strip_chunk * b.depth * a->width - a->sums_room);
             /* runs of a patch are written in whole vectors */
             const ptrdiff_t runs = a->taps_apart ? b.depth : b.channels.n;
             const ptrdiff_t last = (runs - 1) * g.channel_step + t.images.n * g.image_step + LANES;
-            if (!a->x_in_place) worst = xent_max(worst, last - a->patch_room);
+            if (!a->x_in_place)
+                worst = xent_max(worst, (a->panels ? xent_panel_numbers(&l, b.depth) : last) - a->patch_room);
         }
     }
     if (pixels != a->images * w->out_h * w->out_w) return PTRDIFF_MAX;
@@ -402,7 +403,8 @@ EXPORT ptrdiff_t NAME(of_convolution)(const xent_window *w, const ptrdiff_t *num
     else
         a.weight = weight, a.packed = packed;
     const xent_plan plan = backward ? xent_plan_grad_weight(&a, &table, CODE) : xent_plan_conv2d(&a, &table, CODE);
-    if (NAME(excess)(&a, backward) > 0 || plan.packed > packed_room) return -2;
+    if (NAME(excess)(&a, backward) > 0 || plan.packed + a.patch_bytes > packed_room) return -2;
+    if (!backward) a.patches = (char *)packed + plan.packed;
     char *scratch = place_scratch(end, plan.scratch_size);
     for (ptrdiff_t k = 0; k < plan.pack_chunks; k++) NAME(conv2d_pack)(&a, k, NULL);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) (backward ? NAME(conv2d_grad_weight) : NAME(conv2d))(&a, k, scratch);

@@ -20,7 +20,7 @@ reals = pytest.mark.parametrize("name", ["f32", "f64"])
 CALLS = 500  # of each kind
 MOST_ELEMENTS = 1 << 17
 MOST_TILES = 1 << 15
-SHARED = 1 << 18  # numbers of patches that chunks share: SHARED_BYTES in images/plan.c
+SHARED = 1 << 20  # numbers of patches that chunks share: SHARED_PANEL_BYTES in images/plan.c
 NO_EXPS, SUMMED_EXPS, REUSED_EXPS = range(3)
 SANITIZER = ["-fno-wrapv", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
 

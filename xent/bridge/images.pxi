@@ -36,9 +36,23 @@ cdef int pack(xent_conv_args *a, const xent_plan *plan, int code, void *memory) 
     """Pack weights that are kept, into memory for plan.packed bytes and a cache line."""
     cdef xent_plan pack
     memset(&pack, 0, sizeof(pack))
-    pack.chunks = plan.pack_chunks
+    pack.chunks = plan.pack_chunks - a.patch_chunks
     a.packed = on_a_line(memory)
-    return run(table.conv2d_pack[code], a, &pack, plan.packed // <Py_ssize_t>sizeof(float))
+    cdef Py_ssize_t patches = a.patch_chunks
+    a.patch_chunks = 0  # all are of weights
+    run(table.conv2d_pack[code], a, &pack, plan.packed // <Py_ssize_t>sizeof(float))
+    a.patch_chunks = patches
+    return 0
+
+
+cdef xent_kernel place_made(xent_conv_args *a, const xent_plan *plan, void *memory, int code) noexcept:
+    """Tell where that lies which is made once, patches and, if they are not kept, packed weights: memory for both and two
+    cache lines. Returns what makes them.
+    """
+    a.patches = on_a_line(memory)
+    if plan.packed:
+        a.packed = on_a_line(<char *>a.patches + a.patch_bytes)
+    return table.conv2d_pack[code]
 
 
 def conv2d(
@@ -53,6 +67,7 @@ def conv2d(
     cdef xent_plan plan
     cdef void *memory = NULL
     cdef xent_kernel first = NULL
+    cdef Py_ssize_t made
     cdef int code = known_code(x)
     conv_args(&a, x, out, window, groups)
     a.weight, a.bias, a.out, a.relu = data(weight), data(bias), data(out), relu
@@ -72,20 +87,20 @@ def conv2d(
             pack(&a, &plan, code, data(form))
             form = packed.setdefault(key, form)  # another thread may have been first
         a.packed = on_a_line(data(form))
-        run(table.conv2d[code], &a, &plan, work_of(&a))
-        return
+        plan.packed, plan.pack_chunks = 0, a.patch_chunks
+    made = plan.packed + a.patch_bytes
     if reserve is not None:
         if reserve.open:
-            reserve.packed = at_least(reserve.packed, plan.packed + CACHE_LINE)
-        elif plan.packed:
-            a.packed, first = on_a_line(data(reserve.packed)), table.conv2d_pack[code]
+            reserve.packed = at_least(reserve.packed, made + 2 * CACHE_LINE)
+        elif made:
+            first = place_made(&a, &plan, data(reserve.packed), code)
         run(table.conv2d[code], &a, &plan, work_of(&a), reserve, first)
         return
-    if plan.packed:
-        memory = memory_of(<size_t>plan.packed + CACHE_LINE)
+    if made:
+        memory = memory_of(<size_t>made + 2 * CACHE_LINE)
         if memory == NULL:
-            raise MemoryError(f"no memory for {plan.packed} bytes that are made once for all threads")
-        a.packed, first = on_a_line(memory), table.conv2d_pack[code]
+            raise MemoryError(f"no memory for {made} bytes that are made once for all threads")
+        first = place_made(&a, &plan, memory, code)
     try:
         run(table.conv2d[code], &a, &plan, work_of(&a), None, first)
     finally:

@@ -495,9 +495,9 @@ typedef struct {
     const void *x, *weight, *bias, *grad; /* the bias of the type computed with */
     /* Made by conv2d_pack: the weights in the order of the products, (group, strip of output channels, step, channel),
      * for groups as lanes (block of LANES groups, output channel, step, lane),
-     * of 16 bits, if pixels are lanes, as rows of steps; or, where weights are read in place, patches that several
-     * chunks read, (group, tile, block), or nothing. */
+     * of 16 bits, if pixels are lanes, as rows of steps; or, where weights are read in place, nothing. */
     void *packed;
+    void *patches; /* and, before them, patches that several chunks read, (group, tile, block) */
     void *out;
     int relu;
     /* Where output pixel (row, column) of a channel goes: out_first + row * out_row + column * out_step of out_size
@@ -513,9 +513,11 @@ typedef struct {
     ptrdiff_t weight_step;
     int weights_in_rows;               /* packed or not, the weights of an output channel follow each other */
     ptrdiff_t packed_step, packed_row; /* from step to step and from channel to channel of a strip, packed or not */
-    int patches_shared;                /* patches are filled once, by conv2d_pack */
-    int x_in_place;                    /* or there are none: the image is read where it lies */
+    int patches_shared;                /* patches are filled once, by the first chunks of conv2d_pack */
+    ptrdiff_t patch_chunks, patch_bytes;
+    int x_in_place;    /* or there are none: the image is read where it lies */
     int taps_apart;    /* they are im2col matrices: each tap has what outputs see through it, without gaps */
+    ptrdiff_t panels;  /* or, not 0, they lie in the order of the products, blocks of so many vectors (layout.h) */
     int skips_padding; /* taps that blocks of neighbouring pixels see on the padding alone are left out */
     int rows_in_order, columns_in_order; /* they have the rows, or columns, of the image as they are */
     ptrdiff_t width;                     /* output channels of a strip */

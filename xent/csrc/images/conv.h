@@ -66,7 +66,7 @@ ALWAYS_INLINE void NAME(count_steps)(int32_t *at, ptrdiff_t steps, ptrdiff_t wid
 static void NAME(gather_rest)(const NAME(room) *room, const xent_lanes *l, ptrdiff_t depth)
 {
     const T *patch = room->patch + l->length - l->rest;
-    const ptrdiff_t whole = xent_ceil_div(depth, LANES) * LANES;
+    const ptrdiff_t whole = xent_rest_steps(depth, LANES);
     for (ptrdiff_t k = 0; k < depth; k++)
         for (ptrdiff_t i = 0; i < l->rest; i++) room->packed[i * whole + k] = patch[room->steps[k] + i];
     for (ptrdiff_t k = depth; k < whole; k++)
@@ -107,7 +107,7 @@ static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
 /* A patch that several chunks read. */
 ALWAYS_INLINE T *KERNEL(shared_patch)(const xent_conv_args *a, ptrdiff_t group, ptrdiff_t tile, ptrdiff_t block)
 {
-    return (T *)a->packed + ((group * xent_tiles(a) + tile) * xent_blocks(a) + block) * a->patch_room;
+    return (T *)a->patches + ((group * xent_tiles(a) + tile) * xent_blocks(a) + block) * a->patch_room;
 }
 
 /* A chunk is (group, tile, block, some channels), the last fastest. */
@@ -129,10 +129,10 @@ static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch
     (void)scratch;
     if (a->lanes_are_groups)
         KERNEL(pack_grouped)(a, chunk);
-    else if (a->patches_shared)
+    else if (chunk < a->patch_chunks)
         KERNEL(fill_shared)(a, chunk);
     else
-        KERNEL(pack_weights)(a, chunk);
+        KERNEL(pack_weights)(a, chunk - a->patch_chunks);
 }
 
 /* ---- forward ---- */
@@ -181,9 +181,6 @@ static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, 
     }
 }
 
-/* Whether sums are complete when they leave the registers, and of the type of the output. */
-ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) == sizeof(T) && xent_blocks(a) == 1; }
-
 /* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
  * last. With `boxes`, which are NULL if padding is not left out, as long as no weight is infinite or NaN, which would
  * show: then 0 is multiplied by it. */
@@ -229,9 +226,12 @@ static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, c
         p->bias = a->bias ? (const T *)a->bias + channel : NULL;
         p->relu = a->relu;
     }
+    p->longest = a->panels ? a->panels : xent_longest(n, LONG_BLOCKS);
+    p->taller = a->panels ? p->steps + b->depth : NULL;
+    if (a->panels) seen = p->patch + vectors * b->depth * LANES;
     NAME(multiply_pixels)(p, n, vectors);
     if (l->rest)
-        NAME(multiply_rest)(p, seen, xent_ceil_div(b->depth, LANES) * LANES, p->sums + l->length - l->rest, n, l->rest);
+        NAME(multiply_rest)(p, seen, xent_rest_steps(b->depth, LANES), p->sums + l->length - l->rest, n, l->rest);
     if (last && !l->direct) KERNEL(deliver_pixels)(a, t, l, channel, n, p->sums, p->sums_step);
 }
 
@@ -289,9 +289,10 @@ static void KERNEL(fill_tables)(const xent_conv_args *a, const xent_tile *t, con
         xent_fill_boxes(a, b, g, boxes, room->at);
         return;
     }
-    xent_tap_offsets(a, b, g, room->steps);
+    if (!a->panels) xent_tap_offsets(a, b, g, room->steps);
     if (a->lanes_are_pixels) {
         xent_vector_offsets(a, g, l, room->rows, room->places);
+        if (a->panels) xent_panel_offsets(l, b->depth, a->panels, room->rows, room->steps);
     } else {
         xent_pixel_offsets(t, g, room->rows);
         NAME(count_steps)(room->at, xent_min(b->depth, XENT_STEPS_AT_ONCE), a->width);
@@ -339,7 +340,7 @@ static void KERNEL(conv2d)(const void *args, ptrdiff_t chunk, void *scratch)
             const xent_lanes l = xent_lanes_of(a, &t, &g, LANES, KERNEL(complete)(a));
             if (blocks > 1 || group == groups.begin) KERNEL(fill_tables)(a, &t, &b, &g, &l, &boxes, &room);
             room.patch = KERNEL(patch_at)(a, &t, &b, &g, group, tile, k, room.filled);
-            if (l.rest) NAME(gather_rest)(&room, &l, b.depth);
+            if (l.rest && !a->panels) NAME(gather_rest)(&room, &l, b.depth);
             KERNEL(conv2d_block)(a, &t, &b, &l, group, some, k == blocks - 1, a->skips_padding ? &boxes : NULL,
                                  g.channel_step, &room);
         }

@@ -219,6 +219,9 @@ ALWAYS_INLINE void xent_pixel_offsets(const xent_tile *t, const xent_patch *p, i
                 *at++ = (int32_t)(xent_pixel_offset(p, m, r) + q * p->columns.step);
 }
 
+/* Numbers of planes that are copied to panels at a time, from the stack; a plane has no more. */
+enum { XENT_PLANES = 4096 };
+
 /* Channels of a shared patch that are filled at a time. */
 enum { XENT_FILLED_CHANNELS = 16 };
 
@@ -254,14 +257,15 @@ ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile 
     const ptrdiff_t depth = a->in_channels * a->window.kernel_h * a->window.kernel_w; /* the same for all blocks */
     const ptrdiff_t columns = t->columns.n, flat = (t->rows.n - 1) * p->columns.length + columns;
     const ptrdiff_t by_rows = t->rows.n * xent_ceil_div(columns, lanes), at_once = xent_ceil_div(flat, lanes);
-    const int dense = a->out_step == 1 && complete, gapless = p->columns.length == columns && a->out_row == columns;
+    const int dense = a->out_step == 1 && complete,
+              gapless = p->columns.length == columns && (a->out_row == columns || t->rows.n == 1);
     const ptrdiff_t copies = XENT_COPY_COST * by_rows; /* of rows out of sums that are not direct */
     const int faster = at_once * depth + copies < by_rows * depth + (dense && columns >= lanes ? 0 : copies);
     const int whole = a->block_columns == a->window.kernel_w /* or rows of patches have several lengths */
-                      && (faster || gapless);
+                      && (faster || gapless || a->panels);
     const ptrdiff_t images = t->images.n, all = xent_ceil_div(images * flat, lanes);
-    const int across =
-        whole && gapless && p->image_step == flat && all * depth + images * copies < images * at_once * depth;
+    const int across = whole && (gapless || a->panels) && p->image_step == flat &&
+                       all * depth + images * copies < images * at_once * depth;
     xent_lanes l = {.lanes = lanes,
                     .images = across ? 1 : images,
                     .runs = whole ? 1 : t->rows.n,
@@ -280,6 +284,61 @@ ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile 
 }
 
 ALWAYS_INLINE ptrdiff_t xent_vectors_of(const xent_lanes *l) { return l->images * l->runs * l->vectors; }
+
+/* How rows, or vectors, of sums are cut into blocks of nearly equal height, at most `most`: five or six rows keep both
+ * units busy, a rest of one or two would not. The first `taller` ones have one more. */
+typedef struct {
+    ptrdiff_t blocks, height, taller;
+} xent_heights;
+
+ALWAYS_INLINE xent_heights xent_heights_of(ptrdiff_t rows, ptrdiff_t most)
+{
+    const ptrdiff_t blocks = xent_ceil_div(rows, most), height = rows / xent_max(blocks, 1);
+    return (xent_heights){.blocks = blocks, .height = height, .taller = rows - height * blocks};
+}
+
+/* Vectors of a block of `rows` channels where lanes are pixels. The fewer rows, the more vectors at once: eight sums keep
+ * both units busy, and as many as fill the registers, 32 or 16, with their operands read least. */
+ALWAYS_INLINE ptrdiff_t xent_longest(ptrdiff_t rows, int many_registers)
+{
+    static const int8_t most[2][ROWS + 1] = {{0, 8, 4, 3, 3, 2, 2}, {0, 8, 8, 6, 6, 4, 4}};
+    return most[many_registers][rows];
+}
+
+/* A patch of panels has what each such block reads in the order in which it does, (block, step, vector, lane), without
+ * gaps: lines are read whole and one after the other, where an image has them a plane apart. On a Zen 4 products of a
+ * large depth came to 97 to 99 % of the peak that way, images read where they lie to 72 to 78 % (2 vectors). Behind the
+ * panels lies what the pixels of a rest see, (pixel, step), 0 up to whole vectors. */
+ALWAYS_INLINE ptrdiff_t xent_rest_steps(ptrdiff_t depth, ptrdiff_t lanes)
+{
+    return xent_ceil_div(depth, lanes) * lanes;
+}
+
+ALWAYS_INLINE ptrdiff_t xent_panel_numbers(const xent_lanes *l, ptrdiff_t depth)
+{
+    return xent_vectors_of(l) * depth * l->lanes + l->rest * xent_rest_steps(depth, l->lanes);
+}
+
+/* Whether the image has a tile's planes as they are: its vectors are read there. */
+ALWAYS_INLINE int xent_lies_in_panels(const xent_window *w, const xent_tile *t, const xent_lanes *l)
+{
+    return w->kernel_h * w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->top == 0 && w->left == 0 &&
+           w->out_h == w->height && w->out_w == w->width && (t->rows.n == 1 || t->columns.n == w->width) &&
+           l->images == t->images.n && (l->direct || (l->length - l->rest) % l->lanes == 0);
+}
+
+/* The offsets of their vectors, and of the steps of the lower blocks and, behind these, of the taller ones. */
+ALWAYS_INLINE void xent_panel_offsets(const xent_lanes *l, ptrdiff_t depth, ptrdiff_t most, int32_t *at, int32_t *steps)
+{
+    const xent_heights h = xent_heights_of(xent_vectors_of(l), most);
+    for (ptrdiff_t b = 0, v = 0, first = 0; b < h.blocks; b++)
+        for (const ptrdiff_t end = (first = v) + h.height + (b < h.taller); v < end; v++)
+            at[v] = (int32_t)((first * depth + v - first) * l->lanes);
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        steps[k] = (int32_t)(k * h.height * l->lanes);
+        steps[depth + k] = (int32_t)(k * (h.height + 1) * l->lanes);
+    }
+}
 
 /* From channel to channel of sums that are kept. */
 ALWAYS_INLINE ptrdiff_t xent_kept_sums(const xent_lanes *l) { return (xent_vectors_of(l) + (l->rest > 0)) * l->lanes; }
@@ -335,11 +394,11 @@ ALWAYS_INLINE void xent_tap_offsets(const xent_conv_args *a, const xent_block *b
     xent_repeat_taps(b->window.kernel_h * b->window.kernel_w, b->channels.n, p->channel_step, first);
 }
 
-/* Where lanes are channels: steps of a product after which the next rows are taken. The packed strip that all rows
- * share, 2 vectors a step, takes 24 KiB with AVX2, and the lines of the patch have the rest of an L1 cache. Anything from
- * 200 to 600 came within 2 %. With AVX-512 it takes 96 KiB, which come from the L2 cache: 128 steps, a third of it, were
- * 2 % slower. */
-enum { XENT_STEPS_AT_ONCE = 384 };
+/* Where lanes are channels: steps of a product after which the next rows are taken, at most. What all rows share of a
+ * strip of 2 vectors of AVX2, 12 KiB, stays in an L1 cache of 32 KiB with the lines of the patch: 384 steps took 1.03 times
+ * as long. With AVX-512 it takes 48 KiB, from the L2 cache; 384 steps were 1 % faster on 28 x 28 pixels and 1.02 to 1.08
+ * times as long on 14 x 14 and fewer (Zen 4), 128 steps 2 % slower (Sapphire Rapids). */
+enum { XENT_STEPS_AT_ONCE = 192 };
 
 /* Taps that see nothing but padding are left out where lanes are channels: pixels are taken in such an order that those
  * of a block of a product (product.h) see about the same taps, and each block has tables for a box of taps that holds
@@ -364,18 +423,6 @@ typedef struct {
 ALWAYS_INLINE ptrdiff_t xent_boxed_channels(ptrdiff_t channels, ptrdiff_t taps)
 {
     return xent_ceil_div(channels, xent_ceil_div(channels, XENT_STEPS_AT_ONCE / taps));
-}
-
-/* How `rows` rows of sums are cut into blocks of nearly equal height: five or six keep both units busy, a rest of one or
- * two would not. The first `taller` ones have a row more. */
-typedef struct {
-    ptrdiff_t blocks, height, taller;
-} xent_heights;
-
-ALWAYS_INLINE xent_heights xent_heights_of(ptrdiff_t rows)
-{
-    const ptrdiff_t blocks = xent_ceil_div(rows, ROWS), height = rows / xent_max(blocks, 1);
-    return (xent_heights){.blocks = blocks, .height = height, .taller = rows - height * blocks};
 }
 
 /* The smallest span that holds both; an empty one holds nothing. */
@@ -420,7 +467,7 @@ ALWAYS_INLINE int xent_same(xent_span a, xent_span b) { return a.begin == b.begi
 static __attribute__((unused)) void xent_sort_pixels(const xent_tile *t, const xent_window *w, const xent_patch *p,
                                                      int32_t *rows, ptrdiff_t *places, xent_boxes *boxes)
 {
-    const xent_heights h = xent_heights_of(xent_tile_pixels(t));
+    const xent_heights h = xent_heights_of(xent_tile_pixels(t), ROWS);
     ptrdiff_t n = 0, block = 0, end = h.height + (h.taller > 0);
     xent_span met_i = {0, 0}, met_j = {0, 0}; /* by the pixels of a block */
     boxes->count = 1;

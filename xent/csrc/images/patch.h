@@ -168,6 +168,108 @@ static void KERNEL(fill_taps)(const xent_window *w, const xent_tile *t, const xe
     }
 }
 
+/* Whether sums are complete when they leave the registers, and of the type of the output. */
+ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) == sizeof(T) && xent_blocks(a) == 1; }
+
+#ifndef STORED_AS_16
+/* What the outputs of a tile see through step `k`, image after image, to panels (layout.h). */
+ALWAYS_INLINE void NAME(spread)(const xent_lanes *l, ptrdiff_t most, ptrdiff_t image_step, ptrdiff_t depth, ptrdiff_t k,
+                                const T *plane, T *patch)
+{
+    const ptrdiff_t vectors = xent_vectors_of(l), end = l->length - l->rest, last = l->direct ? l->length - LANES : end;
+    const xent_heights h = xent_heights_of(vectors, most);
+    T *seen = patch + vectors * depth * LANES + k;
+    for (ptrdiff_t i = 0; i < l->rest; i++) seen[i * xent_rest_steps(depth, LANES)] = plane[end + i];
+    for (ptrdiff_t b = 0, q = 0; b < h.blocks; b++) {
+        const ptrdiff_t some = h.height + (b < h.taller);
+        T *to = patch + k * some * LANES;
+        for (ptrdiff_t v = 0; v < some; v++, q += LANES) {
+            if (q >= end) q = 0, plane += image_step;
+            v_store(to + v * LANES, v_load(plane + xent_min(q, last)));
+        }
+        patch += some * depth * LANES;
+    }
+}
+
+/* Zeros behind the last step of a rest. */
+ALWAYS_INLINE void NAME(clear_rest)(const xent_lanes *l, ptrdiff_t depth, T *patch)
+{
+    const ptrdiff_t whole = xent_rest_steps(depth, LANES);
+    T *seen = patch + xent_vectors_of(l) * depth * LANES;
+    for (ptrdiff_t i = 0; i < l->rest; i++)
+        for (ptrdiff_t k = depth; k < whole; k++) seen[i * whole + k] = 0;
+}
+
+/* Some channels of a block in panels, from the image itself. */
+ALWAYS_INLINE void NAME(spread_image)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
+                                      const xent_lanes *l, const T *first, xent_span channels, ptrdiff_t all, T *patch)
+{
+    const xent_window *w = &b->window;
+    const ptrdiff_t size = w->height * w->width;
+    first += t->rows.begin * w->width + t->columns.begin;
+    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++)
+        NAME(spread)(l, a->panels, all * size, b->depth, c, first + c * size, patch);
+    if (channels.begin + channels.n == b->channels.n) NAME(clear_rest)(l, b->depth, patch);
+}
+#endif
+
+#ifndef STORED_AS_16
+/* What the outputs of a tile see through a tap, without gaps, from what they see through all of them. Vectors are written
+ * behind the end of a row, before the next one is. */
+ALWAYS_INLINE void NAME(copy_tap)(const xent_tile *t, const xent_patch *g, ptrdiff_t tap, const T *seen, T *plane)
+{
+    const ptrdiff_t columns = t->columns.n;
+    for (ptrdiff_t m = 0; m < t->images.n; m++) {
+        const T *row = seen + tap + xent_pixel_offset(g, m, 0);
+        for (ptrdiff_t r = 0; r < t->rows.n; r++, row += g->columns.length, plane += columns)
+            for (ptrdiff_t k = 0; k < columns; k += LANES) v_store(plane + k, v_load(row + k));
+    }
+}
+
+/* The panels of a channel, `k` its first step, from what its outputs see: some taps at a time, so that rows are in a
+ * cache when vectors of them are read, which a processor cannot take from several stores. */
+static void NAME(spread_taps)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_lanes *l,
+                              const xent_patch *g, const T *seen, ptrdiff_t k, T *patch)
+{
+    const xent_window *w = &b->window;
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, phase = g->rows.length * g->columns.length;
+    const ptrdiff_t used = xent_tile_pixels(t), step = used + LANES, at_once = XENT_PLANES / step;
+    T planes[XENT_PLANES];
+    for (ptrdiff_t from = 0, some; from < taps; from += some) {
+        some = xent_min(taps - from, at_once);
+        for (ptrdiff_t i = 0; i < some; i++) {
+            const ptrdiff_t row = (from + i) / w->kernel_w, column = (from + i) % w->kernel_w;
+            NAME(copy_tap)(t, g, xent_tap_offset(&g->rows, &g->columns, phase, row, column), seen, planes + i * step);
+            v_store(planes + i * step + used, (V){0}); /* lanes of no use: denormals would cost time */
+        }
+        for (ptrdiff_t i = 0; i < some; i++)
+            NAME(spread)(l, a->panels, t->rows.n * t->columns.n, b->depth, k + from + i, planes + i * step, patch);
+    }
+}
+#endif
+
+/* Some channels of a block in panels, of which some are copied to the stack first. */
+static void KERNEL(fill_panels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
+                                const S *first, const S *end, xent_span channels, ptrdiff_t all, T *patch)
+{
+    const xent_window *w = &b->window;
+    const xent_lanes l = xent_lanes_of(a, t, g, LANES, KERNEL(complete)(a));
+    const xent_patch whole = xent_patch_of(a, w, t, sizeof(T));
+    const ptrdiff_t taps = w->kernel_h * w->kernel_w, size = w->height * w->width, step = whole.channel_step;
+    T seen[XENT_PLANES + LANES];
+    if (sizeof(S) == sizeof(T) && xent_lies_in_panels(w, t, &l)) {
+        NAME(spread_image)(a, t, b, &l, (const T *)first, channels, all, patch);
+        return;
+    }
+    for (ptrdiff_t c = channels.begin, n; c < channels.begin + channels.n; c += n) {
+        n = xent_min(XENT_PLANES / step, channels.begin + channels.n - c);
+        KERNEL(fill_planes)(w, t, &whole, first + c * size, end, (xent_span){0, n}, all, seen, step);
+        for (ptrdiff_t i = 0; i < n; i++)
+            NAME(spread_taps)(a, t, b, &l, &whole, seen + i * step, (c + i) * taps, patch);
+    }
+    if (channels.begin + channels.n == b->channels.n) NAME(clear_rest)(&l, b->depth, patch);
+}
+
 /* What a tile sees through some channels of a block of group `group`. */
 static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, const xent_patch *g,
                                   ptrdiff_t group, xent_span channels, T *patch)
@@ -176,7 +278,9 @@ static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, c
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
     const S *x = (const S *)a->x, *end = x + a->images * all * size;
     const S *first = x + (t->images.begin * all + group * a->in_channels + b->channels.begin) * size;
-    if (a->taps_apart)
+    if (a->panels)
+        KERNEL(fill_panels)(a, t, b, g, first, end, channels, all, patch);
+    else if (a->taps_apart)
         KERNEL(fill_taps)(w, t, g, first, end, channels, all, patch);
     else
         KERNEL(fill_planes)(w, t, g, first, end, channels, all, patch, g->channel_step);

@@ -35,15 +35,24 @@ enum {
     PLACE_OUTPUTS = 64,
     PLACE_INPUTS = 64, /* and at most so many channels: as many pages as a processor finds at once. 144 were slower */
     PAGE = 4096,
-    MOST_EMPTY = 8,        /* of several images, if less than this part of their vectors is empty */
+    MOST_EMPTY = 8, /* of several images, if less than this part of their vectors is empty */
+    /* Of panels (layout.h): pixels of a tile, as FEW_LANE_PIXELS, and the fewest, as weights are read once for each tile;
+     * output channels at least, which share what it takes to fill them; bytes of a patch, half an L2 cache of 1 MiB,
+     * and of all that are shared, as PARTIAL_BYTES. */
+    PANEL_PIXELS = 224,
+    FEW_PANEL_PIXELS = 128,
+    PANEL_CHANNELS = 32,
+    PANEL_BYTES = 512 * 1024,
+    SHARED_PANEL_BYTES = 4 * 1024 * 1024,
     PLACE_CHANNELS = 4096, /* and the most: numbers of 16 bits are converted to a patch, of 2 MiB then */
     /* And of a patch, which is read in order: from 256 KiB to 1 MiB as fast but for sums of several blocks. */
     LANE_PATCH_BYTES = 512 * 1024,
     SHARED_BYTES = 1024 * 1024, /* of patches that several chunks read: more would not stay in the caches */
     FEW_STRIPS = 8,             /* that read a patch if it is filled for each chunk, so that this does not show */
-    /* What takes as long as so many multiplications of vectors: to pack a weight, and to transpose a vector of sums.
-     * From 45 layers on a Sapphire Rapids, as the next. */
-    PACK_COST = 4,
+    /* What takes as long as so many multiplications of vectors: to pack a weight, about a cycle on a Zen 4 and two where
+     * weights come from memory (512-512 with 3x3); and to transpose a vector of sums, from 45 layers on a Sapphire
+     * Rapids. */
+    PACK_COST = 2,
     TRANSPOSE_COST = 24,
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     STRIPS_PRODUCTS = 1 << 19,       /* and of one where a thread has to read the patch of another */
@@ -73,7 +82,7 @@ enum {
 };
 
 /* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
-#define LANE_PIXELS_COST 1.15
+#define LANE_PIXELS_COST 1.12
 
 /* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for
  * a tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took
@@ -82,6 +91,12 @@ enum {
  * more in this one is less: 1-16 with 3x3 on 256 images of 8 x 8 took 0.56 of the time, 1-8 on 200 of 5 x 5 0.69 (AVX2)
  * and 0.75 (AVX-512, Zen 4); without padding 1.4 times the time. */
 #define TAPS_APART_COST 1.25
+/* In multiplications for a vector of a step: to copy it to its panel, from the image and through several taps; and what
+ * two vectors of a block take that are read where they lie. Measured on a Zen 4, of 36 layers; on two threads layers of
+ * 96 to 144 outputs took 1.25 to 1.35 times as long with panels. */
+#define SPREAD_COST 30
+#define SPREAD_TAPS_COST 30
+#define PLACE_COST 1.2
 #define PLANE_COST 50
 #define ROW_COST 10
 #define PADDED_PLANE_COST 18
@@ -177,10 +192,16 @@ static int read_in_place(const xent_conv_args *a, ptrdiff_t lanes, int dtype)
            product(a->tile_images * numbers, product(a->groups, a->in_channels, HUGE_NUMBER), HUGE_NUMBER) <= INT32_MAX;
 }
 
+/* Numbers of the widest vectors that there are. */
+static ptrdiff_t whole_vectors(ptrdiff_t numbers) { return xent_ceil_div(numbers, XENT_MOST_LANES) * XENT_MOST_LANES; }
+
 /* Numbers of the patch of the largest tile through kernel rows x columns of one channel, at most `limit`. */
 static ptrdiff_t patch_numbers(const xent_conv_args *a, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t limit)
 {
     const xent_window *w = &a->window;
+    if (a->panels) /* whole vectors of each image */
+        return product(product(rows, columns, limit),
+                       a->tile_images * whole_vectors(a->tile_rows * a->tile_columns) + XENT_REST_PIXELS, limit);
     if (a->taps_apart) /* a tap has a vector and two lines more at most, see xent_patch_of */
         return product(product(rows, columns, limit), tile_pixels(a) + APART, limit);
     xent_window some = *w;
@@ -265,7 +286,7 @@ static void plan_scratch(xent_conv_args *a, int backward)
     a->packed_room = whole_lines(a->packed_room);
     a->sums_room = whole_lines(a->sums_room);
     a->row_room = tile_pixels(a);
-    a->step_room = block_steps(a);
+    a->step_room = block_steps(a) * (a->panels ? 2 : 1);
     a->place_room = a->lanes_are_pixels || a->skips_padding ? xent_max(a->row_room, backward ? a->step_room : 0) : 0;
     a->at_room = a->lanes_are_pixels ? 0 : xent_max(XENT_STEPS_AT_ONCE, tile_pixels(a));
     if (a->skips_padding) a->at_room *= 2 * (backward ? a->block_rows * a->block_columns + 1 : XENT_MOST_BOXES);
@@ -383,15 +404,20 @@ static ptrdiff_t lane_pixels(const xent_conv_args *a)
     return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
 }
 
+/* Whether each output sees the input where it is. */
+static int is_pointwise(const xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    return w->kernel_h == 1 && w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->top == 0 &&
+           w->left == 0 && w->out_h == w->height && w->out_w == w->width && a->out_step == 1 && a->out_row == w->out_w;
+}
+
 /* Whether pixels as lanes are better read where they lie, and sums stored as they are: the image is its own patch. */
 static int image_is_patch(const xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t pixels = w->height * w->width, rest = xent_rest_of(pixels, lanes, a->in_channels);
-    if (w->kernel_h != 1 || w->kernel_w != 1 || w->stride_h != 1 || w->stride_w != 1 || w->top != 0 || w->left != 0 ||
-        w->out_h != w->height || w->out_w != w->width || a->out_step != 1 || a->out_row != w->out_w || pixels < lanes ||
-        a->in_channels > xent_min(PLACE_CHANNELS, INT32_MAX / pixels))
-        return 0;
+    if (!is_pointwise(a) || pixels < lanes || a->in_channels > xent_min(PLACE_CHANNELS, INT32_MAX / pixels)) return 0;
     /* Of small images several fill vectors better, if they are copied without gaps. */
     const ptrdiff_t empty = rest ? 0 : xent_ceil_div(pixels, lanes) * lanes - pixels;
     if (a->images > 1 && (pixels < 3 * lanes || empty * MOST_EMPTY > pixels)) return 0;
@@ -416,12 +442,100 @@ static void cut_row(xent_conv_args *a, ptrdiff_t lanes)
     a->block_rows = a->block_columns = 1;
 }
 
+/* Where lanes are pixels: vectors of a block of as many channels as a strip has. */
+static ptrdiff_t block_vectors(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+{
+    const int many_registers = table->strip_bytes > 2 * table->vector_bytes && size == 4; /* as in product.h */
+    return xent_longest(even(a->out_channels, ROWS), many_registers);
+}
+
+/* What a forward pass takes in multiplications of vectors for an output channel and a step, with panels. */
+static double panels_take(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    const double fill = a->window.kernel_h * a->window.kernel_w == 1 ? SPREAD_COST : SPREAD_TAPS_COST;
+    return dense_vectors(a, lanes, steps_of(a)) * (1 + fill / (double)a->out_channels);
+}
+
+/* And with channels as lanes. */
+static double channels_take(xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t lanes = table->vector_bytes / size;
+    a->width = strip_width(a, table, size);
+    const double pixels = (double)a->images * (double)w->out_h * (double)w->out_w;
+    const double padding = padding_of(a, lanes), saved = padding * pixels * (double)(a->width / lanes);
+    const double vectors = pixels * (double)xent_ceil_div(a->out_channels, lanes) / (double)a->out_channels;
+    return vectors * (1 - (saved < SKIPPED_PRODUCTS ? 0 : padding) + TRANSPOSE_COST / steps_of(a)) + PACK_COST;
+}
+
+/* Whether patches of panels are faster. Long blocks read an image where it lies as fast, or faster. */
+static int panels_are_faster(xent_conv_args *a, const xent_table *table, ptrdiff_t size, int evenly)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t lanes = table->vector_bytes / size;
+    const int pointwise = is_pointwise(a);
+    if (!evenly || w->stride_w > 2 || a->in_channels == 0 || a->out_channels < PANEL_CHANNELS ||
+        (double)a->images * (double)w->out_h * (double)w->out_w < (double)lanes ||
+        (pointwise && block_vectors(a, table, size) > 2))
+        return 0;
+    const double take = panels_take(a, lanes), in_place = dense_vectors(a, lanes, steps_of(a)) * PLACE_COST;
+    return take < channels_take(a, table, size) && (!pointwise || take < in_place);
+}
+
+/* Rows of a tile that leave the least lanes empty: of all numbers from half of those that it has to these. */
+static ptrdiff_t full_rows(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    const xent_window *w = &a->window;
+    ptrdiff_t best = a->tile_rows, least = PTRDIFF_MAX;
+    for (ptrdiff_t rows = a->tile_rows; rows >= xent_ceil_div(a->tile_rows, 2); rows--) {
+        const ptrdiff_t whole = w->out_h / rows, rest = w->out_h % rows * w->out_w;
+        const ptrdiff_t vectors = whole * xent_ceil_div(rows * w->out_w, lanes) + xent_ceil_div(rest, lanes);
+        if (vectors < least) best = rows, least = vectors;
+    }
+    return best;
+}
+
+/* Their tiles and blocks; whether what a tile sees of a channel has room on the stack. */
+static int cut_panels(xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+{
+    xent_window *w = &a->window;
+    const ptrdiff_t lanes = table->vector_bytes / size;
+    const ptrdiff_t all = product(product(a->images, a->groups, HUGE_NUMBER), w->out_h * w->out_w, HUGE_NUMBER);
+    const ptrdiff_t pixels =
+        all <= PANEL_PIXELS ? PANEL_PIXELS : xent_max(FEW_PANEL_PIXELS, xent_min(PANEL_PIXELS, all / ENOUGH));
+    const int as_row = is_pointwise(a);
+    if (as_row) {
+        w->width = w->out_w = a->out_row = w->height * w->width;
+        w->height = w->out_h = 1;
+    }
+    cut_tiles(a, pixels, HUGE_NUMBER);
+    if (a->tile_images == 1 && a->tile_columns == w->out_w) a->tile_rows = full_rows(a, lanes);
+    if (as_row && a->tile_columns < w->out_w) {
+        a->tile_columns = xent_ceil_div(a->tile_columns, lanes) * lanes;
+        while (w->out_w % a->tile_columns && w->out_w % a->tile_columns < lanes) a->tile_columns += lanes;
+        a->tile_columns = xent_min(a->tile_columns, w->out_w);
+    }
+    const xent_axis y = xent_rows_of(a, w, a->tile_rows), x = xent_columns_of(a, w, a->tile_columns);
+    const ptrdiff_t seen =
+        product(product(y.phases, y.length, XENT_PLANES), product(x.phases, x.length, XENT_PLANES), XENT_PLANES);
+    a->panels = block_vectors(a, table, size);
+    cut_blocks(a, PANEL_BYTES / size);
+    if (a->block_rows == w->kernel_h && a->block_columns == w->kernel_w &&
+        product(a->tile_images, seen, XENT_PLANES) + XENT_MOST_LANES + 2 * CACHE_LINE / size <= XENT_PLANES)
+        return 1;
+    a->panels = 0;
+    return 0;
+}
+
 /* Let several chunks share the patches of their tiles where these are few. */
-static ptrdiff_t share_patches(xent_conv_args *a, ptrdiff_t size)
+static void share_patches(xent_conv_args *a, ptrdiff_t size)
 {
     const ptrdiff_t patches = product(product(a->groups, xent_tiles(a), HUGE_NUMBER), xent_blocks(a), HUGE_NUMBER);
-    a->patches_shared = product(patches, a->patch_room * size, HUGE_NUMBER) <= SHARED_BYTES;
-    return a->patches_shared ? patches : 0;
+    a->patches_shared =
+        product(patches, a->patch_room * size, HUGE_NUMBER) <= (a->panels ? SHARED_PANEL_BYTES : SHARED_BYTES);
+    if (!a->patches_shared) return;
+    a->patch_chunks = patches * xent_ceil_div(a->block_channels, XENT_FILLED_CHANNELS);
+    a->patch_bytes = patches * a->patch_room * size;
 }
 
 /* Tiles of a partial sum of grad_weight, so that there are enough chunks, if `found` are there for each, and all sums of
@@ -579,8 +693,10 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     if (by_planes && plane_patch(a, &lines, 1) <= MOST_GROUPED_BYTES / size) return plan_planes(a, &lines, size);
     if (groups_are_faster(a, lanes, 0) && cut_grouped(a, lanes, a->window.out_w, size))
         return plan_grouped(a, lanes, size);
-    a->taps_apart = taps_are_better_apart(a, lanes, size);
-    a->lanes_are_pixels = pixels_are_faster(a, lanes, evenly); /* of 16 bits as of floats: same sums, same bits */
+    /* All this of 16 bits as of floats: same sums, same bits. */
+    const int panels = panels_are_faster(a, table, size, evenly) && cut_panels(a, table, size);
+    a->taps_apart = panels ? taps > 1 : taps_are_better_apart(a, lanes, size);
+    a->lanes_are_pixels = panels || pixels_are_faster(a, lanes, evenly);
     a->taps_apart = a->taps_apart && a->lanes_are_pixels;
     a->weights_in_place = a->lanes_are_pixels && evenly && xent_stored_size(dtype) == size;
     const ptrdiff_t budget = (a->taps_apart         ? SHARED_BYTES
@@ -591,11 +707,11 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     a->weights_in_rows = a->lanes_are_pixels && evenly && a->weight_step == 1;
     a->packed_step = a->weights_in_place ? a->weight_step : a->weights_in_rows ? 1 : a->width;
     a->packed_row = a->weights_in_place ? a->weight_out : a->weights_in_rows ? steps : 1;
-    const int as_row = a->lanes_are_pixels && evenly && image_is_patch(a, lanes, size);
+    const int as_row = a->lanes_are_pixels && !panels && evenly && image_is_patch(a, lanes, size);
     a->x_in_place = as_row && a->weights_in_place;
     if (as_row) {
         cut_row(a, lanes);
-    } else {
+    } else if (!panels) {
         if (!a->lanes_are_pixels) order_patch(a);
         cut_tiles(a, a->lanes_are_pixels ? lane_pixels(a) : TILE_PIXELS, budget);
         cut_blocks(a, budget);
@@ -610,9 +726,10 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
     cut_groups(a, a->groups, pixels * steps * a->out_channels, tiles);
     const ptrdiff_t found = tiles * xent_ceil_div(a->groups, a->group_chunk);
-    const ptrdiff_t patches =
-        a->weights_in_place && !a->x_in_place && found < ENOUGH && strips > 1 ? share_patches(a, size) : 0;
-    a->strip_chunk = costly ? strips : even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
+    if (!a->x_in_place && found < ENOUGH && strips > 1) share_patches(a, size);
+    a->strip_chunk = costly && !a->patches_shared
+                         ? strips
+                         : even(strips, strips / xent_max(1, xent_ceil_div(ENOUGH, xent_max(found, 1))));
     if (a->lanes_are_pixels) {
         const ptrdiff_t worth = STRIPS_PRODUCTS / xent_max(1, product(a->width * pixels, steps, HUGE_NUMBER));
         a->strip_chunk = even(
@@ -623,12 +740,11 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room = whole_lines(a->sums_room + SLACK * a->width);
+    const ptrdiff_t pieces = a->groups * strips * xent_ceil_div(a->in_channels, a->pack_channels);
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
                        .scratch_size = scratch_size(a, size),
-                       .pack_chunks = !a->weights_in_place
-                                          ? a->groups * strips * xent_ceil_div(a->in_channels, a->pack_channels)
-                                          : patches * xent_ceil_div(a->block_channels, XENT_FILLED_CHANNELS),
-                       .packed = !a->weights_in_place ? packed_bytes(a, strips, size) : patches * a->patch_room * size};
+                       .pack_chunks = a->patch_chunks + (a->weights_in_place ? 0 : pieces),
+                       .packed = a->weights_in_place ? 0 : packed_bytes(a, strips, size)};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)

@@ -41,6 +41,8 @@ typedef struct {
     int accumulate;      /* add to what is in sums, at the end: blocks of a long sum are summed apart */
     /* Where lanes are pixels: */
     ptrdiff_t packed_row;    /* from row to row of `packed` */
+    ptrdiff_t longest;       /* vectors of a block at most */
+    const int32_t *taller;   /* `steps` of the blocks with one vector more, or NULL */
     const ptrdiff_t *places; /* of the vectors, in a row of sums; where lanes are channels, of the rows, or NULL */
     const T *bias;           /* one per row, added at the end, or NULL */
     int relu;
@@ -242,7 +244,7 @@ static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t 
 /* All rows, in blocks of nearly equal height. */
 static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-    const xent_heights c = xent_heights_of(rows);
+    const xent_heights c = xent_heights_of(rows, ROWS);
     const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
     NAME(row_blocks)(p, 0, c.taller, c.height + 1, vectors, share);
     NAME(row_blocks)(p, c.taller * (c.height + 1), c.blocks - c.taller, c.height, vectors, share);
@@ -252,7 +254,7 @@ static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vec
 static void NAME(multiply_boxes)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors, const xent_boxes *boxes,
                                  ptrdiff_t channels)
 {
-    const xent_heights c = xent_heights_of(rows);
+    const xent_heights c = xent_heights_of(rows, ROWS);
     const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
     NAME(product) some = *p;
     for (ptrdiff_t b = 0, first = 0, height; b < c.blocks; b++, first += height) {
@@ -263,24 +265,21 @@ static void NAME(multiply_boxes)(const NAME(product) *p, ptrdiff_t rows, ptrdiff
     }
 }
 
-/* All vectors of pixels, for `rows` <= ROWS output channels, in blocks of nearly equal length. The fewer rows, the more
- * vectors at once: eight sums keep both units busy, and as many as fill the registers with their operands read least. */
+/* All vectors of pixels, for `rows` <= ROWS output channels, in blocks of nearly equal length. */
 #define PIXEL_BLOCK(rows, vectors)                                                                                     \
-    case (rows) * WIDEST + (vectors) - 1: NAME(block_product)(p, first, rows, vectors, 1); break;
+    case (rows) * WIDEST + (vectors) - 1: NAME(block_product)(q, first, rows, vectors, 1); break;
 
 #define LONG_BLOCKS (VECTORS > 2 && XENT_REAL == 32) /* of doubles they are not worth the time to compile them */
 
 static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
-#if LONG_BLOCKS
-    static const int8_t most[ROWS + 1] = {0, 8, 8, 6, 6, 4, 4};
-#else
-    static const int8_t most[ROWS + 1] = {0, 8, 4, 3, 3, 2, 2};
-#endif
-    const ptrdiff_t blocks = xent_ceil_div(vectors, most[rows]), length = vectors / xent_max(blocks, 1),
-                    longer = vectors - length * blocks;
-    for (ptrdiff_t b = 0, first = 0; b < blocks; b++) {
-        const ptrdiff_t some = length + (b < longer);
+    const xent_heights c = xent_heights_of(vectors, p->longest);
+    const NAME(product) *q = p;
+    NAME(product) taller;
+    if (p->taller) taller = *p, taller.steps = p->taller;
+    for (ptrdiff_t b = 0, first = 0; b < c.blocks; b++) {
+        const ptrdiff_t some = c.height + (b < c.taller);
+        if (p->taller) q = b < c.taller ? &taller : p;
         switch (rows * WIDEST + some - 1) {
             /* clang-format off */
             PIXEL_BLOCK(1, 1) PIXEL_BLOCK(1, 2) PIXEL_BLOCK(1, 3) PIXEL_BLOCK(1, 4)
@@ -300,6 +299,5 @@ static void NAME(multiply_pixels)(const NAME(product) *p, ptrdiff_t rows, ptrdif
     }
 }
 #undef PIXEL_BLOCK
-#undef LONG_BLOCKS
 
 #endif
