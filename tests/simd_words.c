@@ -216,6 +216,10 @@ EXPORT void KERNEL(of_load)(const S *a, ptrdiff_t n, const T *fill, T *out)
 {
     v_store(out, KERNEL(load)(a, n, v_load(fill)));
 }
+EXPORT void KERNEL(of_load_row)(const S *a, ptrdiff_t n, ptrdiff_t readable, const T *fill, T *out)
+{
+    v_store(out, KERNEL(load_row)(a, n, a + readable, v_load(fill)));
+}
 EXPORT void KERNEL(of_store)(S *out, const T *a, ptrdiff_t n) { KERNEL(store)(out, v_load(a), n); }
 EXPORT void KERNEL(of_load_part)(const S *a, ptrdiff_t n, const T *fill, T *out)
 {

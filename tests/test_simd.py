@@ -313,6 +313,21 @@ def test_parts(simd, edge, load, store, name):
         edge.bytes[before : edge.size] = 0
 
 
+@covers("load_row")
+@stored
+def test_rest_of_a_row(simd, edge, name):
+    """Whatever lies between the row and the end of what may be read; nothing behind that is."""
+    lanes = simd.lanes(name)
+    values, fill = distinct(lanes, name), -distinct(lanes, name).astype(REAL[name])
+    for n, more in itertools.product(range(1, lanes + 2), range(lanes + 1)):
+        count = min(n, lanes)
+        readable = edge.last(np.concatenate([values[:count], np.full(more, np.nan).astype(values.dtype)]))
+        out = np.empty(lanes, REAL[name])
+        simd(f"load_row_{name}", readable, n, count + more, fill, out)
+        expected = np.concatenate([values[:count].astype(out.dtype), fill[count:]])
+        assert_bits(out, expected, f"{n} of a row and {more} more")
+
+
 @covers("first")
 @reals
 def test_first_lanes(simd, name):

@@ -64,8 +64,10 @@ def test_a_ratio(track):
     assert track.visit(["cross_entropy, small"])["cross_entropy, small"] > 0
 
 
-def test_the_stored_baseline_has_every_case(track):
+def test_the_stored_baselines_have_no_other_cases(track):
+    # they may have fewer: a case that is new is measured once each machine is at hand
     if not track.BASELINE.exists():
         pytest.skip("there is no baseline yet")
     for machine in json.loads(track.BASELINE.read_text()).values():
-        assert machine["ratios"].keys() == track.CASES.keys()
+        assert machine["ratios"]
+        assert machine["ratios"].keys() <= track.CASES.keys()
