@@ -34,6 +34,7 @@ CASES = {
     "1x1, stride 2": ((1, 256, 200, 200), (16, 256, 1, 1), {"stride": 2}),
     "wide padding": ((1, 16, 3, 3), (8, 16, 3, 3), {"padding": 300}),
     "many images": ((400, 16, 7, 7), (16, 16, 3, 3), {"padding": 1}),
+    "one channel, 1x1": ((1, 1, 340, 380), (24, 1, 1, 1), {}),
 }
 
 
@@ -89,6 +90,13 @@ def test_conv2d(name, dtype, threads):
         threads * PER_THREAD + packed(name, weight),
         "conv2d",
     )
+
+
+def test_shared_patches_of_sixteen_bits():
+    """Beside weights that are packed, patches that threads share are part of what one thread may have."""
+    x, weight = np.ones((3, 1332, 15, 15), np.float16), np.ones((1332, 1332, 1, 1), np.float16)
+    with xent.num_threads(1):
+        assert_extra(lambda: xent.conv2d(x, weight), PER_THREAD + 2 * weight.nbytes, "conv2d")
 
 
 @pytest.mark.parametrize("name", ["3x3 [55 MiB]", "depthwise", "256 channels, 1x1"])

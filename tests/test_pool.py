@@ -364,6 +364,17 @@ def test_windows_apart(shape, kernel_size, options, dtype, threads):
     assert not xent.max_pool2d_backward(grad, x, kernel_size, **options, places=wrong).any()
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 14, 14), (2, 2, 9, 71)])
+def test_pairs_give_no_negative_zeros(shape, dtype):
+    """As where gradients are added up, to a 0."""
+    x = np.ones(shape, dtype)
+    y, places = xent.max_pool2d(x, 2, return_places=True)
+    grad = np.full_like(y, -0.0)
+    assert_same_bits(
+        xent.max_pool2d_backward(grad, x, 2, places=places), xent.max_pool2d_backward(grad, x, 2)
+    )
+
+
 def test_shape_of_places():
     x = np.ones((1, 1, 4, 4))
     y, places = xent.max_pool2d(x, 2, return_places=True)

@@ -118,9 +118,10 @@ static void KERNEL(fill_shared)(const xent_conv_args *a, ptrdiff_t chunk)
                     group = chunk / pieces / blocks / xent_tiles(a);
     const xent_tile t = xent_tile_at(a, tile);
     const xent_block b = xent_block_at(a, block);
+    const xent_span channels = xent_cut(b.channels.n, XENT_FILLED_CHANNELS, chunk % pieces);
+    if (channels.n <= 0) return; /* the last block may have fewer pieces, and another thread its last one */
     const xent_patch g = xent_patch_at(a, &t, &b, sizeof(T));
-    KERNEL(fill_channels)(a, &t, &b, &g, group, xent_cut(b.channels.n, XENT_FILLED_CHANNELS, chunk % pieces),
-                          KERNEL(shared_patch)(a, group, tile, block));
+    KERNEL(fill_channels)(a, &t, &b, &g, group, channels, KERNEL(shared_patch)(a, group, tile, block));
 }
 
 static void KERNEL(conv2d_pack)(const void *args, ptrdiff_t chunk, void *scratch)

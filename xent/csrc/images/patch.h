@@ -211,9 +211,7 @@ ALWAYS_INLINE void NAME(spread_image)(const xent_conv_args *a, const xent_tile *
         NAME(spread)(l, a->panels, all * size, b->depth, c, first + c * size, patch);
     if (channels.begin + channels.n == b->channels.n) NAME(clear_rest)(l, b->depth, patch);
 }
-#endif
 
-#ifndef STORED_AS_16
 /* What the outputs of a tile see through a tap, without gaps, from what they see through all of them. Vectors are written
  * behind the end of a row, before the next one is. */
 ALWAYS_INLINE void NAME(copy_tap)(const xent_tile *t, const xent_patch *g, ptrdiff_t tap, const T *seen, T *plane)

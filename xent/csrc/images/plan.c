@@ -27,9 +27,11 @@ enum {
     FEW_LANE_PIXELS = 224,
     /* Of a tile that is read where it lies: its numbers, a quarter of a cache of the second level of 2 MiB, and the
      * least pixels, two blocks of four vectors of AVX-512. 2^14 to 2^16 numbers took 1.02 to 1.07 times as long (16
-     * pointwise layers, two threads). */
+     * pointwise layers, two threads). And the most pixels: six sums of each, as doubles, with its tables, are to take less
+     * than 4 MiB. */
     PLACE_NUMBERS = 1 << 17,
     PLACE_PIXELS = 128,
+    MOST_PLACE_PIXELS = 1 << 16,
     /* Of layers with at most so many outputs, to copy what they see would show; of others, if channels lie on pages of
      * their own, it paid: 64-256 on eight images of 56 x 56 took 0.8 of the time. */
     PLACE_OUTPUTS = 64,
@@ -38,12 +40,12 @@ enum {
     MOST_EMPTY = 8, /* of several images, if less than this part of their vectors is empty */
     /* Of panels (layout.h): pixels of a tile, as FEW_LANE_PIXELS, and the fewest, as weights are read once for each tile;
      * output channels at least, which share what it takes to fill them; bytes of a patch, half an L2 cache of 1 MiB,
-     * and of all that are shared, as PARTIAL_BYTES. */
+     * and of all that are shared: the 4 MiB of one thread, less its sums and tables. */
     PANEL_PIXELS = 224,
     FEW_PANEL_PIXELS = 128,
     PANEL_CHANNELS = 32,
     PANEL_BYTES = 512 * 1024,
-    SHARED_PANEL_BYTES = 4 * 1024 * 1024,
+    SHARED_PANEL_BYTES = 4 * 1024 * 1024 - 256 * 1024,
     PLACE_CHANNELS = 4096, /* and the most: numbers of 16 bits are converted to a patch, of 2 MiB then */
     /* And of a patch, which is read in order: from 256 KiB to 1 MiB as fast but for sums of several blocks. */
     LANE_PATCH_BYTES = 512 * 1024,
@@ -433,7 +435,8 @@ static void cut_row(xent_conv_args *a, ptrdiff_t lanes)
     xent_window *w = &a->window;
     w->width = w->out_w = a->out_row = w->height * w->width;
     w->height = w->out_h = 1;
-    const ptrdiff_t most = xent_max(PLACE_PIXELS, PLACE_NUMBERS / xent_max(1, a->in_channels));
+    const ptrdiff_t most =
+        xent_min(MOST_PLACE_PIXELS, xent_max(PLACE_PIXELS, PLACE_NUMBERS / xent_max(1, a->in_channels)));
     a->tile_images = a->tile_rows = 1;
     a->tile_columns = xent_ceil_div(even(w->out_w, most), lanes) * lanes;
     while (w->out_w % a->tile_columns && w->out_w % a->tile_columns < lanes) a->tile_columns += lanes;
@@ -614,9 +617,9 @@ static xent_plan plan_grouped(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size
 }
 
 /* Whether a forward pass goes through 3 x 3 taps plane by plane (depthwise.h). Rows that fill less than half a vector, or
- * are as short as WIDE_PLANE, take longer than with groups as lanes, if there are enough of these. Measured on a Zen 4:
- * rows of 14 took 0.8 to 1 of the time, of a stride of 2
- * up to 1.1 times as long, rows of 7 1.1 to 1.5 times; rows of 28 0.7 to 0.9, of 112 half the time. */
+ * are shorter than WIDE_PLANE, take longer than with groups as lanes, if there are enough of these. Measured on a Zen 4:
+ * rows of 14 took 0.8 to 1 of the time, of a stride of 2 up to 1.1 times as long, rows of 7 1.1 to 1.5 times; rows of 28
+ * 0.7 to 0.9, of 112 half the time. */
 static int planes_are_faster(const xent_conv_args *a, ptrdiff_t lanes)
 {
     const xent_window *w = &a->window;

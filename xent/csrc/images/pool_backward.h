@@ -621,9 +621,7 @@ static int32_t *NAME(open_cells)(const NAME(pool) *p)
     while (k < XENT_CELLS) cells[k++] = -1;
     return cells;
 }
-#endif
 
-#ifndef STORED_AS_16
 /* Places of a vector of outputs, of which n are left in memory. */
 ALWAYS_INLINE VI NAME(load_bytes)(const uint8_t *place, ptrdiff_t n)
 {
@@ -636,9 +634,10 @@ ALWAYS_INLINE VI NAME(load_bytes)(const uint8_t *place, ptrdiff_t n)
 }
 #endif
 
-/* Windows of 2 x 2: the pixels that a vector of outputs sees, in two rows. */
+/* Windows of 2 x 2: the pixels that a vector of outputs sees, in two rows. As where terms are added up, none is -0. */
 ALWAYS_INLINE void KERNEL(spread_pairs)(V g, VI cells, V pixels[2][2])
 {
+    g = g + (V){0};
     UNROLL_FEW
     for (int i = 0; i < 2; i++) {
         const V even = (V)((VI)g & (cells == NAME(iset)(2 * i))), odd = (V)((VI)g & (cells == NAME(iset)(2 * i + 1)));
