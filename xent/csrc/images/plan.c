@@ -51,10 +51,10 @@ enum {
     LANE_PATCH_BYTES = 512 * 1024,
     SHARED_BYTES = 1024 * 1024, /* of patches that several chunks read: more would not stay in the caches */
     FEW_STRIPS = 8,             /* that read a patch if it is filled for each chunk, so that this does not show */
-    /* What takes as long as so many multiplications of vectors: to pack a weight, about a cycle on a Zen 4 and two where
-     * weights come from memory (512-512 with 3x3); and to transpose a vector of sums, from 45 layers on a Sapphire
-     * Rapids. */
-    PACK_COST = 2,
+    /* What takes as long as so many multiplications of vectors: to pack a weight, one or two cycles, as it comes from a
+     * cache or from memory (of 44 layers on a Zen 4 with AVX2, with 2 three pointwise ones took 1.1 to 1.4 times as
+     * long, one of 3 x 3 taps 0.92 of the time); and to transpose a vector of sums, from 45 layers on a Sapphire Rapids. */
+    PACK_COST = 3,
     TRANSPOSE_COST = 24,
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     STRIPS_PRODUCTS = 1 << 19,       /* and of one where a thread has to read the patch of another */
@@ -93,11 +93,10 @@ enum {
  * more in this one is less: 1-16 with 3x3 on 256 images of 8 x 8 took 0.56 of the time, 1-8 on 200 of 5 x 5 0.69 (AVX2)
  * and 0.75 (AVX-512, Zen 4); without padding 1.4 times the time. */
 #define TAPS_APART_COST 1.25
-/* In multiplications for a vector of a step: to copy it to its panel, from the image and through several taps; and what
- * two vectors of a block take that are read where they lie. Measured on a Zen 4, of 36 layers; on two threads layers of
- * 96 to 144 outputs took 1.25 to 1.35 times as long with panels. */
+/* To copy a vector of a step to its panel, in multiplications; and what two vectors of a block take that are read where
+ * they lie. Measured on a Zen 4, of 36 layers; on two threads layers of 96 to 144 outputs took 1.25 to 1.35 times
+ * as long with panels. */
 #define SPREAD_COST 30
-#define SPREAD_TAPS_COST 30
 #define PLACE_COST 1.2
 #define PLANE_COST 50
 #define ROW_COST 10
@@ -455,8 +454,7 @@ static ptrdiff_t block_vectors(const xent_conv_args *a, const xent_table *table,
 /* What a forward pass takes in multiplications of vectors for an output channel and a step, with panels. */
 static double panels_take(const xent_conv_args *a, ptrdiff_t lanes)
 {
-    const double fill = a->window.kernel_h * a->window.kernel_w == 1 ? SPREAD_COST : SPREAD_TAPS_COST;
-    return dense_vectors(a, lanes, steps_of(a)) * (1 + fill / (double)a->out_channels);
+    return dense_vectors(a, lanes, steps_of(a)) * (1 + (double)SPREAD_COST / (double)a->out_channels);
 }
 
 /* And with channels as lanes. */
