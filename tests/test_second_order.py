@@ -584,6 +584,20 @@ def test_products_are_derivatives_of_the_gradient(kind, reduction):
                 assert np.allclose(result, expected, rtol=0, atol=room), (names, gamma)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_powers_whose_square_is_beyond_all_floats(kind, dtype):
+    """gamma^2 multiplies a power that is 0."""
+    for shape, axis in [((3, 5), 1), ((2, 200, 3), 1)]:
+        logits, target = random_logits(shape, dtype, scale=0.1), targets(kind, shape, axis, dtype)
+        for gamma in (1e30, 1e160, 1.7e308):
+            options = {"axis": axis, "gamma": gamma}
+            for result in [
+                *xent.cross_entropy_grad_hess(logits, target, **options),
+                xent.cross_entropy_hvp(logits, target, logits, **options),
+            ]:
+                np.testing.assert_array_equal(result, 0, err_msg=f"{gamma} {shape}")
+
+
 def exact_product(row, label, vector, gamma):
     """The Hessian of the focal loss of one row times a vector, in mpmath."""
     with mp.workprec(1100):  # exp(-600) beside 1

@@ -225,7 +225,9 @@ SHARED void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, con
         const vf64 b = v_select(none, zero, r->scale * power * v_fma(gamma, ratio, one));
         v_store(l->b + i, b), add_class(l, &sum_b, w, large, b);
         if (!call->bends) continue;
-        const vf64 k = v_select(none, zero, r->scale * power * focal_bend(pr, q, ratio, gamma, inverse));
+        /* of a power that is 0 there is no bend, whose gamma^2 may be beyond all doubles */
+        const vf64 bend = focal_bend(pr, q, ratio, gamma, inverse);
+        const vf64 k = v_select(m_eq(power, zero), zero, r->scale * power * bend);
         v_store(l->k + i, k), add_class(l, &sum_k, w, large, k);
     }
     const vf64 total = line_total(l, &loss);
@@ -478,7 +480,7 @@ PER_TILE void NAME(curved_numbers_of)(const xent_cross_entropy_args *a, const NA
         vf64 b = scale * mass;
         if (a->gamma != 0) {
             const vf64 pr = v_load(p_y + p), ratio = focal_ratio(pr, q, v_load(terms->loss + p), inverse);
-            v_store(n->own_k + p, b * focal_bend(pr, q, ratio, gamma, inverse));
+            v_store(n->own_k + p, v_select(m_eq(b, zero), zero, b * focal_bend(pr, q, ratio, gamma, inverse)));
             b = b * v_fma(gamma, ratio, one);
         } else {
             v_store(n->own_k + p, zero);
