@@ -186,18 +186,21 @@ ALWAYS_INLINE vf64 complement_of(vf64 p, vf64 complement)
     return v_select(m_gt(p, set_f64(0.5)), complement, set_f64(1) - p);
 }
 
-/* p l / q, with 1 / q: 1 where q is 0, and 0 where p is. */
+/* Whether q is 0, or so small that 1 / q is infinite. */
+ALWAYS_INLINE vm64 is_gone(vf64 q) { return m_gt(set_f64(0x1p-1022), q); }
+
+/* p l / q, with 1 / q: 1 where q is gone, and 0 where p is 0. */
 ALWAYS_INLINE vf64 focal_ratio(vf64 p, vf64 q, vf64 log_loss, vf64 inverse)
 {
     const vf64 zero = {0}, one = set_f64(1);
-    return v_select(m_eq(p, zero), zero, v_select(m_eq(q, zero), one, p * log_loss * inverse));
+    return v_select(m_eq(p, zero), zero, v_select(is_gone(q), one, p * log_loss * inverse));
 }
 
-/* F' p / q^gamma from p, q and p l / q: 0 at q = 0, where what it is multiplied with goes faster to 0. */
+/* F' p / q^gamma from p, q and p l / q: 0 where q is gone, as what it is multiplied with goes faster to 0. */
 ALWAYS_INLINE vf64 focal_bend(vf64 p, vf64 q, vf64 ratio, vf64 gamma, vf64 inverse)
 {
     const vf64 zero = {0}, slope = v_fma(q, ratio, -(p + p)) - (gamma - set_f64(1)) * p * ratio;
-    return v_select(m_eq(q, zero), zero, gamma * slope * inverse);
+    return v_select(is_gone(q), zero, gamma * slope * inverse);
 }
 
 /* What the derivatives of all classes of a line share. */
