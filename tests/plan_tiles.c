@@ -127,11 +127,13 @@ EXPORT void of_flat_arrays(ptrdiff_t size, ptrdiff_t partials, ptrdiff_t *sizes)
 #include "begin.h"
 #include "softmax/cut.h"
 #include "softmax/distillation.h"
+#include "softmax/cross_entropy.h"
 #include "images/conv.h"
 #include "images/conv_backward.h"
 #include "images/pool.h"
 #include "images/pool_backward.h"
 #include "softmax/label_losses.h"
+#include "softmax/softmax.h"
 #include "softmax/sparse_distillation.h"
 
 #define CODE XENT_CONCAT(CODE_, XENT_STORED)
@@ -238,6 +240,48 @@ EXPORT ptrdiff_t KERNEL(of_distill)(const call *c, char *in, char *out, char *en
     *f = facts_of(&a.positions, &plan);
     char *scratch = place_scratch(end, plan.scratch_size);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(distillation)(&a, k, scratch);
+    f->intact = is_intact(scratch, plan.scratch_size, end);
+    return 0;
+}
+
+/* Losses with second derivatives that are worked on line by line, of a distribution or labels; `product`: the Hessian times
+ * what lies in the place of second derivatives, of positions whose notes of what is left lie in `is_left` and, for each
+ * chunk, `left`. */
+EXPORT ptrdiff_t KERNEL(of_curved)(const call *c, char *in, char *out, char *end, facts *f, double *losses,
+                                   double *partial, const int64_t *labels, ptrdiff_t *left, uint8_t *is_left,
+                                   ptrdiff_t product)
+{
+    xent_cross_entropy_args a = {.labels = {labels, -1}, .z_loss = 0.1, .gamma = 2.5, .gradient_scale = 1, .peak = 1};
+    xent_positions *p = &a.positions;
+    if (!walk(p, c, sizeof(S), in, out)) return -1;
+    a.curvature = a.exact = 1, a.dense.mix = c->target ? 0.5 : 0;
+    p->curved = p->transformed = 1, p->reads_hess = (int)product, p->left = left, p->is_left = is_left;
+    p->partial = partial, p->sums = 1;
+#ifndef STORED_AS_16
+    const xent_plan plan = product ? xent_plan_product(p, CODE) : xent_plan_positions(p, CODE, XENT_REUSED_EXPS);
+    void (*kernel)(const void *, ptrdiff_t, void *) = product ? KERNEL(cross_entropy_product) : KERNEL(cross_entropy);
+#else
+    const xent_plan plan = xent_plan_positions(p, CODE, XENT_REUSED_EXPS);
+    void (*kernel)(const void *, ptrdiff_t, void *) = KERNEL(cross_entropy);
+#endif
+    a.losses.data = product ? NULL : losses;
+    *f = facts_of(p, &plan);
+    char *scratch = place_scratch(end, plan.scratch_size);
+    for (ptrdiff_t k = 0; k < plan.chunks; k++) kernel(&a, k, scratch);
+    f->intact = is_intact(scratch, plan.scratch_size, end);
+    return 0;
+}
+
+/* Log-sum-exps with factors. */
+EXPORT ptrdiff_t KERNEL(of_weighted)(const call *c, char *in, char *out, char *end, facts *f, T *results)
+{
+    xent_softmax_args a = {.sign = NULL};
+    if (!walk(&a.positions, c, sizeof(S), in, out)) return -1;
+    a.positions.transformed = 1, a.result = results;
+    const xent_plan plan = xent_plan_positions(&a.positions, CODE, XENT_SUMMED_EXPS);
+    *f = facts_of(&a.positions, &plan);
+    char *scratch = place_scratch(end, plan.scratch_size);
+    for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(weighted_logsumexp)(&a, k, scratch);
     f->intact = is_intact(scratch, plan.scratch_size, end);
     return 0;
 }

@@ -179,8 +179,16 @@ def everything(x, t, labels, axis, prior):
             loss, grad = xent.cross_entropy_value_and_grad(x, target, **none, **options)
             yield f"loss of {kind} {options}", loss
             yield f"gradient of {kind} {options}", last(grad)
-    for name, a in zip(("gradient", "hess"), xent.cross_entropy_grad_hess(x, t, **none), strict=True):
-        yield f"{name} of grad_hess", last(a)
+    for kind, target in (("labels", labels), ("probabilities", t)):
+        for options in [{}, {"gamma": 1.5, "logit_cap": 2.0}, {"z_loss": 0.1, "weight": prior, "gamma": 2.0}]:
+            results = (
+                *xent.cross_entropy_grad_hess(x, target, **none, **options),
+                xent.cross_entropy_hvp(x, target, p, **none, **options),
+            )
+            for name, a in zip(("gradient of grad_hess", "hess", "hvp"), results, strict=True):
+                yield f"{name} of {kind} {options}", last(a)
+    factors = (t - 1e-3).astype(t.dtype)
+    yield "logsumexp with factors", xent.logsumexp(x, axis, b=factors, return_sign=True)[0]
     for name in ("cross_entropy_probs", "kl_div"):
         loss, grad = getattr(xent, f"{name}_value_and_grad")(p, t, **none)
         yield name, loss

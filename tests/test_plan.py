@@ -160,6 +160,43 @@ def test_distillation(library, numbers, edge, name):
 
 
 @stored
+def test_losses_that_bend(library, numbers, edge, name):
+    """Second derivatives line by line, and products of the Hessian, of which floats become doubles."""
+    losses, partial = np.zeros((2, MOST_ELEMENTS))
+    labels, left = np.zeros((2, MOST_ELEMENTS), np.int64)
+    is_left = np.zeros(MOST_ELEMENTS, np.uint8)
+
+    def curved(given, read, written, facts):
+        losses[:] = np.nan
+        arrays = losses, partial, labels, left, is_left
+        return call(
+            getattr(library, f"of_curved_{name}"), given, read, written, edge.end, facts, *arrays, product
+        )
+
+    for product in (0, 1) if name in ("f32", "f64") else (0,):
+        for given, facts, _ in Walked(numbers, edge, name, 5 + product, out=1, hess=1)(curved):
+            assert facts["intact"], f"{given}: something is written outside of the scratch"
+            count, chunks = facts["count"], facts["chunks"]
+            assert not left[:chunks].any(), given
+            assert product or not np.isnan(losses[:count]).any(), given
+            assert np.isnan(losses[0 if product else count :]).all(), given
+
+
+@stored
+def test_log_sum_exps_with_factors(library, numbers, edge, name):
+    results = np.zeros(MOST_ELEMENTS, REAL[name])
+
+    def weighted(given, read, written, facts):
+        results[:] = 7
+        return call(getattr(library, f"of_weighted_{name}"), given, read, written, edge.end, facts, results)
+
+    chosen = {"target": 1, "out": 0, "hess": 0}
+    for given, facts, _ in Walked(numbers, edge, name, 8, **chosen)(weighted):
+        assert facts["intact"], f"{given}: something is written outside of the scratch"
+        assert (results[facts["count"] :] == 7).all(), given
+
+
+@stored
 def test_sparse_distillation(library, numbers, edge, name):
     losses, partial = np.zeros((2, MOST_ELEMENTS))
     ids, log_probs = np.zeros(MOST_ELEMENTS, np.int64), np.full(MOST_ELEMENTS, -3.0)

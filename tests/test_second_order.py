@@ -584,6 +584,38 @@ def test_products_are_derivatives_of_the_gradient(kind, reduction):
                 assert np.allclose(result, expected, rtol=0, atol=room), (names, gamma)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_powers_whose_square_is_beyond_all_floats(kind, dtype):
+    """gamma^2 multiplies a power that is 0."""
+    for shape, axis in [((3, 5), 1), ((2, 200, 3), 1)]:
+        logits, target = random_logits(shape, dtype, scale=0.1), targets(kind, shape, axis, dtype)
+        for gamma in (1e30, 1e160, 1.7e308):
+            options = {"axis": axis, "gamma": gamma}
+            for result in [
+                *xent.cross_entropy_grad_hess(logits, target, **options),
+                xent.cross_entropy_hvp(logits, target, logits, **options),
+            ]:
+                np.testing.assert_array_equal(result, 0, err_msg=f"{gamma} {shape}")
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 1.5])
+def test_a_rest_whose_inverse_is_beyond_all_floats(gamma):
+    """1 - p below all normal numbers, and a target that has another class too."""
+    for classes in (3, 70):
+        logits = np.full((2, classes), -730.0)
+        logits[:, :2] = [0.0, -712.0]
+        target = np.zeros(logits.shape)
+        target[:, :2] = [0.9999, 1e-4]
+        vector = np.sin(np.arange(target.size)).reshape(target.shape)
+        options = {"gamma": gamma, "reduction": "sum"}
+        for name, arrays in [("cross_entropy_grad_hess", ()), ("cross_entropy_hvp", (vector,))]:
+            for axis in (1, 0):
+                turned = [a if axis else a.T for a in (logits, target, *arrays)]
+                result = getattr(xent, name)(*turned, axis=axis, **options)
+                expected = getattr(xent.reference, name)(*turned, axis=axis, **options)
+                np.testing.assert_allclose(np.array(result), np.array(expected), rtol=1e-12, atol=1e-15)
+
+
 def exact_product(row, label, vector, gamma):
     """The Hessian of the focal loss of one row times a vector, in mpmath."""
     with mp.workprec(1100):  # exp(-600) beside 1

@@ -1,6 +1,8 @@
 """Several axes at once in the softmax family; logsumexp with signs, and its vector-Jacobian product."""
 
 import itertools
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -324,3 +326,9 @@ def test_backward_errors():
     y = np.zeros(6)
     with raises(ValueError, "out overlaps y in memory"):
         xent.logsumexp_backward(np.zeros(2), x, y[:2], out=y.reshape(2, 3))
+
+
+def test_a_log_sum_exp_with_factors_is_the_first_call():
+    """bfloat16 has no number of its own in NumPy: the first call learns it."""
+    code = "import numpy, ml_dtypes, xent; x = numpy.ones((3, 4), ml_dtypes.bfloat16); xent.logsumexp(x, b=x)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,6 +19,9 @@ CONTROLS = {"get_num_threads", "num_threads", "set_num_threads", "set_result_cac
 FUNCTIONS = [n for n in xent.__all__ if inspect.isfunction(getattr(xent, n)) and n not in CONTROLS]
 LEFT_OUT = object()
 MOST = 2000  # elements of a call that is not large
+LARGE_SHAPES = [
+    (3, 4000), (4000, 3), (60, 300), (2, 40, 9, 30), (20000,), (700, 64), (2, 100003), (9, 300, 7),
+]  # fmt: skip
 
 
 @functools.cache
@@ -146,9 +149,7 @@ class Positions(Call):
         while math.prod(self.shape) > MOST:
             self.shape = self.shape[1:]
         if self.large:
-            self.shape = self.pick(
-                [(3, 4000), (4000, 3), (60, 300), (2, 40, 9, 30), (20000,), (700, 64), (2, 100003)]
-            )
+            self.shape = self.pick(LARGE_SHAPES)
         ndim = len(self.shape)
         last = self.name.startswith("sparse_distillation")
         self.axis = ndim - 1 if last else int(self.rng.integers(ndim))

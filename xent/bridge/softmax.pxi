@@ -154,7 +154,9 @@ def weighted_logsumexp(cnp.ndarray x, cnp.ndarray b, tuple axes, bint with_sign)
     cdef xent_softmax_args a
     cdef xent_plan plan
     cdef double total
-    cdef int k = cnp.PyArray_NDIM(x) - len(axes), dtype = dtype_code(x)
+    cdef int k = cnp.PyArray_NDIM(x) - len(axes), dtype
+    x, b = floats(x, b"x"), floats(b, b"b")  # which makes bfloat16 known
+    dtype = dtype_code(x)
     order = in_order_of_memory(x, axes)
     x, b = one_axis(x, order), one_axis(b, order)
     cdef cnp.ndarray result = one_per_position(x, k, real_type(dtype)), sign = None

@@ -186,18 +186,21 @@ ALWAYS_INLINE vf64 complement_of(vf64 p, vf64 complement)
     return v_select(m_gt(p, set_f64(0.5)), complement, set_f64(1) - p);
 }
 
-/* p l / q, with 1 / q: 1 where q is 0, and 0 where p is. */
+/* Whether q is 0, or so small that 1 / q is infinite. */
+ALWAYS_INLINE vm64 is_gone(vf64 q) { return m_gt(set_f64(0x1p-1022), q); }
+
+/* p l / q, with 1 / q: 1 where q is gone, and 0 where p is 0. */
 ALWAYS_INLINE vf64 focal_ratio(vf64 p, vf64 q, vf64 log_loss, vf64 inverse)
 {
     const vf64 zero = {0}, one = set_f64(1);
-    return v_select(m_eq(p, zero), zero, v_select(m_eq(q, zero), one, p * log_loss * inverse));
+    return v_select(m_eq(p, zero), zero, v_select(is_gone(q), one, p * log_loss * inverse));
 }
 
-/* F' p / q^gamma from p, q and p l / q: 0 at q = 0, where what it is multiplied with goes faster to 0. */
+/* F' p / q^gamma from p, q and p l / q: 0 where q is gone, as what it is multiplied with goes faster to 0. */
 ALWAYS_INLINE vf64 focal_bend(vf64 p, vf64 q, vf64 ratio, vf64 gamma, vf64 inverse)
 {
     const vf64 zero = {0}, slope = v_fma(q, ratio, -(p + p)) - (gamma - set_f64(1)) * p * ratio;
-    return v_select(m_eq(q, zero), zero, gamma * slope * inverse);
+    return v_select(is_gone(q), zero, gamma * slope * inverse);
 }
 
 /* What the derivatives of all classes of a line share. */
@@ -225,7 +228,9 @@ SHARED void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, con
         const vf64 b = v_select(none, zero, r->scale * power * v_fma(gamma, ratio, one));
         v_store(l->b + i, b), add_class(l, &sum_b, w, large, b);
         if (!call->bends) continue;
-        const vf64 k = v_select(none, zero, r->scale * power * focal_bend(pr, q, ratio, gamma, inverse));
+        /* of a power that is 0 there is no bend, whose gamma^2 may be beyond all doubles */
+        const vf64 bend = focal_bend(pr, q, ratio, gamma, inverse);
+        const vf64 k = v_select(m_eq(power, zero), zero, r->scale * power * bend);
         v_store(l->k + i, k), add_class(l, &sum_k, w, large, k);
     }
     const vf64 total = line_total(l, &loss);
@@ -478,7 +483,7 @@ PER_TILE void NAME(curved_numbers_of)(const xent_cross_entropy_args *a, const NA
         vf64 b = scale * mass;
         if (a->gamma != 0) {
             const vf64 pr = v_load(p_y + p), ratio = focal_ratio(pr, q, v_load(terms->loss + p), inverse);
-            v_store(n->own_k + p, b * focal_bend(pr, q, ratio, gamma, inverse));
+            v_store(n->own_k + p, v_select(m_eq(b, zero), zero, b * focal_bend(pr, q, ratio, gamma, inverse)));
             b = b * v_fma(gamma, ratio, one);
         } else {
             v_store(n->own_k + p, zero);
