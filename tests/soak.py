@@ -63,9 +63,9 @@ class Worker:
         warnings.simplefilter("ignore")
         xent.set_result_cache(CACHE)
         threads = [threading.Thread(target=self.work, args=(k,)) for k in range(self.threads)]
+        samples, files = [], len(os.listdir("/proc/self/fd"))
         for thread in threads:
             thread.start()
-        samples, files = [], len(os.listdir("/proc/self/fd"))
         while any(thread.is_alive() for thread in threads):
             time.sleep(min(1.0, self.seconds / 60))
             samples.append((time.monotonic() - self.start, resident()))
@@ -74,7 +74,7 @@ class Worker:
                 self.wrong.append(f"{held} bytes are kept")
         gc.collect()
         left = len(os.listdir("/proc/self/fd")) - files
-        if left:
+        if left > 0:
             self.wrong.append(f"{left} more file descriptors")
         report.put((self.calls, self.growth(samples), self.wrong[:5]))
 

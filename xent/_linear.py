@@ -415,7 +415,9 @@ def _bytes_of_a_thread(p):
     o = p.options
     dense, transformed = not p.labels, o.temperature != 1.0 or o.logit_cap is not None or o.prior is not None
     curved = o.gamma != 0.0 and (dense or o.label_smoothing != 0.0)
-    return _kernels.cross_entropy_scratch(len(p.weight), p.dtype, dense, transformed, curved, p.keeps)
+    return _kernels.cross_entropy_scratch(
+        len(p.weight), p.dtype, dense, transformed, o.logit_cap or 0.0, curved, p.keeps
+    )
 
 
 def _is_copied(p, picked):

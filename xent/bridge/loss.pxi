@@ -224,7 +224,7 @@ cdef run_as_doubles(LossCall call, grad_output):
     return (loss, call.grad) if call.wants == VALUE_AND_GRAD else loss
 
 
-def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, bint curved, bint want_grad):
+def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transformed, double cap, bint curved, bint want_grad):
     """Return the bytes that each thread of a call needs, for logits whose classes lie side by side."""
     cdef xent_positions p
     cdef xent_plan plan
@@ -232,7 +232,7 @@ def cross_entropy_scratch(Py_ssize_t classes, dtype, bint dense, bint transforme
     cdef int exps = XENT_REUSED_EXPS if want_grad else XENT_SUMMED_EXPS
     memset(&p, 0, sizeof(p))
     p.count, p.inner, p.classes = PY_SSIZE_T_MAX // 2, 1, classes
-    p.transformed, p.curved = transformed or curved, curved
+    p.transformed, p.cap, p.curved = transformed or curved, cap, curved
     if dense:
         p.target.data = &some
     plan = xent_plan_positions(&p, XENT_F64 if dtype == F64 else XENT_F32, exps)
