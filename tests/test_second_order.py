@@ -884,3 +884,27 @@ def test_products_of_confident_floats(options):
         assert_ulp(
             product, expected, 4, dtype=np.dtype("f4"), scale=np.abs(expected), slack=1e-9 * np.abs(expected)
         )
+
+
+@pytest.mark.parametrize(
+    "options", [{"gamma": 0.5}, {"gamma": 2.0}, {"logit_cap": 30.0, "z_loss": 0.1}, {}], ids=str
+)
+@pytest.mark.parametrize(("shape", "axis"), [((5, 9), -1), ((5, 60), -1), ((5, 9, 3), 1), ((2, 200, 3), 1)])
+def test_what_memory_held_before_does_not_matter(shape, axis, options, dtype):
+    """A vector may have lanes without a position, which hold what another call has left."""
+    places = tuple(n for k, n in enumerate(shape) if k != axis % len(shape))
+    x, target = random_logits(shape, dtype), random_labels(places, shape[axis])
+    options = options | {"axis": axis}
+    calls = [
+        lambda: xent.cross_entropy_value_and_grad(x, target, label_smoothing=0.25, **options),
+        lambda: xent.cross_entropy_grad_hess(x, target, **options),
+        lambda: (xent.cross_entropy_hvp(x, target, x, **options),),
+        lambda: xent.logsumexp(x, axis, b=x, return_sign=True),
+    ]
+    before = [call() for call in calls]
+    for odd in (NAN, -INF, 0.0, 300.0):
+        more = np.full([n if k == axis % len(shape) else 4 * n for k, n in enumerate(shape)], odd, dtype)
+        for call, expected in zip(calls, before, strict=True):
+            xent.cross_entropy_grad_hess(more, np.zeros_like(more.take(0, axis), np.int64), **options)
+            for found, first in zip(call(), expected, strict=True):
+                assert_same_bits(found, first)

@@ -514,9 +514,18 @@ static void NAME(open_curved)(const xent_cross_entropy_args *a, const NAME(tile)
     }
 }
 
-/* q^gamma of a line; of floats by floats, raised so that none is subnormal whose product with any factor counts. */
+/* q^gamma of a line; of floats by floats, raised so that none is subnormal whose product with any factor counts. Each by
+ * itself, whatever lies beside it: where positions are neighbours there may be none in some lanes. */
 #define POWER_RAISE 64
 #define MOST_GAMMA 1e30 /* of floats too: powers are 0 or 1 from far below on */
+#if XENT_REAL == 32
+/* Of a few numbers that are not normal as floats: in doubles. */
+SELDOM void power_of_tiny(double *power, vf64 q, double gamma)
+{
+    v_store(power, v_select(m_ge(q, set_f64(TINY)), v_load(power), v_pow(q, set_f64(gamma))));
+}
+#endif
+
 SHARED void NAME(powers_of_line)(const curved_line *l, const curved_numbers *n, ptrdiff_t p, double gamma)
 {
 #if XENT_REAL == 32
@@ -530,17 +539,15 @@ SHARED void NAME(powers_of_line)(const curved_line *l, const curved_numbers *n, 
 #if XENT_REAL == 32
         const vf64 b = complement_of(v_load(l->p + i + LANES_F64), other);
         const vf32 q = v_narrow(a, b);
-        if (m_any((vm32)~m_ge(q, set_f32(TINY)))) {
-            v_store(l->power + i, v_pow(a, set_f64(gamma))),
-                v_store(l->power + i + LANES_F64, v_pow(b, set_f64(gamma)));
-            continue;
-        }
         vf32 small;
         const vf32 large = log_pair_f32(q, zero, zero, &small), log_q = large + small, v = high_gamma * log_q;
         const vf32 rest =
             product_error_f32(high_gamma, log_q, v) + v_fma(low_gamma, log_q, high_gamma * (small - (log_q - large)));
         const vf32 power = exp_scaled_pair_f32(v, v_select(m_gt(v, scale.floor), rest, zero), scale);
-        v_store(l->power + i, v_widen_lo(power) * down), v_store(l->power + i + LANES_F64, v_widen_hi(power) * down);
+        double *to = l->power + i;
+        v_store(to, v_widen_lo(power) * down), v_store(to + LANES_F64, v_widen_hi(power) * down);
+        if (m_any((vm64)~m_ge(a, set_f64(TINY)))) power_of_tiny(to, a, gamma);
+        if (m_any((vm64)~m_ge(b, set_f64(TINY)))) power_of_tiny(to + LANES_F64, b, gamma);
 #else
         (void)other, (void)down, v_store(l->power + i, v_pow(a, set_f64(gamma)));
 #endif
