@@ -288,6 +288,7 @@ def test_an_address_space_that_is_used_up(expected, room):
 import resource
 xent.softmax([1.0, 2.0])
 WIDEST = np.ones((3000, 1000), "f4")  # before there is no room for it
+ROWS @ WEIGHT.T  # OpenBLAS (NumPy 1.26) asks for its memory until it gets it
 with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
