@@ -329,7 +329,27 @@ static void KERNEL(scatter)(const T *from, ptrdiff_t step, S *out, xent_lie lie,
     }
 }
 
-/* Through the scratch, where numbers are of the type computed with, and so is the function that works on them. */
+/* A tile by copies in a scratch, `copy`, where numbers are of the type computed with, and so is the function that works on
+ * them. */
+static void KERNEL(work_on_copy)(const xent_positions *positions, const KERNEL(tile) *t, const NAME(tile) *copy,
+                                 row_sum_f64 *losses, NAME(tile_function) function)
+{
+    const ptrdiff_t classes = positions->classes, step = copy->x_step;
+    const int lanes = copy->lanes_are_positions;
+    KERNEL(gather)(t->x, LIES(t, x), (T *)copy->x, step, t->n, classes, lanes);
+    if (copy->target) KERNEL(gather)(t->target, LIES(t, target), (T *)copy->target, step, t->n, classes, lanes);
+    if (t->rows) { /* the next tile, while this one keeps the processor busy */
+        KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
+        if (t->target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
+        if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
+    }
+    function(positions, copy, losses);
+    if (t->left && t->left->n) return;
+    if (t->out) KERNEL(scatter)(copy->out, step, t->out, LIES(t, out), t->n, classes, lanes);
+    if (t->hess) KERNEL(scatter)(copy->hess, step, t->hess, LIES(t, hess), t->n, classes, lanes);
+}
+
+/* Short rows and columns. */
 static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses,
                                 NAME(tile_function) function)
 {
@@ -353,17 +373,7 @@ static void KERNEL(packed_tile)(const xent_positions *positions, const KERNEL(ti
                                .logits = !t->rows && positions->keeps_logits ? x : NULL,
                                .scale_exponent = t->scale_exponent,
                                .left = t->left};
-    KERNEL(gather)(t->x, LIES(t, x), x, step, t->n, positions->classes, 1);
-    if (target) KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, positions->classes, 1);
-    if (t->rows) {
-        KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
-        if (target) KERNEL(fetch)(t->target + t->n * t->target_step, t->n * t->target_step);
-        if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
-    }
-    function(positions, &packed, losses);
-    if (t->left && t->left->n) return;
-    if (t->out) KERNEL(scatter)(x, step, t->out, LIES(t, out), t->n, positions->classes, 1);
-    if (hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, positions->classes, 1);
+    KERNEL(work_on_copy)(positions, t, &packed, losses, function);
 }
 
 /* Columns of a few positions, as rows in the scratch of the thread. */
@@ -395,12 +405,7 @@ static void KERNEL(few_tile)(const xent_positions *positions, const KERNEL(tile)
                                  gapless ? (const T *)((uintptr_t)t->x + (size_t)(t->n * classes) * sizeof(S)) : NULL,
                              .result = gapless_out ? (const T *)t->out : NULL,
                              .left = t->left};
-    KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, 0);
-    if (target) KERNEL(gather)(t->target, LIES(t, target), target, step, t->n, classes, 0);
-    function(positions, &rows, losses);
-    if (t->left && t->left->n) return;
-    if (t->out) KERNEL(scatter)(room, step, t->out, LIES(t, out), t->n, classes, 0);
-    if (hess) KERNEL(scatter)(hess, step, t->hess, LIES(t, hess), t->n, classes, 0);
+    KERNEL(work_on_copy)(positions, t, &rows, losses, function);
 }
 
 /* Short rows of 16-bit floats: as rows of the type computed with, to be transposed in registers. */
