@@ -152,10 +152,19 @@ static void leave(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t en
 }
 #endif
 
-static void KERNEL(plain_tile)(const xent_positions *positions, const KERNEL(cut) *cut, const KERNEL(tile) *tile,
-                               const KERNEL(functions) *to, row_sum_f64 *sums)
+/* A tile whose logits are not transformed. A function of its own: its memory on the stack, and that of packed tiles, is not
+ * there beneath transformed tiles, which have scratch for all. */
+static __attribute__((noinline)) void KERNEL(plain_tile)(const xent_positions *positions, const KERNEL(cut) *cut,
+                                                         KERNEL(tile) *tile, void *scratch, const KERNEL(functions) *to,
+                                                         row_sum_f64 *sums)
 {
-    if (cut->packed)
+    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
+    tile->exps = !cut->few && positions->room > EXPS_ELEMENTS ? (T *)scratch : exps;
+    if (positions->keeps_logits && cut->lanes_are_positions && tile->kept && !cut->few)
+        tile->logits = tile->exps + cut->exps_step * positions->classes;
+    if (cut->few)
+        KERNEL(few_tile)(positions, tile, (T *)scratch, sums, to->packed);
+    else if (cut->packed)
         KERNEL(packed_tile)(positions, tile, sums, to->packed);
     else if (cut->widened)
         KERNEL(widened_tile)(positions, tile, sums, to->packed);
@@ -167,7 +176,6 @@ static void KERNEL(plain_tile)(const xent_positions *positions, const KERNEL(cut
 static void KERNEL(tiles)(const xent_positions *positions, ptrdiff_t begin, ptrdiff_t end, void *scratch,
                           const KERNEL(functions) *to, row_sum_f64 *sums)
 {
-    _Alignas(CACHE_LINE) T exps[EXPS_ELEMENTS];
     const int transformed = positions->transformed;
     const KERNEL(cut) cut = transformed ? KERNEL(transformed_cut_of)(positions) : KERNEL(cut_of)(positions);
     T scale_exponent = NAME(first_scale_exponent);
@@ -175,17 +183,11 @@ static void KERNEL(tiles)(const xent_positions *positions, ptrdiff_t begin, ptrd
         xent_left left = {0, 0};
         KERNEL(tile) tile = KERNEL(tile_at)(positions, &cut, p, stop);
         tile.left = positions->left ? &left : NULL;
-        if (transformed) {
+        tile.scale_exponent = &scale_exponent;
+        if (transformed)
             KERNEL(transformed_tile)(positions, &tile, (T *)scratch, sums, to->packed);
-        } else if (cut.few) {
-            tile.exps = exps, tile.scale_exponent = &scale_exponent;
-            KERNEL(few_tile)(positions, &tile, (T *)scratch, sums, to->packed);
-        } else {
-            tile.exps = positions->room > EXPS_ELEMENTS ? (T *)scratch : exps, tile.scale_exponent = &scale_exponent;
-            if (positions->keeps_logits && cut.lanes_are_positions && tile.kept)
-                tile.logits = tile.exps + cut.exps_step * positions->classes;
-            KERNEL(plain_tile)(positions, &cut, &tile, to, sums);
-        }
+        else
+            KERNEL(plain_tile)(positions, &cut, &tile, scratch, to, sums);
         if (left.n == 0)
             p += tile.n;
         else if (left.at > 0)
