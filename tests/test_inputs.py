@@ -734,6 +734,18 @@ def test_labels_of_objects_and_codes_of_missing_ones(name):
         call(name, CALLS[name] | {"target": np.array([0, -1, 2]), "ignore_index": -1})
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_grad", "nll_loss", "evaluate"])
+def test_one_logit_for_two_classes(name):
+    function = getattr(xent, name)
+    for labels in [[0, 1, 1], [1, 1, 0], [0, 0, 0]]:
+        with raises(ValueError, "target", "(3,)", "sigmoid_cross_entropy"):
+            function(np.zeros(3), labels)
+    with raises(ValueError, "target[1] is 1, expected 0 <= label < 1", "sigmoid_cross_entropy"):
+        function(np.zeros((3, 1)), [0, 1, 1])
+    with raises(ValueError, "target", "target.argmax(axis)"):
+        function(np.zeros(3), [0, 1, 0])
+
+
 def test_masked_and_missing_labels():
     for target in [np.ma.masked_array(LABELS, [0, 1, 0]), Nullable(LABELS)]:
         with raises(TypeError, "target", "(ignore_index)"):

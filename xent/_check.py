@@ -553,8 +553,8 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
     if array.dtype.kind not in "iu":
         raise no_labels(array, shape, hint)
     if array.shape != positions:
-        one_hot = array.shape == shape
-        hint = _one_hot(bool(hint)) if one_hot else misfit("target", array.shape, shape, axis)
+        same = array.shape == shape
+        hint = _not_labels(array, axis, bool(hint)) if same else misfit("target", array.shape, shape, axis)
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
@@ -609,6 +609,15 @@ def groups(value, positions):
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"groups must fit into 64 bits with a sign, got {array.max()}")
     return array.astype(np.int64, copy=False)
+
+
+_BINARY = "; logits of two classes in one number are for sigmoid_cross_entropy"
+
+
+def _not_labels(array, axis, probabilities):
+    """Return what to do with integers of the shape of the logits: one-hot targets, or one for each logit."""
+    one_hot = (np.sum(array, axis=axis) == 1).all() and ((array == 0) | (array == 1)).all()
+    return _one_hot(probabilities) if one_hot or array.ndim > 1 else _BINARY
 
 
 def _one_hot(probabilities):
@@ -682,6 +691,8 @@ def bad_label(labels, where, classes, ignore_index):
         expected += f" or ignore_index={ignore_index}"
         if value < 0:  # as -1 for what is missing, in pandas and scikit-learn
             expected += f"; if it stands for a missing label, give ignore_index={value}"
+    if classes == 1 and value == 1:
+        expected += _BINARY
     return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
 
 
