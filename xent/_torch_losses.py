@@ -35,7 +35,8 @@ class Loss:
         self.operators = LossOperators(self)
 
     def arguments(self, tensors, options):
-        arrays = [None if tensor is None else array_of(tensor) for tensor in tensors]
+        named = zip(tensors, self.given_as, strict=True)
+        arrays = [None if tensor is None else array_of(tensor, name) for tensor, name in named]
         return dict(zip(self.names, arrays, strict=True), **options)
 
     def value_and_grads(self, tensors, options, needs):
