@@ -746,6 +746,18 @@ def test_one_logit_for_two_classes(name):
         function(np.zeros(3), [0, 1, 0])
 
 
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_cross_entropy_grad_hess"])
+def test_labels_for_independent_classes(name):
+    with raises(ValueError, "target", (N, C), "(3,)", "for cross_entropy"):
+        getattr(xent, name)(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "evaluate", "cross_entropy_probs"])
+def test_labels_without_a_class(name):
+    with raises(ValueError, "target[0] is 0", "there is no class"):
+        getattr(xent, name)(np.zeros((3, 0)), [0, 0, 0])
+
+
 def test_masked_and_missing_labels():
     for target in [np.ma.masked_array(LABELS, [0, 1, 0]), Nullable(LABELS)]:
         with raises(TypeError, "target", "(ignore_index)"):

@@ -656,6 +656,9 @@ def binary_target(target, shape, dtype, ignore_index):
                 f"ignore_index must be None for a target of probabilities (dtype {array.dtype}): they are no "
                 "labels, but a weight of 0 drops them"
             )
+    if array.shape == shape[:-1] != () and array.dtype.kind in "iu":
+        hint = "; labels, one class for each position, are for cross_entropy"
+        raise ValueError(f"target must have the shape of logits, {shape}, got {array.shape}{hint}")
     same_shape(array, shape, "target", "logits")
     if array.dtype.kind not in "iub":
         known = array.dtype in (dtype, F32, F64)
@@ -691,6 +694,8 @@ def bad_label(labels, where, classes, ignore_index):
         expected += f" or ignore_index={ignore_index}"
         if value < 0:  # as -1 for what is missing, in pandas and scikit-learn
             expected += f"; if it stands for a missing label, give ignore_index={value}"
+    if classes == 0:
+        expected += "; there is no class, the class axis has length 0"
     if classes == 1 and value == 1:
         expected += _BINARY
     return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
