@@ -1,10 +1,10 @@
-"""Which lines and branches of the C a run of the tests went through: what gcov counted, a line for each file.
+"""Which lines of the C ran in the tests, and which decisions went both ways, as gcov counted.
 
     python tools/coverage.py build/coverage-objects [--missing]
 
-A line of a header counts once, however many types and instruction sets compile it: it ran if it did for one
-of these, and so did each of its branches. With --missing, lines that never ran follow, and those of which a
-branch was never taken.
+A line of a header counts once, however many types and instruction sets compile it, and however often it is
+inlined: it ran if it did for one of these. A line that decides went both ways if at one of these the jump was
+taken, and at one it was not. With --missing, lines follow that never ran, or always went the same way.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def reports(folder):
 
 
 def merged(folder):
-    """Return {file: {line: [count, {branch: count}]}}, each the largest of all object files."""
+    """Return {file: {line: [count, {whether it is the way without a jump: count}]}}, the largest of all."""
     files = defaultdict(lambda: defaultdict(lambda: [0, defaultdict(int)]))
     for report in reports(folder):
         for file in report["files"]:
@@ -40,17 +40,10 @@ def merged(folder):
             for line in file["lines"]:
                 found = files[name][line["line_number"]]
                 found[0] = max(found[0], line["count"])
-                own = [b for b in line["branches"] if not b["throw"]]
-                for k, branch in enumerate(own):  # as many for all that compile the line alike
-                    key = len(own), k
-                    found[1][key] = max(found[1][key], branch["count"])
+                for branch in line["branches"]:
+                    way = branch["fallthrough"]
+                    found[1][way] = max(found[1][way], branch["count"])
     return files
-
-
-def taken(branches):
-    """Return how many branches of a line were taken, and how many there are, where it compiles to most."""
-    most = max((n for n, _ in branches), default=0)
-    return sum(branches[most, k] > 0 for k in range(most)), most
 
 
 def ranges(numbers):
@@ -74,17 +67,17 @@ def main():
     if not files:
         sys.exit(f"nothing has run that was compiled into {given.folder}")
     for name, lines in sorted(files.items()):
-        ran = sum(count > 0 for count, _ in lines.values())
-        pairs = {n: taken(branches) for n, (_, branches) in lines.items()}
-        some, all_ = (sum(pair[k] for pair in pairs.values()) for k in (0, 1))
-        totals = [a + b for a, b in zip(totals, (ran, len(lines), some, all_), strict=True)]
-        print(f"{name:44} lines {ran:4} of {len(lines):4}  branches {some:4} of {all_:4}")
+        never = [n for n, (count, _) in lines.items() if count == 0]
+        deciding = [n for n, (_, ways) in lines.items() if ways]
+        one_way = [n for n in deciding if lines[n][0] > 0 and not all(lines[n][1].values())]
+        both = len(deciding) - len(one_way) - sum(n in deciding for n in never)
+        found = len(lines) - len(never), len(lines), both, len(deciding)
+        totals = [a + b for a, b in zip(totals, found, strict=True)]
+        print("{:44} lines {:4} of {:4}  both ways {:4} of {:4}".format(name, *found))
         if given.missing:
-            never = sorted(n for n, (count, _) in lines.items() if count == 0)
-            partly = sorted(n for n, (a, b) in pairs.items() if a < b and lines[n][0] > 0)
-            print(f"    lines {ranges(never)}\n    branches {ranges(partly)}")
-    ran, lines, some, branches = totals
-    print(f"lines {ran} of {lines}, {ran / lines:.1%}; branches {some} of {branches}, {some / branches:.1%}")
+            print(f"    never: {ranges(sorted(never))}\n    one way: {ranges(sorted(one_way))}")
+    ran, lines, both, deciding = totals
+    print(f"lines {ran} of {lines}, {ran / lines:.1%}; both ways {both} of {deciding}, {both / deciding:.1%}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import numpy as np
 CPU_DEVICES = (1, 3, 11)  # DLPack's numbers: memory of the CPU, and such memory pinned for CUDA and for ROCm
 PLAIN = frozenset({int, float, bool, np.ndarray, np.float64, np.float32, np.int64, np.int32})
 LISTS = frozenset({list, tuple})
-DEEPEST = 64  # axes of a NumPy array
 MANY = 100  # items, whose types are looked at one by one in C
 OBJECTS = np.dtype(object)
 REFUSALS = (TypeError, ValueError, RuntimeError, BufferError)  # of libraries, for what they cannot hand out
@@ -122,10 +121,8 @@ def _plain_lists(value, name):
     try:
         return value if _is_plain(value) else _plain_list(value, name)
     except RecursionError:
-        deepest = f"lists may be nested {DEEPEST} deep"
-        raise ValueError(
-            f"{name} cannot be read as an array: {deepest}, and must not hold themselves"
-        ) from None
+        words = "its lists hold themselves, or are nested deeper than an array can be"
+        raise ValueError(f"{name} cannot be read as an array: {words}") from None
 
 
 def _plain_list(items, name):
