@@ -95,7 +95,7 @@ coverage: $(VENV)/test.stamp  ## which lines and branches of the C and of Python
 	XENT_COVERAGE=1 $(BIN)/python setup.py -q build --build-temp build/coverage-objects --build-lib build/coverage
 	find build/coverage-objects -name '*.gcda' -delete
 	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/coverage:$(CURDIR)/tests \
-	    $(BIN)/python -m pytest -q -n auto --cov=xent --cov-branch tests
+	    $(BIN)/python -m pytest -q -n auto --cov=$(CURDIR)/build/coverage/xent --cov-branch tests
 	$(BIN)/python tools/coverage.py build/coverage-objects
 
 # valgrind knows no AVX-512: the baseline and AVX2, a few calls of every function.
