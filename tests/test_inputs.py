@@ -518,6 +518,7 @@ REFUSED = {
     "None inside": (lambda a: np.full(a.shape, None), "missing values", "None"),
     "None in a list": (lambda a: [None, *a.ravel().tolist()[1:]], "missing values", "[0] is None"),
     "decimals": (lambda a: np.full(a.shape, decimal.Decimal("0.5")), "holds a Decimal", "astype(float)"),
+    "fractions": (lambda a: np.full(a.shape, fractions.Fraction(1, 2)), "holds a Fraction", "astype(float)"),
     "decimals in a list": (lambda a: [decimal.Decimal(1)] * 3, "[0] must be real", "give float("),
     "a fraction": (lambda a: fractions.Fraction(1, 2), "got a Fraction", "give float("),
     "rows of any length": (

@@ -239,8 +239,7 @@ def _missing(value, name):
 
 
 def _codes(value, name):
-    """Return how to get at the numbers of categories, which have an order of their own; nothing if this has
-    none."""
+    """Return how to get at the numbers of categories, whose order is their own; nothing if it has none."""
     dtype = getattr(value, "dtype", None)
     if hasattr(dtype, "categories") and _library(value) == "pandas":
         return f"{name}.cat.codes" if hasattr(value, "cat") else f"{name}.codes"
@@ -273,11 +272,10 @@ def _no_numbers(value, array, name):
         return TypeError(f"{name} must be real numbers, got {_thing(value)}{_as_numbers(value, name)}")
     odd, where = array.flat[0], 0
     for k, item in enumerate(array.flat):
-        place = f"{name}{[int(i) for i in np.unravel_index(k, array.shape)] or ''}"
         if isinstance(item, int) and item.bit_length() > 64 and not isinstance(value, np.ndarray):
-            return ValueError(f"{place} is {item}, which has more than 64 bits")
+            return ValueError(f"{_placed(name, k, array.shape)} is {item}, which has more than 64 bits")
         if _is_nothing(item):
-            return _nothing(name, place, item)
+            return _nothing(name, _placed(name, k, array.shape), item)
         if not isinstance(item, (int, float, np.number)):
             odd, where = item, k
             break
@@ -287,10 +285,14 @@ def _no_numbers(value, array, name):
     return TypeError(f"{name} must be real numbers, got {got}{hint}")
 
 
+def _placed(name, where, shape):
+    return f"{name}{[int(i) for i in np.unravel_index(where, shape)] or ''}"
+
+
 def _cure_of_objects(value, array, name, odd, where, dtype):
     """Return what helps where objects are no numbers; the first that is none is `odd`."""
-    if isinstance(odd, numbers.Number) and not isinstance(odd, numbers.Complex):
-        dtype = "float"  # a Decimal
+    if isinstance(odd, numbers.Number) and not isinstance(odd, (int, float, complex, np.number)):
+        dtype = "float"  # Decimal, Fraction
     elif not isinstance(odd, (int, float, np.number)):
         columns = getattr(value, "column_names", getattr(value, "columns", None))  # Arrow has both
         if array.ndim == 2 and columns is not None and not callable(columns):
