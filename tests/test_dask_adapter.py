@@ -628,3 +628,18 @@ def test_more_than_memory():
         most = max(client.run(memory_of_process).values())
     assert result.count == n and most - before < 300 * 2**20
     assert result.loss == pytest.approx(np.log(classes) + 0.5, abs=0.05)  # of normal logits
+
+
+def test_what_holds_lazy_arrays_is_told_how_to_give_them(case):
+    class Frame:
+        def to_dask_array(self, lengths=None):
+            raise AssertionError("nobody counts rows but who is asked to")
+
+    class DataArray:
+        data = da.from_array(case.logits, (10, C))
+
+    for given, cure in [(Frame(), r"to_dask_array\(lengths=True\)"), (DataArray(), r"logits\.data")]:
+        with pytest.raises(TypeError, match=f"logits must be a Dask array.*{cure}"):
+            xent.dask.cross_entropy(given, case.labels)
+    empty = xent.dask.cross_entropy(da.zeros((0, C)), [], reduction="sum")
+    assert empty.compute() == 0

@@ -947,6 +947,8 @@ def test_polars():
             xent.softmax(given)
     with raises(TypeError, "x is a lazy LazyFrame", "collect()"):
         xent.softmax(frame.lazy())
+    with raises(TypeError, "x", "holds a Decimal", "np.asarray(x, float)"):
+        xent.softmax(polars.Series([decimal.Decimal("1.5"), decimal.Decimal(2)]))
     with raises(TypeError, "x must be real numbers, got an Expr"):
         xent.softmax(polars.col("a"))
     with raises(TypeError, "x", "'name'", "x.drop('name')"):

@@ -299,3 +299,9 @@ def test_weights_with_a_mask():
     ]:
         with pytest.raises(TypeError, match=f"sample_weight.*{words}"):
             SoftmaxRegression().fit(x, y, sample_weight=weights)
+
+
+def test_one_weight_for_all_samples():
+    x, y = np.arange(12.0).reshape(6, 2), [0, 1, 2, 0, 1, 2]
+    a, b = (SoftmaxRegression(tol=TIGHT).fit(x, y, sample_weight=w) for w in (2.0, np.full(6, 2.0)))
+    np.testing.assert_array_equal(a.coef_, b.coef_)
