@@ -1146,8 +1146,8 @@ def test_names_of_a_wrong_kind():
         xent.set_num_threads(True)
     with raises(ValueError, "mode must be", "json"):
         xent.show_config(mode="json")
-    with pytest.raises(AttributeError, match="no attribute 'refrence'"):
-        _ = xent.refrence
+    with pytest.raises(AttributeError, match="no attribute 'references'"):
+        _ = xent.references
     assert "reference" in dir(xent)
 
 
