@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers fuzz soak sanitize races memcheck lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
+.PHONY: help demo boosting regression test test-slow test-peers fuzz soak sanitize races coverage memcheck lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,13 +78,25 @@ sanitize: $(VENV)/test.stamp  ## the numeric suite and the fuzzer under the addr
 	XENT_SANITIZE=address,undefined $(BIN)/python setup.py -q build --build-temp build/sanitize-objects --build-lib build/sanitized
 	for isa in $(ISAS); do $(SANITIZED) XENT_ISA=$$isa $(BIN)/python -m pytest -q -x -s -k "$(ELSEWHERE)" $(NUMERIC) || exit 1; done
 
-# A program of its own: the sanitizer does not understand the barriers of gcc's OpenMP.
+# Programs of their own: the sanitizer does not understand the barriers of gcc's OpenMP.
+RACES := $(CC) -std=gnu11 -O1 -g1 -fwrapv -ffp-contract=off -fsanitize=thread -mavx2 -mfma -mf16c -DXENT_ISA=kernels -DTHREADS=3 \
+	-Ixent -Ixent/csrc
 races:  ## the chunks of kernels on several threads, under the thread sanitizer, with AVX2
 	mkdir -p build
-	$(CC) -std=gnu11 -O1 -g1 -fwrapv -ffp-contract=off -fsanitize=thread -mavx2 -mfma -mf16c -DXENT_ISA=kernels -DTHREADS=3 \
-	    -Ixent -Ixent/csrc -o build/races tests/same_bits.c $(addprefix xent/csrc/,walk.c softmax/plan.c elements/plan.c \
+	$(RACES) -o build/races tests/same_bits.c $(addprefix xent/csrc/,walk.c softmax/plan.c elements/plan.c \
 	    softmax/kernels.c elements/kernels.c) -lm
+	$(RACES) -o build/image-races tests/image_races.c $(addprefix xent/csrc/,reorder.c images/plan.c images/pool_plan.c \
+	    images/kernels.c) -lm
 	TSAN_OPTIONS=halt_on_error=1 build/races
+	TSAN_OPTIONS=halt_on_error=1 build/image-races
+
+# On a build of its own, in build/coverage, of each instruction set.
+coverage: $(VENV)/test.stamp  ## which lines and branches of the C and of Python the suite runs; half an hour
+	XENT_COVERAGE=1 $(BIN)/python setup.py -q build --build-temp build/coverage-objects --build-lib build/coverage
+	find build/coverage-objects -name '*.gcda' -delete
+	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/coverage:$(CURDIR)/tests \
+	    $(BIN)/python -m pytest -q -n auto --cov=$(CURDIR)/build/coverage/xent --cov-branch tests
+	$(BIN)/python tools/coverage.py build/coverage-objects
 
 # valgrind knows no AVX-512: the baseline and AVX2, a few calls of every function.
 memcheck: $(VENV)/test.stamp  ## the fuzzer under valgrind, on the baseline and AVX2

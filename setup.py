@@ -67,6 +67,10 @@ if SANITIZE:
     FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0", "-fwrapv")]
     FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}"]
     FLAGS += ["-fno-sanitize-recover=undefined"] if "undefined" in SANITIZE else []
+# For `make coverage`: count which lines and branches run.
+COVERAGE = ["--coverage"] if os.environ.get("XENT_COVERAGE", "0") not in ("", "0") else []
+if COVERAGE:
+    FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")] + ["-O1", *COVERAGE]
 KERNEL_FLAGS = [*FLAGS, "-Wall", "-Wextra"] + (["-fwrapv"] if SANITIZE else [])
 # Compiled once per instruction set, those that take longest first.
 KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("images", "softmax", "elements")]
@@ -101,7 +105,7 @@ class BuildKernels(build_ext):
             self.compiler.cc = "clang-cl"
         openmp, ext.extra_link_args = self.openmp_flags()
         ext.extra_compile_args = self.spelled(FLAGS) + openmp
-        ext.extra_link_args += [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+        ext.extra_link_args += COVERAGE + ([f"-fsanitize={SANITIZE}"] if SANITIZE else [])
         built = " ".join(f"X({isa})" for isa in ISAS)
         flags = " ".join(FLAGS + openmp + [os.environ.get("CFLAGS", "")]).strip().replace('"', "'")
         ext.define_macros += [("XENT_BUILT", built), ("XENT_FLAGS", f'"{flags}"')]

@@ -15,73 +15,12 @@
 #include "softmax/kernels.def"
 extern const xent_arithmetic XENT_OF_ISA(xent_arithmetic);
 
-#ifdef THREADS
-#include <pthread.h>
+#ifndef THREADS
+#define THREADS 1
 #endif
+#include "kernel_calls.h"
+
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* ---- numbers by their bits ---- */
-
-/* How floats lie in memory: bytes, bits of the fraction, what is added to exponents. */
-static const struct {
-    const char *name;
-    int size, fraction, bias;
-} formats[] = {[XENT_F32] = {"f32", 4, 23, 127},
-               [XENT_F64] = {"f64", 8, 52, 1023},
-               [XENT_F16] = {"f16", 2, 10, 15},
-               [XENT_BF16] = {"bf16", 2, 7, 127}};
-
-static int real_of(int type) { return type == XENT_F64 ? XENT_F64 : XENT_F32; }
-
-static uint64_t state;
-
-/* The next integer of SplitMix64. */
-static uint64_t next(void)
-{
-    uint64_t z = state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-static uint64_t below(uint64_t n) { return next() % n; }
-
-static void put(void *array, int type, ptrdiff_t i, uint64_t bits)
-{
-    memcpy((char *)array + i * formats[type].size, &bits, (size_t)formats[type].size); /* little-endian */
-}
-
-static uint64_t bits_at(const void *array, int type, ptrdiff_t i)
-{
-    uint64_t bits = 0;
-    memcpy(&bits, (const char *)array + i * formats[type].size, (size_t)formats[type].size);
-    return bits;
-}
-
-static uint64_t sign_bit(int type) { return (uint64_t)1 << (8 * formats[type].size - 1); }
-static uint64_t infinity_of(int type) { return (uint64_t)(2 * formats[type].bias + 1) << formats[type].fraction; }
-static uint64_t power_of_2(int type, int exponent)
-{
-    return (uint64_t)(formats[type].bias + exponent) << formats[type].fraction;
-}
-
-enum { POSITIVE, NEGATIVE, ANY_SIGN };
-
-/* n numbers of sizes from 2^lowest to 2^highest. */
-static void *make(int type, ptrdiff_t n, int lowest, int highest, int sign)
-{
-    void *array = aligned_alloc(64, (size_t)(n * 8 + 64) / 64 * 64);
-    if (!array) abort();
-    for (ptrdiff_t i = 0; i < n; i++) {
-        uint64_t bits = power_of_2(type, lowest + (int)below((uint64_t)(highest - lowest)));
-        bits += below((uint64_t)1 << formats[type].fraction);
-        if (sign == NEGATIVE || (sign == ANY_SIGN && below(2))) bits |= sign_bit(type);
-        put(array, type, i, bits);
-    }
-    return array;
-}
 
 /* ---- digests ---- */
 
@@ -170,36 +109,10 @@ static void close_case(void)
     for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) free(arrays[k]);
 }
 
-/* The chunks of a call, and the first that nobody has taken. */
-typedef struct {
-    xent_kernel kernel;
-    const void *args;
-    xent_plan plan;
-    ptrdiff_t next;
-} job;
-
-static void *work(void *of)
-{
-    job *j = of;
-    void *scratch = aligned_alloc(64, (size_t)(j->plan.scratch_size + 127) / 64 * 64);
-    if (!scratch || j->plan.chunks > MOST_CHUNKS) abort();
-    for (ptrdiff_t k; (k = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->plan.chunks;)
-        j->kernel(j->args, k, scratch);
-    free(scratch);
-    return NULL;
-}
-
 static void run(xent_kernel kernel, const void *args, xent_plan plan)
 {
-    job j = {kernel, args, plan, 0};
-#ifdef THREADS
-    pthread_t others[THREADS];
-    for (int k = 0; k < THREADS && plan.chunks > 1; k++)
-        if (pthread_create(others + k, NULL, work, &j) != 0) abort();
-    for (int k = 0; k < THREADS && plan.chunks > 1; k++) pthread_join(others[k], NULL);
-    if (plan.chunks > 1) return;
-#endif
-    work(&j);
+    if (plan.chunks > MOST_CHUNKS) abort();
+    run_on(THREADS, kernel, args, plan.chunks, plan.scratch_size);
 }
 
 static xent_array seen(void *data, int type)
@@ -273,7 +186,10 @@ static void log_softmax(void)
     softmax_call(log_softmax_kernels[c.type], c.x, NULL, XENT_SUMMED_EXPS, 1);
     softmax_call(log_softmax_kernels[c.type], c.x, NULL, XENT_SUMMED_EXPS, 0.7);
 }
-static void softmax_backward(void) { softmax_call(softmax_backward_kernels[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1); }
+static void softmax_backward(void)
+{
+    softmax_call(softmax_backward_kernels[c.type], c.probs, c.x, XENT_SUMMED_EXPS, 1);
+}
 static void log_softmax_backward(void)
 {
     softmax_call(log_softmax_backward_kernels[c.type], c.log_probs, c.x, XENT_SUMMED_EXPS, 1);
@@ -371,8 +287,7 @@ static void sparse_distillation(void)
     const ptrdiff_t k = xent_min(c.classes, 21), n = c.positions * k;
     int64_t *ids = make(XENT_F64, n, 0, 1, POSITIVE);
     void *log_probs = make(c.real, n, -4, 3, NEGATIVE);
-    for (ptrdiff_t i = 0; i < n; i++)
-        ids[i] = (i / k + i % k * (c.classes / k)) % c.classes;
+    for (ptrdiff_t i = 0; i < n; i++) ids[i] = (i / k + i % k * (c.classes / k)) % c.classes;
     for (int rule = XENT_BUCKET; rule <= XENT_DROP; rule++)
         for (int tempered = 0; tempered < 2 && !c.columns; tempered++) { /* it takes rows */
             xent_sparse_distillation_args a = {.rule = rule,
@@ -443,7 +358,8 @@ static void losses_of_labels(void)
                                     .upstream = c.upstream,
                                     .losses = {c.results, c.real == XENT_F32}};
         walk(&a.positions, kind == XENT_NLL ? c.x : c.probs, NULL, c.out, NULL);
-        run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_ONE_CLASS), 1);
+        run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_ONE_CLASS),
+                 1);
         add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
     }
 }

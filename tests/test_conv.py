@@ -206,6 +206,9 @@ LARGE = {
     "4 x 4, stride 2": ((9, 13, 8, 8), (40, 13, 3, 3), {"padding": 1, "stride": 2}),
     "4 x 4, groups": ((9, 26, 4, 4), (80, 13, 3, 3), {"padding": 1, "groups": 2}),
     "7 x 7, many outputs": ((1, 65, 7, 7), (300, 65, 3, 3), {"padding": 1}),
+    # A row whose channels do not fit beside each other, and what a tile sees through a kernel far too large
+    "1 x 500, 512 channels": ((1, 512, 1, 500), (96, 512, 1, 1), {}),
+    "9x9, dilation 7": ((1, 8, 64, 64), (64, 8, 9, 9), {"dilation": 7}),
 }  # fmt: skip
 # Cases of every path that a kernel may take, for tests of one property.
 PATHS = CASES | LARGE

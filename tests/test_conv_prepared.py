@@ -234,3 +234,10 @@ def test_threads_share_it():
         assert len(results) == 4
         for result in results:
             assert_same_bits(result, expected)
+
+
+def test_weights_are_not_converted_where_no_copy_may_be():
+    weight = xent.prepare_conv2d(np.ones((1, 1, 3, 3), np.float32))
+    with pytest.raises(ValueError, match="without a copy"):
+        weight.__array__(np.float64, copy=False)
+    assert weight.__array__(np.float32, copy=False).dtype == np.float32

@@ -428,6 +428,50 @@ def test_refusals(case):
             xent.dask.evaluate(x.rechunk(chunks), masked, **ignored).compute()
 
 
+class Recording:
+    """As a tensor of PyTorch that records gradients."""
+
+    requires_grad = True
+
+    def __init__(self, array):
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda a: np.ma.masked_array(a, np.arange(a.size).reshape(a.shape) % 2), "masked"),
+        (lambda a: [None, *a.tolist()[1:]], "missing values"),
+        (Recording, "detach"),
+        (lambda a: a.astype(object), "object"),
+        (lambda a: dict(enumerate(a.tolist())), "dict"),
+        (lambda a: (row for row in a), "generator"),
+    ],
+)
+def test_what_means_more_than_its_numbers(case, make, words):
+    """What xent refuses in memory is refused beside lazy arrays, and names its argument."""
+    logits, x = da.from_array(case.logits, (10, C)), da.from_array(case.x, (10, D))
+    for function in [xent.dask.cross_entropy, xent.dask.cross_entropy_value_and_grad, xent.dask.evaluate]:
+        for name in ["target", "sample_weight", "weight", "prior"]:
+            if name == "weight" and function is xent.dask.evaluate:
+                continue
+            options = {"target": case.labels % C, "sample_weight": case.sample_weight, "prior": case.prior}
+            given = options | {name: make({"weight": case.weight, **options}[name])}
+            with pytest.raises(TypeError, match=rf"(?s){name}.*{words}"):
+                dask.compute(function(logits, given.pop("target"), **given))
+    layer = {"weight": case.layer, "target": case.labels % C, "bias": case.bias}
+    for name, array in layer.items():
+        with pytest.raises(TypeError, match=rf"(?s){name}.*{words}"):
+            dask.compute(xent.dask.linear_cross_entropy_value_and_grad(x, **(layer | {name: make(array)})))
+    with pytest.raises(TypeError, match=rf"(?s)grad_output.*{words}"):
+        xent.dask.linear_cross_entropy_value_and_grad(
+            x, **layer, reduction="none", grad_output=make(case.sample_weight)
+        )
+
+
 def test_the_graph_is_small():
     """Neither logits nor labels of Dask arrays are in it."""
     x = da.random.default_rng(0).standard_normal((100_000, 64), chunks=(10_000, 16))
@@ -584,3 +628,18 @@ def test_more_than_memory():
         most = max(client.run(memory_of_process).values())
     assert result.count == n and most - before < 300 * 2**20
     assert result.loss == pytest.approx(np.log(classes) + 0.5, abs=0.05)  # of normal logits
+
+
+def test_what_holds_lazy_arrays_is_told_how_to_give_them(case):
+    class Frame:
+        def to_dask_array(self, lengths=None):
+            raise AssertionError("nobody counts rows but who is asked to")
+
+    class DataArray:
+        data = da.from_array(case.logits, (10, C))
+
+    for given, cure in [(Frame(), r"to_dask_array\(lengths=True\)"), (DataArray(), r"logits\.data")]:
+        with pytest.raises(TypeError, match=f"logits must be a Dask array.*{cure}"):
+            xent.dask.cross_entropy(given, case.labels)
+    empty = xent.dask.cross_entropy(da.zeros((0, C)), [], reduction="sum")
+    assert empty.compute() == 0

@@ -1134,3 +1134,42 @@ def test_a_focal_loss_of_infinities_warns_of_nothing():
         for reduction in ("mean", "sum", "none"):
             xent.cross_entropy_grad(logits, np.full((2, 2), 0.5), gamma=0.5, reduction=reduction)
             xent.cross_entropy(logits, np.eye(2), gamma=0.5, reduction=reduction)
+
+
+# ---- what else no test had said ----
+
+
+def test_names_of_a_wrong_kind():
+    with raises(TypeError, "hessian must be a string, got int"):
+        xent.sigmoid_cross_entropy_grad_hess(X, X > 0, hessian=1)
+    with raises(TypeError, "n must be an integer >= 1, got a bool"):
+        xent.set_num_threads(True)
+    with raises(ValueError, "mode must be", "json"):
+        xent.show_config(mode="json")
+    with pytest.raises(AttributeError, match="no attribute 'references'"):
+        _ = xent.references
+    assert "reference" in dir(xent)
+
+
+def test_groups_beyond_64_bits():
+    with raises(ValueError, "groups must fit into 64 bits with a sign", 2**63):
+        xent.evaluate_sequences(X, LABELS, np.array([0, 2**63, 1], np.uint64))
+
+
+def test_windows_of_too_many_cells_for_places():
+    image = np.broadcast_to(np.float32(0), (1, 1, 2**16, 2**16))
+    with raises(ValueError, "kernel_size", "2**31", 2**32):
+        xent.max_pool2d(image, 2**16, return_places=True)
+
+
+def test_memory_whose_overlap_is_hard_to_find_counts_as_one(monkeypatch):
+    """NumPy gives up on strides that are odd enough."""
+
+    def give_up(a, b, max_work):
+        raise np.exceptions.TooHardError
+
+    memory = np.zeros(10)
+    monkeypatch.setattr(np, "shares_memory", give_up)
+    with raises(ValueError, "out overlaps x"):
+        xent.sigmoid(memory[::2], out=memory[1::2])
+    assert (xent.sigmoid(memory[:5], out=memory[5:]) == 0.5).all()  # bounds that are apart are no question

@@ -1068,3 +1068,18 @@ def test_infinite_divergences(dtype):
         a[0, 1] = NAN
         assert math.isnan(xent.compare(a, b).kl_values[0])
         assert xent.compare(a, b).same_count < 3
+
+
+def test_what_evaluations_say_of_themselves():
+    logits, labels = np.log([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]), [0, 2]
+    found = xent.evaluate(logits, labels, calibration_bins=2)
+    assert f"expected_calibration_error={found.expected_calibration_error:.4g}" in repr(found)
+    sequences = xent.evaluate_sequences(logits, labels, [7, 7])
+    np.testing.assert_allclose(sequences.mean_log_prob, [np.log(0.125) / 2])
+    compared = xent.compare(logits, logits)
+    for one in (found, sequences, compared):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            _ = one + 1
+        name = next(iter(vars(one)))
+        with pytest.raises(AttributeError, match="cannot be changed"):
+            delattr(one, name)

@@ -4,8 +4,13 @@ Libraries that are not installed are played by exporters of DLPack built on NumP
 their methods. The tests at the end want the libraries themselves.
 """
 
+import collections
+import collections.abc
 import ctypes
+import decimal
+import fractions
 import inspect
+import pathlib
 
 import helpers
 import ml_dtypes
@@ -474,6 +479,25 @@ class Sparse:
         raise AssertionError
 
 
+class File(collections.abc.Mapping):
+    """As that of np.load for several arrays, whose names NumPy takes for an array of strings."""
+
+    def __init__(self, **arrays):
+        self.arrays = arrays
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+    def __iter__(self):
+        return iter(self.arrays)
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __array__(self, *args, **options):
+        return np.array(list(self.arrays))
+
+
 REFUSED = {
     "masked": (lambda a: np.ma.masked_array(a), "masked array", "filled("),
     "masked inside": (MaskedInside, "masked array", "filled("),
@@ -490,8 +514,22 @@ REFUSED = {
     "dict": (lambda a: dict(enumerate(a.ravel().tolist())), "dict", "in the order of the classes"),
     "set": (lambda a: {1, 2}, "set", "no order"),
     "generator": (lambda a: (x for x in a.ravel()), "generator", "list("),
-    "objects": (lambda a: np.array(a, object), "an ndarray", "dtype object", "astype(float)"),
+    "objects": (lambda a: np.array(a, object), "an ndarray", "dtype object", "astype("),
     "None inside": (lambda a: np.full(a.shape, None), "missing values", "None"),
+    "None in a list": (lambda a: [None, *a.ravel().tolist()[1:]], "missing values", "[0] is None"),
+    "decimals": (lambda a: np.full(a.shape, decimal.Decimal("0.5")), "holds a Decimal", "astype(float)"),
+    "fractions": (lambda a: np.full(a.shape, fractions.Fraction(1, 2)), "holds a Fraction", "astype(float)"),
+    "decimals in a list": (lambda a: [decimal.Decimal(1)] * 3, "[0] must be real", "give float("),
+    "a fraction": (lambda a: fractions.Fraction(1, 2), "got a Fraction", "give float("),
+    "rows of any length": (
+        lambda a: np.array([[1.0], [1.0, 2.0]], object),
+        "holds a list", "np.stack(", "rows of the same length",
+    ),
+    "arrays of a file": (lambda a: File(a=a), "got a File", "give one of its arrays"),
+    "counts": (lambda a: collections.Counter(a.ravel().tolist()), "Counter", "in the order of the classes"),
+    "a path": (lambda a: pathlib.Path("logits.npy"), "Path", "np.load("),
+    "an iterator": (lambda a: map(float, a.ravel()), "got a map", "list("),
+    "items": (lambda a: {1: a}.values(), "got a dict_values", "list("),
     "Python object": (lambda a: object(), "object"),
     "strings": (lambda a: a.astype("U"), "<U"),
 }  # fmt: skip
@@ -546,10 +584,73 @@ def test_lists_of_arrays_and_tensors():
 
 
 def test_lists_of_different_lengths_are_named():
-    with raises(ValueError, "x cannot be read as an array", "inhomogeneous"):
-        xent.softmax([[1.0, 2.0], [3.0]])
-    with raises(ValueError, "target cannot be read as an array"):
+    for given, found in [
+        ([[1.0, 2.0], [3.0]], ["x[0] is 2 long", "x[1] is 1 long"]),
+        ([[1.0, 2.0], 3.0], ["x[0] is 2 long", "x[1] is one number"]),
+        ([[[1.0], [2.0]], [[1.0], []]], ["x[1][0] is 1 long", "x[1][1] is 0 long"]),
+        ([np.zeros(3), np.zeros(2)], ["x[0] is 3 long", "x[1] is 2 long"]),
+    ]:
+        with raises(ValueError, "x cannot be read as an array", "inhomogeneous", *found):
+            xent.softmax(given)
+    with raises(ValueError, "target cannot be read as an array", "target[1] is 2 long"):
         xent.cross_entropy(np.zeros((2, 1, 3)), [[0], [0, 1]])
+
+
+def test_lists_without_an_end():
+    endless = [1.0]
+    endless.append(endless)
+    for name, arguments in CALLS.items():
+        for key in arguments:
+            with raises(ValueError, f"{key} cannot be read as an array"):
+                call(name, arguments | {key: endless})
+    deep = 1.0
+    for _ in range(80):
+        deep = [deep]
+    with raises(ValueError, "x cannot be read as an array"):
+        xent.softmax(deep)
+
+
+# dtype: what cures it, in data and, where integers are wanted, in these; None: nothing does.
+DTYPES = {
+    "longdouble": ("np.asarray({}, np.float64)", ".astype(np.int64)"),
+    "float8_e4m3fn": ("np.asarray({}, np.float32)", None),
+    "int4": ("np.asarray({}, np.float32)", ".astype(np.int64)"),
+    "U": ("np.asarray({}, np.float64)", "np.unique({}, return_inverse=True)[1]"),
+    "S": ("np.asarray({}, np.float64)", "np.unique({}, return_inverse=True)[1]"),
+    "StringDType": ("np.asarray({}, np.float64)", "np.unique({}, return_inverse=True)[1]"),
+    "fields": ("numpy.lib.recfunctions.structured_to_unstructured({})", None),
+    "datetime64[s]": (None, None),
+    "timedelta64[s]": (None, None),
+    "complex64": (None, None),
+    "V8": (None, None),
+}  # fmt: skip
+
+
+def converted(array, dtype):
+    """The array in a dtype that no function takes, or None if this NumPy does not have it."""
+    if dtype == "fields":
+        return np.zeros(array.shape, [("one", "f4"), ("other", "f4")])
+    if dtype == "V8":
+        return np.zeros(array.shape, "V8")
+    if dtype == "StringDType":
+        return array.astype(np.dtypes.StringDType()) if hasattr(np.dtypes, "StringDType") else None
+    wider = np.dtype(dtype) if dtype not in ("float8_e4m3fn", "int4") else np.dtype(getattr(ml_dtypes, dtype))
+    return array.astype(wider) if wider.itemsize != 8 or wider.kind != "f" else None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes_that_are_not_known(dtype):
+    of_data, of_integers = DTYPES[dtype]
+    for name, arguments in CALLS.items():
+        for key, array in arguments.items():
+            given = converted(array, dtype)
+            if given is None or key == "places":
+                continue
+            integers = array.dtype.kind in "iu"
+            cure = of_integers if integers else of_data
+            words = [] if cure is None else [cure.format(key)]
+            with raises(TypeError, key, given.dtype, *words):
+                call(name, arguments | {key: given})
 
 
 def test_a_subclass_without_a_mask_is_an_array(tmp_path):
@@ -599,18 +700,64 @@ def test_labels_that_are_no_integers(name):
     with raises(TypeError, "target", "bool", "target.astype(np.int64)"):
         call(name, CALLS[name] | {"target": [True, False, True]})
     one_hot = np.eye(C, dtype=bool)[LABELS]
+    probabilities = not name.startswith(("evaluate", "compare", "nll"))
+    floating = ["one-hot targets must be floating-point", "astype(np.float32)"] if probabilities else []
     for target, error in [(one_hot, TypeError), (one_hot.astype(int), ValueError)]:
-        with raises(
-            error, "target", "one-hot targets must be floating-point", "astype(np.float32)", "argmax"
-        ):
+        with raises(error, "target", "target.argmax(axis)", *floating):
             call(name, CALLS[name] | {"target": target})
+    if probabilities:
+        call(name, CALLS[name] | {"target": one_hot.astype("f4")})
+    else:
+        with raises(TypeError, "target", "float32", "target.argmax(axis) makes labels"):
+            call(name, CALLS[name] | {"target": one_hot.astype("f4")})
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawn_labels_that_are_no_integers(name):
-    for target in [LABELS.astype(float), LABELS == 0, LABELS.astype("U")]:
-        with raises(TypeError, "target must hold integers", target.dtype):
+    for target, cure in [
+        (LABELS.astype(float), "target.astype(np.int64)"),
+        (LABELS == 0, "target.astype(np.int64)"),
+        (LABELS.astype("U"), "np.unique(target"),
+    ]:
+        with raises(TypeError, "target must hold integers", target.dtype, cure):
             call(name, CALLS[name] | {"target": target})
+
+
+@pytest.mark.parametrize("name", [name for name in LABELLED if name not in DRAWN])
+def test_labels_of_objects_and_codes_of_missing_ones(name):
+    with raises(TypeError, "target", "holds an int", "target.astype(np.int64)"):
+        call(name, CALLS[name] | {"target": LABELS.astype(object)})
+    with raises(TypeError, "target[1] is None", "ignore_index in its place"):
+        call(name, CALLS[name] | {"target": [0, None, 2]})
+    with raises(ValueError, "target[1] is -1") as error:
+        call(name, CALLS[name] | {"target": np.array([0, -1, 2])})
+    if "ignore_index" in inspect.signature(getattr(xent, name)).parameters:
+        assert "give ignore_index=-1" in str(error.value)
+        call(name, CALLS[name] | {"target": np.array([0, -1, 2]), "ignore_index": -1})
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_grad", "nll_loss", "evaluate"])
+def test_one_logit_for_two_classes(name):
+    function = getattr(xent, name)
+    for labels in [[0, 1, 1], [1, 1, 0], [0, 0, 0]]:
+        with raises(ValueError, "target", "(3,)", "sigmoid_cross_entropy"):
+            function(np.zeros(3), labels)
+    with raises(ValueError, "target[1] is 1, expected 0 <= label < 1", "sigmoid_cross_entropy"):
+        function(np.zeros((3, 1)), [0, 1, 1])
+    with raises(ValueError, "target", "target.argmax(axis)"):
+        function(np.zeros(3), [0, 1, 0])
+
+
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_cross_entropy_grad_hess"])
+def test_labels_for_independent_classes(name):
+    with raises(ValueError, "target", (N, C), "(3,)", "for cross_entropy"):
+        getattr(xent, name)(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "evaluate", "cross_entropy_probs"])
+def test_labels_without_a_class(name):
+    with raises(ValueError, "target[0] is 0", "there is no class"):
+        getattr(xent, name)(np.zeros((3, 0)), [0, 0, 0])
 
 
 def test_masked_and_missing_labels():
@@ -666,6 +813,8 @@ def test_pytorch():
         xent.softmax(torch.eye(2).to_sparse())
     with raises(TypeError, "x", "meta"):
         xent.softmax(torch.ones(2, device="meta"))
+    with raises(TypeError, "x", "Float8", "x.float()"):
+        xent.softmax(torch.ones(2).to(torch.float8_e4m3fn))
     with raises(TypeError, "out.numpy()"):
         xent.softmax(LOGITS, out=torch.empty(N, C))
 
@@ -679,6 +828,10 @@ def test_jax():
         assert (taken.ctypes.data, taken.dtype.name) == (array.unsafe_buffer_pointer(), kind)
         assert not taken.flags.writeable
         assert_same(xent.cross_entropy_grad(array, labels), xent.cross_entropy_grad(taken, LABELS))
+
+    with raises(TypeError, "x cannot be read", "key_data") as error:
+        xent.softmax(jax.random.key(0))
+    assert "jit" not in str(error.value)
 
     def traced(x):
         with raises(TypeError, "x cannot be read", "outside of jit"):
@@ -711,11 +864,15 @@ def test_pandas():
     assert np.isnan(xent.cross_entropy(frame.mask(frame > 0), labels, reduction="none")).any()
     with raises(ValueError, "target", "np.reshape(target, (3,))"):
         xent.cross_entropy(frame, labels.to_frame())
-    for kind in ["object", "category", "str"]:
+    for kind in ["object", "str"]:
         with raises(TypeError, "target", "np.unique("):
             xent.cross_entropy(frame, pandas.Series(["cat", "dog", "cat"], dtype=kind))
-    with raises(TypeError, "logits", "holds a str"):
+    with raises(TypeError, "logits", "holds a str", "'b'", "logits.drop(columns='b')"):
         xent.cross_entropy(frame.astype({"a": "float64", "b": "str"}), labels)
+    rows = pandas.Series(LOGITS.tolist())
+    with raises(TypeError, "logits", "holds a list", "np.stack(np.asarray(logits))"):
+        xent.cross_entropy(rows, labels)
+    assert_same(xent.softmax(np.stack(np.asarray(rows))), xent.softmax(LOGITS.astype(float)))
     arrow = pytest.importorskip("pyarrow")
     assert_same(xent.cross_entropy(frame.astype("float[pyarrow]"), labels.astype("int32[pyarrow]")), expected)
     assert_same(xent.cross_entropy(frame, arrow.array(LABELS)), expected)
@@ -726,6 +883,53 @@ def test_pandas():
     ]:
         with raises(TypeError, "x must not have missing values", "fill_null("):
             xent.softmax(given)
+
+
+def test_categories_of_pandas():
+    """Their numbers are in an order of their own, which np.unique would not find."""
+    pandas = pytest.importorskip("pandas")
+    names = pandas.Categorical(["low", "high", "low"], categories=["low", "high"])
+    holes = pandas.Categorical(["low", None, "high"], categories=["low", "high"])
+    for wrap, cure in [
+        (lambda c: c, "codes"),
+        (pandas.Series, "cat.codes"),
+        (pandas.CategoricalIndex, "codes"),
+    ]:
+        with raises(TypeError, "target", f"target.{cure} numbers them"):
+            xent.cross_entropy(LOGITS, wrap(names))
+        with raises(TypeError, "target", f"target.{cure} numbers", "ignore_index=-1"):
+            xent.cross_entropy(LOGITS, wrap(holes))
+        assert_same(
+            xent.cross_entropy(LOGITS, wrap(pandas.Categorical(LABELS, categories=[3, 2, 0]))),
+            xent.cross_entropy(LOGITS, LABELS),
+        )
+    codes = pandas.Series(holes).cat.codes
+    assert_same(xent.cross_entropy(LOGITS, codes, ignore_index=-1), xent.cross_entropy(LOGITS, [0, -100, 1]))
+    with raises(ValueError, "target[1] is -1", "give ignore_index=-1"):
+        xent.cross_entropy(LOGITS, codes)
+
+
+def test_categories_of_polars_and_arrow():
+    polars, arrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    names = ["low", "high", "low"]
+    for dtype in [polars.Categorical, polars.Enum(["low", "high"])]:
+        with raises(TypeError, "target", "target.to_physical() numbers them"):
+            xent.cross_entropy(LOGITS, polars.Series(names, dtype=dtype))
+        with raises(TypeError, "target", "target.to_physical() numbers", "fill_null(ignore_index)"):
+            xent.cross_entropy(LOGITS, polars.Series(["low", None, "high"], dtype=dtype))
+    column = arrow.array(names).dictionary_encode()
+    assert_same(xent.cross_entropy(LOGITS, column.indices), xent.cross_entropy(LOGITS, [0, 1, 0]))
+    for given, cure in [
+        (column, "target.indices"),
+        (arrow.chunked_array([column]), "target.combine_chunks().indices"),
+    ]:
+        with raises(TypeError, "target", f"{cure} numbers them"):
+            xent.cross_entropy(LOGITS, given)
+    table = arrow.table({"one": [1.0], "name": ["x"]})
+    with raises(TypeError, "x", "'name'", "x.drop('name')"):
+        xent.softmax(table)
+    with raises(TypeError, "x", "'name'", "x.drop_columns('name')"):
+        xent.softmax(table.to_batches()[0])
 
 
 def test_polars():
@@ -743,6 +947,14 @@ def test_polars():
             xent.softmax(given)
     with raises(TypeError, "x is a lazy LazyFrame", "collect()"):
         xent.softmax(frame.lazy())
+    with raises(TypeError, "x", "holds a Decimal", "np.asarray(x, float)"):
+        xent.softmax(polars.Series([decimal.Decimal("1.5"), decimal.Decimal(2)]))
+    with raises(TypeError, "x must be real numbers, got an Expr"):
+        xent.softmax(polars.col("a"))
+    with raises(TypeError, "x", "'name'", "x.drop('name')"):
+        xent.softmax(frame.with_columns(name=polars.lit("x")))
+    with raises(TypeError, "x", "holds an ndarray", "np.stack(np.asarray(x))"):
+        xent.softmax(polars.Series([[1.0, 2.0], [3.0]]))
 
 
 def test_dask():

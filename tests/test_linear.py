@@ -931,3 +931,21 @@ def test_errors_of_upstream_gradients_and_needs():
     for bad, error in [((True, True), ValueError), (True, TypeError), ((1, True, True), TypeError)]:
         with raises(error, "needs"):
             value_and_grad(X, W, Y, needs=bad)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("positions, classes", [(1797, 10), (5001, 3), (2000, 16)])
+def test_the_gradient_by_the_bias_of_few_classes(positions, classes, dtype):
+    """Rows of few classes are added up side by side."""
+    rng = np.random.default_rng(0)
+    x, weight = (
+        rng.standard_normal((positions, 4)).astype(dtype),
+        rng.standard_normal((classes, 4)).astype(dtype),
+    )
+    target, bias = rng.integers(0, classes, positions), np.zeros(classes, dtype)
+    _, grads = xent.linear_cross_entropy_value_and_grad(x, weight, target, bias, reduction="sum")
+    wide = [a.astype("f8") for a in (x, weight)]
+    _, expected = xent.reference.linear_cross_entropy_value_and_grad(
+        *wide, target, bias.astype("f8"), reduction="sum"
+    )
+    np.testing.assert_allclose(grads[2], expected[2], rtol=0, atol=np.finfo(dtype).eps * 2 * positions)

@@ -37,7 +37,7 @@ REDUCTIONS = ["none", "sum", "mean", "mean_valid", "mean_full", "mean_batch"]
 SHAPES = [
     ((1, 1), -1), ((9, 5), -1), ((300, 3), 1), ((130, 17), -1), ((5, 257), 1), ((3, 5000), -1),
     ((2, 9000), -1), ((2, 7, 40), -1), ((3, 17, 5, 7), 1), ((2, 5, 19, 17), 1), ((4, 2, 65), -2),
-    ((4, 600, 9), 1),
+    ((4, 600, 9), 1), ((2, 100, 19, 17), 1),
 ]  # fmt: skip
 
 
@@ -561,6 +561,24 @@ def test_squares_that_overflow_alone():
     x[7] = 1e20
     assert np.isclose(xent.mse_loss(x, np.zeros_like(x)), 1e36)
     assert xent.mse_loss(x, np.zeros_like(x), reduction="sum") == INF
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_means_of_log_targets_with_one_loss_that_overflows(axis):
+    dtype, log_target, x = "float32", 80, -3e4
+    shape = (1000, 70) if axis else (70, 1000)
+    log_probs, target = np.zeros(shape, dtype), np.full(shape, -5, dtype)
+    log_probs[3, 7], target[3, 7] = x, log_target
+    loss, grad = xent.kl_div_value_and_grad(log_probs, target, axis=axis, log_target=True)
+    with mp.workprec(200):
+        odd = mp.exp(log_target) * (log_target - mp.mpf(float(log_probs[3, 7]))) / 1000
+        slope = -mp.exp(log_target) / 1000
+    assert np.isfinite(loss)
+    np.testing.assert_allclose(float(loss), float(odd), rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(float(grad[3, 7]), float(slope), rtol=4 * np.finfo(dtype).eps)
+    with np.errstate(over="ignore"):
+        losses = xent.kl_div(log_probs, target, axis=axis, log_target=True, reduction="none")
+    assert np.isposinf(losses).sum() == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -908,3 +908,15 @@ def test_what_memory_held_before_does_not_matter(shape, axis, options, dtype):
             xent.cross_entropy_grad_hess(more, np.zeros_like(more.take(0, axis), np.int64), **options)
             for found, first in zip(call(), expected, strict=True):
                 assert_same_bits(found, first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weight", [1e300, -1e300, 1e-310, 1.7e308])
+@pytest.mark.parametrize("options", [{}, {"temperature": 1e-200}, {"gamma": 2.0}, {"z_loss": 1e200}])
+def test_sizes_of_gradients_beyond_the_range(dtype, weight, options):
+    """The rule "absolute" holds where exact arithmetic makes the gradients."""
+    logits = np.random.default_rng(0).standard_normal((4, 5)).astype(dtype)
+    grad, hess = xent.cross_entropy_grad_hess(
+        logits, [0, 1, 2, 3], hessian="absolute", sample_weight=np.full(4, weight), reduction="sum", **options
+    )
+    np.testing.assert_array_equal(hess, np.abs(grad))

@@ -289,3 +289,19 @@ def test_scikit_learn_is_named_where_it_is_missing(tmp_path):
     )
     assert "pip install 'xent-kernels[sklearn]'" in run_python("-c", code).stdout
     assert "xent.sklearn" in sys.modules
+
+
+def test_weights_with_a_mask():
+    x, y = np.arange(12.0).reshape(6, 2), [0, 1, 2, 0, 1, 2]
+    for weights, words in [
+        (np.ma.masked_array(np.ones(6), [1, 0, 0, 0, 0, 0]), "masked"),
+        ([None] * 6, "missing"),
+    ]:
+        with pytest.raises(TypeError, match=f"sample_weight.*{words}"):
+            SoftmaxRegression().fit(x, y, sample_weight=weights)
+
+
+def test_one_weight_for_all_samples():
+    x, y = np.arange(12.0).reshape(6, 2), [0, 1, 2, 0, 1, 2]
+    a, b = (SoftmaxRegression(tol=TIGHT).fit(x, y, sample_weight=w) for w in (2.0, np.full(6, 2.0)))
+    np.testing.assert_array_equal(a.coef_, b.coef_)

@@ -4,12 +4,15 @@ import asyncio
 import concurrent.futures
 import contextvars
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compiled import CSRC, USABLE, compile_program
 from helpers import (
+    ROOT,
     assert_same_bits,
     random_labels,
     random_logits,
@@ -424,3 +427,13 @@ def test_idle_threads_soon_sleep(settings, expected):
         assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr
     else:
         assert "GOMP_SPINCOUNT = '1000'" not in done.stderr
+
+
+@pytest.mark.slow
+def test_kernels_of_images_on_threads_of_their_own(tmp_path):
+    """The program of `make races`, without the sanitizer: the bits of one thread, every way to cut work."""
+    images = [CSRC / "images" / f"{name}.c" for name in ("kernels", "plan", "pool_plan")]
+    sources = [ROOT / "tests" / "image_races.c", *images, CSRC / "reorder.c"]
+    program = compile_program(tmp_path, USABLE[-1], sources, "-O1", "-DXENT_ISA=kernels")
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -36,15 +36,26 @@ def unconverted(value, name):
 def _compute_dtype(dtype, name):
     if dtype is F32 or dtype is F64:  # the quick yes
         return dtype
-    native = dtype.newbyteorder("=")
-    if native in (F32, F64, F16):
-        return native
     if dtype.kind in "iub":
         return F64
+    if dtype.kind == "f" and dtype.itemsize <= 8:
+        return dtype.newbyteorder("=")
     if dtype.name == "bfloat16" and dtype.itemsize == 2:  # of ml_dtypes: known by its name, never imported
-        return native
+        return dtype.newbyteorder("=")
     known = "float16, bfloat16, float32, float64, integers or bools"
-    raise TypeError(f"{name} must be real numbers ({known}), got dtype {dtype}")
+    raise TypeError(f"{name} must be real numbers ({known}), got dtype {dtype}{_as_known(dtype, name)}")
+
+
+def _as_known(dtype, name):
+    """Return how to make a dtype that is known of one that is not, where that means the same."""
+    if dtype.fields is not None:
+        return f"; numpy.lib.recfunctions.structured_to_unstructured({name}) makes columns of its fields"
+    if dtype.kind == "f":
+        return f"; np.asarray({name}, np.float64) rounds them"
+    if dtype.kind in "UST":
+        return f"; np.asarray({name}, np.float64) makes numbers of digits"
+    small = dtype.kind == "V" and dtype.name.startswith(("float", "int", "uint"))  # of ml_dtypes
+    return f"; np.asarray({name}, np.float32) holds them all" if small else ""
 
 
 def loss_dtype(dtype):
@@ -542,7 +553,8 @@ def labels_of(target, shape, axis, ignore_index, hint=""):
     if array.dtype.kind not in "iu":
         raise no_labels(array, shape, hint)
     if array.shape != positions:
-        hint = _ONE_HOT if array.shape == shape else misfit("target", array.shape, shape, axis)
+        same = array.shape == shape
+        hint = _not_labels(array, axis, bool(hint)) if same else misfit("target", array.shape, shape, axis)
         raise ValueError(f"target must have the shape of the positions, {positions}, got {array.shape}{hint}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise bad_label(array, int(array.argmax()), classes, ignore_index)
@@ -571,13 +583,23 @@ def _empty_as_integers(array, given):
     return array.astype(np.int64) if is_list else array
 
 
-def _integers(array, given, name, hint=""):
-    """Return what came as `given`, if it holds integers, as an empty list does; `hint` is for floats."""
+def _integers(array, given, name):
+    """Return what came as `given`, if it holds integers, as an empty list does."""
     array = _empty_as_integers(array, given)
     if array.dtype.kind not in "iu":
-        hint = hint if array.dtype.kind == "f" else ""
-        raise TypeError(f"{name} must hold integers, got dtype {array.dtype} of shape {array.shape}{hint}")
+        got = f"got dtype {array.dtype} of shape {array.shape}"
+        raise TypeError(f"{name} must hold integers, {got}{_as_integers(array.dtype, name, 'classes')}")
     return array
+
+
+def _as_integers(dtype, name, things):
+    """Return how to make integers of an array of another dtype, which are labels or other things."""
+    if dtype.kind in "UST":
+        return f"; np.unique({name}, return_inverse=True)[1] numbers them"
+    if dtype.kind == "b":
+        return f"; {name}.astype(np.int64) makes {things} 0 and 1 of bools"
+    small = dtype.kind == "V" and dtype.name.startswith(("int", "uint"))  # of ml_dtypes
+    return f"; {name}.astype(np.int64) makes {things} of whole numbers" if dtype.kind == "f" or small else ""
 
 
 def groups(value, positions):
@@ -589,21 +611,35 @@ def groups(value, positions):
     return array.astype(np.int64, copy=False)
 
 
-_ONE_HOT = "; one-hot targets must be floating-point: give target.astype(np.float32), or target.argmax(axis)"
+_BINARY = "; logits of two classes in one number are for sigmoid_cross_entropy"
+
+
+def _not_labels(array, axis, probabilities):
+    """Return what to do with integers of the shape of the logits: one-hot targets, or one for each logit."""
+    one_hot = (np.sum(array, axis=axis) == 1).all() and ((array == 0) | (array == 1)).all()
+    return _one_hot(probabilities) if one_hot or array.ndim > 1 else _BINARY
+
+
+def _one_hot(probabilities):
+    """Return what to do with a one-hot target, where targets may be probabilities, or are labels alone."""
+    if probabilities:
+        return (
+            "; one-hot targets must be floating-point: give target.astype(np.float32), or target.argmax(axis)"
+        )
+    return "; target.argmax(axis) makes labels of one-hot targets"
 
 
 def no_labels(array, shape, hint=""):
-    """Return the error for what holds no integers, where logits have a shape."""
+    """Return the error for what holds no integers, where logits have a shape; `hint` is for probabilities,
+    empty where these are no target."""
     got = f"got dtype {array.dtype} of shape {array.shape}"
-    if array.dtype.kind == "b":
-        hint = _ONE_HOT if array.shape == shape else "; target.astype(np.int64) makes labels 0 and 1 of bools"
-    elif array.dtype.kind in "SU":
-        hint = "; np.unique(target, return_inverse=True)[1] numbers them"
-    elif array.dtype.kind == "f":
-        if np.isnan(array).any():
-            hint = f"; missing labels, NaN here, must be ignore_index{hint}"
-        else:
-            hint = f"; target.astype(np.int64) makes labels of whole numbers{hint}"
+    if array.shape == shape and array.dtype.kind in "bf":
+        hint = _one_hot(bool(hint))
+    elif array.dtype.kind == "f" and np.isnan(array).any():
+        hint = f"; missing labels, NaN here, must be ignore_index{hint}"
+    else:
+        cure = _as_integers(array.dtype, "target", "labels")
+        hint = cure + hint if array.dtype.kind == "f" else cure
     return TypeError(f"target must hold integer labels, {got}{hint}")
 
 
@@ -620,6 +656,9 @@ def binary_target(target, shape, dtype, ignore_index):
                 f"ignore_index must be None for a target of probabilities (dtype {array.dtype}): they are no "
                 "labels, but a weight of 0 drops them"
             )
+    if array.shape == shape[:-1] != () and array.dtype.kind in "iu":
+        hint = "; labels, one class for each position, are for cross_entropy"
+        raise ValueError(f"target must have the shape of logits, {shape}, got {array.shape}{hint}")
     same_shape(array, shape, "target", "logits")
     if array.dtype.kind not in "iub":
         known = array.dtype in (dtype, F32, F64)
@@ -653,6 +692,12 @@ def bad_label(labels, where, classes, ignore_index):
     expected = f"0 <= label < {classes}"
     if ignore_index is not None:
         expected += f" or ignore_index={ignore_index}"
+        if value < 0:  # as -1 for what is missing, in pandas and scikit-learn
+            expected += f"; if it stands for a missing label, give ignore_index={value}"
+    if classes == 0:
+        expected += "; there is no class, the class axis has length 0"
+    if classes == 1 and value == 1:
+        expected += _BINARY
     return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
 
 
@@ -692,8 +737,7 @@ def tail_rule(tail):
 
 def teacher_ids(value, positions):
     """Return k classes per position as an aligned int64 array in C order."""
-    hint = "; teacher_ids.astype(np.int64) makes classes of whole numbers"
-    array = _integers(as_array(value, "teacher_ids"), value, "teacher_ids", hint)
+    array = _integers(as_array(value, "teacher_ids"), value, "teacher_ids")
     if array.ndim != len(positions) + 1 or array.shape[:-1] != positions or array.shape[-1] == 0:
         expected = "(" + ", ".join([*map(str, positions), "k"]) + ("," if not positions else "") + "), k >= 1"
         raise ValueError(f"teacher_ids must have shape {expected}, got {array.shape}")

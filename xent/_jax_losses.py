@@ -16,7 +16,7 @@ import numpy as np
 
 import xent
 
-from ._arrays import as_array
+from . import _check
 from ._jax_calls import run, value_of
 
 jnp, lax = jax.numpy, jax.lax
@@ -78,10 +78,30 @@ def _required(name):
 
 def _array(value, name):
     """An array of JAX; what would be read as something else, as masked arrays, is refused as by xent."""
-    if not isinstance(value, (jax.Array, list, tuple)) and not hasattr(value, "__jax_array__"):
-        value = as_array(value, name)
-        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows no other order of bytes
-    return jnp.asarray(value)
+    if _is_of_jax(value):
+        return jnp.asarray(value)
+    value, _ = _check.unconverted(value, name)
+    value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows no other order of bytes
+    array = jnp.asarray(value)
+    if value.dtype.kind in "iu" and array.dtype.itemsize < value.dtype.itemsize:
+        _check_narrowed(value, array.dtype, name)
+    return array
+
+
+def _check_narrowed(value, dtype, name):
+    """Raise where integers of 64 bits, which JAX has where it is told to, wrap around in 32."""
+    bad = value.astype(dtype) != value
+    if bad.any():
+        where = int(bad.argmax())
+        place = f"{name}{_check._at(where, value.shape)} is {value.reshape(-1)[where]}"
+        raise ValueError(f"{place}, beyond {dtype}, which JAX makes of it unless jax_enable_x64 is set")
+
+
+def _is_of_jax(value):
+    """Whether this is an array of JAX, traced perhaps, or a list in which there is one."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_of_jax, value))
+    return isinstance(value, jax.Array) or hasattr(value, "__jax_array__")
 
 
 def _number(option):

@@ -2,17 +2,16 @@
 
 import functools
 import math
-import operator
 from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.sizeof import sizeof
-from numpy.exceptions import AxisError
 
 import xent
 
-from . import _tasks
+from . import _check, _tasks
+from ._arrays import as_array
 from ._tasks import Place, grad_dtype, is_double
 
 
@@ -90,10 +89,7 @@ class Cut(NamedTuple):
 def inputs(logits, target, sample_weight, axis):
     """Return logits, what lies beside them, and a `Cut`."""
     _known(logits, "logits")
-    axis = operator.index(axis)
-    if not -logits.ndim <= axis < logits.ndim:
-        raise AxisError(f"axis {axis} is out of bounds for an array of {logits.ndim} dimensions")
-    axis %= logits.ndim
+    axis = _check.axis_of(axis, logits.ndim)
     cut = Cut(logits.shape, logits.chunks, axis, logits.dtype, f"logits.rechunk({{{axis}: -1}})")
     return logits, beside(target, "target", cut), beside(sample_weight, "sample_weight", cut), cut
 
@@ -126,7 +122,7 @@ def beside(value, name, cut):
     elif hasattr(value, "__dask_graph__"):
         _known(value, name)
     else:
-        value = np.asanyarray(value)
+        value = as_array(value, name)
         if value.size == 0 and value.dtype.kind == "f" and name == "target":
             value = value.astype(np.int64)  # an empty list
     if name == "target" and value.shape == cut.shape and value.dtype.kind not in "iub":
@@ -167,7 +163,7 @@ class Layer:
         one = np.zeros((1, 1))
         xent.linear_cross_entropy_value_and_grad(one, one, [0], needs=needs)  # which checks them
         if isinstance(bias, (list, tuple)):  # which has no dtype of its own
-            bias = np.asarray(bias, grad_dtype(x.dtype))
+            bias = _check.narrowed(_check.floats(bias, "bias"), grad_dtype(x.dtype))
         weight, bias = self._in_one(weight, "weight"), None if bias is None else self._in_one(bias, "bias")
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             expected = "weight must have shape (classes, features) and x (..., features)"
@@ -195,7 +191,7 @@ class Layer:
         if hasattr(value, "__dask_graph__"):
             _known(value, name)
             return value
-        value = np.asarray(value)
+        value = as_array(value, name)
         return da.from_array(value, chunks=value.shape)
 
     def loss(self, logits, target, *, axis, **options):
@@ -248,7 +244,7 @@ class Call:
         self.reduction, self.split_every, self.each = reduction, split_every, reduction == "none"
         self.labels, self.sharded = target.dtype.kind in "iub", len(cut.chunks[cut.axis]) > 1
         self.empty = self._checked(function, ignore_index, options, asked or {})
-        arrays = {k: np.asarray(v) for k in ("weight", "prior") if (v := getattr(options, k)) is not None}
+        arrays = {k: as_array(v, k) for k in ("weight", "prior") if (v := getattr(options, k)) is not None}
         self.options = options._replace(**arrays)
         self.place = Place(cut.axis, cut.starts, cut.classes, ignore_index)
         self.masses = None if reduction is None else self._masses()
@@ -342,9 +338,11 @@ class Call:
             return None
         if self.each:
             return beside(grad_output, "grad_output", self.cut)
-        if np.shape(grad_output) != ():
-            raise ValueError(f"grad_output must be one number, got shape {np.shape(grad_output)}")
-        return grad_output if isinstance(grad_output, da.Array) else float(grad_output)
+        lazy = isinstance(grad_output, da.Array)
+        number = grad_output if lazy else _check.floats(grad_output, "grad_output")
+        if number.shape != ():
+            raise ValueError(f"grad_output must be one number, got shape {number.shape}")
+        return number if lazy else float(number)
 
 
 def part(parts, which, chunks, dtype):

@@ -8,6 +8,7 @@ A new loss of xent is a row at the end of this file and a function in xent.torch
 """
 
 import math
+import re
 
 import torch  # type: ignore[import-not-found,unused-ignore]
 
@@ -15,6 +16,13 @@ import xent
 
 from ._torch_operators import LossOperators, packed
 from ._torch_tensors import array_of, is_traced, tensor_of
+
+# What cures an argument in the words of xent, and in PyTorch's.
+_CURES = [
+    (re.compile(r"\.astype\(np\.int64\)"), ".long()"),
+    (re.compile(r"\.astype\(np\.float32\)"), ".float()"),
+    (re.compile(r"np\.reshape\((\w+), (\(.*?\))\)"), r"\1.reshape\2"),
+]
 
 
 class Loss:
@@ -29,14 +37,27 @@ class Loss:
         self.given_as = [given.rstrip("?") for given, _ in tensors]
         self.optional = [given.endswith("?") for given, _ in tensors]
         self.names = [own for _, own in tensors]
+        self._of_own = dict(zip(self.names, self.given_as, strict=True))
+        self._own = re.compile(rf"\b({'|'.join(self.names)})\b")
         self.value, self.both = getattr(xent, name), getattr(xent, f"{name}_value_and_grad")
         self.grad = getattr(xent, f"{name}_grad", None)
         self.hvp = getattr(xent, f"{name}_hvp") if second_order else None
         self.operators = LossOperators(self)
 
     def arguments(self, tensors, options):
-        arrays = [None if tensor is None else array_of(tensor) for tensor in tensors]
+        named = zip(tensors, self.given_as, strict=True)
+        arrays = [None if tensor is None else array_of(tensor, name) for tensor, name in named]
         return dict(zip(self.names, arrays, strict=True), **options)
+
+    def say_as_given(self, error):
+        """Let an error of xent name tensors as they were given, and their own methods."""
+        words = str(error)
+        if type(error) not in (TypeError, ValueError) or "cannot be read as an array" in words:
+            return  # which has them
+        words = self._own.sub(lambda found: self._of_own[found[0]], words)
+        for own, given in _CURES:
+            words = own.sub(given, words)
+        error.args = (words,)
 
     def value_and_grads(self, tensors, options, needs):
         """The loss and its gradients, None where not needed, from one pass."""
@@ -84,14 +105,18 @@ class Loss:
 
 def call(loss, tensors, options):
     """The loss of tensors that were checked."""
-    if is_traced(tensors):
-        return loss.operators.value(tensors, options)
-    if torch.is_grad_enabled():
-        tensors = [None if tensor is None else _unwrapped(tensor) for tensor in tensors]
-        needs = [tensor is not None and tensor.requires_grad for tensor in tensors[: loss.inputs]]
-        if True in needs:
-            return _apply_eager((loss, options, needs), *tensors)
-    return tensor_of(loss.value(**loss.arguments(tensors, options)))
+    try:
+        if is_traced(tensors):
+            return loss.operators.value(tensors, options)
+        if torch.is_grad_enabled():
+            tensors = [None if tensor is None else _unwrapped(tensor) for tensor in tensors]
+            needs = [tensor is not None and tensor.requires_grad for tensor in tensors[: loss.inputs]]
+            if True in needs:
+                return _apply_eager((loss, options, needs), *tensors)
+        return tensor_of(loss.value(**loss.arguments(tensors, options)))
+    except (TypeError, ValueError) as error:
+        loss.say_as_given(error)
+        raise
 
 
 # ---- plain tensors, as autograd sees them ----

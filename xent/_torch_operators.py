@@ -291,13 +291,13 @@ class TokenOperators:
 
     @staticmethod
     def _options(prior, dim, temperature, logit_cap):
-        prior = None if prior is None else array_of(prior)
+        prior = None if prior is None else array_of(prior, "prior")
         return {"axis": dim, "temperature": temperature, "logit_cap": logit_cap, "prior": prior}
 
     def compute(self, input, ids, *options):
         *options, ranks = options
         given = self._options(*options)
-        found = xent.token_log_probs(array_of(input), array_of(ids), ranks=ranks, **given)
+        found = xent.token_log_probs(array_of(input, "input"), array_of(ids, "ids"), ranks=ranks, **given)
         log_probs, places = found if ranks else (found, np.empty(_NONE, np.int64))
         return tensor_of(log_probs), tensor_of(places)
 
@@ -312,7 +312,7 @@ class TokenOperators:
 
     def _gradient(self, upstream, input, ids, *options):
         given = self._options(*options)
-        grad = log_probs_grad(array_of(input), array_of(ids), array_of(upstream), **given)
+        grad = log_probs_grad(array_of(input, "input"), array_of(ids, "ids"), array_of(upstream), **given)
         return laid_out(tensor_of(grad), input, False)
 
     def _setup(self, ctx, inputs, output):

@@ -68,7 +68,7 @@ def is_traced(tensors):
 # ---- memory ----
 
 
-def array_of(tensor):
+def array_of(tensor, name="a tensor"):
     """The memory of a tensor as an ndarray, or a copy with the right sign of one that is negated lazily."""
     if tensor.dtype is torch.bfloat16:
         return tensor.detach().resolve_neg().view(torch.int16).numpy().view(_bfloat16())
@@ -76,7 +76,9 @@ def array_of(tensor):
         return tensor.numpy(force=True)
     except (TypeError, RuntimeError) as error:
         kind = "nested" if tensor.is_nested else f"{tensor.layout} and {tensor.dtype}"
-        raise TypeError(f"a tensor that is {kind} cannot be read as an array: {error}") from None
+        cure = f"; give {name}.float()" if str(tensor.dtype).startswith("torch.float8") else ""
+        words = f"{name} cannot be read as an array, as it is {kind}: {error}{cure}"
+        raise TypeError(words) from None
 
 
 def tensor_of(array):

@@ -470,7 +470,7 @@ def _weights(sample_weight, samples):
     """Return one finite number per sample, or None."""
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight, np.float64)
+    weights = _check.floats(sample_weight, "sample_weight").astype(np.float64)
     if weights.ndim == 0:
         weights = np.full(samples, weights)
     if weights.shape != (samples,) or not np.isfinite(weights).all():

@@ -1,11 +1,14 @@
 """Numbers of all sizes, and things that are no numbers."""
 
+import decimal
+
 import ml_dtypes
 import numpy as np
 
 FLOATS = ["f4", "f4", "f4", "f8", "f8", "f2", "bfloat16"]
 KNOWN = [*FLOATS, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
 UNKNOWN = ["c8", "c16", "g", "O", "U3", "S2", "M8[s]", "m8[s]", "V4", ml_dtypes.float8_e4m3fn, "i4,f4"]
+UNKNOWN += [ml_dtypes.int4]
 
 STYLES = ["usual"] * 12 + ["ties", "equal", "wide", "confident", "odd", "odd", "extreme"]
 # whose results a reference in float64, with literal formulas, need not get right
@@ -45,6 +48,13 @@ class Odd:
     """Anything."""
 
 
+def endless():
+    """A list that holds itself."""
+    items = [1.0]
+    items.append(items)
+    return items
+
+
 def nonsense(rng):
     """What is no valid option, and seldom a valid array."""
     makers = [
@@ -56,7 +66,9 @@ def nonsense(rng):
         lambda: np.float32(0.5), lambda: np.int8(-3), lambda: (1, 2), lambda: (1, 2, 3),
         lambda: ((1, 2), (0, 1)),
         lambda: np.ma.masked_array([1.0], [True]), lambda: object, lambda: iter(()),
-        lambda: np.array("x", object),
+        lambda: np.array("x", object), endless, lambda: [None, 1.0], lambda: decimal.Decimal(2),
+        lambda: [decimal.Decimal(1), 2], lambda: {"a": np.ones(2)},
+        lambda: np.array([[1.0], [1.0, 2.0]], object),
         lambda: np.array(1.5), lambda: (None, None, None), lambda: [True, False, True], lambda: slice(None),
         lambda: np.datetime64("2001-01-01"), lambda: 10**400, lambda: np.bool_(True), lambda: Odd,
         lambda: range(3),

@@ -218,6 +218,15 @@ def test_what_would_be_read_as_something_else():
         losses.cross_entropy(X, np.ma.masked_less(LABELS, 0))
     with pytest.raises(TypeError, match="logits must be real numbers.*complex128"):
         losses.cross_entropy(jnp.asarray(X) + 0j, LABELS)
+    with pytest.raises(TypeError, match=r"logits\[1\] must not be a masked array"):
+        losses.cross_entropy([X[0], np.ma.masked_less(X[1], 0)], LABELS[:2])
+    with pytest.raises(TypeError, match=r"target\[1\] is None"):
+        losses.cross_entropy(X[:2], [0, None])
+    with pytest.raises(TypeError, match="target must be real numbers.*<U1"):
+        losses.cross_entropy(X[:2], ["a", "b"])
+    labels = jnp.abs(LABELS[:2]) % C  # traced ones in lists are taken
+    expected = losses.cross_entropy(X[:2], labels)
+    assert jax.jit(lambda a, b: losses.cross_entropy([a, b], labels))(X[0], X[1]) == expected
 
     class Variable:
         def __jax_array__(self):
@@ -500,3 +509,17 @@ def test_optax_trains():
     )
     assert done.returncode == 0, done.stderr
     assert "largest difference" in done.stdout
+
+
+def test_labels_that_32_bits_cannot_hold():
+    """JAX makes int32 of all integers unless it is told otherwise: 2^40 would be class 0."""
+    jax.config.update("jax_enable_x64", False)
+    for label in (2**40, -(2**40), 2**32 + 1):
+        with pytest.raises(ValueError, match=rf"target\[1\] is {label}, beyond int32"):
+            losses.cross_entropy(X[:2], np.array([0, label]))
+        with pytest.raises(ValueError, match=rf"target\[1\] is {label}, beyond int32"):
+            losses.cross_entropy(X[:2], [0, label])
+    losses.cross_entropy(X[:2], np.array([0, -100]))
+    jax.config.update("jax_enable_x64", True)
+    with pytest.raises(ValueError, match=rf"target\[1\] is {2**40}, expected 0 <= label"):
+        losses.cross_entropy(X[:2], np.array([0, 2**40]))

@@ -732,8 +732,33 @@ def test_kinds_of_tensors():
         torch.nested.nested_tensor([X.detach()[:3], X.detach()]),
         X.detach().to(torch.float8_e4m3fn),
     ):
-        with pytest.raises(TypeError, match="cannot be read as an array"):
+        with pytest.raises(TypeError, match="input cannot be read as an array"):
             losses.cross_entropy(tensor, LABELS)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize(
+    "words, name, given",
+    [
+        (r"^linear_weight must have 2 dimensions", "linear_cross_entropy", {"linear_weight": HEAD[0]}),
+        (r"^input must have \d features.*as linear_weight", "linear_cross_entropy", {"input": HIDDEN[:, 1:]}),
+        (r"^weight must have one number per class", "linear_cross_entropy", {"weight": torch.ones(C + 1)}),
+        (r"^linear_bias must have one number", "linear_cross_entropy", {"linear_bias": torch.ones(C + 1)}),
+        (r"target\.long\(\) makes labels", "cross_entropy", {"target": torch.zeros(N)}),
+        (r"target\.reshape\(\d+,\)", "cross_entropy", {"target": torch.zeros(N, 1, dtype=int)}),
+        (r"give target\.float\(\)", "cross_entropy", {"target": torch.ones(N, C, dtype=int)}),
+        (r"^target must have the shape of input", "sigmoid_cross_entropy", {"target": torch.zeros(N)}),
+    ],
+)
+def test_errors_say_what_was_given(words, name, given, grad):
+    """Losses of layers have a weight that xent calls class_weight; arguments have PyTorch's methods."""
+    arguments = {"input": X, "target": LABELS.clamp(min=0)}
+    if name == "linear_cross_entropy":
+        arguments |= {"input": HIDDEN, "linear_weight": HEAD}
+    arguments = {key: tensor.detach() for key, tensor in (arguments | given).items()}
+    arguments["input"] = arguments["input"].clone().requires_grad_(grad)
+    with pytest.raises((TypeError, ValueError), match=words):
+        getattr(losses, name)(**arguments)
 
 
 def test_tensors_alone():
