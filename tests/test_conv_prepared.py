@@ -27,6 +27,18 @@ def test_bits_of_plain_weights(name, dtype, threads):
             assert_same_bits(xent.conv2d(images, prepared, bias, activation=activation, **options), expected)
 
 
+@pytest.mark.parametrize("images", [1, 3, 24])  # weights are packed by each chunk, or once for all
+def test_weights_that_are_not_finite(images, dtype):
+    x, weight, _ = test_conv.arrays((images, 64, 7, 7), (128, 64, 3, 3), dtype)
+    weight[3, 0, 0, 0], weight[100, 63, 2, 2] = np.inf, np.nan  # they meet padding on two sides each
+    for kept in [weight, xent.prepare_conv2d(weight)]:
+        y = xent.conv2d(np.abs(x) + 1, kept, padding=1)
+        assert np.isnan(y[:, 3, 0]).all() and np.isnan(y[:, 3, :, 0]).all()
+        assert (y[:, 3, 1:, 1:] == np.inf).all()
+        assert np.isnan(y[:, 100]).all()
+        assert np.isfinite(np.delete(y, [3, 100], 1)).all()
+
+
 @pytest.mark.parametrize("kind", ["float16", BFLOAT16])
 def test_bits_of_plain_weights_of_16_bits(kind):
     for name in test_conv.SAMPLE:

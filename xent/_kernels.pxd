@@ -409,7 +409,7 @@ cdef extern from "csrc/table.h" nogil:
         int relu
         Py_ssize_t out_size, out_first, out_row, out_step
         Py_ssize_t weight_first, weight_group, weight_out, weight_in, weight_i, weight_j
-        int lanes_are_groups, weights_in_rows, weights_in_place
+        int lanes_are_groups, weights_in_rows, weights_in_place, weights_kept
         Py_ssize_t patch_chunks, patch_bytes
         Py_ssize_t width
 

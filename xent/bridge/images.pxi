@@ -74,6 +74,7 @@ def conv2d(
     a.out_size = cnp.PyArray_DIM(out, 2) * cnp.PyArray_DIM(out, 3)
     a.out_first, a.out_row, a.out_step = place
     a.weight_first, a.weight_group, a.weight_out, a.weight_in, a.weight_i, a.weight_j = order
+    a.weights_kept = packed is not None
     plan = xent_plan_conv2d(&a, table, code)
     if plan.chunks == 0:
         return

@@ -509,6 +509,8 @@ typedef struct {
     int lanes_are_groups; /* lanes of the products are groups (grouped.h), not output channels */
     int lanes_are_pixels; /* or pixels */
     int weights_in_place; /* weights are not packed, but read where they lie, weight_step apart */
+    int weights_kept;     /* or packed once for many calls, whatever their images: asked for, not chosen */
+    int packs_here;       /* or by each chunk, some steps before the products that read them */
     int by_planes;        /* lanes are pixels of planes, of which block_channels are in a patch (depthwise.h) */
     ptrdiff_t weight_step;
     int weights_in_rows;               /* packed or not, the weights of an output channel follow each other */

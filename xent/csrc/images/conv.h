@@ -29,7 +29,7 @@
 
 #ifndef STORED_AS_16
 
-/* Bytes of packed weights that do not stay in a cache of the second level: then the next strip is fetched ahead. */
+/* Bytes of weights that do not stay in a cache of the second level: then the next ones are fetched ahead. */
 #define MANY_WEIGHTS (512 * 1024)
 
 /* The pieces of this thread's scratch. */
@@ -76,6 +76,23 @@ static void NAME(gather_rest)(const NAME(room) *room, const xent_lanes *l, ptrdi
 
 /* ---- what is made once for all chunks ---- */
 
+#ifndef STORED_AS_16
+/* Whether what chunks of conv2d_pack have packed is finite: a byte each, behind the numbers. */
+ALWAYS_INLINE char *NAME(finite_pieces)(const xent_conv_args *a)
+{
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width),
+                    steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
+    return (char *)((T *)a->packed + a->groups * strips * steps * a->width);
+}
+
+/* Whether the weights of a strip, of all groups, are known to be finite. */
+ALWAYS_INLINE int NAME(is_finite)(const xent_conv_args *a, ptrdiff_t strip)
+{
+    const ptrdiff_t pieces = xent_ceil_div(a->in_channels, a->pack_channels);
+    return !a->packs_here && !memchr(NAME(finite_pieces)(a) + strip * pieces, 0, (size_t)pieces);
+}
+#endif
+
 /* Weights to their packed form: a chunk is (group, strip of output channels, some input channels), the last fastest. */
 static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
 {
@@ -102,6 +119,7 @@ static void KERNEL(pack_weights)(const xent_conv_args *a, ptrdiff_t chunk)
         T *target = packed + k * a->width;
         KERNEL(pack_run)(source, a->weight_out, a->weight_j, run, strip.n, a->width, target);
     }
+    NAME(finite_pieces)(a)[chunk] = (char)NAME(all_finite)(packed, steps * a->width / LANES);
 }
 
 /* A patch that several chunks read. */
@@ -182,32 +200,51 @@ static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, 
     }
 }
 
-/* The sums of one strip of output channels [channel, channel + n) of all, over one block; the output if it is the
- * last. With `boxes`, which are NULL if padding is not left out, as long as no weight is infinite or NaN, which would
- * show: then 0 is multiplied by it. */
+/* Weights of a strip, some steps, that are fetched while `pixels` rows of sums are made. */
+ALWAYS_INLINE xent_ahead KERNEL(ahead)(const xent_conv_args *a, const void *weights, ptrdiff_t steps, ptrdiff_t pixels)
+{
+    if (a->packs_here)
+        return (xent_ahead){.at = (const char *)weights,
+                            .rows = a->width,
+                            .step = a->weight_out * (ptrdiff_t)sizeof(S),
+                            .bytes = steps * (ptrdiff_t)sizeof(S)};
+    const ptrdiff_t lines = xent_ceil_div(steps * a->width * (ptrdiff_t)sizeof(T), CACHE_LINE),
+                    share = xent_ceil_div(lines, pixels);
+    return (xent_ahead){.at = (const char *)weights,
+                        .rows = xent_ceil_div(lines, share),
+                        .step = share * CACHE_LINE,
+                        .bytes = share * CACHE_LINE};
+}
+
+/* The sums of one strip of output channels [channel, channel + n) of all, over one block, with its weights, which are
+ * packed to `room` if they are not; the output if it is the last. With `boxes`, which are NULL if padding is not left
+ * out, as long as no weight is infinite or NaN, which would show: then 0 is multiplied by it. */
 static void KERNEL(conv2d_channels)(const xent_conv_args *a, const xent_tile *t, const xent_block *b, ptrdiff_t channel,
-                                    ptrdiff_t n, int last, const T *after, const xent_boxes *boxes,
-                                    ptrdiff_t channel_step, NAME(product) *p)
+                                    ptrdiff_t n, int last, const void *weights, const void *after, int finite, T *room,
+                                    const xent_boxes *boxes, ptrdiff_t channel_step, NAME(product) *p)
 {
     const ptrdiff_t pieces = xent_ceil_div(b->depth, XENT_STEPS_AT_ONCE),
                     taps = b->window.kernel_h * b->window.kernel_w;
     const ptrdiff_t piece = boxes ? boxes->channels * taps : xent_ceil_div(b->depth, pieces);
     const ptrdiff_t pixels = xent_tile_pixels(t), vectors = xent_ceil_div(n, LANES);
-    const T *packed = p->packed, *patch = p->patch;
+    const ptrdiff_t step = a->packs_here ? (ptrdiff_t)sizeof(S) : a->width * (ptrdiff_t)sizeof(T);
+    const T *patch = p->patch;
     const int32_t *steps = p->steps;
     p->sums_step = a->width;
     for (ptrdiff_t k = 0; k < b->depth; k += piece) {
-        p->packed = packed + k * p->packed_step;
+        const char *here = (const char *)weights + k * step, *next = here + piece * step;
+        p->packed = a->packs_here ? room : (const T *)here;
         p->depth = xent_min(piece, b->depth - k);
         p->accumulate = b->first + k > 0;
-        p->next = !after ? NULL : k + piece < b->depth ? p->packed + piece * a->width : after;
+        if (after) p->next = KERNEL(ahead)(a, k + piece < b->depth ? next : after, piece, pixels);
+        if (a->packs_here) KERNEL(pack)((const S *)here, a->weight_out, 1, p->depth, n, a->width, room, a->width);
         if (boxes) {
             p->patch = patch + k / taps * channel_step;
             p->steps = boxes->box[0].steps, p->at = boxes->box[0].at;
         } else {
             p->steps = steps + k;
         }
-        if (boxes && NAME(all_finite)(p->packed, p->depth * a->width / LANES))
+        if (boxes && (finite || NAME(all_finite)(p->packed, p->depth * a->width / LANES)))
             NAME(multiply_boxes)(p, pixels, vectors, boxes, p->depth / taps);
         else
             NAME(multiply)(p, pixels, vectors);
@@ -236,16 +273,16 @@ static void KERNEL(conv2d_pixels)(const xent_conv_args *a, const xent_tile *t, c
     if (last && !l->direct) KERNEL(deliver_pixels)(a, t, l, channel, n, p->sums, p->sums_step);
 }
 
-/* The weights of a strip. */
-ALWAYS_INLINE const T *KERNEL(weights_of)(const xent_conv_args *a, const xent_block *b, ptrdiff_t group,
-                                          ptrdiff_t strip)
+/* The weights of a strip: packed, or where they lie. */
+ALWAYS_INLINE const void *KERNEL(weights_of)(const xent_conv_args *a, const xent_block *b, ptrdiff_t group,
+                                             ptrdiff_t strip)
 {
     const ptrdiff_t strips = xent_ceil_div(a->out_channels, a->width),
                     steps = a->in_channels * a->window.kernel_h * a->window.kernel_w;
-    return a->weights_in_place
-               ? (const T *)a->weight + a->weight_first + group * a->weight_group + strip * a->width * a->weight_out +
-                     b->first * a->weight_step
-               : (const T *)a->packed + (group * strips + strip) * steps * a->width + b->first * a->packed_step;
+    if (a->weights_in_place || a->packs_here)
+        return (const S *)a->weight + a->weight_first + group * a->weight_group + strip * a->width * a->weight_out +
+               b->first * a->weight_step;
+    return (const T *)a->packed + (group * strips + strip) * steps * a->width + b->first * a->packed_step;
 }
 
 /* One block of a group, for some strips; each has sums of its own unless the block is the only one. */
@@ -257,8 +294,10 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
     const int many = !a->lanes_are_pixels &&
                      a->out_channels * a->in_channels * a->window.kernel_h * a->window.kernel_w * (ptrdiff_t)sizeof(T) >
                          MANY_WEIGHTS;
+    const ptrdiff_t count = xent_ceil_div(a->out_channels, a->width);
     for (ptrdiff_t s = 0; s < strips.n; s++) {
         const xent_span strip = xent_cut(a->out_channels, a->width, strips.begin + s);
+        const void *weights = KERNEL(weights_of)(a, b, group, strips.begin + s);
         NAME(product) p = {.patch = room->patch,
                            .rows = room->rows,
                            .steps = room->steps,
@@ -267,16 +306,18 @@ static void KERNEL(conv2d_block)(const xent_conv_args *a, const xent_tile *t, co
                            .packed_step = a->packed_step,
                            .packed_row = a->packed_row,
                            .sums = room->sums + (last && b->first == 0 ? 0 : s * sums),
-                           .packed = KERNEL(weights_of)(a, b, group, strips.begin + s)};
+                           .packed = (const T *)weights};
         /* of the next strip, or of the first through the next block */
-        const T *after = !many              ? NULL
-                         : s + 1 < strips.n ? KERNEL(weights_of)(a, b, group, strips.begin + s + 1)
-                         : !last            ? KERNEL(weights_of)(a, b, group, strips.begin) + b->depth * a->width
-                                            : NULL;
+        const xent_block next = {.first = b->first + b->depth};
+        const void *after = !many              ? NULL
+                            : s + 1 < strips.n ? KERNEL(weights_of)(a, b, group, strips.begin + s + 1)
+                            : !last            ? KERNEL(weights_of)(a, &next, group, strips.begin)
+                                               : weights;
         if (a->lanes_are_pixels)
             KERNEL(conv2d_pixels)(a, t, b, l, group * a->out_channels + strip.begin, strip.n, last, room->packed, &p);
         else
-            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, after, boxes,
+            KERNEL(conv2d_channels)(a, t, b, group * a->out_channels + strip.begin, strip.n, last, weights, after,
+                                    NAME(is_finite)(a, group * count + strips.begin + s), room->packed, boxes,
                                     channel_step, &p);
     }
 }

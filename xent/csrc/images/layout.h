@@ -395,10 +395,16 @@ ALWAYS_INLINE void xent_tap_offsets(const xent_conv_args *a, const xent_block *b
 }
 
 /* Where lanes are channels: steps of a product after which the next rows are taken, at most. What all rows share of a
- * strip of 2 vectors of AVX2, 12 KiB, stays in an L1 cache of 32 KiB with the lines of the patch: 384 steps took 1.03 times
- * as long. With AVX-512 it takes 48 KiB, from the L2 cache; 384 steps were 1 % faster on 28 x 28 pixels and 1.02 to 1.08
- * times as long on 14 x 14 and fewer (Zen 4), 128 steps 2 % slower (Sapphire Rapids). */
-enum { XENT_STEPS_AT_ONCE = 192 };
+ * strip of 2 vectors of AVX2, 8 KiB, stays in an L1 cache of 32 KiB with the lines of the patch, a line or two for each
+ * step and row of pixels. 192 steps took 1.04 to 1.1 times as long on pointwise layers with AVX2, 1.01 with AVX-512, of
+ * which a strip takes 32 KiB, from the L2 cache (Zen 4). No more than PARTIAL (product.h): sums are added up once. */
+enum { XENT_STEPS_AT_ONCE = 128 };
+
+/* What is to be read next, and fetched meanwhile: rows of so many bytes. */
+typedef struct {
+    const char *at;
+    ptrdiff_t rows, step, bytes;
+} xent_ahead;
 
 /* Taps that see nothing but padding are left out where lanes are channels: pixels are taken in such an order that those
  * of a block of a product (product.h) see about the same taps, and each block has tables for a box of taps that holds

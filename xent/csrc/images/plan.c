@@ -55,6 +55,8 @@ enum {
      * cache or from memory (of 44 layers on a Zen 4 with AVX2, with 2 three pointwise ones took 1.1 to 1.4 times as
      * long, one of 3 x 3 taps 0.92 of the time); and to transpose a vector of sums, from 45 layers on a Sapphire Rapids. */
     PACK_COST = 3,
+    HERE_STRIPS = 4, /* see packs_cheaply */
+    HERE_TILES = 2,  /* of a group at most, if chunks pack their own weights: that takes half the time */
     TRANSPOSE_COST = 24,
     CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
     STRIPS_PRODUCTS = 1 << 19,       /* and of one where a thread has to read the patch of another */
@@ -107,9 +109,15 @@ enum {
 #define FILL_SHARE 4
 #define REST_COST 0.2 /* in vectors: of a rest, whose lanes are steps */
 /* What it costs to take each block of sums through taps of its own, in vectors of a row of it: less padding is not left
- * out. On a Zen 4 some 4 % of the time with 4 vectors (AVX-512: a gain of 3 % on 14 x 14 pixels, of which 9 % are
- * padding, of 12 % on 7 x 7, 18 %; none on 28 x 28), 10 % with two (AVX2: a loss of 2 %, a gain of 5 %). */
-#define APART_COST 0.3
+ * out. On a Zen 4 that is a gain of 2 % on 28 x 28 pixels, of which 5 % are padding, with 4 vectors (AVX-512), none with two
+ * (AVX2), of 3 % on 14 x 14, 9 %, with both. Of grad_weight 0.3. And the part of it that is left out: of few pixels some
+ * blocks see it in part. */
+#define APART_COST 0.1
+#define GRAD_APART_COST 0.3
+#define LEFT_OUT (2.0 / 3)
+/* To pack a vector of weights at once before they are read, a cycle for each number or less: of 30 layers on one image 9
+ * took 0.74 to 0.98 of the time with this instead of PACK_COST. */
+#define HERE_COST 12.0
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
@@ -150,7 +158,7 @@ static ptrdiff_t taps_seen(ptrdiff_t outputs, ptrdiff_t stride, ptrdiff_t paddin
 }
 
 /* The part of all products that meets padding alone; 0 where it is too little to be left out. */
-static double padding_of(const xent_conv_args *a, ptrdiff_t lanes)
+static double padding_of(const xent_conv_args *a, ptrdiff_t lanes, double apart)
 {
     const xent_window *w = &a->window;
     if (a->x_in_place || w->kernel_h * w->kernel_w == 1 || w->out_h > SKIPPED_SIZE || w->out_w > SKIPPED_SIZE) return 0;
@@ -158,7 +166,7 @@ static double padding_of(const xent_conv_args *a, ptrdiff_t lanes)
                     across = taps_seen(w->out_w, w->stride_w, w->left, w->dilation_w, w->width, w->kernel_w);
     const double padding =
         1 - (double)down * (double)across / ((double)(w->out_h * w->out_w) * (double)(w->kernel_h * w->kernel_w));
-    return padding * (double)(a->width / lanes) < APART_COST ? 0 : padding;
+    return padding * (double)(a->width / lanes) < apart ? 0 : padding;
 }
 
 /* Whether taps on the padding are left out where lanes are channels: if that saves so many multiplications of a step that
@@ -167,7 +175,7 @@ static int padding_is_worth_it(const xent_conv_args *a, ptrdiff_t lanes)
 {
     const ptrdiff_t taps = a->block_rows * a->block_columns, pixels = tile_pixels(a);
     return taps <= XENT_STEPS_AT_ONCE && pixels <= XENT_BOXED_PIXELS &&
-           padding_of(a, lanes) * (double)(pixels * (a->width / lanes)) >= SKIPPED_PRODUCTS;
+           padding_of(a, lanes, APART_COST) * (double)(pixels * (a->width / lanes)) >= SKIPPED_PRODUCTS;
 }
 
 /* And of grad_weight: the tables of a tap have two numbers for each pixel. Blocks of rows of a tap have to be high. */
@@ -175,7 +183,7 @@ static int grad_padding_is_worth_it(const xent_conv_args *a, ptrdiff_t lanes)
 {
     const ptrdiff_t taps = a->block_rows * a->block_columns, vectors = a->strip_chunk * a->width / lanes;
     return taps <= XENT_SKIPPING_TAPS && a->block_channels >= 4 * ROWS &&
-           padding_of(a, lanes) * (double)(a->block_channels * vectors) >= SKIPPED_GRADS;
+           padding_of(a, lanes, GRAD_APART_COST) * (double)(a->block_channels * vectors) >= SKIPPED_GRADS;
 }
 
 /* Whether such lanes read the image where it lies: there is no padding, and channels lie so near to each other that the
@@ -331,6 +339,26 @@ static double steps_of(const xent_conv_args *a)
     return (double)a->in_channels * (double)(a->window.kernel_h * a->window.kernel_w);
 }
 
+/* Whether weights would be packed by the chunks that read them, which is cheaper, and these are enough for a few threads:
+ * strips of 64 channels (AVX-512) are few, and 384-64 on 14 x 14 pixels took 1.5 times as long on two threads, with AVX2
+ * 1.3. Nor if what they see through a tap leaves a cache of the second level: 1024-256 took 1.19 times as long (AVX2). */
+static int packs_cheaply(const xent_conv_args *a, ptrdiff_t strip, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const double pixels = (double)a->images * (double)w->out_h * (double)w->out_w;
+    const double seen = fmin(pixels, TILE_PIXELS) * (double)a->in_channels * (double)size;
+    const ptrdiff_t strips = xent_ceil_div(a->out_channels, strip);
+    const int pointwise = w->kernel_h * w->kernel_w == 1, few = strips < HERE_STRIPS || strips % 2 == 1 || pointwise;
+    return a->weight_step == 1 && pixels <= HERE_TILES * TILE_PIXELS && (!few || strips > 2 * HERE_STRIPS) &&
+           seen <= (double)(w->kernel_h * w->kernel_w) * LANE_PATCH_BYTES;
+}
+
+/* And what it costs to pack one, in multiplications of vectors. */
+static double pack_cost(const xent_conv_args *a, ptrdiff_t lanes)
+{
+    return a->packs_here ? HERE_COST / (double)lanes : PACK_COST;
+}
+
 /* What it costs to copy images for each tap, in vectors of pixels for a step and a channel. */
 static double copies_of_taps(const xent_conv_args *a)
 {
@@ -365,7 +393,7 @@ static int pixels_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int in_pl
     const double vectors = a->taps_apart || w->kernel_h * w->kernel_w == 1 ? fmin(gaps, dense) : gaps;
     const double of_channels =
         (double)a->images * (double)w->out_h * (double)w->out_w * (double)xent_ceil_div(a->out_channels, lanes);
-    const double packing = in_place ? outputs * steps * PACK_COST : 0;
+    const double packing = in_place ? outputs * steps * pack_cost(a, lanes) : 0;
     return outputs * steps * vectors * LANE_PIXELS_COST <= of_channels * (steps + TRANSPOSE_COST) + packing;
 }
 
@@ -464,9 +492,11 @@ static double channels_take(xent_conv_args *a, const xent_table *table, ptrdiff_
     const ptrdiff_t lanes = table->vector_bytes / size;
     a->width = strip_width(a, table, size);
     const double pixels = (double)a->images * (double)w->out_h * (double)w->out_w;
-    const double padding = padding_of(a, lanes), saved = padding * pixels * (double)(a->width / lanes);
+    const double padding = LEFT_OUT * padding_of(a, lanes, APART_COST),
+                 saved = padding * pixels * (double)(a->width / lanes);
     const double vectors = pixels * (double)xent_ceil_div(a->out_channels, lanes) / (double)a->out_channels;
-    return vectors * (1 - (saved < SKIPPED_PRODUCTS ? 0 : padding) + TRANSPOSE_COST / steps_of(a)) + PACK_COST;
+    return vectors * (1 - (saved < SKIPPED_PRODUCTS ? 0 : padding) + TRANSPOSE_COST / steps_of(a)) +
+           pack_cost(a, lanes);
 }
 
 /* Whether patches of panels are faster. Long blocks read an image where it lies as fast, or faster. */
@@ -694,7 +724,8 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     if (by_planes && plane_patch(a, &lines, 1) <= MOST_GROUPED_BYTES / size) return plan_planes(a, &lines, size);
     if (groups_are_faster(a, lanes, 0) && cut_grouped(a, lanes, a->window.out_w, size))
         return plan_grouped(a, lanes, size);
-    /* All this of 16 bits as of floats: same sums, same bits. */
+    a->packs_here = evenly && packs_cheaply(a, table->strip_bytes / size, size); /* for now */
+    /* All this of 16 bits as of floats, and whether weights are kept or not: same sums, same bits. */
     const int panels = panels_are_faster(a, table, size, evenly) && cut_panels(a, table, size);
     a->taps_apart = panels ? taps > 1 : taps_are_better_apart(a, lanes, size);
     a->lanes_are_pixels = panels || pixels_are_faster(a, lanes, evenly);
@@ -721,7 +752,11 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     }
     const int costly = !a->lanes_are_pixels && cut_images(a, lanes);
     a->skips_padding = !a->lanes_are_pixels && padding_is_worth_it(a, lanes);
-    a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes : 0;
+    a->packs_here =
+        !a->lanes_are_pixels && !a->weights_kept && evenly && a->weight_step == 1 && xent_tiles(a) <= HERE_TILES;
+    a->packed_room = a->weights_in_rows ? XENT_REST_PIXELS * xent_ceil_div(block_steps(a), lanes) * lanes
+                     : a->packs_here    ? xent_min(block_steps(a), XENT_STEPS_AT_ONCE) * a->width
+                                        : 0;
     plan_scratch(a, 0);
     a->pack_channels = even(a->in_channels, PACKED / product(taps, a->width, PACKED));
     const ptrdiff_t pixels = tile_pixels(a), strips = xent_ceil_div(a->out_channels, a->width), tiles = xent_tiles(a);
@@ -741,11 +776,12 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         a->strip_chunk = xent_max(1, xent_min(a->strip_chunk, SUMS_BYTES / size / sums));
     a->sums_room = xent_blocks(a) > 1 ? a->strip_chunk * sums : sums;
     a->sums_room = whole_lines(a->sums_room + SLACK * a->width);
+    const int packed = !a->weights_in_place && !a->packs_here;
     const ptrdiff_t pieces = a->groups * strips * xent_ceil_div(a->in_channels, a->pack_channels);
     return (xent_plan){.chunks = found * xent_ceil_div(strips, a->strip_chunk),
                        .scratch_size = scratch_size(a, size),
-                       .pack_chunks = a->patch_chunks + (a->weights_in_place ? 0 : pieces),
-                       .packed = a->weights_in_place ? 0 : packed_bytes(a, strips, size)};
+                       .pack_chunks = a->patch_chunks + (packed ? pieces : 0),
+                       .packed = packed ? packed_bytes(a, strips, size) + pieces : 0};
 }
 
 xent_plan xent_plan_grad_weight(xent_conv_args *a, const xent_table *table, int dtype)

@@ -37,7 +37,7 @@ typedef struct {
     ptrdiff_t packed_step;       /* from step to step of `packed` */
     T *sums;
     ptrdiff_t sums_step; /* from row to row */
-    const T *next;       /* what is to be `packed` of the next product, which is fetched meanwhile, or NULL */
+    xent_ahead next;     /* the weights of the next product, a share of which is fetched with each row of sums */
     int accumulate;      /* add to what is in sums, at the end: blocks of a long sum are summed apart */
     /* Where lanes are pixels: */
     ptrdiff_t packed_row;    /* from row to row of `packed` */
@@ -208,25 +208,25 @@ static void NAME(multiply_rest)(const NAME(product) *p, const T *seen, ptrdiff_t
 }
 #undef REST_BLOCK
 
-/* A part of the next packed strip, `share` numbers for each row: to a cache of the second level. */
-ALWAYS_INLINE void NAME(fetch_next)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t share)
+/* Some rows of what is next: to a cache of the second level. */
+ALWAYS_INLINE void NAME(fetch_next)(const xent_ahead *next, ptrdiff_t first, ptrdiff_t rows)
 {
-    if (!p->next) return;
-    for (ptrdiff_t k = first * share; k < (first + rows) * share; k += CACHE_LINE / (int)sizeof(T))
-        __builtin_prefetch(p->next + k, 0, 2);
+    for (const ptrdiff_t end = xent_min(first + rows, next->rows); first < end; first++)
+        for (ptrdiff_t k = 0; k < next->bytes; k += CACHE_LINE)
+            __builtin_prefetch(next->at + first * next->step + k, 0, 2);
 }
 
 /* `blocks` blocks of `rows` rows, from row `first` on; lanes are channels. */
 #define ROW_BLOCKS(rows, vectors)                                                                                      \
     case (rows) * WIDEST + (vectors) - 1:                                                                              \
         for (; blocks > 0; blocks--, first += rows) {                                                                  \
-            NAME(fetch_next)(p, first, rows, share);                                                                   \
+            NAME(fetch_next)(&p->next, first, rows);                                                                   \
             NAME(block_product)(p, first, rows, vectors, 0);                                                           \
         }                                                                                                              \
         break;
 
 static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t blocks, ptrdiff_t rows,
-                             ptrdiff_t vectors, ptrdiff_t share)
+                             ptrdiff_t vectors)
 {
     switch (rows * WIDEST + vectors - 1) {
         /* clang-format off */
@@ -245,23 +245,23 @@ static void NAME(row_blocks)(const NAME(product) *p, ptrdiff_t first, ptrdiff_t 
 static void NAME(multiply)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors)
 {
     const xent_heights c = xent_heights_of(rows, ROWS);
-    const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
-    NAME(row_blocks)(p, 0, c.taller, c.height + 1, vectors, share);
-    NAME(row_blocks)(p, c.taller * (c.height + 1), c.blocks - c.taller, c.height, vectors, share);
+    NAME(row_blocks)(p, 0, c.taller, c.height + 1, vectors);
+    NAME(row_blocks)(p, c.taller * (c.height + 1), c.blocks - c.taller, c.height, vectors);
 }
 
-/* The same through some channels, each block through the taps of its box. */
+/* The same through some channels, blocks that follow each other through the taps of their box. */
 static void NAME(multiply_boxes)(const NAME(product) *p, ptrdiff_t rows, ptrdiff_t vectors, const xent_boxes *boxes,
                                  ptrdiff_t channels)
 {
     const xent_heights c = xent_heights_of(rows, ROWS);
-    const ptrdiff_t share = xent_ceil_div(p->depth * p->packed_step, xent_max(rows, 1));
     NAME(product) some = *p;
-    for (ptrdiff_t b = 0, first = 0, height; b < c.blocks; b++, first += height) {
+    for (ptrdiff_t b = 0, first = 0, n, height; b < c.blocks; b += n, first += n * height) {
         const xent_box *box = boxes->box + boxes->of[b];
+        const ptrdiff_t end = b < c.taller ? c.taller : c.blocks; /* of blocks as high */
+        for (n = 1; b + n < end && boxes->of[b + n] == boxes->of[b];) n++;
         height = c.height + (b < c.taller);
         some.steps = box->steps, some.at = box->at, some.depth = channels * box->taps;
-        NAME(row_blocks)(&some, first, 1, height, vectors, share);
+        NAME(row_blocks)(&some, first, n, height, vectors);
     }
 }
 
