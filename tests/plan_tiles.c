@@ -277,7 +277,7 @@ EXPORT ptrdiff_t KERNEL(of_weighted)(const call *c, char *in, char *out, char *e
 {
     xent_softmax_args a = {.sign = NULL};
     if (!walk(&a.positions, c, sizeof(S), in, out)) return -1;
-    a.positions.transformed = 1, a.result = results;
+    a.positions.transformed = XENT_DISTANCES, a.result = results;
     const xent_plan plan = xent_plan_positions(&a.positions, CODE, XENT_SUMMED_EXPS);
     *f = facts_of(&a.positions, &plan);
     char *scratch = place_scratch(end, plan.scratch_size);

@@ -39,6 +39,33 @@ def test_slices(case, rng):
     np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-18)
 
 
+@pytest.mark.parametrize("apart", [2, 3])
+@pytest.mark.parametrize("classes", [300, 3000])
+def test_classes_a_few_numbers_apart(classes, apart, dtype, rng):
+    """Rows of which not all numbers are classes: no copy of the logits, and the bits of one."""
+    whole = rng.standard_normal((280, classes * apart)).astype(dtype)
+    x, y = whole[:, ::apart][:, : classes - 1], rng.integers(0, classes - 1, 280)
+    target = xent.softmax(np.ascontiguousarray(x))
+    calls = {
+        "softmax": lambda x: xent.softmax(x, temperature=1.5),
+        "log_softmax": xent.log_softmax,
+        "logsumexp": xent.logsumexp,
+        "value": lambda x: xent.cross_entropy_value_and_grad(x, y, label_smoothing=0.1)[1],
+        "capped": lambda x: xent.cross_entropy_grad(x, y, logit_cap=3.0),
+        "soft": lambda x: xent.cross_entropy_grad(x, target, gamma=2.0),
+        "infinite": lambda x: xent.cross_entropy(x, y, temperature=0.7, reduction="none"),
+        "evaluate": lambda x: xent.evaluate(x, y, top_k=(1, 5)).top_k_accuracy,
+        "product": lambda x: xent.cross_entropy_hvp(x, y, target),
+        "ids": lambda x: xent.token_log_probs(x, y, ranks=True)[0],
+    }
+    for name, call in calls.items():
+        if name == "infinite":
+            x[3, y[3]] = -np.inf
+        np.testing.assert_array_equal(call(x), call(np.ascontiguousarray(x)), err_msg=name)
+    if classes == 3000:
+        assert peak_bytes(lambda: xent.cross_entropy(x, y)) < x.nbytes / 4
+
+
 def test_slice_into_a_contiguous_out_and_back(rng):
     big = rng.standard_normal((4, 9, 70))
     x, y = big[:, :-1], rng.integers(0, 70, (4, 8))

@@ -213,6 +213,40 @@ def test_out(name, shape, axis, dtype):
     assert_result(name, x, kept, axis, what="in place")
 
 
+@pytest.mark.parametrize(
+    "shape, axis", [((9, 1000), -1), ((50, 10), -1), ((3, 30, 40), 1), ((2, 300, 5), 1), ((3, 5000), 1)]
+)
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 2.0**20])
+def test_temperature_that_divides_exactly(temperature, shape, axis, dtype):
+    """The bits of logits that were divided before: a power of two is no reason to round twice."""
+    x = random_logits(shape, np.float64).astype(dtype)
+    y = np.random.default_rng(0).integers(0, shape[axis], np.delete(shape, axis))
+    divided = (x / np.asarray(temperature, x.dtype)).astype(dtype)
+    for name in ["softmax", "log_softmax"]:
+        result = getattr(xent, name)(x, axis, temperature=temperature)
+        if np.dtype(dtype).itemsize > 2:
+            np.testing.assert_array_equal(result, getattr(xent, name)(divided, axis), err_msg=name)
+    assert xent.cross_entropy(x, y, axis=axis, temperature=temperature) == pytest.approx(
+        xent.cross_entropy(divided, y, axis=axis), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("temperature", [2.0**-30, 0.5, 2.0, 2.0**30])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_temperature_that_would_divide_exactly_but_for_the_range(name, temperature):
+    """Quotients of some rows overflow, or are subnormal; those of others are as they are by themselves."""
+    x = random_logits((6, 300), np.float32)
+    x[1] *= np.float32(1e37)
+    x[3] *= np.float32(1e-44)
+    x[4, ::3] = -np.inf
+    for view in (x, np.ascontiguousarray(x.T).T):
+        result = getattr(xent, name)(view, temperature=temperature)
+        with np.errstate(all="ignore"):
+            expected = getattr(xent.reference, name)(x, temperature=temperature).astype(np.float32)
+        assert not np.isnan(result).any()
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-44)
+
+
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_logsumexp_out(keepdims, dtype):
     x = random_logits((4, 6), dtype)
@@ -316,6 +350,8 @@ def test_backward_of_gradients_whose_sum_leaves_the_range_on_the_way():
     g = np.repeat(np.float32([3e38, -3e38]), 512)[np.newaxis]
     y = np.full_like(g, -np.log(1024))
     assert np.array_equal(xent.log_softmax_backward(g, y), g)
+    few = np.ascontiguousarray(np.stack([g, 2e-3 * g, g], axis=2))
+    assert np.array_equal(xent.log_softmax_backward(few, np.stack([y] * 3, axis=2), 1), few)
 
 
 @pytest.mark.parametrize("name", BACKWARD)

@@ -112,6 +112,9 @@ cdef extern from "csrc/table.h" nogil:
     enum:
         XENT_MOST_SUMS
 
+    enum:
+        XENT_DISTANCES
+
     ctypedef struct xent_positions:
         Py_ssize_t count, inner, middle_count, classes, chunk, room
         xent_operand x
@@ -258,6 +261,8 @@ cdef extern from "csrc/table.h" nogil:
 
     int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                             const xent_array *hess, int axis)
+    int xent_walk_apart(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                        const xent_array *hess, int axis)
     int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis)
 
     enum:

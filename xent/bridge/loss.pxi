@@ -125,13 +125,13 @@ cdef double run_softmax_loss(LossCall call, xent_cross_entropy_args *a) except? 
     a.labels, a.dense.weight, a.label_weight = call.found, data(dense_weight), <double *>data(call.weight)
     a.sample_weight = <double *>data(call.sample_weight)
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
-    copies = walk_or_copy(p, x, call.target, grad, hess, call.axis)
+    copies = walk_or_copy(p, x, call.target, grad, hess, call.axis, call.vector is None)
     if copies is not None and call.vector is not None and copies[3] is not hess:
         copies[3][...], hess = hess, copies[3]
     p.curved, p.reads_hess = is_curved(call), call.vector is not None
     p.packs |= a.dense.mix != 0 or a.dense.base != 0
     p.temperature, p.cap, p.offset = t, call.options.cap, data(offset)
-    p.transformed = t != 1 or call.options.cap != 0 or offset is not None or p.curved
+    p.transformed |= t != 1 or call.options.cap != 0 or offset is not None or p.curved
     if call.vector is None:
         plan = xent_plan_positions(p, dtype_code(x), XENT_SUMMED_EXPS if grad is None else XENT_REUSED_EXPS)
         left = run_leaving(table.cross_entropy[dtype_code(x)], p, &plan, cnp.PyArray_SIZE(x), &total)
@@ -319,10 +319,10 @@ cdef int put_report(xent_evaluate_args *a, cnp.ndarray report, int row) except -
 cdef int run_evaluation(LossCall call, xent_evaluate_args *a, cnp.ndarray offset, double t, double *sums) except -1:
     """Fill in the sums and what else `a` asks for."""
     cdef xent_plan plan
-    copies = walk_or_copy(&a.positions, call.x, None, None, None, call.axis)
+    copies = walk_or_copy(&a.positions, call.x, None, None, None, call.axis, True)
     a.positions.keeps_logits = not a.brief
     a.positions.temperature, a.positions.offset = t, data(offset)
-    a.positions.transformed = t != 1 or offset is not None
+    a.positions.transformed |= t != 1 or offset is not None
     a.labels, a.sample_weight = call.found, <double *>data(call.sample_weight)
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_SUMMED_EXPS if a.brief else XENT_REUSED_EXPS)
     return run_sums(table.evaluate[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), EVALUATED, sums)

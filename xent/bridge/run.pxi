@@ -188,17 +188,21 @@ cdef inline const xent_array *seen(cnp.ndarray array, xent_array *slot) noexcept
 
 
 cdef inline bint walk(
-    xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis
+    xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis, bint apart=False
 ) noexcept:
     cdef xent_array slot[4]
+    if apart:
+        return xent_walk_apart(p, seen(x, slot), seen(target, slot + 1), seen(out, slot + 2), seen(hess, slot + 3), axis)
     return xent_walk_positions(p, seen(x, slot), seen(target, slot + 1), seen(out, slot + 2), seen(hess, slot + 3), axis)
 
 
-cdef tuple walk_or_copy(xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis):
+cdef tuple walk_or_copy(
+    xent_positions *p, cnp.ndarray x, cnp.ndarray target, cnp.ndarray out, cnp.ndarray hess, int axis, bint apart=False
+):
     """Find out how the arrays lie. None if a kernel takes them as they are; else copies in C order (x, target, out, hess)
-    which are taken instead, to be kept until they are delivered.
+    which are taken instead, to be kept until they are delivered. `apart`: whether classes of x may lie a few numbers apart.
     """
-    if walk(p, x, target, out, hess, axis):
+    if walk(p, x, target, out, hess, axis, apart):
         return None
     return copies_in_c_order(p, x, target, out, hess, axis)
 

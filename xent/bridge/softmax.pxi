@@ -7,8 +7,9 @@ cdef int map_positions(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray gr
     cdef xent_plan plan
     if cnp.PyArray_SIZE(x) == 0:
         return 0
-    copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis)
-    a.positions.temperature, a.positions.transformed = temperature, temperature != 1
+    copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis, grad_in is None)
+    a.positions.temperature = temperature
+    a.positions.transformed |= temperature != 1
     a.positions.keeps_logits = logits_again and a.positions.inner > 1  # rows are in the cache still
     a.result = NULL
     plan = xent_plan_positions(&a.positions, dtype_code(x), exps)
@@ -138,7 +139,7 @@ def logsumexp(x, axis, keepdims, out):
             _check.output(out, shape, result.dtype, ((given, "x"),))
             if cnp.PyArray_ISCARRAY(<cnp.ndarray>out):
                 result = out
-    copies = walk_or_copy(&a.positions, logits, None, None, None, k)
+    copies = walk_or_copy(&a.positions, logits, None, None, None, k, True)
     a.result = data(result)
     plan = xent_plan_positions(&a.positions, dtype_code(logits), XENT_SUMMED_EXPS)
     run(table.logsumexp[dtype_code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
@@ -167,7 +168,7 @@ def weighted_logsumexp(cnp.ndarray x, cnp.ndarray b, tuple axes, bint with_sign)
     if cnp.PyArray_SIZE(x) == 0:
         return result, sign, np.arange(positions_of(x, k))
     copies = walk_or_copy(&a.positions, x, b, None, None, k)
-    a.result, a.sign, a.positions.transformed = data(result), data(sign), True
+    a.result, a.sign, a.positions.transformed = data(result), data(sign), XENT_DISTANCES
     plan = xent_plan_positions(&a.positions, dtype, XENT_SUMMED_EXPS)
     left = run_leaving(table.weighted_logsumexp[dtype], &a.positions, &plan, cnp.PyArray_SIZE(x), &total)
     return result, sign, left

@@ -18,6 +18,12 @@ enum { CACHE_LINE = 64 }; /* bytes */
 #define SELDOM static __attribute__((noinline, cold, unused))
 /* A function that is called once a tile, for a few numbers of each position: compiled for size. */
 #define PER_TILE static __attribute__((noinline, cold, unused))
+/* What such a function calls for all numbers of a line: the compiler would take it for as seldom as its caller. */
+#if defined(__OPTIMIZE_SIZE__)
+#define PER_LINE static __attribute__((noinline, unused))
+#else
+#define PER_LINE static __attribute__((noinline, hot, unused))
+#endif
 /* A function whose constant parameters make copies of it, or that is a few instructions. Where kernels are compiled for
  * size and ask for it, the compiler chooses. */
 #if defined(__OPTIMIZE_SIZE__) && defined(XENT_FEW_COPIES)

@@ -133,11 +133,15 @@ typedef struct {
     ptrdiff_t *left;
     uint8_t *is_left;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed`
-     * where any is in use (transform.h). */
+     * where any is in use, or tiles have copies for another reason (transform.h). */
     int transformed;
     double temperature, cap;
     const void *offset; /* of the real type: a number per class, and then what rounding left of each */
 } xent_positions;
+
+enum {
+    XENT_DISTANCES = 2
+}; /* of `transformed`: distances from the largest logit are wanted, whatever there is to be done */
 
 /* Labels of the positions; NULL: none. */
 typedef struct {
@@ -300,6 +304,10 @@ typedef struct {
  * know. Fills in all of `p` that speaks of shapes and memory, and the defaults of the rest. */
 int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
                         const xent_array *hess, int axis);
+
+/* The same where classes of x may lie a few numbers apart: then positions are `transformed`, as tiles have copies of these. */
+int xent_walk_apart(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                    const xent_array *hess, int axis);
 
 /* The same for losses that look at one class of each position (label_losses.h), whose x may lie in more ways. */
 int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis);

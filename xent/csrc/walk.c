@@ -3,6 +3,7 @@
  * most.
  */
 #include "base.h"
+#include "softmax/tile_sizes.h"
 #include "table.h"
 
 #include <stdint.h>
@@ -100,8 +101,8 @@ static int lay_positions(xent_positions *p, walk *w, int axis, int loose)
     return 1;
 }
 
-int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
-                        const xent_array *hess, int axis)
+static int walk_loosely(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                        const xent_array *hess, int axis, int loose)
 {
     walk w;
     memset(p, 0, sizeof *p);
@@ -119,7 +120,25 @@ int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array
     add_operand(&w, out, &p->out);
     add_operand(&w, hess, &p->hess);
     p->packs = target || hess;
-    return lay_positions(p, &w, axis, 0);
+    return lay_positions(p, &w, axis, loose);
+}
+
+int xent_walk_positions(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                        const xent_array *hess, int axis)
+{
+    return walk_loosely(p, x, target, out, hess, axis, 0);
+}
+
+/* Short rows gain nothing. Further apart, each class has a cache line of its own, and a copy reads these in a better
+ * order. */
+int xent_walk_apart(xent_positions *p, const xent_array *x, const xent_array *target, const xent_array *out,
+                    const xent_array *hess, int axis)
+{
+    if (xent_walk_positions(p, x, target, out, hess, axis)) return 1;
+    if (x->itemsize < (ptrdiff_t)sizeof(float) || !walk_loosely(p, x, target, out, hess, axis, 1)) return 0;
+    p->transformed = 1;
+    return p->classes > TRANSPOSED_BYTES / LINE_COLUMNS / x->itemsize && p->x.stride > 1 &&
+           p->x.stride * x->itemsize < CACHE_LINE;
 }
 
 int xent_walk_labels(xent_positions *p, const xent_array *x, const xent_array *out, int axis)

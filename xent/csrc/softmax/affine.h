@@ -39,11 +39,20 @@ static T NAME(split_faint)(double factor, double unit, T *lift)
 /* From the factors a of p_c, and b (NULL: none). */
 static void NAME(make_affine)(NAME(affine) *f, const NAME(stats) *s, const double *a, const double *b, ptrdiff_t n)
 {
+    const V one = NAME(set)(1), none = {0};
+    const vf64 tiny = set_f64(TINY), zero = {0};
     int faint = 0;
-    for (ptrdiff_t p = 0; p < n; p++) {
-        const double coefficient = (a ? a[p] : 1.0) * s->inverse[p] * s->unit[p];
-        f->coefficient[p] = (T)coefficient, f->lift[p] = 1, f->dense[p] = b ? (T)b[p] : 0;
-        faint |= !(fabs(coefficient) >= TINY);
+    for (ptrdiff_t p = 0; p < n; p += LANES) { /* past the end there is nothing */
+        vf64 coefficient[PARTS], dense[PARTS];
+        for (int k = 0; k < PARTS; k++) {
+            const ptrdiff_t at = p + k * LANES_F64;
+            const vf64 inverse = v_load(s->inverse + at), factor = a ? load_part_f64(a + at, n - at, zero) : set_f64(1);
+            coefficient[k] = factor * inverse * v_load(s->unit + at);
+            dense[k] = b ? load_part_f64(b + at, n - at, zero) : zero;
+            faint |= m_any((vm64)~m_ge(v_select(first_f64(n - at), v_abs(coefficient[k]), tiny), tiny));
+        }
+        v_store(f->coefficient + p, NAME(joined)(coefficient[0], coefficient[PARTS - 1]));
+        v_store(f->dense + p, b ? NAME(joined)(dense[0], dense[PARTS - 1]) : none), v_store(f->lift + p, one);
     }
     for (ptrdiff_t p = 0; faint && p < n; p++) {
         const double factor = (a ? a[p] : 1.0) * s->inverse[p];

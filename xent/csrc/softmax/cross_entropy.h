@@ -207,12 +207,11 @@ ALWAYS_INLINE double KERNEL(gain)(const xent_cross_entropy_args *a, const KERNEL
 
 /* Where R is below all normal numbers and what it is multiplied with above 2, bits of it are missing: take R and
  * R / (1 + R) of a label that has the largest logit from doubles. beyond[p]: where that is not enough. */
-static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+SELDOM int KERNEL(mend_these)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                               const KERNEL(labels) *y, NAME(target) *terms, const double *dense_mass, int *beyond)
 {
-    int found = 0, any = 0;
-    for (ptrdiff_t p = 0; p < t->n; p++) found |= s->others[p] < TINY;
-    for (ptrdiff_t p = 0; found && p < t->n; p++) {
+    int any = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
         beyond[p] = 0;
         if (!(s->others[p] < TINY) || !(s->rest[p] > 0) || y->counted[p] == 0) continue;
         if (!dense_mass && y->x[p] != s->max_logit[p]) continue;
@@ -223,6 +222,14 @@ static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(til
             terms->loss[p] = s->rest[p] / s->peak[p], terms->p_minus_1[p] = -terms->loss[p];
     }
     return any;
+}
+
+static int KERNEL(mend_faint)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                              const KERNEL(labels) *y, NAME(target) *terms, const double *dense_mass, int *beyond)
+{
+    int found = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) found |= s->others[p] < TINY;
+    return found && KERNEL(mend_these)(a, t, s, y, terms, dense_mass, beyond);
 }
 
 /* Whether a loss is infinite because a logit is. */
@@ -237,20 +244,16 @@ static int KERNEL(is_infinite)(const xent_cross_entropy_args *a, const KERNEL(ti
     return 0;
 }
 
+#define MOST_LOSS BY_TYPE(FLT_MAX, 0x1p900)
+#define STEEPEST BY_TYPE(0x1p17, 0x1p200)
 /* beyond[p]: whether a position is beyond the arithmetic here. Its logits are finite and its loss is not, or so large that
  * a sum might not be; or the derivative of the z-loss is as large as no factor may be. */
-static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+SELDOM int KERNEL(find_these)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
                               const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss, int *beyond)
 {
-    const double most = BY_TYPE(FLT_MAX, 0x1p900), steepest = BY_TYPE(0x1p17, 0x1p200);
-    const ptrdiff_t n = t->n;
-    int found = 0, any = 0;
-    for (ptrdiff_t p = 0; p < n; p++) found |= !(terms->loss[p] <= most);
-    if (dense_loss)
-        for (ptrdiff_t p = 0; p < n; p++) found |= !(fabs(dense_loss[p]) <= most);
-    for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++)
-        found |= !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest);
-    for (ptrdiff_t p = 0; found && p < t->n; p++) {
+    const double most = MOST_LOSS, steepest = STEEPEST;
+    int any = 0;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
         const int finite = isfinite(s->max_logit[p]) && s->rest[p] == s->rest[p], counts = y->counted[p] != 0;
         const int large = !(terms->loss[p] <= most) || (dense_loss && !(fabs(dense_loss[p]) <= most)) ||
                           (a->z_loss != 0 && !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest));
@@ -259,6 +262,23 @@ static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(til
     }
     return any;
 }
+
+static int KERNEL(find_large)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                              const KERNEL(labels) *y, const NAME(target) *terms, const double *dense_loss, int *beyond)
+{
+    const double most = MOST_LOSS, steepest = STEEPEST;
+    const ptrdiff_t n = t->n;
+    int found = 0;
+    for (ptrdiff_t p = 0; p < n; p++) found |= !(terms->loss[p] <= most);
+    if (dense_loss)
+        for (ptrdiff_t p = 0; p < n; p++) found |= !(fabs(dense_loss[p]) <= most);
+    for (ptrdiff_t p = 0; a->z_loss != 0 && p < t->n; p++)
+        found |= !(fabs(KERNEL(log_sum)(t, s, p) * a->z_loss) <= steepest);
+    return found && KERNEL(find_these)(a, t, s, y, terms, dense_loss, beyond);
+}
+
+#undef MOST_LOSS
+#undef STEEPEST
 
 /* The loss of each position: into their sum, and into a->losses. */
 static void KERNEL(put_losses)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
@@ -459,10 +479,15 @@ PER_TILE xent_operand KERNEL(widened_operand)(const S *from, xent_lie lie, ptrdi
 {
     const ptrdiff_t lines = rows ? n : classes;
     if (!from) return (xent_operand){.data = NULL};
-    KERNEL(gather)(from, lie, room, step, n, classes, !rows);
-    for (ptrdiff_t i = 0; i < lines * step; i += LANES) NAME(store_wide)(to + i, v_load(room + i));
+    if (!lie.rows) KERNEL(gather)(from, lie, room, step, n, classes, !rows);
+    for (ptrdiff_t i = 0; !lie.rows && i < lines * step; i += LANES) NAME(store_wide)(to + i, v_load(room + i));
+    for (ptrdiff_t p = 0; lie.rows && p < n; p++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            NAME(store_wide)(to + p * step + c, KERNEL(load)(from + p * lie.step + c, classes - c, (V){0}));
     return (xent_operand){.data = to, .middle_stride = rows ? step : 0, .stride = rows ? 1 : step};
 }
+
+ALWAYS_INLINE V NAME(narrowed_at)(const double *from) { return v_narrow(v_load(from), v_load(from + LANES_F64)); }
 
 /* A Hessian times a vector on a tile of floats, as doubles: copies lie in `copies`. */
 PER_TILE void KERNEL(product_tile)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, void *scratch,
@@ -489,11 +514,13 @@ PER_TILE void KERNEL(product_tile)(const xent_cross_entropy_args *a, const KERNE
     if (wide.labels.data) wide.labels.data += t->first;
     if (wide.sample_weight) wide.sample_weight += t->first;
     tiles_f64(p, 0, n, scratch, &(functions_f64){.plain = NULL, .packed = cross_entropy_tile_f64}, sums);
-    for (ptrdiff_t i = 0; i < (rows ? n : classes) * step; i += LANES) {
-        const double *from = (double *)p->out.data + i;
-        v_store(narrow + i, v_narrow(v_load(from), v_load(from + LANES_F64)));
-    }
-    KERNEL(scatter)(narrow, step, t->out, LIES(t, out), n, classes, !rows);
+    const double *made = (double *)p->out.data;
+    for (ptrdiff_t q = 0; t->rows && q < n; q++)
+        for (ptrdiff_t c = 0; c < classes; c += LANES)
+            KERNEL(store)(t->out + q * t->out_step + c, NAME(narrowed_at)(made + q * step + c), classes - c);
+    for (ptrdiff_t i = 0; !t->rows && i < (rows ? n : classes) * step; i += LANES)
+        v_store(narrow + i, NAME(narrowed_at)(made + i));
+    if (!t->rows) KERNEL(scatter)(narrow, step, t->out, LIES(t, out), n, classes, !rows);
     const ptrdiff_t begin = t->first / a->positions.chunk * a->positions.chunk;
     for (ptrdiff_t k = 0; left && k < n; k++)
         if (is_left[k])

@@ -70,13 +70,12 @@ typedef struct {
     double loss[TILE];                          /* sum_c a_c q_c^gamma l_c */
 } curved_numbers;
 
-/* A line of a tile, a row or a few positions beside each other, in arrays of doubles, where results take the place of what
- * was there. Padded with zeros to whole vectors. */
+/* A line of a tile, a row or a few positions beside each other, in arrays of doubles. Padded with zeros to whole vectors. */
 typedef struct {
-    double *p;               /* exponentials, then probabilities */
-    double *b, *k;           /* of a dense target its numbers, then b; distances, then k. At last the derivatives */
-    double *v;               /* the vector, then its deviations, then the product */
-    double *du, *bend;       /* with a cap: logits, then T u'; and u'' / u' */
+    double *p;
+    double *b, *k;           /* of a dense target its masses, then b; l, then k */
+    double *v;               /* the vector, then its deviations */
+    double *du, *bend;       /* with a cap: T u'; and u'' / u' */
     double *power;           /* q^gamma, where that is no product of a few q */
     ptrdiff_t count, stride; /* vectors of a row or, of some positions, of all classes, and how far apart they are */
     ptrdiff_t classes, ways;
@@ -148,7 +147,7 @@ ALWAYS_INLINE curved_sums sums_of(const curved_line *l, const curved_adder *sums
     return (curved_sums){.all = rest + (l->rows ? set_f64(v_reduce_sum(sums->top)) : sums->top), .rest = rest};
 }
 
-SHARED curved_sums sums_of_line(const curved_line *l, const double *numbers)
+PER_LINE curved_sums sums_of_line(const curved_line *l, const double *numbers)
 {
     curved_adder sums;
     start_adder(&sums);
@@ -160,24 +159,6 @@ SHARED curved_sums sums_of_line(const curved_line *l, const double *numbers)
 ALWAYS_INLINE vf64 others_of(const curved_sums *s, vm64 large, vf64 number)
 {
     return v_select(large, s->rest, s->all - number);
-}
-
-/* p; a = w (mix t + base) of a dense target, times scale where it has no powers; and l where it has. */
-SHARED void open_line(const curved_line *l, const curved_numbers *n, ptrdiff_t p, const xent_dense *dense,
-                      const double *weight, const curved_call *call)
-{
-    const vf64 zero = {0}, one = set_f64(1), mix = set_f64(dense->mix), base = set_f64(dense->base),
-               coefficient = of_positions(l, n->coefficient, p), most = of_positions(l, n->max_logit, p),
-               log_total = of_positions(l, n->log_total, p), scale = call->focal ? one : of_positions(l, n->scale, p);
-    for (ptrdiff_t c = 0, i = 0; c < l->count; c++, i += l->stride) {
-        const ptrdiff_t left = l->rows ? l->classes - i : LANES_F64;
-        v_store(l->p + i, v_load(l->p + i) * coefficient);
-        if (!call->dense) continue;
-        vf64 w = left < LANES_F64 ? v_select(first_f64(left), one, zero) : one;
-        if (weight) w = l->rows ? load_part_f64(weight + i, left, zero) : set_f64(weight[c]);
-        v_store(l->b + i, v_select(m_eq(w, zero), zero, scale * (w * v_fma(mix, v_load(l->b + i), base))));
-        if (call->focal) v_store(l->k + i, (most - v_load(l->k + i)) + log_total);
-    }
 }
 
 /* 1 - p, which is known of the class whose p is above 1/2. */
@@ -210,7 +191,8 @@ typedef struct {
 } curved_shared;
 
 /* b and k, both times scale, from a and l, with their sums; and the losses. */
-SHARED void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, const curved_call *call, curved_shared *r)
+PER_LINE void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, const curved_call *call,
+                         curved_shared *r)
 {
     const vf64 zero = {0}, one = set_f64(1), gamma = set_f64(call->gamma);
     row_sum_f64 loss;
@@ -244,35 +226,24 @@ SHARED void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, con
 
 /* From logits T u' = sech^2 and u'' / u'. Where all are so near that there is a series for tanh, 1 - tanh^2 does not
  * cancel. */
-SHARED void slopes_of_line(const curved_line *l, const transform_f64 *f)
+ALWAYS_INLINE vf64 slope_of(const transform_f64 *f, vf64 x, vf64 *bend)
 {
     const vf64 one = set_f64(1), down = set_f64(power_of_2(-SLOPE_RAISE)), reach = set_f64(TANH_REACH);
-    for (ptrdiff_t c = 0, i = 0; c < l->count; c++, i += l->stride) {
-        const vf64 x = v_load(l->du + i), z = ratio_f64(f, x);
-        vf64 rest;
-        tanh_rests_f64(&z, &rest, 1);
-        const vm64 near = m_ge(reach, v_abs(z));
-        vf64 tanh = v_fma(z, rest, z), du = v_fma(-tanh, tanh, one);
-        if (m_any((vm64)~near)) {
-            const vf64 e = raised_slope_f64(f, x) * down, sum = one + e;
-            tanh = v_select(near, tanh, tanh_of_exp_f64(e, z)), du = v_select(near, du, set_f64(4) / (sum * sum) * e);
-        }
-        v_store(l->du + i, du);
-        v_store(l->bend + i, -(f->slope * tanh));
+    const vf64 z = ratio_f64(f, x);
+    vf64 rest;
+    tanh_rests_f64(&z, &rest, 1);
+    const vm64 near = m_ge(reach, v_abs(z));
+    vf64 tanh = v_fma(z, rest, z), du = v_fma(-tanh, tanh, one);
+    if (m_any((vm64)~near)) {
+        const vf64 e = raised_slope_f64(f, x) * down, sum = one + e;
+        tanh = v_select(near, tanh, tanh_of_exp_f64(e, z)), du = v_select(near, du, set_f64(4) / (sum * sum) * e);
     }
-}
-
-/* The vector becomes u' v, with u'' / u' times v beside it. */
-static void bend_vector(const curved_line *l)
-{
-    for (ptrdiff_t c = 0, i = 0; c < l->count; c++, i += l->stride) {
-        const vf64 v = v_load(l->v + i);
-        v_store(l->bend + i, v_load(l->bend + i) * v), v_store(l->v + i, v_load(l->du + i) * v);
-    }
+    *bend = -(f->slope * tanh);
+    return du;
 }
 
 /* v_c - p.v, and of a dense target k_c times that; returns p.v. `top` is the number of the most probable class. */
-SHARED vf64 deviations(const curved_line *l, vf64 top, const curved_call *call)
+PER_LINE vf64 deviations(const curved_line *l, vf64 top, const curved_call *call)
 {
     row_sum_f64 apart, mean;
     start_row_sum_f64(&apart), start_row_sum_f64(&mean);
@@ -319,26 +290,6 @@ ALWAYS_INLINE curved_results derivatives_of(const curved_class *c, vf64 others_b
                             .second = v_select(gone, zero, call->absolute ? v_abs(g) : h)};
 }
 
-/* Those of all classes; where labels are all that there is, as if there were none of them in the line. */
-SHARED void derivatives_of_line(const curved_line *l, const curved_shared *r, const curved_call *call)
-{
-    const vf64 zero = {0}, one = set_f64(1);
-    double *first = call->product ? l->v : l->b;
-    for (ptrdiff_t c = 0, i = 0; c < l->count; c++, i += l->stride) {
-        const curved_class at = {.p = v_load(l->p + i),
-                                 .b = call->dense ? v_load(l->b + i) : zero,
-                                 .k = call->bends ? v_load(l->k + i) : zero,
-                                 .v = call->product ? v_load(l->v + i) : zero,
-                                 .du = call->capped ? v_load(l->du + i) : one,
-                                 .bend = call->capped ? v_load(l->bend + i) : zero};
-        const vm64 large = m_gt(at.p, set_f64(0.5));
-        const curved_results made =
-            derivatives_of(&at, others_of(&r->b, large, at.b), others_of(&r->k, large, at.k), r, call);
-        v_store(first + i, made.first);
-        if (call->second) v_store(l->k + i, made.second);
-    }
-}
-
 /* The vector's number of the most probable class at each position of a line. */
 static void curved_tops(const curved_line *l, const double *place, ptrdiff_t positions, double *top)
 {
@@ -367,18 +318,9 @@ SHARED __attribute__((noinline)) vf64 at_labels(const curved_line *l, const curv
     return l->rows ? set_f64(found[0]) : v_load(found);
 }
 
-SHARED __attribute__((noinline)) void put_at_labels(const curved_line *l, const curved_labels *y, vf64 v,
-                                                    double *numbers)
-{
-    double made[LANES_F64];
-    v_store(made, v);
-    for (ptrdiff_t k = 0; k < y->n; k++)
-        if (y->label[k] >= 0) numbers[place_of_label(l, y, k)] = made[k];
-}
-
 /* Where labels are all that there is: the sums are their numbers, and their own derivatives are made apart. */
-SHARED void derivatives_of_labels(const curved_line *l, curved_numbers *n, ptrdiff_t p, const curved_labels *y,
-                                  curved_shared *r, const curved_call *call)
+SHARED curved_results derivatives_of_labels(const curved_line *l, curved_numbers *n, ptrdiff_t p,
+                                            const curved_labels *y, curved_shared *r, const curved_call *call)
 {
     const vf64 zero = {0}, one = set_f64(1);
     const curved_class own = {.p = at_labels(l, y, l->p),
@@ -388,61 +330,31 @@ SHARED void derivatives_of_labels(const curved_line *l, curved_numbers *n, ptrdi
                               .du = call->capped ? at_labels(l, y, l->du) : one,
                               .bend = call->capped ? at_labels(l, y, l->bend) : zero};
     r->b = (curved_sums){.all = own.b, .rest = own.b}, r->k = (curved_sums){.all = own.k, .rest = own.k};
-    const curved_results made = derivatives_of(&own, zero, zero, r, call);
-    derivatives_of_line(l, r, call);
-    put_at_labels(l, y, made.first, call->product ? l->v : l->b);
-    if (call->second) put_at_labels(l, y, made.second, l->k);
+    return derivatives_of(&own, zero, zero, r, call);
 }
 
-/* All of a line that was read. */
-static void curved_vectors(const curved_line *l, curved_numbers *n, ptrdiff_t p, vf64 top, const curved_labels *y,
-                           const curved_call *call)
+/* What the derivatives of a line that was read are made of; those of its labels if these are all that there is. */
+static curved_results curved_vectors(const curved_line *l, curved_numbers *n, ptrdiff_t p, vf64 top,
+                                     const curved_labels *y, curved_shared *r, const curved_call *call)
 {
     const vf64 zero = {0};
-    curved_shared r = {.k = {.all = zero, .rest = zero},
-                       .complement = of_positions(l, n->complement, p),
-                       .scale = of_positions(l, n->scale, p),
-                       .pull = of_positions(l, n->pull, p),
-                       .steep = of_positions(l, n->steep, p),
-                       .bent = of_positions(l, n->bent, p),
-                       .mean = zero};
-    if (call->focal) focal_line(l, n, p, call, &r);
-    if (!call->derivatives) return;
-    if (call->product) r.mean = deviations(l, top, call);
-    if (!call->dense) {
-        derivatives_of_labels(l, n, p, y, &r, call);
-        return;
-    }
-    if (!call->focal) r.b = sums_of_line(l, l->b);
-    if (call->focal && call->product) r.k = sums_of_line(l, l->k); /* which are k_c d_c by now */
-    derivatives_of_line(l, &r, call);
+    const curved_results none = {.first = zero, .second = zero};
+    *r = (curved_shared){.k = {.all = zero, .rest = zero},
+                         .complement = of_positions(l, n->complement, p),
+                         .scale = of_positions(l, n->scale, p),
+                         .pull = of_positions(l, n->pull, p),
+                         .steep = of_positions(l, n->steep, p),
+                         .bent = of_positions(l, n->bent, p),
+                         .mean = zero};
+    if (call->focal) focal_line(l, n, p, call, r);
+    if (!call->derivatives) return none;
+    if (call->product) r->mean = deviations(l, top, call);
+    if (!call->dense) return derivatives_of_labels(l, n, p, y, r, call);
+    if (!call->focal) r->b = sums_of_line(l, l->b);
+    if (call->focal && call->product) r->k = sums_of_line(l, l->k); /* which are k_c d_c by now */
+    return none;
 }
 #endif /* XENT_REAL == 64 */
-
-/* Numbers of a line as doubles: `valid` neighbours of a row, or of each class; what follows is 0. */
-SHARED void NAME(read_line)(const T *from, ptrdiff_t step, ptrdiff_t valid, const curved_line *l, double *to)
-{
-    const V zero = {0};
-    const ptrdiff_t lines = l->rows ? 1 : l->classes, length = l->rows ? l->count * LANES_F64 : LANES;
-    for (ptrdiff_t c = 0; c < lines; c++, from += step, to += length)
-        for (ptrdiff_t i = 0; i < length; i += LANES)
-            NAME(store_wide)(to + i, NAME(load_part)(from + i, valid - i, zero));
-}
-
-/* And results where they belong. */
-SHARED void NAME(write_line)(const double *from, const curved_line *l, T *to, ptrdiff_t step, ptrdiff_t valid)
-{
-    const ptrdiff_t lines = l->rows ? 1 : l->classes;
-    for (ptrdiff_t c = 0; c < lines; c++, from += LANES, to += step)
-        for (ptrdiff_t i = 0; i < valid; i += LANES) {
-            const double *at = from + i;
-#if XENT_REAL == 32
-            NAME(store)(to + i, v_narrow(v_load(at), v_load(at + LANES_F64)), valid - i);
-#else
-            NAME(store)(to + i, v_load(at), valid - i);
-#endif
-        }
-}
 
 /* What the derivatives of each position are multiplied with: 0 where nothing of it is there. */
 static void NAME(curved_scales)(const xent_cross_entropy_args *a, const NAME(tile) *t, const KERNEL(labels) *y,
@@ -492,27 +404,128 @@ PER_TILE void NAME(curved_numbers_of)(const xent_cross_entropy_args *a, const NA
     }
 }
 
-/* What is read of a line, which begins at position p, but for what labels add: p and, of a dense target, the masses. */
-static void NAME(open_curved)(const xent_cross_entropy_args *a, const NAME(tile) *t, const curved_line *l,
+/* An operand of a tile along a line, which begins at position p. */
+#define ALONG(operand, step) ((operand) + (l->rows ? p * (step) : p))
+/* For the vectors of T of a line: class c, i neighbours on from where they lie in memory, j in arrays of the line. */
+#define OVER_VECTORS(l, valid, c, i, j)                                                                                \
+    for (ptrdiff_t c = 0, j = 0, filled_ = (l)->rows ? (l)->count * LANES_F64 : LANES;                                 \
+         c < ((l)->rows ? 1 : (l)->classes); c++)                                                                      \
+        for (ptrdiff_t i = 0; i < filled_; i += LANES, j += LANES)
+
+/* What is read of a line, and how far it is. */
+typedef struct {
+    const xent_cross_entropy_args *a;
+    const curved_line *l;
+    const curved_call *call;
+    vf64 coefficient[PARTS], most[PARTS], log_total[PARTS], scale[PARTS];
+} NAME(opened);
+
+/* Part k of the numbers of class c, which go to place j. */
+ALWAYS_INLINE void NAME(open_part)(const NAME(opened) *o, V e, V target, V logits, ptrdiff_t c, ptrdiff_t j, int k)
+{
+    const curved_line *l = o->l;
+    const vf64 zero = {0}, one = set_f64(1), mix = set_f64(o->a->dense.mix), base = set_f64(o->a->dense.base);
+    const ptrdiff_t to = j + k * LANES_F64, left = l->rows ? l->classes - to : LANES_F64;
+    v_store(l->p + to, NAME(part)(e, k) * o->coefficient[k]);
+    if (!o->call->dense) return;
+    vf64 w = left < LANES_F64 ? v_select(first_f64(left), one, zero) : one;
+    if (o->a->label_weight)
+        w = l->rows ? load_part_f64(o->a->label_weight + to, left, zero) : set_f64(o->a->label_weight[c]);
+    v_store(l->b + to, v_select(m_eq(w, zero), zero, o->scale[k] * (w * v_fma(mix, NAME(part)(target, k), base))));
+    if (o->call->focal) v_store(l->k + to, (o->most[k] - NAME(part)(logits, k)) + o->log_total[k]);
+}
+
+#define READ(operand, step) NAME(load_part)(ALONG(operand, step) + c * (step) + i, valid - i, none)
+/* What is read of a line, but for what labels add and a cap does: p, and the masses a = w (mix t + base) of a dense target,
+ * times scale where they have no powers, and l where they have. There are `valid` neighbours, of a row or of each class;
+ * what follows is 0. */
+PER_LINE void NAME(open_line)(const xent_cross_entropy_args *a, const NAME(tile) *t, const curved_line *l,
                               const curved_numbers *n, ptrdiff_t p, ptrdiff_t valid, const curved_call *call)
 {
-#define READ(operand, step, to) NAME(read_line)((operand) + (l->rows ? p * (step) : p), step, valid, l, to)
-    READ(t->exps, t->exps_step, l->p);
-    if (t->target)
-        READ(t->target, t->target_step, l->b);
-    else if (call->dense)
-        memset(l->b, 0, (size_t)(l->count * l->stride) * sizeof(double));
-    if (call->focal) READ(t->x, t->x_step, l->k);
-    if (call->product) READ(t->hess, t->hess_step, l->v);
-    if (call->capped) READ(t->raw, t->raw_step, l->du);
-#undef READ
-    for (ptrdiff_t j = 0; j < (l->rows ? 1 : LANES); j += LANES_F64) {
-        const curved_line vectors = part_of_line(l, j);
-        open_line(&vectors, n, p + j, &a->dense, a->label_weight, call);
-        if (call->capped) slopes_of_line(&vectors, &call->transform);
-        if (call->capped && call->product) bend_vector(&vectors);
+    const V none = {0};
+    NAME(opened) o = {.a = a, .l = l, .call = call};
+    for (int k = 0; k < PARTS; k++) {
+        const ptrdiff_t at = l->rows ? p : p + k * LANES_F64;
+        o.coefficient[k] = of_positions(l, n->coefficient, at), o.most[k] = of_positions(l, n->max_logit, at);
+        o.log_total[k] = of_positions(l, n->log_total, at);
+        o.scale[k] = call->focal ? set_f64(1) : of_positions(l, n->scale, at);
+    }
+    OVER_VECTORS(l, valid, c, i, j)
+    {
+        const V e = READ(t->exps, t->exps_step), target = t->target ? READ(t->target, t->target_step) : none,
+                logits = call->focal ? READ(t->x, t->x_step) : none;
+        NAME(open_part)(&o, e, target, logits, c, j, 0);
+        if (PARTS > 1) NAME(open_part)(&o, e, target, logits, c, j, PARTS - 1);
     }
 }
+
+ALWAYS_INLINE void NAME(curve_part)(const curved_line *l, const curved_call *call, V raw, V vector, ptrdiff_t j, int k)
+{
+    const ptrdiff_t to = j + k * LANES_F64;
+    vf64 v = NAME(part)(vector, k), bend;
+    if (call->capped) {
+        const vf64 du = slope_of(&call->transform, NAME(part)(raw, k), &bend);
+        v_store(l->du + to, du), v_store(l->bend + to, call->product ? bend * v : bend), v = du * v;
+    }
+    if (call->product) v_store(l->v + to, v);
+}
+
+/* The slopes of a cap; and the vector of a product, which becomes u' v, with u'' / u' times v beside it. */
+PER_LINE void NAME(curve_line)(const NAME(tile) *t, const curved_line *l, ptrdiff_t p, ptrdiff_t valid,
+                               const curved_call *call)
+{
+    const V none = {0};
+    OVER_VECTORS(l, valid, c, i, j)
+    {
+        const V raw = call->capped ? READ(t->raw, t->raw_step) : none,
+                vector = call->product ? READ(t->hess, t->hess_step) : none;
+        NAME(curve_part)(l, call, raw, vector, j, 0);
+        if (PARTS > 1) NAME(curve_part)(l, call, raw, vector, j, PARTS - 1);
+    }
+}
+#undef READ
+
+/* Part k of the derivatives of what lies at place j. */
+ALWAYS_INLINE curved_results NAME(derivatives_at)(const curved_line *l, const curved_shared *r, const curved_call *call,
+                                                  ptrdiff_t j, int k)
+{
+    const vf64 zero = {0}, one = set_f64(1);
+    const ptrdiff_t at = j + k * LANES_F64;
+    const curved_class c = {.p = v_load(l->p + at),
+                            .b = call->dense ? v_load(l->b + at) : zero,
+                            .k = call->bends ? v_load(l->k + at) : zero,
+                            .v = call->product ? v_load(l->v + at) : zero,
+                            .du = call->capped ? v_load(l->du + at) : one,
+                            .bend = call->capped ? v_load(l->bend + at) : zero};
+    const vm64 large = m_gt(c.p, set_f64(0.5));
+    return derivatives_of(&c, others_of(&r->b, large, c.b), others_of(&r->k, large, c.k), r, call);
+}
+
+/* The derivatives of a line, to their places: of all classes; where labels are all that there is, as if there were none of
+ * them in the line, and then those of the labels, `own`. `r` and `own` are of each vector of doubles of positions. */
+PER_LINE void NAME(put_derivatives)(const NAME(tile) *t, const curved_line *l, ptrdiff_t p, ptrdiff_t valid,
+                                    const ptrdiff_t *label, const curved_shared *r, const curved_results *own,
+                                    const curved_call *call)
+{
+    const curved_shared first = r[0], last = r[l->rows ? 0 : PARTS - 1];
+    T *out = ALONG(t->out, t->out_step), *hess = call->second ? ALONG(t->hess, t->hess_step) : NULL;
+    OVER_VECTORS(l, valid, c, i, j)
+    {
+        if (i >= valid) break;
+        const curved_results a = NAME(derivatives_at)(l, &first, call, j, 0),
+                             b = PARTS > 1 ? NAME(derivatives_at)(l, &last, call, j, PARTS - 1) : a;
+        NAME(store)(out + c * t->out_step + i, NAME(joined)(a.first, b.first), valid - i);
+        if (hess) NAME(store)(hess + c * t->hess_step + i, NAME(joined)(a.second, b.second), valid - i);
+    }
+    for (ptrdiff_t k = 0; !call->dense && k < (l->rows ? 1 : valid); k++)
+        if (label[k] >= 0) {
+            const curved_results *at = own + k / LANES_F64;
+            out[l->rows ? label[k] : k + label[k] * t->out_step] = (T)at->first[k % LANES_F64];
+            if (hess) hess[l->rows ? label[k] : k + label[k] * t->hess_step] = (T)at->second[k % LANES_F64];
+        }
+}
+#undef ALONG
+#undef OVER_VECTORS
 
 /* q^gamma of a line; of floats by floats, raised so that none is subnormal whose product with any factor counts. Each by
  * itself, whatever lies beside it: where positions are neighbours there may be none in some lanes. */
@@ -526,7 +539,7 @@ SELDOM void power_of_tiny(double *power, vf64 q, double gamma)
 }
 #endif
 
-SHARED void NAME(powers_of_line)(const curved_line *l, const curved_numbers *n, ptrdiff_t p, double gamma)
+PER_LINE void NAME(powers_of_line)(const curved_line *l, const curved_numbers *n, ptrdiff_t p, double gamma)
 {
 #if XENT_REAL == 32
     const vf32 zero = {0}, high_gamma = set_f32((float)gamma), low_gamma = set_f32((float)(gamma - (float)gamma));
@@ -610,18 +623,20 @@ PER_TILE void NAME(put_curved)(const xent_cross_entropy_args *a, const NAME(tile
     if (product) KERNEL(put_largest)(t, classes, s, place);
     for (ptrdiff_t p = 0; p < t->n; p += per) {
         const ptrdiff_t here = xent_min(per, t->n - p), valid = rows ? classes : here;
-        NAME(open_curved)(a, t, &l, &n, p, valid, &call);
+        curved_shared shared[PARTS];
+        curved_results own[PARTS];
+        NAME(open_line)(a, t, &l, &n, p, valid, &call);
+        if (call.capped || product) NAME(curve_line)(t, &l, p, valid, &call);
         if (call.dense) NAME(add_labels)(y, &l, &n, p, here);
         if (product) curved_tops(&l, place + p, here, top);
         if (call.focal && call.powers) NAME(powers_of_line)(&l, &n, p, fmin(a->gamma, MOST_GAMMA));
         for (ptrdiff_t j = 0; j < per; j += LANES_F64) {
             const curved_line vectors = part_of_line(&l, j);
             const curved_labels labels = {.label = y->label + p + j, .n = xent_min(LANES_F64, here - j)};
-            curved_vectors(&vectors, &n, p + j, rows ? set_f64(top[0]) : v_load(top + j), &labels, &call);
+            own[j / LANES_F64] = curved_vectors(&vectors, &n, p + j, rows ? set_f64(top[0]) : v_load(top + j), &labels,
+                                                shared + j / LANES_F64, &call);
         }
-        if (!t->out) continue;
-        NAME(write_line)(product ? l.v : l.b, &l, t->out + (rows ? p * t->out_step : p), t->out_step, valid);
-        if (call.second) NAME(write_line)(l.k, &l, t->hess + (rows ? p * t->hess_step : p), t->hess_step, valid);
+        if (t->out) NAME(put_derivatives)(t, &l, p, valid, y->label + p, shared, own, &call);
     }
     for (ptrdiff_t p = 0; call.focal && p < t->n; p++) y->mass[p] = dense_mass[p] = 0, dense_loss[p] = n.loss[p];
 }

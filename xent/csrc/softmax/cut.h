@@ -66,6 +66,9 @@ static KERNEL(cut) KERNEL(few_cut_of)(const xent_positions *positions)
 static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
 {
     if (xent_row_arrays(positions, sizeof(T))) return KERNEL(few_cut_of)(positions);
+    if (xent_is_flat(positions, sizeof(T)))
+        return (KERNEL(cut)){
+            .most = TILE / positions->inner * positions->inner, .columns = 1, .runs = short_runs(positions)};
     const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
     /* What is no more than a sum and a product pays to transpose where most of a vector would be empty. Several arrays pay
@@ -129,6 +132,7 @@ static KERNEL(tile) KERNEL(tile_at)(const xent_positions *positions, const KERNE
                           .out_apart = positions->out.middle_stride,
                           .hess_apart = positions->hess.middle_stride,
                           .rows = !cut->columns,
+                          .x_class = positions->x.stride,
                           .streams = positions->streams,
                           .lanes_are_positions = cut->lanes_are_positions,
                           .kept = cut->exps_step != 0,

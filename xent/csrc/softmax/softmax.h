@@ -305,10 +305,96 @@ static
  * 1 MiB. */
 #define FETCHED_ROW_BYTES ((1 << 20) / 5)
 
+/* ---- columns of few positions that touch each other ----
+ *
+ * All numbers of these are a line, of which each number belongs to the same position as the one `few` after it; and a vector,
+ * lane by lane, as the one `few` vectors after it. */
+
+/* The sum of position p, where a group has left the range. */
+SELDOM double KERNEL(flat_sum_in_range)(const KERNEL(point_line) *l, ptrdiff_t p, ptrdiff_t few, ptrdiff_t n,
+                                        int times_y)
+{
+    double total = 0, error = 0;
+    for (ptrdiff_t i = p; i < n; i += few) {
+        const T g = KERNEL(get)(l->g + i), product = times_y ? g * (T)KERNEL(get)(l->x + i) : g;
+        two_sum_add(&total, &error, product);
+    }
+    return isfinite(total) ? total + error : total;
+}
+
+/* A sum of vectors in memory, and a summand more. */
+ALWAYS_INLINE void KERNEL(add_in_memory)(double *at, V v)
+{
+    NAME(sum) sum = {.a = v_load(at), .b = v_load(at + LANES_F64)};
+    NAME(sum_add)(&sum, v);
+    v_store(at, sum.a), v_store(at + LANES_F64, sum.b);
+}
+
+/* Where number i of such sums lies; those of doubles have what rounding left of them LANES behind them. */
+#define SUM_PLACE(i) ((i) / LANES * 2 * LANES_F64 + (i) % LANES)
+
+/* The sums of the positions, each in all places that belong to it, of ROW_LANES classes: bit for bit those of rows. */
+static __attribute__((noinline)) void KERNEL(flat_sums)(const KERNEL(point_line) *l, ptrdiff_t few, ptrdiff_t n,
+                                                        int times_y, T *q)
+{
+    const ptrdiff_t apart = few * ROW_LANES, vectors = few * WAYS;
+    double sums[2 * LANES_F64 * WAYS * LINE_COLUMNS];
+    ptrdiff_t first = 0;
+    memset(sums, 0, (size_t)(2 * LANES_F64 * vectors) * sizeof *sums);
+    for (; first + GROUP * apart <= n; first += GROUP * apart)
+        for (ptrdiff_t w = 0; w < vectors; w++) {
+            V v[GROUP];
+            for (int i = 0; i < GROUP; i++) v[i] = KERNEL(summand)(l, first + w * LANES + i * apart, LANES, times_y);
+            for (int k = GROUP / 2; k > 0; k /= 2)
+                for (int i = 0; i < k; i++) v[i] = v[2 * i] + v[2 * i + 1];
+            KERNEL(add_in_memory)(sums + 2 * LANES_F64 * w, v[0]);
+        }
+    for (ptrdiff_t w = 0; first < n; first += LANES, w = w + 1 < vectors ? w + 1 : 0)
+        KERNEL(add_in_memory)(sums + 2 * LANES_F64 * w, KERNEL(summand)(l, first, n - first, times_y));
+    for (ptrdiff_t p = 0; p < few; p++) {
+        double lanes[2 * LANES_F64 * WAYS];
+        NAME(row_sum) sum;
+        for (ptrdiff_t k = 0; k < ROW_LANES; k++) {
+            lanes[SUM_PLACE(k)] = sums[SUM_PLACE(p + k * few)];
+            if (XENT_REAL == 64) lanes[SUM_PLACE(k) + LANES_F64] = sums[SUM_PLACE(p + k * few) + LANES_F64];
+        }
+        for (int w = 0; w < WAYS; w++)
+            sum.way[w] =
+                (NAME(sum)){.a = v_load(lanes + 2 * LANES_F64 * w), .b = v_load(lanes + 2 * LANES_F64 * w + LANES_F64)};
+        const double total = NAME(row_total)(&sum);
+        const T put = (T)(isfinite(total) ? total : KERNEL(flat_sum_in_range)(l, p, few, n, times_y));
+        for (int k = 0; k < ROW_LANES; k++) q[p + k * few] = put;
+    }
+}
+#undef SUM_PLACE
+
+ALWAYS_INLINE void KERNEL(flat_backward)(const KERNEL(tile) *t, ptrdiff_t classes, int times_y, KERNEL(point) point)
+{
+    const ptrdiff_t few = t->run ? t->run : t->n, n = few * classes;
+    T q[LINE_COLUMNS * ROW_LANES];
+    for (ptrdiff_t k = 0; k < t->n / few; k++) {
+        KERNEL(point_line)
+        l = {.x = t->x + k * t->x_apart, .g = t->grad_in + k * t->target_apart, .out = t->out + k * t->out_apart};
+        KERNEL(flat_sums)(&l, few, n, times_y, q);
+        for (ptrdiff_t i = 0, place = 0; i < n; i += LANES) {
+            const V zero = {0}, sum = v_load(q + place);
+            const V y = KERNEL(load_part)(l.x + i, n - i, zero), g = KERNEL(load_part)(l.g + i, n - i, zero);
+            KERNEL(store)(l.out + i, point(y, g, sum, sum), n - i);
+            place = place + LANES < few * ROW_LANES ? place + LANES : 0;
+        }
+    }
+}
+
 /* Results that are `point` of each number and the sum over the classes of g, or of y g where `times_y`: of rows one by
  * one, as the next ones would drive them from the L1 cache. */
-ALWAYS_INLINE void KERNEL(backward)(const KERNEL(tile) *t, ptrdiff_t classes, int times_y, KERNEL(point) point)
+ALWAYS_INLINE void KERNEL(backward)(const xent_positions *positions, const KERNEL(tile) *t, int times_y,
+                                    KERNEL(point) point)
 {
+    if (xent_is_flat(positions, sizeof(T))) {
+        KERNEL(flat_backward)(t, positions->classes, times_y, point);
+        return;
+    }
+    const ptrdiff_t classes = positions->classes;
     T q[TILE];
     const int fetches = classes <= FETCHED_ROW_BYTES / (ptrdiff_t)sizeof(S);
     for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
@@ -327,7 +413,7 @@ ALWAYS_INLINE void KERNEL(backward)(const KERNEL(tile) *t, ptrdiff_t classes, in
 static void KERNEL(softmax_backward_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     (void)losses;
-    KERNEL(backward)(t, positions->classes, 1, KERNEL(softmax_backward_point));
+    KERNEL(backward)(positions, t, 1, KERNEL(softmax_backward_point));
 }
 
 /* y = log_softmax(x):  dL/dx_j = sum_c g_c ([c == j] - e^y_j) = g_j - e^y_j sum_c g_c */
@@ -335,7 +421,7 @@ static void KERNEL(log_softmax_backward_tile)(const xent_positions *positions, c
                                               row_sum_f64 *losses)
 {
     (void)losses;
-    KERNEL(backward)(t, positions->classes, 0, KERNEL(log_softmax_backward_point));
+    KERNEL(backward)(positions, t, 0, KERNEL(log_softmax_backward_point));
 }
 
 /* y = logsumexp(x):    dL/dx_c = g e^(x_c - y)            g, y: one of each position

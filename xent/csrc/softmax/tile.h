@@ -68,8 +68,9 @@ typedef struct {
     T *exps; /* room for e_c (stats.h) */
     /* Rows: from position to position; columns: from class to class. */
     ptrdiff_t x_step, target_step, out_step, hess_step, exps_step;
-    ptrdiff_t first, n;                                          /* the positions [first, first + n) */
-    int rows;                                                    /* how the logits lie */
+    ptrdiff_t first, n; /* the positions [first, first + n) */
+    int rows;           /* how the logits lie */
+    ptrdiff_t x_class;  /* of rows: from class to class, where they are transformed */
     ptrdiff_t run, x_apart, target_apart, out_apart, hess_apart; /* see xent_lie */
     int lanes_are_positions;                                     /* of columns and transposed rows */
     int streams;                                                 /* as in xent_positions */
@@ -115,7 +116,7 @@ ALWAYS_INLINE int KERNEL(transposed)(const KERNEL(tile) *t)
 static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
 {
     const KERNEL(tile) *t = (const KERNEL(tile) *)tile;
-    if (t->rows) return KERNEL(get)(t->x + p * t->x_step + c);
+    if (t->rows) return KERNEL(get)(t->x + p * t->x_step + c * t->x_class);
     return KERNEL(get)(t->x + (t->run ? p / t->run * t->x_apart + p % t->run : p) + c * t->x_step);
 }
 

@@ -84,6 +84,14 @@ ALWAYS_INLINE ptrdiff_t xent_rows_at_once(const xent_positions *p, ptrdiff_t arr
     return xent_ceil_div(p->inner, xent_ceil_div(p->inner, fit));
 }
 
+/* Whether what is a sum and a product of each number takes them as a line: where all runs are whole, and their classes touch
+ * each other (softmax.h). */
+ALWAYS_INLINE int xent_is_flat(const xent_positions *p, ptrdiff_t size)
+{
+    return p->exps == XENT_ROW_SUMS && xent_few_columns(p, size) && p->chunk % p->inner == 0 &&
+           p->x.stride == p->inner && p->grad_in.stride == p->inner && p->out.stride == p->inner;
+}
+
 /* Whether exponentials of such rows, which results are made of, are kept beside them. */
 ALWAYS_INLINE int xent_keeps_row_exps(const xent_positions *p, ptrdiff_t size)
 {
@@ -95,7 +103,7 @@ ALWAYS_INLINE int xent_keeps_row_exps(const xent_positions *p, ptrdiff_t size)
 ALWAYS_INLINE ptrdiff_t xent_row_arrays(const xent_positions *p, ptrdiff_t size)
 {
     const ptrdiff_t arrays = xent_packed_arrays(p) + xent_keeps_row_exps(p, size);
-    if (!xent_few_columns(p, size) || p->exps == XENT_ONE_CLASS) return 0;
+    if (!xent_few_columns(p, size) || p->exps == XENT_ONE_CLASS || xent_is_flat(p, size)) return 0;
     return arrays * xent_row_room(p->classes) * size <= ROWS_BYTES ? arrays : 0;
 }
 

@@ -111,13 +111,6 @@ ALWAYS_INLINE V NAME(distance)(const NAME(transform) *f, V x, V m, V *low)
     return d;
 }
 
-/* x in doubles: a vector of floats is two. */
-#define PARTS BY_TYPE(2, 1)
-#if XENT_REAL == 32
-ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
-#else
-ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
-#endif
 /* z = x / (temperature cap). One product may leave the range of doubles, but not where that of floats matters. */
 ALWAYS_INLINE vf64 NAME(ratio)(const NAME(transform) *f, vf64 x)
 {
@@ -501,6 +494,25 @@ static void NAME(multiply_by_du)(const xent_positions *positions, const T *x, pt
 }
 #endif /* STORED_AS_16 */
 
+/* Logits of a tile into a scratch; those of long rows may lie a few numbers apart. */
+static void KERNEL(gather_logits)(const xent_positions *positions, const KERNEL(tile) *t, T *to, ptrdiff_t step)
+{
+    const ptrdiff_t classes = positions->classes, apart = positions->x.stride;
+    if (!t->rows || t->lanes_are_positions || apart == 1) { /* a class alone may have any step */
+        KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, classes, t->lanes_are_positions);
+        return;
+    }
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const S *x = t->x + p * t->x_step;
+        ptrdiff_t c = 0;
+#ifndef STORED_AS_16
+        for (; apart == 2 && c + LANES < classes; c += LANES) /* a number behind the last one is read */
+            v_store(to + p * step + c, v_evens(v_load(x + 2 * c), v_load(x + 2 * c + LANES)));
+#endif
+        for (; c < classes; c++) to[p * step + c] = KERNEL(get)(x + c * apart);
+    }
+}
+
 /* The logits of a tile: rows of the type computed with are read where they lie, all others come to `d`, whose place
  * distances take. With a cap short rows, which take half of it, come to the other half, because the slope wants them
  * again; or all come to `raw`, unless that is NULL. */
@@ -508,9 +520,34 @@ static const T *KERNEL(transformed_logits)(const xent_positions *positions, cons
                                            T *raw)
 {
     T *to = raw ? raw : d + (t->lanes_are_positions && t->rows && positions->cap != 0 ? TRANSPOSED_ELEMENTS : 0);
-    if (sizeof(S) == sizeof(T) && !t->lanes_are_positions && t->rows) return (const T *)t->x;
-    KERNEL(gather)(t->x, LIES(t, x), to, step, t->n, positions->classes, t->lanes_are_positions);
+    if (sizeof(S) == sizeof(T) && !t->lanes_are_positions && t->rows && positions->x.stride == 1)
+        return (const T *)t->x;
+    KERNEL(gather_logits)(positions, t, to, step);
     return to;
+}
+
+/* Logits whose quotients by the temperature are exact, as it is a power of two: those are all that there is to be made of
+ * them, in the place of the distances, and the rest is done as for logits that are not transformed. NULL where there is
+ * more to do, or where one quotient is no such number: too large, or subnormal. */
+static const T *KERNEL(exact_logits)(const xent_positions *positions, const KERNEL(tile) *t, const T *x,
+                                     ptrdiff_t x_step, ptrdiff_t step, T *d)
+{
+    const double temperature = positions->temperature, rate = 1 / temperature, most = BY_TYPE(0x1p60, 0x1p500);
+    int exponent;
+    if (positions->cap != 0 || positions->offset || positions->transformed == XENT_DISTANCES) return NULL;
+    if (temperature == 1) return x;
+    if (frexp(temperature, &exponent) != 0.5 || rate > most || temperature > most) return NULL;
+    const ptrdiff_t classes = positions->classes, rows = t->lanes_are_positions ? 1 : t->n,
+                    n = t->lanes_are_positions ? classes * step : classes;
+    const V zero = {0}, factor = NAME(set)((T)rate), back = NAME(set)((T)temperature);
+    VM lost = m_gt(zero, zero);
+    for (ptrdiff_t p = 0; p < rows; p++)
+        for (ptrdiff_t c = 0; c < n; c += LANES) {
+            const V v = NAME(load_part)(x + p * x_step + c, n - c, zero), made = v * factor;
+            v_store(d + p * step + c, made);
+            lost = (VM)(lost | m_gt(v_abs(made * back - v), zero));
+        }
+    return m_any(lost) ? NULL : d;
 }
 
 /* The gradient g by u of a tile becomes that by the logits, in `out`. Where x, the logits, was in the place of the
@@ -524,7 +561,7 @@ static void KERNEL(put_capped_gradient)(const xent_positions *positions, const K
         return;
     }
     if (!(t->lanes_are_positions && t->rows)) {
-        KERNEL(gather)(t->x, LIES(t, x), room, step, t->n, classes, t->lanes_are_positions);
+        KERNEL(gather_logits)(positions, t, room, step);
         x = room;
     }
     if (t->lanes_are_positions) /* columns that touch each other are as good as one */
@@ -554,11 +591,17 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
         KERNEL(fetch)(t->x + t->n * t->x_step, t->n * t->x_step);
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
-    NAME(transform_lines)(positions, x, x == (const T *)t->x ? t->x_step : step,
-                          as_it_lies && t->rows ? (const T *)t->out : NULL, t->out_step, d, exps, step, t->n,
-                          t->lanes_are_positions, max_logit, moved);
-    const NAME(tile) transformed = {.x = d,
-                                    .x_step = step,
+    const ptrdiff_t x_step = x == (const T *)t->x ? t->x_step : step;
+    const T *logits = KERNEL(exact_logits)(positions, t, x, x_step, step, d);
+    const int distances = !logits;
+    if (distances) { /* of what was read once more, as quotients may have taken its place */
+        x = KERNEL(transformed_logits)(positions, t, step, d, raw);
+        NAME(transform_lines)(positions, x, x_step, as_it_lies && t->rows ? (const T *)t->out : NULL, t->out_step, d,
+                              exps, step, t->n, t->lanes_are_positions, max_logit, moved);
+        logits = d;
+    }
+    const NAME(tile) transformed = {.x = logits,
+                                    .x_step = logits == x ? x_step : step,
                                     .exps = exps,
                                     .exps_step = step,
                                     .first = t->first,
@@ -567,9 +610,10 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .lanes_are_positions = t->lanes_are_positions,
                                     .streams = direct && t->streams,
                                     .kept = 1,
-                                    .logits = t->lanes_are_positions ? d : NULL,
-                                    .max_logit = max_logit,
-                                    .moved = moved,
+                                    .logits = t->lanes_are_positions && distances ? d : NULL,
+                                    .scale_exponent = t->scale_exponent,
+                                    .max_logit = distances ? max_logit : NULL,
+                                    .moved = distances ? moved : NULL,
                                     .target = !t->target   ? NULL
                                               : as_it_lies ? (const T *)t->target
                                                            : target,
@@ -583,11 +627,11 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                                      : hess,
                                     .hess_step = direct ? t->hess_step : step,
                                     .left = t->left,
-                                    .given = t,
+                                    .given = distances ? t : NULL,
                                     .given_logit = KERNEL(given_logit),
                                     .lines = (double *)((char *)room + positions->lines_at),
                                     .raw = x,
-                                    .raw_step = x == (const T *)t->x ? t->x_step : step};
+                                    .raw_step = x_step};
     function(positions, &transformed, sums);
     if (direct || (t->left && t->left->n)) return;
     if (t->out && positions->cap != 0 && !positions->curved)
