@@ -27,16 +27,6 @@ ALWAYS_INLINE V NAME(sum_error)(V a, V b, V s)
     return (a - (s - back)) + (b - back);
 }
 
-/* x in doubles: a vector of floats is two. */
-#define PARTS BY_TYPE(2, 1)
-#if XENT_REAL == 32
-ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
-ALWAYS_INLINE V NAME(joined)(vf64 first, vf64 last) { return v_narrow(first, last); }
-#else
-ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
-ALWAYS_INLINE V NAME(joined)(vf64 first, vf64 last) { return (void)last, first; }
-#endif
-
 /* An accumulator with more bits than its terms: floats are added in double lanes, doubles with the error of each
  * addition (Knuth's TwoSum: exact, no order of magnitudes assumed). */
 typedef struct {

@@ -24,6 +24,16 @@
 #if !defined(XENT_STATS_H) && !defined(STORED_AS_16)
 #define XENT_STATS_H
 
+/* x in doubles: a vector of floats is two; and back. */
+#define PARTS BY_TYPE(2, 1)
+#if XENT_REAL == 32
+ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return k == 0 ? v_widen_lo(x) : v_widen_hi(x); }
+ALWAYS_INLINE V NAME(joined)(vf64 first, vf64 last) { return v_narrow(first, last); }
+#else
+ALWAYS_INLINE vf64 NAME(part)(V x, int k) { return (void)k, x; }
+ALWAYS_INLINE V NAME(joined)(vf64 first, vf64 last) { return (void)last, first; }
+#endif
+
 /* What is made of the sums of exponentials. */
 #if XENT_REAL == 64
 enum { PROBABILITIES = 1, LOGARITHMS = 2 };

@@ -526,25 +526,31 @@ static const T *KERNEL(transformed_logits)(const xent_positions *positions, cons
     return to;
 }
 
-/* Logits whose quotients by the temperature are exact, as it is a power of two: those are all that there is to be made of
- * them, in the place of the distances, and the rest is done as for logits that are not transformed. NULL where there is
- * more to do, or where one quotient is no such number: too large, or subnormal. */
+/* Whether quotients of logits by the temperature are exact, as it is a power of two, unless they leave the range; and all
+ * that there is to be made of the logits. */
+static int KERNEL(divides_exactly)(const xent_positions *positions)
+{
+    const double temperature = positions->temperature, most = BY_TYPE(0x1p60, 0x1p500);
+    int exponent;
+    if (positions->cap != 0 || positions->offset || positions->transformed == XENT_DISTANCES) return 0;
+    return frexp(temperature, &exponent) == 0.5 && temperature <= most && 1 / temperature <= most;
+}
+
+/* Such quotients, to `d`: the rest is done as for logits that are not transformed. NULL where one is no such number: too
+ * large, or subnormal. */
 static const T *KERNEL(exact_logits)(const xent_positions *positions, const KERNEL(tile) *t, const T *x,
                                      ptrdiff_t x_step, ptrdiff_t step, T *d)
 {
-    const double temperature = positions->temperature, rate = 1 / temperature, most = BY_TYPE(0x1p60, 0x1p500);
-    int exponent;
-    if (positions->cap != 0 || positions->offset || positions->transformed == XENT_DISTANCES) return NULL;
+    const double temperature = positions->temperature;
     if (temperature == 1) return x;
-    if (frexp(temperature, &exponent) != 0.5 || rate > most || temperature > most) return NULL;
-    const ptrdiff_t classes = positions->classes, rows = t->lanes_are_positions ? 1 : t->n,
-                    n = t->lanes_are_positions ? classes * step : classes;
-    const V zero = {0}, factor = NAME(set)((T)rate), back = NAME(set)((T)temperature);
+    const ptrdiff_t classes = positions->classes, lines = t->lanes_are_positions ? classes : t->n,
+                    n = t->lanes_are_positions ? t->n : classes;
+    const V zero = {0}, factor = NAME(set)((T)(1 / temperature)), back = NAME(set)((T)temperature);
     VM lost = m_gt(zero, zero);
-    for (ptrdiff_t p = 0; p < rows; p++)
-        for (ptrdiff_t c = 0; c < n; c += LANES) {
-            const V v = NAME(load_part)(x + p * x_step + c, n - c, zero), made = v * factor;
-            v_store(d + p * step + c, made);
+    for (ptrdiff_t line = 0; line < lines; line++)
+        for (ptrdiff_t i = 0; i < n; i += LANES) { /* of numbers that are there: others must not choose the way */
+            const V v = NAME(load_part)(x + line * x_step + i, n - i, zero), made = v * factor;
+            v_store(d + line * step + i, made);
             lost = (VM)(lost | m_gt(v_abs(made * back - v), zero));
         }
     return m_any(lost) ? NULL : d;
@@ -592,10 +598,11 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
         if (t->out) KERNEL(fetch)(t->out, t->n * t->out_step);
     }
     const ptrdiff_t x_step = x == (const T *)t->x ? t->x_step : step;
-    const T *logits = KERNEL(exact_logits)(positions, t, x, x_step, step, d);
+    const int divides = KERNEL(divides_exactly)(positions);
+    const T *logits = divides ? KERNEL(exact_logits)(positions, t, x, x_step, step, d) : NULL;
     const int distances = !logits;
-    if (distances) { /* of what was read once more, as quotients may have taken its place */
-        x = KERNEL(transformed_logits)(positions, t, step, d, raw);
+    if (distances) {
+        if (divides) x = KERNEL(transformed_logits)(positions, t, step, d, raw); /* quotients took its place */
         NAME(transform_lines)(positions, x, x_step, as_it_lies && t->rows ? (const T *)t->out : NULL, t->out_step, d,
                               exps, step, t->n, t->lanes_are_positions, max_logit, moved);
         logits = d;
