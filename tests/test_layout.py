@@ -66,6 +66,23 @@ def test_classes_a_few_numbers_apart(classes, apart, dtype, rng):
         assert peak_bytes(lambda: xent.cross_entropy(x, y)) < x.nbytes / 4
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
+def test_a_class_that_is_not_there_before_losses_beyond_the_dtype(temperature, dtype):
+    """Whether a loss is rightly infinite is asked of the logit of its class, wherever that lies."""
+    info = np.finfo(dtype)
+    rows = np.full((2, 3, 300), -0.9 * info.max, dtype)
+    rows[..., 0], rows[..., 1] = -np.inf, 0.9 * info.max
+    labels, weight = np.full((2, 3), 2), np.full(300, 1e-9)
+    options = {"weight": weight, "reduction": "none", "temperature": temperature}
+    apart = np.zeros((2, 3, 600), dtype)
+    apart[..., ::2] = rows
+    columns = np.ascontiguousarray(rows.transpose(0, 2, 1))
+    expected = np.full((2, 3), 1.8 * float(info.max / 4) / temperature * 1e-9 * 4)
+    for x, axis in [(rows, -1), (apart[..., ::2], -1), (columns, 1), (rows[..., :9], -1)]:
+        weighted = options | {"weight": weight[: x.shape[axis]]}
+        np.testing.assert_allclose(xent.cross_entropy(x, labels, axis=axis, **weighted), expected, rtol=1e-6)
+
+
 def test_slice_into_a_contiguous_out_and_back(rng):
     big = rng.standard_normal((4, 9, 70))
     x, y = big[:, :-1], rng.integers(0, 70, (4, 8))

@@ -2,8 +2,7 @@
 
 They hold for AVX2, AVX-512 and NEON, and for any number of threads. test_isa.py runs this file on each
 instruction set that the machine has; same_bits.c shows the same of the kernels for NEON, under an emulator.
-Left out are linear and sampled losses, whose products are the BLAS's, Hessian-vector products, which are made
-of NumPy's exponentials, and convolutions.
+Left out are linear and sampled losses, whose products are the BLAS's, and convolutions.
 
 Where bits change on purpose, make the digests anew; where two machines differ, print those of single calls:
 
@@ -120,6 +119,7 @@ def of_softmax(shape, axis, dtype):
         yield name, (x, axis), {}
         yield name, (x, axis), {"temperature": 0.7}
     yield "logsumexp", (x, axis), {}
+    yield "logsumexp", (x, axis), {"b": numbers(shape, dtype, 13)}
     yield "softmax_backward", (grad, y, axis), {}
     yield "log_softmax_backward", (grad, -numbers(shape, dtype, 7, 0, 8), axis), {}
     for name in ["sigmoid", "log_sigmoid"]:
@@ -207,13 +207,13 @@ def of_options(shape, axis, dtype):
     chosen += [{k: v for k, v in given.items() if k != left_out} for left_out in ["gamma", "label_smoothing"]]
     each = numbers(positions_of(shape, axis), "float64", 12)
     for options in chosen:
-        for target in [y] if "gamma" in options else [y, p]:
+        for target in [y, p]:
             for reduction in ["mean", "none"]:
                 yield from each_form("cross_entropy", x, target, axis=axis, reduction=reduction, **options)
             more = {"grad_output": each, "reduction": "none", "axis": axis}
             yield "cross_entropy_grad", (x, target), options | more
-            if not options.keys() & {"z_loss", "gamma", "logit_cap"}:
-                yield "cross_entropy_grad_hess", (x, target), {"axis": axis} | options
+            yield "cross_entropy_grad_hess", (x, target), {"axis": axis} | options
+            yield "cross_entropy_hvp", (x, target, numbers(shape, dtype, 13)), {"axis": axis} | options
     for hessian in ["diagonal", "upper", "friedman", "absolute"]:
         yield "cross_entropy_grad_hess", (x, y), {"hessian": hessian, "reduction": "sum", "axis": axis}
     for name in ["sample_weight", "prior"]:

@@ -126,7 +126,7 @@ def logsumexp(x, axis=-1, *, b=None, keepdims=False, return_sign=False, out=None
         The axis or axes to sum over; None means all of them.
     b : array_like of float, optional
         Factors of the exponentials, broadcast with `x`; they may be negative or 0. A NaN comes out where the
-        sum is negative, unless its sign is asked for. Evaluated by NumPy in float64.
+        sum is negative, unless its sign is asked for. Summed in float64.
     keepdims : bool, optional
         Keep the axes summed over, with length 1.
     return_sign : bool, optional

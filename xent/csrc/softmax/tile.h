@@ -70,7 +70,7 @@ typedef struct {
     ptrdiff_t x_step, target_step, out_step, hess_step, exps_step;
     ptrdiff_t first, n; /* the positions [first, first + n) */
     int rows;           /* how the logits lie */
-    ptrdiff_t x_class;  /* of rows: from class to class, where they are transformed */
+    ptrdiff_t x_class;  /* of rows: from class to class; more than 1 only where they are transformed */
     ptrdiff_t run, x_apart, target_apart, out_apart, hess_apart; /* see xent_lie */
     int lanes_are_positions;                                     /* of columns and transposed rows */
     int streams;                                                 /* as in xent_positions */
@@ -398,6 +398,7 @@ static void KERNEL(few_tile)(const xent_positions *positions, const KERNEL(tile)
                              .exps_step = step,
                              .first = t->first,
                              .n = t->n,
+                             .x_class = 1,
                              .rows = 1,
                              .kept = t->kept,
                              .blocks = t->blocks,
@@ -423,6 +424,7 @@ static void KERNEL(widened_tile)(const xent_positions *positions, const KERNEL(t
                              .exps_step = t->exps_step,
                              .first = t->first,
                              .n = t->n,
+                             .x_class = 1,
                              .rows = 1,
                              .lanes_are_positions = 1,
                              .kept = 1,

@@ -613,6 +613,7 @@ static void KERNEL(transformed_tile)(const xent_positions *positions, const KERN
                                     .exps_step = step,
                                     .first = t->first,
                                     .n = t->n,
+                                    .x_class = 1,
                                     .rows = !t->lanes_are_positions,
                                     .lanes_are_positions = t->lanes_are_positions,
                                     .streams = direct && t->streams,
