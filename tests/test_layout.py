@@ -136,8 +136,18 @@ def test_overlap_with_objects_that_share_memory(wrap):
 
 def test_out_that_repeats_its_elements():
     out = np.lib.stride_tricks.as_strided(np.zeros(3), (2, 3), (0, 8))
-    with pytest.raises(ValueError, match="out must not repeat"):
-        xent.softmax(np.zeros((2, 3)), out=out)
+    calls = {
+        "softmax": lambda x, **k: xent.softmax(x, **k),
+        "several axes": lambda x, **k: xent.log_softmax(x, (), **k),
+        "sigmoid": lambda x, **k: xent.sigmoid(x, **k),
+        "backward": lambda x, **k: xent.softmax_backward(x, x, **k),
+        "gradient": lambda x, **k: xent.cross_entropy_grad(x, np.zeros(2, int), **k),
+        "elements": lambda x, **k: xent.mse_loss_grad(x, np.zeros((2, 3)), **k),
+    }
+    for call in calls.values():
+        for x in (np.zeros((2, 3)), out):  # apart, and in place
+            with pytest.raises(ValueError, match="out must not repeat"):
+                call(x, out=out)
 
 
 # Results of 48 MiB and more are stored past the caches (STREAMED_BYTES of csrc/softmax/tile_sizes.h).

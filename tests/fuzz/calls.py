@@ -215,7 +215,7 @@ class Positions(Call):
         forward = getattr(xent.reference, self.name.removesuffix("_backward").removesuffix("_jacobian"))
         axes = () if self.name.startswith(("sigmoid", "log_sigmoid")) else (self.axes,)
         try:
-            x = x.astype(np.float64)
+            x = np.zeros(self.shape) if x.dtype.kind == "c" else x.astype(np.float64)
         except (TypeError, ValueError):  # what it was spoiled with is no number
             x = np.zeros(self.shape)
         with np.errstate(all="ignore"):
@@ -288,7 +288,8 @@ class Positions(Call):
         return cast(self.rng.uniform(0.01, 3, self.classes), self.pick(["f4", "f8", "f2"]))
 
     def draw_grad_output(self):
-        each = self.arguments.get("reduction", "mean") == "none"
+        reduction = self.arguments.get("reduction", "mean")
+        each = isinstance(reduction, str) and reduction == "none"
         elements = self.name.startswith(("sigmoid", "binary", "mse")) or self.axes is None
         return self.floats((self.shape if elements else self.positions) if each else (), kind="usual")
 
