@@ -1068,3 +1068,29 @@ def test_sums_of_weights_of_very_different_sizes():
         expected = float(mp.fsum(terms) / mp.fsum(mp.mpf(float(s)) for s in sample))
     result = xent.cross_entropy(logits, labels, sample_weight=sample)
     assert abs(result / expected - 1) < 8 * EPS64
+
+
+@pytest.mark.parametrize(
+    ["shape", "axis"], [((40, 3), -1), ((9, 700), -1), ((2, 5, 64), 1), ((3, 400, 5), 1)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_weighted_target_of_one_class_that_is_nearly_certain(shape, axis, dtype, rng):
+    """Its derivative is u (p - 1), of which p - 1 is tiny: of the other terms, where
+    u = weight target is rounded, nothing must be left.
+    """
+    x = np.moveaxis(rng.standard_normal(shape).astype(dtype), axis, -1)
+    x[..., 1] += {"float32": 30, "float64": 60, "float16": 8}[dtype]
+    target, weight = np.zeros(x.shape, dtype), rng.uniform(0.5, 3, x.shape[-1])
+    target[..., 1] = rng.uniform(0.1, 1, x.shape[:-1])
+    wide = x.astype(np.longdouble)
+    others = np.exp(np.delete(wide, 1, -1) - wide[..., 1:2]).sum(-1)
+    expected = -weight[1] * target[..., 1].astype("f8") * others / (1 + others)
+    x, target = (np.ascontiguousarray(np.moveaxis(a, -1, axis)) for a in (x, target))
+    found = xent.cross_entropy_grad(x, target, weight=weight, axis=axis, reduction="none")
+    np.testing.assert_allclose(np.moveaxis(found, axis, -1)[..., 1], expected, rtol=8 * finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"temperature": 0.07, "logit_cap": 50.0}])
+def test_a_single_class_has_no_derivative(options, dtype, rng):
+    x, target = (rng.random((50, 1)).astype(dtype) for _ in range(2))
+    assert not xent.cross_entropy_grad(x, target, weight=[2.318176116830694], **options).any()

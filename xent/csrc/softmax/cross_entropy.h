@@ -152,6 +152,18 @@ ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const
     return weight == 0 ? 0 : weight * (a->dense.mix * target + a->dense.base);
 }
 
+/* The same as the sum over the classes has it: rounded. What is left of that sum without a class must not be a rounding of
+ * this one: with a target of one class that is nearly certain, U - u is 0, and the derivative u (1 - p) far less. */
+ALWAYS_INLINE double KERNEL(summed_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p,
+                                          ptrdiff_t c)
+{
+    const KERNEL(dense_target) d = KERNEL(dense_target_of)(&a->dense);
+    const V zero = {0}, weight = NAME(set)(d.weight ? d.weight[c] : 1),
+            target = t->target ? NAME(set)((T)KERNEL(get)(t->target + KERNEL(element)(t->rows, t->target_step, p, c)))
+                               : zero;
+    return (double)KERNEL(target_value)(&d, weight, target)[0];
+}
+
 /* The focal factors of a tile. */
 static void KERNEL(focal_factors)(double gamma, KERNEL(labels) *y, const NAME(target) *terms, ptrdiff_t n)
 {
@@ -401,10 +413,10 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
         if (y->counted[p] == 0) continue;
         factor[p] += scale[p] * dense_mass[p];
         if (y->label[p] >= 0) {
-            entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(dense_value)(a, t, p, y->label[p]));
+            entry[p] += scale[p] * (dense_mass[p] * terms->p[p] - KERNEL(summed_value)(a, t, p, y->label[p]));
         } else if ((y->label[p] = KERNEL(confident_class)(classes, t, s, p)) >= 0) {
             /* U p - u = (U - u) p - u (1 - p) */
-            const double u = KERNEL(dense_value)(a, t, p, y->label[p]);
+            const double u = KERNEL(summed_value)(a, t, p, y->label[p]);
             entry[p] = scale[p] * ((dense_mass[p] - u) - u * s->others[p]) * (s->peak[p] * s->unit[p] * s->inverse[p]);
         }
     }
