@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
-LARGEST = 3_125_000  # bytes of a wheel: what it may grow to before somebody looks at why
+LARGEST = 3_200_000  # bytes of a wheel: what it may grow to before somebody looks at why
 # What a wheel may carry beside xent, and the files that say under which licence. Others are an error.
 LICENCES = {"libgomp": ROOT / "tools" / "licences" / "libgomp.txt"}
 # One wheel for all CPythons; each free-threaded one has its own.
