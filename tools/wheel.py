@@ -27,6 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
+# How an archive is unpacked; the first Pythons 3.11 do not know it.
+SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 LARGEST = 3_200_000  # bytes of a wheel: what it may grow to before somebody looks at why
 # What a wheel may carry beside xent, and the files that say under which licence. Others are an error.
 LICENCES = {"libgomp": ROOT / "tools" / "licences" / "libgomp.txt"}
@@ -258,7 +260,7 @@ def main():
         check(wheel)
         wheel, sdist = (Path(shutil.copy(path, options.into)) for path in (wheel, sdist))
         with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extractall(folder, **SAFELY)
         if not options.no_tests:
             test(wheel, folder / sdist.name.removesuffix(".tar.gz"), folder, options.short, options.python)
 
