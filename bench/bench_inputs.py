@@ -16,6 +16,7 @@ ORDERS = {
     "C": np.ascontiguousarray,
     "F": np.asfortranarray,
     "every other": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "short rows": lambda x: np.pad(x.reshape(-1, 8), [(0, 0), (0, 3)])[:, :-3],
 }
 
 
@@ -32,10 +33,14 @@ def order_calls(operator):
     """Return name -> call for each order of the data in memory; what comes beside it lies in C order."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(SHAPE, dtype=np.float32)
-    second = rng.integers(0, SHAPE[1], SHAPE[0]) if operator == "nll_loss" else xent.softmax(x)
     function = getattr(xent, operator)
-    data = {name: make(x) for name, make in ORDERS.items()}
-    return {name: lambda x=x: function(x, second) for name, x in data.items()}
+    calls = {}
+    for name, make in ORDERS.items():
+        data = make(x)
+        labels = rng.integers(0, data.shape[1], len(data))
+        second = labels if operator == "nll_loss" else xent.softmax(x).reshape(data.shape)
+        calls[name] = lambda data=data, second=second: function(data, second)
+    return calls
 
 
 @pytest.mark.parametrize("name", TARGETS)

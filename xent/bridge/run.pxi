@@ -161,13 +161,15 @@ def add_to(cnp.ndarray total, cnp.ndarray part):
 
 
 def reorder(cnp.ndarray source, cnp.ndarray target):
-    """target[...] = source, of arrays of one shape and dtype that do not overlap and whose axes lie in another order, on all
-    threads. Whether that was done: it is not where the arrays lie otherwise.
+    """target[...] = source, of arrays of one shape and dtype that do not overlap, on all threads. Whether that was done: in
+    one of them numbers must be neighbours.
     """
     cdef xent_reorder_args a
     cdef xent_plan plan
     cdef xent_array slot[2]
     if not cnp.PyArray_SIZE(source) or not cnp.PyArray_ISBEHAVED_RO(source) or not cnp.PyArray_ISBEHAVED(target):
+        return False
+    if cnp.PyArray_TYPE(source) != cnp.PyArray_TYPE(target):
         return False
     if not xent_see_order(&a, seen(source, slot), seen(target, slot + 1)):
         return False
@@ -233,20 +235,26 @@ cdef inline int deliver(tuple copies, cnp.ndarray out, cnp.ndarray hess) except 
     if copies is not None:
         for copy, to in ((copies[2], out), (copies[3], hess)):
             if copy is not to:
-                to[...] = copy
+                put(copy, to)
+    return 0
+
+
+cdef int put(cnp.ndarray source, cnp.ndarray target) except -1:
+    """target[...] = source, of arrays of one shape that do not overlap."""
+    if cnp.PyArray_SIZE(source) <= SMALL or not reorder(source, target):
+        (<object>target)[...] = source
     return 0
 
 
 cdef cnp.ndarray in_c_order(cnp.ndarray array):
-    """The same, or a copy, in C order; None for None. NumPy jumps from number to number of axes in another order."""
+    """The same, or a copy, in C order; None for None."""
     cdef cnp.ndarray copy
     if array is None or cnp.PyArray_IS_C_CONTIGUOUS(array):
         return array
     if cnp.PyArray_SIZE(array) <= SMALL:
         return np.asarray(array, order="C")
     copy = empty_in_c_order(array)
-    if not reorder(array, copy):
-        (<object>copy)[...] = array
+    put(array, copy)
     return copy
 
 

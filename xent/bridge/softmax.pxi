@@ -63,7 +63,7 @@ cdef map_axes(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray grad_in, ou
     result = all_axes(place, (<object>x).shape, order)
     if out is None:
         return result
-    out[...] = result
+    put(result, out)
     return out
 
 
@@ -198,7 +198,7 @@ def logsumexp_backward(grad, x, y, axis, out):
     run(table.logsumexp_backward[dtype_code(logits)], &a, &plan, cnp.PyArray_SIZE(logits))
     deliver(copies, place, None)
     if cnp.PyArray_DATA(place) != cnp.PyArray_DATA(result):
-        (<object>result)[...] = all_axes(place, shape, order)
+        put(all_axes(place, shape, order), result)
     return returned(result, out)
 
 
@@ -225,7 +225,7 @@ cdef cnp.ndarray all_axes(cnp.ndarray x, tuple shape, tuple axes):
     """See the last axis as the axes of a shape again."""
     kept = [k for k in range(len(shape)) if k not in axes]
     order = kept + list(axes)
-    return (<object>x).reshape([shape[k] for k in order]).transpose(np.argsort(order))
+    return in_order_again((<object>x).reshape([shape[k] for k in order]), order)
 
 
 # ---- log-probabilities of some classes ----

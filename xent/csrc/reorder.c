@@ -1,10 +1,12 @@
-/* reorder.c: copies an array to one whose axes lie in another order in memory, such as images with their channels last
- * to (N, C, H, W), or back.
+/* reorder.c: copies an array to one that lies otherwise in memory: with its axes in another order, such as images with
+ * their channels last to (N, C, H, W), or back; or with other gaps, such as a part of an array to one of its own.
  *
  * Along one axis the numbers of the source are neighbours, along another those of the target. What these two span is a
  * matrix (row, column) in the source, whose columns are the rows of the target. Squares of 16 bytes a side are
- * transposed in registers, in tiles that read and write whole cache lines. Other axes are a loop. The time is nearly
- * that of the memory, so this is compiled once: the vectors have 16 bytes, which every machine has.
+ * transposed in registers, in tiles that read and write whole cache lines. Where it is the same axis, or in one of the
+ * two there is none, runs are copied along the one that there is, and the longest of the others counts as the columns.
+ * Other axes are a loop. The time is nearly that of the memory, so this is compiled once: the vectors have 16 bytes,
+ * which every machine has.
  */
 #include "base.h"
 #include "table.h"
@@ -44,6 +46,15 @@ static int find_axes(const xent_array *source, const xent_array *target, axis *a
     return n;
 }
 
+/* The longest axis but one; -1 where there is none. */
+static int longest_but(const axis *axes, int n, int but)
+{
+    int longest = -1;
+    for (int k = 0; k < n; k++)
+        if (k != but && (longest < 0 || axes[k].size > axes[longest].size)) longest = k;
+    return longest;
+}
+
 int xent_see_order(xent_reorder_args *a, const xent_array *source, const xent_array *target)
 {
     const ptrdiff_t size = source->itemsize;
@@ -55,14 +66,19 @@ int xent_see_order(xent_reorder_args *a, const xent_array *source, const xent_ar
         if (axes[k].source == size) column = k;
         if (axes[k].target == size) row = k;
     }
-    if (row < 0 || column < 0 || row == column || n > 2 + XENT_OUTER_AXES) return 0;
+    if ((row < 0 && column < 0) || n > 2 + XENT_OUTER_AXES) return 0;
+    const int runs = row < 0 || column < 0 || row == column;
+    if (runs) row = row < 0 ? column : row, column = longest_but(axes, n, row);
     *a = (xent_reorder_args){.itemsize = size,
+                             .runs = runs,
                              .source = source->data,
                              .target = target->data,
                              .rows = axes[row].size,
-                             .columns = axes[column].size,
-                             .source_step = axes[row].source,
-                             .target_step = axes[column].target,
+                             .columns = column < 0 ? 1 : axes[column].size,
+                             .source_row = axes[row].source,
+                             .target_row = axes[row].target,
+                             .source_column = column < 0 ? 0 : axes[column].source,
+                             .target_column = column < 0 ? 0 : axes[column].target,
                              .count = {1, 1}};
     a->end = (const char *)source->data + size;
     for (int k = 0; k < n; k++) {
@@ -142,16 +158,57 @@ TILE(uint16_t, 8, FIRST_8, LAST_8)
 TILE(uint32_t, 4, FIRST_4, LAST_4)
 TILE(uint64_t, 2, FIRST_2, LAST_2)
 
+/* ---- runs ---- */
+
+/* Neighbours to neighbours. A call of memcpy takes longer than a few of them do, which are pieces that may overlap. */
+ALWAYS_INLINE void copy_neighbours(const char *from, char *to, ptrdiff_t bytes)
+{
+#define PIECE(at, bytes) memcpy(to + (at), from + (at), bytes)
+    if (bytes > 4 * VECTOR) {
+        memcpy(to, from, (size_t)bytes);
+    } else if (bytes >= VECTOR) {
+        for (ptrdiff_t i = 0; i < bytes - VECTOR; i += VECTOR) PIECE(i, VECTOR);
+        PIECE(bytes - VECTOR, VECTOR);
+    } else if (bytes >= 8) {
+        PIECE(0, 8), PIECE(bytes - 8, 8);
+    } else if (bytes >= 4) {
+        PIECE(0, 4), PIECE(bytes - 4, 4);
+    } else {
+        PIECE(0, 2);
+    }
+#undef PIECE
+}
+
+#define RUN(T)                                                                                                         \
+    for (ptrdiff_t r = 0; r < rows; r++)                                                                               \
+    *(any_##T *)(to + r * a->target_row) = *(const any_##T *)(from + r * a->source_row)
+
+static void copy_runs(const xent_reorder_args *a, const char *from, char *to, ptrdiff_t rows, ptrdiff_t columns)
+{
+    const int neighbours = a->source_row == a->itemsize && a->target_row == a->itemsize;
+    for (ptrdiff_t c = 0; c < columns; c++, from += a->source_column, to += a->target_column) {
+        if (neighbours)
+            copy_neighbours(from, to, rows * a->itemsize);
+        else if (a->itemsize == 4)
+            RUN(uint32_t);
+        else if (a->itemsize == 8)
+            RUN(uint64_t);
+        else
+            RUN(uint16_t);
+    }
+}
+#undef RUN
+
 /* ---- a chunk is a piece of a matrix, or several whole ones ---- */
 
 static void reorder_tile(const xent_reorder_args *a, const char *from, char *to, ptrdiff_t rows, ptrdiff_t columns)
 {
     if (a->itemsize == 4)
-        tile_uint32_t(from, a->source_step, to, a->target_step, rows, columns, a->end);
+        tile_uint32_t(from, a->source_row, to, a->target_column, rows, columns, a->end);
     else if (a->itemsize == 8)
-        tile_uint64_t(from, a->source_step, to, a->target_step, rows, columns, a->end);
+        tile_uint64_t(from, a->source_row, to, a->target_column, rows, columns, a->end);
     else
-        tile_uint16_t(from, a->source_step, to, a->target_step, rows, columns, a->end);
+        tile_uint16_t(from, a->source_row, to, a->target_column, rows, columns, a->end);
 }
 
 /* Tiles follow each other along the longer side: so there is a run in each of a few rows or columns at a time. */
@@ -162,7 +219,7 @@ static void reorder_piece(const xent_reorder_args *a, const char *from, char *to
     for (ptrdiff_t t = 0; t < down * across; t++) {
         const ptrdiff_t r = (a->longer_rows ? t % down : t / across) * line;
         const ptrdiff_t c = (a->longer_rows ? t / down : t % across) * line;
-        reorder_tile(a, from + r * a->source_step + c * size, to + c * a->target_step + r * size,
+        reorder_tile(a, from + r * a->source_row + c * size, to + c * a->target_column + r * size,
                      xent_min(line, rows - r), xent_min(line, columns - c));
     }
 }
@@ -177,10 +234,12 @@ void xent_reorder(const void *args, ptrdiff_t chunk, void *scratch)
     (void)scratch;
     for (ptrdiff_t m = first; m < xent_min(first + a->chunk_matrices, matrices); m++) {
         const ptrdiff_t i = m / a->count[1], k = m % a->count[1];
-        reorder_piece(
-            a,
-            a->source + i * a->source_outer[0] + k * a->source_outer[1] + row * a->source_step + column * a->itemsize,
-            a->target + i * a->target_outer[0] + k * a->target_outer[1] + column * a->target_step + row * a->itemsize,
-            xent_min(a->chunk_rows, a->rows - row), xent_min(a->chunk_columns, a->columns - column));
+        (a->runs ? copy_runs : reorder_piece)(a,
+                                              a->source + i * a->source_outer[0] + k * a->source_outer[1] +
+                                                  row * a->source_row + column * a->source_column,
+                                              a->target + i * a->target_outer[0] + k * a->target_outer[1] +
+                                                  row * a->target_row + column * a->target_column,
+                                              xent_min(a->chunk_rows, a->rows - row),
+                                              xent_min(a->chunk_columns, a->columns - column));
     }
 }

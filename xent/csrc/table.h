@@ -457,11 +457,12 @@ typedef struct {
     ptrdiff_t itemsize;
     const char *source, *end; /* no number of the source lies behind the end */
     char *target;
-    /* Source (row, column), with neighbouring columns; the target is its transpose. Steps are bytes, from one row to the
-     * next in the source and from one column to the next in the target. */
-    ptrdiff_t rows, columns, source_step, target_step;
+    /* A matrix (row, column) in both. Columns of the source are neighbours, and rows of the target; or, of `runs`, only rows
+     * are in one of them or both. Bytes from one row to the next, and from one column to the next. */
+    ptrdiff_t rows, columns, source_row, target_row, source_column, target_column;
     ptrdiff_t count[XENT_OUTER_AXES], source_outer[XENT_OUTER_AXES], target_outer[XENT_OUTER_AXES]; /* of matrices */
     ptrdiff_t chunk_rows, chunk_columns, chunk_matrices;
+    int runs;        /* no transposition */
     int longer_rows; /* more rows than columns */
 } xent_reorder_args;
 
