@@ -165,7 +165,7 @@ static ptrdiff_t NAME(numbers_of)(ptrdiff_t classes, ptrdiff_t n, ptrdiff_t step
     return ((lanes_are_positions ? classes : n) - 1) * step + width;
 }
 
-static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile) *t, sum_f64 *sums)
+static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile) *t, row_sum_f64 *sums)
 {
     (void)sums;
     begin_record(t->first, t->n);
@@ -195,7 +195,7 @@ static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile)
 }
 #endif
 
-static void KERNEL(plain_probe)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *sums)
+static void KERNEL(plain_probe)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *sums)
 {
     (void)sums;
     begin_record(t->first, t->n);
