@@ -85,8 +85,8 @@ races:  ## the chunks of kernels on several threads, under the thread sanitizer,
 	mkdir -p build
 	$(RACES) -o build/races tests/same_bits.c $(addprefix xent/csrc/,walk.c softmax/plan.c elements/plan.c \
 	    softmax/kernels.c elements/kernels.c) -lm
-	$(RACES) -o build/image-races tests/image_races.c $(addprefix xent/csrc/,reorder.c images/plan.c images/pool_plan.c \
-	    images/kernels.c) -lm
+	$(RACES) -o build/image-races tests/image_races.c $(addprefix xent/csrc/,reorder.c images/plan.c pools/plan.c \
+	    images/kernels.c pools/kernels.c) -lm
 	TSAN_OPTIONS=halt_on_error=1 build/races
 	TSAN_OPTIONS=halt_on_error=1 build/image-races
 

@@ -72,9 +72,16 @@ COVERAGE = ["--coverage"] if os.environ.get("XENT_COVERAGE", "0") not in ("", "0
 if COVERAGE:
     FLAGS = [flag for flag in FLAGS if flag not in ("-O3", "-g0")] + ["-O1", *COVERAGE]
 KERNEL_FLAGS = [*FLAGS, "-Wall", "-Wextra"] + (["-fwrapv"] if SANITIZE else [])
+if sys.platform == "linux" and not SANITIZE:
+    # No tables of how to unwind a stack, 70 KB of the wheel. Nothing is thrown through kernels, and Python's
+    # traceback needs none; but a debugger does not see who called a kernel.
+    KERNEL_FLAGS += ["-fno-asynchronous-unwind-tables"]
 # Compiled once per instruction set, those that take longest first.
-KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("images", "softmax", "elements")]
+KERNELS = [f"xent/csrc/{folder}/kernels.c" for folder in ("softmax", "images", "pools", "elements")]
 KERNELS += ["xent/csrc/isa.c"]
+# Loops of convolutions are written as vectors, which -O3 makes no faster than -O2, but for those of a few
+# turns, that it unrolls whole. 130 KB of the wheel.
+SMALLER = {"xent/csrc/images/kernels.c": ["-O2", "-fpeel-loops"]}
 # By pattern, so that none can be forgotten: a name that is missing here would be missing in the sdist.
 SOURCES = sorted(set(glob("xent/csrc/**/*.c", recursive=True)) - set(KERNELS))
 HEADERS = sorted(glob("xent/csrc/**/*.h", recursive=True) + glob("xent/csrc/**/*.def", recursive=True))
@@ -86,6 +93,14 @@ OPENMP = {
     "darwin": [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), GNU_OPENMP],
     "win32": [(["-openmp"], ["libomp.lib"]), GNU_OPENMP],
 }
+
+
+def kernel_flags(source, isa):
+    """Flags of a source that is compiled once per instruction set."""
+    smaller = [] if SANITIZE or COVERAGE or "-Os" in ISAS[isa] else SMALLER.get(source, [])
+    return [*KERNEL_FLAGS, *smaller, *ISAS[isa]]
+
+
 # Where C sources look for headers: for the bridge, and for each other.
 INCLUDE = ["xent", "xent/csrc"]
 
@@ -121,7 +136,7 @@ class BuildKernels(build_ext):
             output_dir=os.path.join(self.build_temp, isa),
             include_dirs=INCLUDE,
             macros=[("XENT_ISA", isa)],
-            extra_preargs=self.spelled(KERNEL_FLAGS + ISAS[isa]),
+            extra_preargs=self.spelled(kernel_flags(source, isa)),
         )
 
     def spelled(self, flags):

@@ -15,7 +15,7 @@ skeleton.stand_in()
 
 project = "xent"
 author = "the xent authors"
-project_copyright = "BSD 3-clause license"
+project_copyright = "the xent authors, BSD 3-clause license"
 version = release = xent.__version__
 
 extensions = [

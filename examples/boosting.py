@@ -2,7 +2,9 @@
 LightGBM and XGBoost
 ====================
 
-Boost trees on handwritten digits, with xent as the objective of LightGBM and of XGBoost. ::
+Boost trees on handwritten digits, with xent as the objective of LightGBM and of XGBoost.
+
+::
 
     pip install ".[boosting]"
     python examples/boosting.py

@@ -2,7 +2,9 @@
 Colour images of CIFAR's size
 =============================
 
-Train a small network on 32 x 32 colour images, or time its training step beside PyTorch's. ::
+Train a small network on 32 x 32 colour images, or time its training step beside PyTorch's.
+
+::
 
     pip install ".[demo]"
     python examples/cifar.py

@@ -2,7 +2,9 @@
 Softmax regression with Dask
 ============================
 
-Softmax regression on more data than the workers have memory: `xent.dask` under SciPy's L-BFGS. ::
+Softmax regression on more data than the workers have memory: `xent.dask` under SciPy's L-BFGS.
+
+::
 
     pip install ".[dask]" distributed scipy
     python examples/dask_regression.py

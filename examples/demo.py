@@ -2,7 +2,9 @@
 Handwritten digits
 ==================
 
-Train a small convolutional network on handwritten digits, every layer computed by xent. ::
+Train a small convolutional network on handwritten digits, every layer computed by xent.
+
+::
 
     pip install ".[demo]"
     python examples/demo.py

@@ -2,7 +2,9 @@
 Iris flowers
 ============
 
-The smallest complete use of xent: a 4-7-3 tanh network learns Fisher's iris flowers. ::
+The smallest complete use of xent: a 4-7-3 tanh network learns Fisher's iris flowers.
+
+::
 
     pip install ".[demo]"
     python examples/iris.py

@@ -2,7 +2,9 @@
 A small network with JAX and optax
 ==================================
 
-A small network in JAX on two spirals, trained by optax with xent's loss and with optax's own. ::
+A small network in JAX on two spirals, trained by optax with xent's loss and with optax's own.
+
+::
 
     pip install ".[jax]" optax
     python examples/jax_optax.py

@@ -2,7 +2,9 @@
 A network of LeNet's size
 =========================
 
-Train a network of LeNet-5's size on 28 x 28 digits, or time its training step beside PyTorch's. ::
+Train a network of LeNet-5's size on 28 x 28 digits, or time its training step beside PyTorch's.
+
+::
 
     pip install ".[demo]"
     python examples/lenet.py

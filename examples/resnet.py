@@ -2,7 +2,9 @@
 ResNet-18
 =========
 
-A ResNet-18 for 32 x 32 images on xent's operators: training steps, and their time beside PyTorch's. ::
+A ResNet-18 for 32 x 32 images on xent's operators: training steps, and their time beside PyTorch's.
+
+::
 
     pip install ".[demo]"
     python examples/resnet.py               # ten steps on coloured digits

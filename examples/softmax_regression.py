@@ -2,7 +2,9 @@
 Softmax regression
 ==================
 
-Softmax regression on handwritten digits: `xent.sklearn.SoftmaxRegression`, beside scikit-learn's own. ::
+Softmax regression on handwritten digits: `xent.sklearn.SoftmaxRegression`, beside scikit-learn's own.
+
+::
 
     pip install ".[demo]"
     python examples/softmax_regression.py

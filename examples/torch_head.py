@@ -2,7 +2,9 @@
 The head of a language model in PyTorch
 =======================================
 
-A language model's head in PyTorch: xent's LinearCrossEntropyLoss beside PyTorch's own. ::
+A language model's head in PyTorch: xent's LinearCrossEntropyLoss beside PyTorch's own.
+
+::
 
     pip install ".[torch]"
     python examples/torch_head.py

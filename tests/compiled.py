@@ -64,7 +64,9 @@ def _run_compiler(output, isa, sources, options):
         compiler = CROSS_COMPILERS[isa]
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"no C compiler: {compiler[0]} is not there")
-    flags = [*FLAGS, *ISAS.get(isa, []), *options, "-fPIC"]
+    # what GCC 14 and later refuse by themselves
+    errors = ["-Werror=incompatible-pointer-types", "-Werror=implicit-function-declaration"]
+    flags = [*FLAGS, *ISAS.get(isa, []), *errors, *options, "-fPIC"]
     include = [f"-I{ROOT / folder}" for folder in INCLUDE]
     command = [*compiler, *include, *flags, "-o", output, *sources]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)

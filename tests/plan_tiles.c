@@ -130,8 +130,8 @@ EXPORT void of_flat_arrays(ptrdiff_t size, ptrdiff_t partials, ptrdiff_t *sizes)
 #include "softmax/cross_entropy.h"
 #include "images/conv.h"
 #include "images/conv_backward.h"
-#include "images/pool.h"
-#include "images/pool_backward.h"
+#include "pools/pool.h"
+#include "pools/pool_backward.h"
 #include "softmax/label_losses.h"
 #include "softmax/softmax.h"
 #include "softmax/sparse_distillation.h"
@@ -165,7 +165,7 @@ static ptrdiff_t NAME(numbers_of)(ptrdiff_t classes, ptrdiff_t n, ptrdiff_t step
     return ((lanes_are_positions ? classes : n) - 1) * step + width;
 }
 
-static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile) *t, sum_f64 *sums)
+static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile) *t, row_sum_f64 *sums)
 {
     (void)sums;
     begin_record(t->first, t->n);
@@ -195,7 +195,7 @@ static void NAME(packed_probe)(const xent_positions *positions, const NAME(tile)
 }
 #endif
 
-static void KERNEL(plain_probe)(const xent_positions *positions, const KERNEL(tile) *t, sum_f64 *sums)
+static void KERNEL(plain_probe)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *sums)
 {
     (void)sums;
     begin_record(t->first, t->n);

@@ -2,8 +2,10 @@
 
 import os
 import re
+import runpy
 import sys
 import tomllib
+import zipfile
 
 import pytest
 from helpers import ROOT
@@ -165,3 +167,36 @@ def test_no_build_is_for_two_machines(setup_py, monkeypatch):
     monkeypatch.setenv("ARCHFLAGS", "-arch arm64 -arch x86_64")
     with pytest.raises(SystemExit, match="one machine at a time: ARCHFLAGS names arm64 and x86_64"):
         setup_py.machine()
+
+
+def test_every_folder_of_kernels_is_compiled(setup_py, monkeypatch):
+    folders = {path.parent.name for path in (ROOT / "xent" / "csrc").glob("*/kernels.c")}
+    assert {name.split("/")[2] for name in setup_py.KERNELS if name.endswith("/kernels.c")} == folders
+    assert set(setup_py.SMALLER) < set(setup_py.KERNELS)
+
+
+@pytest.mark.parametrize("isa", ["avx512", "baseline"])
+def test_the_level_of_optimization_is_the_last_that_a_compiler_reads(setup_py, monkeypatch, isa):
+    monkeypatch.setattr(setup_py, "ISAS", setup_py.X86)
+    for source in setup_py.KERNELS:
+        level = [flag for flag in setup_py.kernel_flags(source, isa) if flag.startswith("-O")][-1]
+        assert level == ("-Os" if isa == "baseline" else "-O2" if source in setup_py.SMALLER else "-O3")
+
+
+def test_a_squeezed_wheel_holds_the_same_in_less(tmp_path):
+    pytest.importorskip("zopfli")
+    tool = ROOT / "tools" / "wheel.py"
+    if not tool.exists():
+        pytest.skip("a source distribution has no tools")
+    squeeze = runpy.run_path(str(tool))["squeeze"]
+    path = tmp_path / "some.whl"
+    files = {"xent/": b"", "xent/a.py": (ROOT / "setup.py").read_bytes() * 3, "empty": b""}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    before = path.stat().st_size
+    squeeze(path)
+    assert path.stat().st_size < 0.99 * before
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert {entry.filename: archive.read(entry) for entry in archive.infolist()} == files

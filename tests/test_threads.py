@@ -432,7 +432,7 @@ def test_idle_threads_soon_sleep(settings, expected):
 @pytest.mark.slow
 def test_kernels_of_images_on_threads_of_their_own(tmp_path):
     """The program of `make races`, without the sanitizer: the bits of one thread, every way to cut work."""
-    images = [CSRC / "images" / f"{name}.c" for name in ("kernels", "plan", "pool_plan")]
+    images = [CSRC / folder / f"{name}.c" for folder in ("images", "pools") for name in ("kernels", "plan")]
     sources = [ROOT / "tests" / "image_races.c", *images, CSRC / "reorder.c"]
     program = compile_program(tmp_path, USABLE[-1], sources, "-O1", "-DXENT_ISA=kernels")
     done = subprocess.run([program], capture_output=True, text=True)

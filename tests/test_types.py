@@ -12,8 +12,17 @@ from helpers import ROOT
 import xent
 
 
+def meaning(expected):
+    """What an alias stands for, as NDArray is one in NumPy 2.5."""
+    alias, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
+    if not hasattr(alias, "__value__"):
+        return expected
+    return meaning(alias.__value__[arguments] if arguments else alias.__value__)
+
+
 def is_of(value, expected):
     """Whether a value has a type, as far as types say something about values."""
+    expected = meaning(expected)
     origin, parts = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
         return any(is_of(value, part) for part in parts)

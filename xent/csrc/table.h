@@ -612,6 +612,6 @@ typedef struct {
     int whole;                     /* whether there is one window, which is the image */
     int few;                       /* whether sums have so few terms that the type itself can hold them */
 } xent_pool_args;
-xent_plan xent_plan_pool(xent_pool_args *a, int dtype); /* images/pool_plan.c */
+xent_plan xent_plan_pool(xent_pool_args *a, int dtype); /* pools/plan.c */
 
 #endif

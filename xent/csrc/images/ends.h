@@ -84,7 +84,12 @@ ALWAYS_INLINE void KERNEL(put_pixels)(S *out, V v, ptrdiff_t n, ptrdiff_t step)
         KERNEL(store)(out, v, n);
     } else {
         KERNEL(store)(some, v, LANES);
-        for (ptrdiff_t k = 0; k < xent_min(n, LANES); k++) out[k * step] = some[k];
+        if (n >= LANES) { /* without asking after each */
+            UNROLL
+            for (int k = 0; k < LANES; k++) out[k * step] = some[k];
+        } else {
+            for (ptrdiff_t k = 0; k < n; k++) out[k * step] = some[k];
+        }
     }
 }
 

@@ -4,7 +4,5 @@
 #include "images/conv.h"
 #include "images/conv_backward.h"
 #include "images/im2col.h"
-#include "images/pool.h"
-#include "images/pool_backward.h"
 
 #include "end.h"

@@ -109,7 +109,7 @@ ALWAYS_INLINE void xent_reach_next(xent_reach *r, const xent_window *w)
     if (dilation > 1) r->i /= dilation, r->n = xent_ceil_div(r->n, r->step);
 }
 
-/* Where an output row is kept (pool_backward.h): gradients, followed by places. */
+/* Where an output row is kept (pools/pool_backward.h): gradients, followed by places. */
 ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
 {
     return (oh & (a->ring - 1)) * 2 * a->span; /* the ring is a power of two: a division takes its time */

@@ -186,6 +186,9 @@ static void KERNEL(compare_tiles)(const xent_comparison_args *a, const NAME(pair
     KERNEL(labels) y;
     KERNEL(statistics_of_one)(d, student, &s), KERNEL(statistics_of_one)(d, teacher, &t);
     NAME(low_differences)(&s, &t, low, student->n, d->cooling.rate);
+#ifdef STORED_AS_16 /* the others are compared as floats (below) */
+    KERNEL(compare_along)(d, student, teacher, &s, &t, low, kl, 0, 0);
+#else
 #define ALONG(tempered)                                                                                                \
     d->lanes_are_positions ? KERNEL(compare_along)(d, student, teacher, &s, &t, low, kl, 1, tempered)                  \
                            : KERNEL(compare_along)(d, student, teacher, &s, &t, low, kl, 0, tempered)
@@ -194,6 +197,7 @@ static void KERNEL(compare_tiles)(const xent_comparison_args *a, const NAME(pair
     else
         ALONG(0);
 #undef ALONG
+#endif
     KERNEL(put_largest)(student, classes, &s, place), KERNEL(put_largest)(teacher, classes, &t, of_teacher);
     for (ptrdiff_t p = 0; p < student->n; p++) {
         ((T *)a->divergence)[first + p] = kl[p] < 0 ? 0 : (T)kl[p];

@@ -23,7 +23,7 @@
  * in pool.h.
  */
 #include "begin.h"
-#include "images/pool.h"
+#include "pools/pool.h"
 
 #ifndef XENT_POOL_BACKWARD_H
 #define XENT_POOL_BACKWARD_H

@@ -1,4 +1,4 @@
-/* pool_plan.c: how pooling is cut into chunks of planes, and how the rows of an image lie in scratch (pool.h). */
+/* plan.c: how pooling is cut into chunks of planes, and how the rows of an image lie in scratch (pool.h). */
 #include "images/window.h"
 #include "plan.h"
 
