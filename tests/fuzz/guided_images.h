@@ -274,22 +274,45 @@ static int is_pool(const xent_window *w)
            all_hold_a_pixel(w->width, w->kernel_w, w->stride_w, w->dilation_w, w->left, w->out_w);
 }
 
-static void pools(void)
+/* The outputs of an axis, with ceil_mode (`up`) or without; below 1: none. */
+static ptrdiff_t pooled(ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t before,
+                        ptrdiff_t after, int up)
+{
+    const ptrdiff_t free = size + before + after - (kernel - 1) * dilation - 1;
+    const ptrdiff_t outputs = free < 0 ? 0 : (free + (up ? stride - 1 : 0)) / stride + 1;
+    return outputs - (up && (outputs - 1) * stride >= size + before);
+}
+
+static int count_outputs(layer *l, int up)
+{
+    xent_window *w = &l->window;
+    w->out_h = pooled(w->height, w->kernel_h, w->stride_h, w->dilation_h, w->top, l->bottom, up);
+    w->out_w = pooled(w->width, w->kernel_w, w->stride_w, w->dilation_w, w->left, l->right, up);
+    return w->out_h > 0 && w->out_w > 0 && is_pool(w);
+}
+
+/* A window of a pool: without padding and dilation, where one would not hold a pixel. */
+static layer draw_pool(int average)
 {
     layer l = draw_planes();
-    const int average = (int)draw(2), back = (int)draw(2), by_places = draw(2) && !average;
     xent_window *w = &l.window;
+    const int up = (int)draw(2);
     if (average) w->dilation_h = w->dilation_w = 1;
     if (draw(4) == 3) w->kernel_h = w->height, w->kernel_w = w->width, w->top = w->left = l.bottom = l.right = 0;
-    const ptrdiff_t high = w->height + w->top + l.bottom - (w->kernel_h - 1) * w->dilation_h - 1;
-    const ptrdiff_t wide = w->width + w->left + l.right - (w->kernel_w - 1) * w->dilation_w - 1;
-    const int up = (int)draw(2); /* ceil_mode */
-    if (high < 0 || wide < 0) return;
-    w->out_h = (high + (up ? w->stride_h - 1 : 0)) / w->stride_h + 1;
-    w->out_w = (wide + (up ? w->stride_w - 1 : 0)) / w->stride_w + 1;
-    if (up && (w->out_h - 1) * w->stride_h >= w->height + w->top) w->out_h--;
-    if (up && (w->out_w - 1) * w->stride_w >= w->width + w->left) w->out_w--;
-    if (!is_pool(w) || pixels_out(&l) > 8 * MOST_PIXELS || pixels_out(&l) * taps_of(&l) > 4 * MOST_WORK) return;
+    if (!count_outputs(&l, up)) {
+        w->top = w->left = l.bottom = l.right = 0, w->dilation_h = w->dilation_w = 1;
+        w->kernel_h = xent_min(w->kernel_h, w->height), w->kernel_w = xent_min(w->kernel_w, w->width);
+        if (!count_outputs(&l, up)) fail("a pool without pixels");
+    }
+    return l;
+}
+
+static void pools(void)
+{
+    const int average = (int)draw(2), back = (int)draw(2), by_places = draw(2) && !average;
+    const layer l = draw_pool(average);
+    const xent_window *w = &l.window;
+    if (pixels_out(&l) > 8 * MOST_PIXELS || pixels_out(&l) * taps_of(&l) > 4 * MOST_WORK) return;
     const xent_kernel *const kernels[] = {XENT_OF_ISA(max_pool2d), XENT_OF_ISA(max_pool2d_backward),
                                           XENT_OF_ISA(avg_pool2d), XENT_OF_ISA(avg_pool2d_backward)};
     xent_pool_args a = {.window = *w, .planes = l.images * l.in_channels, .average = average};
@@ -323,7 +346,7 @@ static void orders(void)
 typedef struct {
     xent_labels labels;
     ptrdiff_t n;
-    double *weight, *sample_weight, *sums, *values;
+    double *weight, *sample_weight, *sums, *values, *total;
     float *floats;
 } scanned;
 
@@ -342,15 +365,21 @@ static void scan(void *of)
     rest[9] = (double)xent_count_factors(s->values, XENT_F64, s->n, 1);
     rest[10] = xent_are_plain(s->values, XENT_F64, s->n, 20);
     xent_sum_at(s->labels.data, s->values, s->n, form.classes, sums), xent_settle(sums, form.classes);
+    int bad = 0;
+    xent_probs_args p = {.size = s->n, .dtype = XENT_F64, .data = s->values, .bad = &bad};
+    run(xent_check_probs, &p, xent_plan_probs(&p));
+    rest[11] = bad, memset(s->total, 0, (size_t)s->n * sizeof *s->total);
+    xent_add_args a = {.size = s->n, .total = s->total, .part = s->values};
+    run(xent_add, &a, xent_plan_add(&a));
 }
 
 static void scans(void)
 {
     draw_form(1, 0);
-    scanned s = {{labels(form.count, form.classes), -1}, form.count, NULL, NULL, NULL, NULL, NULL};
+    scanned s = {{labels(form.count, form.classes), -1}, form.count, NULL, NULL, NULL, NULL, NULL, NULL};
     s.weight = maybe_numbers(XENT_F64, form.classes, FACTORS), s.sample_weight = maybe_numbers(XENT_F64, s.n, FACTORS);
-    s.values = doubles(s.n, LOGITS), s.sums = doubles_out(2 * form.classes + 11);
-    s.floats = results(XENT_F32, s.n, 4);
+    s.values = doubles(s.n, LOGITS), s.sums = doubles_out(2 * form.classes + 12);
+    s.floats = results(XENT_F32, s.n, 4), s.total = doubles_out(s.n);
     is_partial = 1; /* floats are not all there where one does not fit */
     twice(scan, &s);
 }

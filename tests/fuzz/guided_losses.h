@@ -462,8 +462,10 @@ static void binary_losses(void)
     a.careful = seldom(), a.value = (int)draw(2);
     if (code >= XENT_DTYPES && draw(3) == 2) a.ignoring = 1, a.ignore_index = (int64_t)draw(3) - 1;
     if (in_place || often()) a.out = in_place ? (void *)(intptr_t)a.x : results(form.type, n, formats[form.type].size);
-    if (a.out && draw(3) == 2)
+    if (a.out && draw(3) == 2) { /* no values then */
         a.curvature = curvatures[draw(3)], a.hess = results(form.type, n, formats[form.type].size);
+        a.value = 0;
+    }
     if (a.value && draw(2)) a.losses = results(real(), n, formats[real()].size);
     const xent_plan plan = xent_plan_sigmoid(&a, form.type);
     a.partial = doubles_out(plan.chunks), a.wide = results(WITHOUT_TYPE, plan.chunks, sizeof *a.wide);
