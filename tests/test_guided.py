@@ -33,7 +33,7 @@ def test_kept_inputs(tmp_path):
         found = dict(zip(USABLE, pool.map(lambda isa: replayed(tmp_path, isa), USABLE), strict=True))
     fused = [isa for isa in USABLE if isa != "baseline"]
     for isa in USABLE:
-        assert len(found[isa]) > 500
+        assert len(found[isa]) > 1000
     for isa in fused[1:]:
         others = [line for line, first in zip(found[isa], found[fused[0]], strict=True) if line != first]
         assert not others, f"other bits on {isa} than on {fused[0]}: {others[:20]}"
