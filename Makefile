@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml xent/_kernels.pyx xent/_kernels.pxd $(wildcar
 BENCH := $(BIN)/pytest -q -o python_files='bench_*.py' -m '' --benchmark-only --benchmark-quiet
 RESULTS := bench/results
 
-.PHONY: help demo boosting regression test test-slow test-peers fuzz soak sanitize races coverage memcheck lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
+.PHONY: help demo boosting regression test test-slow test-peers fuzz guided guided-corpus soak sanitize races coverage memcheck lint types headers platforms wheel bench bench-avx2 bench-quick accuracy profile docs site clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,6 +58,33 @@ fuzz: $(VENV)/test.stamp  ## fuzz every public function, CALLS=20000 times on ea
 	done
 SEED := 1
 CALLS := 20000
+
+# A program of its own, in build/guided. What it finds is in build/guided/found, what it keeps in build/guided/corpus, of which
+# `make guided-corpus` puts into the repository what reaches anything new.
+GUIDED := clang -std=gnu11 -O1 -g1 -ffp-contract=off -fno-trapping-math -fno-math-errno -mavx2 -mfma -mf16c -DXENT_ISA=kernels \
+	-Wno-unused-function -Ixent -Ixent/csrc -Itests -fsanitize=address,undefined -fno-sanitize-recover=all
+guided: build/guided/guided  ## kernels with AVX2 under sanitizers, called as coverage guides it, for MINUTES=120; needs clang
+	mkdir -p build/guided/found
+	$(PYTHON) tests/fuzz/corpus.py --unpack build/guided/corpus
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); \
+	while rest=$$((end - $$(date +%s))); [ $$rest -gt 0 ]; do \
+	    ASAN_OPTIONS=detect_leaks=0 build/guided/guided -max_len=512 -max_total_time=$$rest -timeout=60 \
+	        -artifact_prefix=build/guided/found/ build/guided/corpus; \
+	done
+	@find build/guided/found -name 'crash-*' | grep . && exit 1 || exit 0
+
+guided-corpus: build/guided/guided  ## what `make guided` has kept, into tests/fuzz/corpus.txt
+	rm -rf build/guided/least && mkdir -p build/guided/least
+	build/guided/guided -merge=1 build/guided/least build/guided/corpus
+	$(PYTHON) tests/fuzz/corpus.py --pack build/guided/least
+
+build/guided/guided: $(wildcard tests/fuzz/guided* tests/kernel_calls.h xent/csrc/*.* xent/csrc/*/*)
+	mkdir -p build/guided
+	for family in softmax elements images; do \
+	    $(GUIDED) -fwrapv -fsanitize=fuzzer-no-link -c -o build/guided/$$family.o xent/csrc/$$family/kernels.c & \
+	done; wait
+	$(GUIDED) -fsanitize=fuzzer -o $@ tests/fuzz/guided.c build/guided/*.o $(addprefix xent/csrc/,walk.c scan.c reorder.c \
+	    softmax/plan.c elements/plan.c images/plan.c images/pool_plan.c) -lm
 
 soak: $(VENV)/test.stamp  ## mixed calls from several threads and processes, for MINUTES=120
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)

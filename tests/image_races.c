@@ -44,6 +44,8 @@ static void note_convolution(const xent_conv_args *a)
     note("weights in place", a->weights_in_place && !a->by_planes), note("images in place", a->x_in_place);
     note("taps apart", a->taps_apart), note("shared patches", a->patches_shared);
     note("no padding", a->skips_padding), note("several packs", a->packed != NULL);
+    note("chunks pack their own weights", a->packs_here);
+    note("and share patches", a->packs_here && a->patches_shared);
 }
 
 static void note_pool(const xent_pool_args *a)

@@ -4,9 +4,10 @@ Each test is a program of its own, as what it is about could end it.
 """
 
 import sys
+from pathlib import Path
 
 import pytest
-from helpers import run_python
+from helpers import control_group, run_in_group, run_python
 
 import xent
 
@@ -323,6 +324,33 @@ print(digest())
     if "OpenBLAS" in done.stderr:
         pytest.skip("OpenBLAS ends the process")
     assert_same(done, expected)
+
+
+@on_linux
+def test_a_control_group_that_runs_out_of_memory(expected):
+    """What is kept stays within it; a child that the system ends takes nobody with it."""
+    code = """
+import os, signal
+print(digest())
+LARGE = np.ones((1000, 10_000), "f4")
+for k in range(30):
+    xent.softmax(LARGE[k:])
+print(digest())
+child = os.fork()
+if child == 0:
+    made = []
+    try:
+        while True: made.append(xent.softmax(LARGE))
+    except MemoryError:
+        os._exit(7)
+status = os.waitpid(child, 0)[1]
+assert status in (signal.SIGKILL, 7 << 8), status
+print(digest())
+"""
+    version_1 = Path("/sys/fs/cgroup/memory/cgroup.procs").exists()
+    most = str(500 * 2**20)
+    group = control_group("memory", {"memory.limit_in_bytes" if version_1 else "memory.max": most})
+    assert_same(run_in_group(group, "-W", "ignore", "-c", WORK + code), expected, 3)
 
 
 @on_linux

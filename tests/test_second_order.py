@@ -886,6 +886,24 @@ def test_products_of_confident_floats(options):
         )
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((40, 6), -1), ((9, 300), -1), ((6, 40), 0), ((2, 70, 5), 1)])
+def test_products_of_floats_that_the_kernels_leave(shape, axis):
+    """Some positions are beyond the arithmetic of the kernels, which leave these between others."""
+    rng = np.random.default_rng(8)
+    x, v = rng.standard_normal((2, *shape)).astype("f4")
+    places = tuple(n for k, n in enumerate(shape) if k != axis % len(shape))
+    y = rng.integers(0, shape[axis], places)
+    x *= np.where(rng.random(places) < 0.3, np.float32(1e38), np.float32(1)).reshape(
+        np.expand_dims(y, axis).shape
+    )
+    options = {"axis": axis, "z_loss": 1e25, "reduction": "sum"}
+    product = xent.cross_entropy_hvp(x, y, v, **options)
+    expected = xent.cross_entropy_hvp(x.astype("f8"), y, v.astype("f8"), **options)
+    assert_ulp(
+        product, expected, 4, dtype=np.dtype("f4"), scale=np.abs(expected), slack=1e-9 * np.abs(expected)
+    )
+
+
 @pytest.mark.parametrize(
     "options", [{"gamma": 0.5}, {"gamma": 2.0}, {"logit_cap": 30.0, "z_loss": 0.1}, {}], ids=str
 )

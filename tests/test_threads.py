@@ -5,7 +5,6 @@ import concurrent.futures
 import contextvars
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,12 @@ from compiled import CSRC, USABLE, compile_program
 from helpers import (
     ROOT,
     assert_same_bits,
+    control_group,
     random_labels,
     random_logits,
     random_probabilities,
     random_weights,
+    run_in_group,
     run_python,
 )
 
@@ -329,35 +330,6 @@ def test_where_threads_cannot_be_created_a_call_runs_on_those_it_gets(room):
     got = min(room, 5)
     assert done.stdout.split("\n")[:3] == [f"{got + 1} {got}"] * 3, done.stderr
     assert done.returncode == 0
-
-
-def control_group(controller, files):
-    """A control group with this in its files; the caller removes it."""
-    version_1, version_2 = Path("/sys/fs/cgroup", controller), Path("/sys/fs/cgroup")
-    base = version_1 if (version_1 / "cgroup.procs").exists() else version_2
-    group = base / f"xent-test-{os.getpid()}"
-    try:
-        if not (base / "cgroup.procs").exists():
-            raise OSError("no control groups")
-        group.mkdir()
-        try:
-            for name, text in files.items():
-                (group / name).write_text(text)
-        except OSError:
-            group.rmdir()
-            raise
-    except OSError as error:
-        pytest.skip(f"no control group for {controller} can be made here: {error}")
-    return group
-
-
-def run_in_group(group, *args, **environment):
-    code = "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write('0'); "
-    code += "os.execv(sys.executable, sys.argv[2:])"
-    try:
-        return run_python("-c", code, str(group), sys.executable, *args, **environment)
-    finally:
-        group.rmdir()
 
 
 @on_linux

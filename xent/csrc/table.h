@@ -128,8 +128,9 @@ typedef struct {
     int keeps_logits; /* the kernel looks at the logits once more: they are kept beside the exponentials */
     double *partial;  /* `sums` numbers of each chunk: the sum of the losses is the first */
     int sums;
-    /* NULL, or where a kernel may leave positions that are beyond its arithmetic, and touch nothing of them: how many of
-     * each chunk, and where that is not 0, 1 for each that is left and 0 for others. */
+    /* NULL, or where a kernel may leave positions that are beyond its arithmetic, and touch nothing of them (but
+     * cross_entropy_product, whose result is always fresh memory): how many of each chunk, and where that is not 0, 1 for
+     * each that is left and 0 for others. */
     ptrdiff_t *left;
     uint8_t *is_left;
     /* u = x / temperature, then cap tanh(u / cap) unless cap is 0, then + offset[c] unless that is NULL; `transformed`

@@ -41,7 +41,7 @@ SELDOM double log_of_rest(double v)
 
 /* a^power of 0 <= a <= 1, power >= 0. With a = 2^k m, m from sqrt(1/2) to sqrt 2: m^power 2^(k power), the second
  * exponent as an integer and a rest. */
-#define WIDE_OCTAVES 16000 /* 2^-16000 vanishes, and so does its root: m^power is no larger */
+#define WIDE_OCTAVES 16000 /* 2^-16000 vanishes, and so does its root: m^power is no larger; beyond 1 are bad targets */
 SELDOM wide wide_power(wide a, double power)
 {
     if (power == 0) return (wide){.m = 1, .exponent = 0};
@@ -49,7 +49,8 @@ SELDOM wide wide_power(wide a, double power)
     if (power == 2) return wide_product(a, a);
     const int up = a.m > 0x1.6a09e667f3bcdp0;
     const double k = (double)(a.exponent + up), octaves = k * power;
-    if (octaves < -WIDE_OCTAVES) return (wide){.m = 0, .exponent = 0};
+    if (!(octaves >= -WIDE_OCTAVES && octaves <= WIDE_OCTAVES))
+        return (wide){.m = octaves < 0 ? 0 : INFINITY, .exponent = 0};
     const double whole = (octaves + MAGIC) - MAGIC;
     const double rest = (octaves - whole) + product_error_f64(set_f64(k), set_f64(power), set_f64(octaves))[0];
     const wide fraction = wide_exp(power * log_of_double(up ? a.m / 2 : a.m) + rest * LN2);

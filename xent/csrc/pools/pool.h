@@ -63,7 +63,6 @@ typedef struct {
     double *strip; /* what pixels have received */
     void *cleared; /* what is written from here on has not been cleared */
 } NAME(pool);
-#define NOWHERE (-1)
 #define WIDEST_SHARED 3 /* columns; with the rows of a->few, counts are 1, 2, 3, 4, 6, 8, 9 and 12 */
 
 ALWAYS_INLINE VI NAME(load_index)(const I *p) { return (VI)v_load((const T *)p); }
@@ -195,14 +194,13 @@ static void NAME(set_shares)(NAME(pool) *p, ptrdiff_t rows)
     p->shared = rows;
 }
 
-static void NAME(set_first)(const NAME(pool) *p)
+PER_TILE void NAME(set_first)(const NAME(pool) *p)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     for (ptrdiff_t ow = 0; ow < w->out_w; ow++) {
-        const ptrdiff_t x = ow * w->stride_w - w->left, low = xent_first_inside(x, w->dilation_w);
-        const int some = low < xent_end_inside(x, w->dilation_w, w->width, w->kernel_w);
-        p->first[ow] = some ? (I)(low - a->first_tap + a->first_number) : NOWHERE;
+        const ptrdiff_t low = xent_first_inside(ow * w->stride_w - w->left, w->dilation_w);
+        p->first[ow] = (I)(low - a->first_tap + a->first_number);
     }
 }
 
@@ -597,7 +595,7 @@ static void KERNEL(find_place_of_plane)(const NAME(pool) *p, const S *in, I *pla
 }
 
 /* Find the first maximum of every window of an output row: p->best, and the numbers of the cells. Rows that the output
- * row before has split already are still there. */
+ * row before has split already are still there. Every window holds a pixel (`pooling_window` in _window.py). */
 static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *places)
 {
     const xent_window *w = &p->a->window;
@@ -619,8 +617,6 @@ static void KERNEL(find_places)(NAME(pool) *p, const S *x, ptrdiff_t oh, I *plac
         }
         NAME(find_in_rows)(p, phases, places, (I)(i * p->a->pitch), i == rows.low, n, nan);
     }
-    if (rows.low < rows.high) return; /* a window of padding only has no maximum */
-    for (ptrdiff_t ow = 0; ow < w->out_w; ow++) p->best[ow] = p->identity, places[ow] = NOWHERE;
 }
 
 /* to[k] = from[k] for k < n, which do not overlap: a vector at a time, of which the last may overlap the one before. */
