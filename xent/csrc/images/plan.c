@@ -51,15 +51,11 @@ enum {
     LANE_PATCH_BYTES = 512 * 1024,
     SHARED_BYTES = 1024 * 1024, /* of patches that several chunks read: more would not stay in the caches */
     FEW_STRIPS = 8,             /* that read a patch if it is filled for each chunk, so that this does not show */
-    /* What takes as long as so many multiplications of vectors: to pack a weight, one or two cycles, as it comes from a
-     * cache or from memory (of 44 layers on a Zen 4 with AVX2, with 2 three pointwise ones took 1.1 to 1.4 times as
-     * long, one of 3 x 3 taps 0.92 of the time); and to transpose a vector of sums, from 45 layers on a Sapphire Rapids. */
-    PACK_COST = 3,
-    HERE_STRIPS = 4, /* see packs_cheaply */
-    HERE_TILES = 2,  /* of a group at most, if chunks pack their own weights: that takes half the time */
-    TRANSPOSE_COST = 24,
-    CHUNK_PRODUCTS = 1 << 17,        /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
-    STRIPS_PRODUCTS = 1 << 19,       /* and of one where a thread has to read the patch of another */
+    HERE_STRIPS = 4,            /* see packs_cheaply */
+    HERE_TILES = 2,             /* of a group at most, if chunks pack their own weights: that takes half the time */
+    TRANSPOSE_COST = 24,        /* of a vector of sums, in multiplications of vectors: 45 layers on a Sapphire Rapids */
+    CHUNK_PRODUCTS = 1 << 17,   /* multiplications of a chunk, some 5 us: below, handing out chunks would show */
+    STRIPS_PRODUCTS = 1 << 19,  /* and of one where a thread has to read the patch of another */
     PARTIAL_BYTES = 4 * 1024 * 1024, /* sums of grad_weight over different tiles, all together */
     THREAD_ADDITIONS = 262144,       /* of merged sums, that are worth a thread: some 100 us */
     BOX_BYTES = 64 * 1024, /* of an image that col2im adds up at a time: the rows of the matrix need a cache, too */
@@ -85,8 +81,21 @@ enum {
     SLACK = 64         /* numbers read or written behind the last: a few vectors of 16 */
 };
 
-/* What pixels as lanes cost besides: their patches are larger, and weights are read for each vector of them. */
-#define LANE_PIXELS_COST 1.12
+/* What a forward pass takes in each of three ways, with panels, with pixels and with channels as lanes, is compared in
+ * multiplications of vectors where lanes are channels (..._take). The constants were fitted to 445 layers drawn at random,
+ * without pointwise ones, each taken in all ways, on a Zen 4 with AVX-512 and with AVX2: what they choose took 1.02 times
+ * as long as the best way in the mean, the choice before 1.1. A multiplication where lanes are pixels; to store a vector
+ * of their sums, and to sort a number of a patch by phases, and where that is done one by one, of strides beyond 2. */
+#define LANE_PIXELS_COST 1.08
+#define PIXELS_STORE_COST 9
+#define PHASE_COST 0.5
+#define SINGLE_COST 2
+/* Where lanes are channels: a multiplication of a strip of one vector, whose blocks load seven numbers or vectors for six;
+ * and of pointwise layers with strides, each of whose numbers is copied for one step. */
+#define ONE_VECTOR_COST 1.05
+#define ONE_TAP_COST 1.06
+/* And where a pointwise layer is its own patch. */
+#define PLACE_PIXELS_COST 1.12
 
 /* And what patches as im2col matrices cost, which are read from farther away; and to copy an image and a row of it for
  * a tap, in multiplications of vectors. Measured with AVX-512: 253-200 on four images of 4 x 4, half the vectors, took
@@ -94,11 +103,17 @@ enum {
  * 64 images of 5 x 5, some 50 multiplications. With padding and stride 1 the other ways copy rows as well, and what is
  * more in this one is less: 1-16 with 3x3 on 256 images of 8 x 8 took 0.56 of the time, 1-8 on 200 of 5 x 5 0.69 (AVX2)
  * and 0.75 (AVX-512, Zen 4); without padding 1.4 times the time. */
-#define TAPS_APART_COST 1.25
-/* To copy a vector of a step to its panel, in multiplications; and what two vectors of a block take that are read where
- * they lie. Measured on a Zen 4, of 36 layers; on two threads layers of 96 to 144 outputs took 1.25 to 1.35 times
- * as long with panels. */
+#define TAPS_APART_COST 1.1
+/* Of panels: to copy a vector of a step, a multiplication, and to store a vector of sums, whose tiles are small and lie in
+ * as many planes as there are outputs. Layers of few steps, whose sums are most of their work, took up to twice as long
+ * with panels on one thread, up to four times on two: 23 x 2-98 of 138 x 138 with 2x2/2 in two groups, 18 x 1-76 of 167 x
+ * 167 with 3x3/2. And of pointwise layers, whose planes are copied as they are; what two vectors of a block take that are
+ * read where they lie. Measured on a Zen 4, of 36 layers; on two threads layers of 96 to 144 outputs took 1.25 to 1.35
+ * times as long with panels. */
 #define SPREAD_COST 30
+#define PANEL_COST 1.05
+#define PANEL_STORE_COST 10
+#define PLACE_SPREAD_COST 30
 #define PLACE_COST 1.2
 #define PLANE_COST 50
 #define ROW_COST 10
@@ -118,6 +133,10 @@ enum {
 /* To pack a vector of weights at once before they are read, a cycle for each number or less: of 30 layers on one image 9
  * took 0.74 to 0.98 of the time with this instead of PACK_COST. */
 #define HERE_COST 12.0
+/* And once for all chunks, as it comes from a cache or from memory; of 44 layers on a Zen 4 with AVX2, with 2 three
+ * pointwise ones took 1.1 to 1.4 times as long. */
+#define PACK_COST 1.5
+#define PLACE_PACK_COST 3
 
 /* The length of pieces of `size` that are nearly equal and at most `piece`. */
 static ptrdiff_t even(ptrdiff_t size, ptrdiff_t piece)
@@ -339,6 +358,14 @@ static double steps_of(const xent_conv_args *a)
     return (double)a->in_channels * (double)(a->window.kernel_h * a->window.kernel_w);
 }
 
+/* Whether each output sees the input where it is. */
+static int is_pointwise(const xent_conv_args *a)
+{
+    const xent_window *w = &a->window;
+    return w->kernel_h == 1 && w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->top == 0 &&
+           w->left == 0 && w->out_h == w->height && w->out_w == w->width && a->out_step == 1 && a->out_row == w->out_w;
+}
+
 /* Whether weights would be packed by the chunks that read them, which is cheaper, and these are enough for a few threads:
  * strips of 64 channels (AVX-512) are few, and 384-64 on 14 x 14 pixels took 1.5 times as long on two threads, with AVX2
  * 1.3. Nor if what they see through a tap leaves a cache of the second level: 1024-256 took 1.19 times as long (AVX2). */
@@ -356,7 +383,7 @@ static int packs_cheaply(const xent_conv_args *a, ptrdiff_t strip, ptrdiff_t siz
 /* And what it costs to pack one, in multiplications of vectors. */
 static double pack_cost(const xent_conv_args *a, ptrdiff_t lanes)
 {
-    return a->packs_here ? HERE_COST / (double)lanes : PACK_COST;
+    return a->packs_here ? HERE_COST / (double)lanes : is_pointwise(a) ? PLACE_PACK_COST : PACK_COST;
 }
 
 /* What it costs to copy images for each tap, in vectors of pixels for a step and a channel. */
@@ -381,20 +408,6 @@ static int taps_are_better_apart(const xent_conv_args *a, ptrdiff_t lanes, ptrdi
     return taps > 1 && w->stride_w <= 2 /* other rows are copied one by one */ &&
            numbers <= SHARED_BYTES / size - SLACK * tiles &&
            dense_vectors(a, lanes, steps_of(a)) * TAPS_APART_COST + copies <= vectors_with_gaps(a, lanes, steps_of(a));
-}
-
-/* Whether a forward pass is faster with pixels as lanes: some lie between the rows, and weights are packed and sums
- * transposed for channels. */
-static int pixels_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int in_place)
-{
-    const xent_window *w = &a->window;
-    const double steps = steps_of(a), outputs = (double)a->out_channels;
-    const double gaps = vectors_with_gaps(a, lanes, steps), dense = dense_vectors(a, lanes, steps);
-    const double vectors = a->taps_apart || w->kernel_h * w->kernel_w == 1 ? fmin(gaps, dense) : gaps;
-    const double of_channels =
-        (double)a->images * (double)w->out_h * (double)w->out_w * (double)xent_ceil_div(a->out_channels, lanes);
-    const double packing = in_place ? outputs * steps * pack_cost(a, lanes) : 0;
-    return outputs * steps * vectors * LANE_PIXELS_COST <= of_channels * (steps + TRANSPOSE_COST) + packing;
 }
 
 /* Whether the weights of an output channel lie evenly, in the order of the steps; then weight_step apart. */
@@ -431,14 +444,6 @@ static ptrdiff_t lane_pixels(const xent_conv_args *a)
     const ptrdiff_t all =
         product(product(a->images, a->groups, HUGE_NUMBER), a->window.out_h * a->window.out_w, HUGE_NUMBER);
     return xent_max(FEW_LANE_PIXELS, xent_min(LANE_PIXELS, xent_ceil_div(all, ENOUGH)));
-}
-
-/* Whether each output sees the input where it is. */
-static int is_pointwise(const xent_conv_args *a)
-{
-    const xent_window *w = &a->window;
-    return w->kernel_h == 1 && w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->top == 0 &&
-           w->left == 0 && w->out_h == w->height && w->out_w == w->width && a->out_step == 1 && a->out_row == w->out_w;
 }
 
 /* Whether pixels as lanes are better read where they lie, and sums stored as they are: the image is its own patch. */
@@ -479,14 +484,32 @@ static ptrdiff_t block_vectors(const xent_conv_args *a, const xent_table *table,
     return xent_longest(even(a->out_channels, ROWS), many_registers);
 }
 
-/* What a forward pass takes in multiplications of vectors for an output channel and a step, with panels. */
+/* What a forward pass takes with panels, in multiplications of vectors for an output channel and a step. */
 static double panels_take(const xent_conv_args *a, ptrdiff_t lanes)
 {
-    return dense_vectors(a, lanes, steps_of(a)) * (1 + (double)SPREAD_COST / (double)a->out_channels);
+    if (is_pointwise(a))
+        return dense_vectors(a, lanes, steps_of(a)) * (1 + (double)PLACE_SPREAD_COST / (double)a->out_channels);
+    const double store = PANEL_STORE_COST / steps_of(a), spread = SPREAD_COST / (double)a->out_channels;
+    return dense_vectors(a, lanes, steps_of(a)) * (PANEL_COST + store + spread) + copies_of_taps(a);
 }
 
-/* And with channels as lanes. */
-static double channels_take(xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+/* And with pixels as lanes where they lie, or as an im2col matrix: some lie between the rows. */
+static double pixels_take(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t lanes = table->vector_bytes / size, taps = w->kernel_h * w->kernel_w;
+    const double gaps = vectors_with_gaps(a, lanes, steps_of(a)), dense = dense_vectors(a, lanes, steps_of(a));
+    if (is_pointwise(a)) return fmin(gaps, dense) * PLACE_PIXELS_COST;
+    const double vectors = a->taps_apart ? dense * TAPS_APART_COST : taps == 1 ? fmin(gaps, dense) : gaps;
+    const double phases = (double)(xent_min(w->kernel_h, w->stride_h) * xent_min(w->kernel_w, w->stride_w));
+    const double sorted =
+        (double)a->images * (double)w->out_h * (double)w->out_w * phases / (double)(taps * a->out_channels);
+    return vectors * (LANE_PIXELS_COST + PIXELS_STORE_COST / steps_of(a)) +
+           (a->taps_apart ? copies_of_taps(a) : sorted * (w->stride_w > 2 ? SINGLE_COST : PHASE_COST));
+}
+
+/* And with channels as lanes: sums are transposed, and weights packed, which all ways do where they do not lie evenly. */
+static double channels_take(xent_conv_args *a, const xent_table *table, ptrdiff_t size, int evenly)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t lanes = table->vector_bytes / size;
@@ -495,22 +518,22 @@ static double channels_take(xent_conv_args *a, const xent_table *table, ptrdiff_
     const double padding = LEFT_OUT * padding_of(a, lanes, APART_COST),
                  saved = padding * pixels * (double)(a->width / lanes);
     const double vectors = pixels * (double)xent_ceil_div(a->out_channels, lanes) / (double)a->out_channels;
-    return vectors * (1 - (saved < SKIPPED_PRODUCTS ? 0 : padding) + TRANSPOSE_COST / steps_of(a)) +
-           pack_cost(a, lanes);
+    const double product = is_pointwise(a)                  ? 1
+                           : w->kernel_h * w->kernel_w == 1 ? ONE_TAP_COST
+                           : a->width == lanes              ? ONE_VECTOR_COST
+                                                            : 1;
+    return vectors * product * (1 - (saved < SKIPPED_PRODUCTS ? 0 : padding) + TRANSPOSE_COST / steps_of(a)) +
+           (evenly ? pack_cost(a, lanes) : 0);
 }
 
-/* Whether patches of panels are faster. Long blocks read an image where it lies as fast, or faster. */
-static int panels_are_faster(xent_conv_args *a, const xent_table *table, ptrdiff_t size, int evenly)
+/* Whether panels can be, and are worth a look. Long blocks read an image where it lies as fast, or faster. */
+static int may_have_panels(const xent_conv_args *a, const xent_table *table, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t lanes = table->vector_bytes / size;
-    const int pointwise = is_pointwise(a);
-    if (!evenly || w->stride_w > 2 || a->in_channels == 0 || a->out_channels < PANEL_CHANNELS ||
-        (double)a->images * (double)w->out_h * (double)w->out_w < (double)lanes ||
-        (pointwise && block_vectors(a, table, size) > 2))
-        return 0;
-    const double take = panels_take(a, lanes), in_place = dense_vectors(a, lanes, steps_of(a)) * PLACE_COST;
-    return take < channels_take(a, table, size) && (!pointwise || take < in_place);
+    return w->stride_w <= 2 && a->in_channels > 0 && a->out_channels >= PANEL_CHANNELS &&
+           (double)a->images * (double)w->out_h * (double)w->out_w >= (double)lanes &&
+           !(is_pointwise(a) && block_vectors(a, table, size) > 2);
 }
 
 /* Rows of a tile that leave the least lanes empty: of all numbers from half of those that it has to these. */
@@ -726,10 +749,13 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
         return plan_grouped(a, lanes, size);
     a->packs_here = evenly && packs_cheaply(a, table->strip_bytes / size, size); /* for now */
     /* All this of 16 bits as of floats, and whether weights are kept or not: same sums, same bits. */
-    const int panels = panels_are_faster(a, table, size, evenly) && cut_panels(a, table, size);
-    a->taps_apart = panels ? taps > 1 : taps_are_better_apart(a, lanes, size);
-    a->lanes_are_pixels = panels || pixels_are_faster(a, lanes, evenly);
-    a->taps_apart = a->taps_apart && a->lanes_are_pixels;
+    a->taps_apart = taps_are_better_apart(a, lanes, size);
+    const double of_pixels = pixels_take(a, table, size), of_channels = channels_take(a, table, size, evenly);
+    const double in_place = is_pointwise(a) ? dense_vectors(a, lanes, steps_of(a)) * PLACE_COST : of_pixels;
+    const int panels = evenly && may_have_panels(a, table, size) &&
+                       panels_take(a, lanes) < fmin(of_channels, in_place) && cut_panels(a, table, size);
+    a->lanes_are_pixels = panels || (steps > 0 && of_pixels <= of_channels);
+    a->taps_apart = a->lanes_are_pixels && (panels ? taps > 1 : a->taps_apart);
     a->weights_in_place = a->lanes_are_pixels && evenly && xent_stored_size(dtype) == size;
     const ptrdiff_t budget = (a->taps_apart         ? SHARED_BYTES
                               : a->lanes_are_pixels ? LANE_PATCH_BYTES
