@@ -31,7 +31,8 @@
  *
  * Design: the logits of a tile come transformed, in scratch memory (transform.h). From there a line, a row or a vector of
  * positions, is worked on in doubles whatever the type is, in a few passes over arrays of the scratch: one code, and no
- * factor or probability of floats leaves its range before the result is rounded.
+ * factor or probability of floats leaves its range before the result is rounded. Floats make only what are factors near 1:
+ * powers of q where p is at most 1/2, and slopes of a cap that logits are far from.
  */
 #include "begin.h"
 #include "simd/exp.h"
@@ -60,7 +61,7 @@ typedef struct {
     int second, exact, absolute; /* second derivatives, with all terms; or the size of the gradient in their place */
     int derivatives, product, capped;
     transform_f64 transform;
-    double ratio, reach; /* of floats: 1 / (temperature cap), and logits up to it are near 0 as it takes them */
+    double ratio, reach; /* of floats: 1 / (temperature cap), and how far logits may be for what needs no exponential */
 } curved_call;
 
 /* Numbers of the positions of a tile. */
@@ -549,6 +550,21 @@ ALWAYS_INLINE void NAME(share_focal)(const KERNEL(labels) *y, const curved_line 
                         .own_b = of_positions(l, n->own_b, at)};
 }
 
+/* Those powers of a line, each vector to the place where its k go later. A loop of its own: in one with all the rest each
+ * turn would wait for its logarithm and its exponential, and few turns fit what a processor looks ahead. */
+ALWAYS_INLINE void NAME(put_low_powers)(const NAME(tile) *t, const curved_line *l, const focal_shared *o, ptrdiff_t p,
+                                        ptrdiff_t valid, double exponent)
+{
+    const V none = {0};
+    OVER_VECTORS(l, valid, c, i, j)
+    {
+        const V e = READ(t->exps, t->exps_step);
+        const vf64 first = NAME(part)(e, 0) * o[0].coefficient,
+                   last = NAME(part)(e, PARTS - 1) * o[PARTS - 1].coefficient;
+        v_store((T *)(l->k + j), NAME(low_power)(NAME(joined)(first, last), exponent));
+    }
+}
+
 /* Part k of the classes at place j, the first of which is c: to their places, where derivatives want them, and to sums. */
 ALWAYS_INLINE void NAME(focal_part)(const xent_cross_entropy_args *a, const curved_line *l, const curved_call *call,
                                     const focal_shared *o, focal_sums *sums, V p, V target, V logits, V power,
@@ -588,21 +604,17 @@ ALWAYS_INLINE void NAME(focal_classes)(const xent_cross_entropy_args *a, const N
     focal_sums sums[SUMS], made[SUMS]; /* sums stay in registers */
     memset(sums, 0, sizeof sums);
     for (int k = 0; k < PARTS; k++) NAME(share_focal)(y, l, n, p, k, o + k);
+    if (call->powers) NAME(put_low_powers)(t, l, o, p, valid, call->low_exponent);
     for (ptrdiff_t c = 0, j = 0; c < (rows ? 1 : l->classes); c++)
         for (ptrdiff_t i = 0; i < width;)
             for (int turn = 0; turn < (rows ? TURNS : 1); turn++, i += LANES, j += LANES) {
                 const V e = READ(t->exps, t->exps_step), logits = READ(t->x, t->x_step),
                         target = t->target ? READ(t->target, t->target_step) : none;
-                V power = none;
+                const V power = call->powers ? v_load((const T *)(l->k + j)) : none;
                 if (rows) { /* the next row, and where the results of this one go, while there is much to compute */
                     __builtin_prefetch(t->x + (p + 1) * t->x_step + i);
                     __builtin_prefetch(t->target + (p + 1) * t->target_step + i);
                     __builtin_prefetch(out + i, 1), __builtin_prefetch(hess + i, 1);
-                }
-                if (call->powers) {
-                    const vf64 first = NAME(part)(e, 0) * o[0].coefficient,
-                               last = NAME(part)(e, PARTS - 1) * o[PARTS - 1].coefficient;
-                    power = NAME(low_power)(NAME(joined)(first, last), call->low_exponent);
                 }
                 NAME(focal_part)(a, l, call, o, sums + (rows ? turn * PARTS % WAYS : 0), e, target, logits, power, c, j,
                                  0, rows);
@@ -767,7 +779,7 @@ PER_TILE void NAME(put_curved)(const xent_cross_entropy_args *a, const NAME(tile
                               .capped = positions->cap != 0,
                               .transform = transform_of_f64(positions),
                               .ratio = fmin(ratio, LARGEST),
-                              .reach = ratio <= LARGEST ? fmin(TANH_REACH / ratio, LARGEST) : -1};
+                              .reach = ratio <= LARGEST ? (T)fmin(TANH_REACH / ratio, LARGEST) : -1};
     const curved_line l = NAME(curved_line_of)(t, classes, positions->line_room);
     curved_numbers n;
     double place[TILE], top[XENT_MOST_LANES] = {0};
