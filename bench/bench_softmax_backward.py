@@ -1,10 +1,13 @@
 """The ways back through softmax, log-softmax and log-sum-exp, with outputs that are reused."""
 
+import cases
 from cases import Case
 from peers import softmax_backward
 
 FULL = [Case((4096, 1000)), Case((512, 32000)), Case((4096, 1000), "bfloat16")]
 FULL += [Case((65536, 64)), Case((128, 1000)), Case((2, 150, 128, 128), axis=1)]
+# Few positions that are neighbours, and as many classes and positions as rows.
+FULL += [Case(cases.FEW, axis=1), Case((32, 2000, 3), axis=1), Case((96, 2000))]
 CASES, PEERS = (FULL, FULL[:1]), softmax_backward.PEERS
 OPERATORS = ["softmax_backward", "log_softmax_backward", "logsumexp_backward"]
 

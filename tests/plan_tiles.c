@@ -312,7 +312,7 @@ EXPORT ptrdiff_t KERNEL(of_label)(const call *c, char *in, char *out, const int6
         .labels = {labels, -1}, .loss = {.kind = XENT_NLL, .unit = 1, .gradient_scale = 1}, .losses = {.data = losses}};
     if (!walk(&a.positions, c, sizeof(S), in, out)) return -1;
     const xent_plan plan = xent_plan_positions(&a.positions, CODE, XENT_ONE_CLASS);
-    a.positions.partial = partial, a.positions.sums = 1;
+    a.positions.partial = partial, a.positions.sums = 2;
     *f = facts_of(&a.positions, &plan);
     for (ptrdiff_t k = 0; k < plan.chunks; k++) KERNEL(label_losses)(&a, k, NULL);
     return 0;

@@ -359,7 +359,7 @@ static void losses_of_labels(void)
                                     .losses = {c.results, c.real == XENT_F32}};
         walk(&a.positions, kind == XENT_NLL ? c.x : c.probs, NULL, c.out, NULL);
         run_sums(label_losses_kernels[c.type], &a.positions, xent_plan_positions(&a.positions, c.type, XENT_ONE_CLASS),
-                 1);
+                 2);
         add(c.results, c.real, c.positions), add(c.out, c.type, c.size);
     }
 }

@@ -16,6 +16,7 @@ from mpmath import mp, mpf
 
 import xent
 
+MEAN_OF_ALL = {"axis": None, "reduction": "mean"}
 INF, NAN = np.inf, np.nan
 
 BF16 = ml_dtypes.bfloat16
@@ -315,6 +316,27 @@ def f32(*numbers):
         ("mse_loss", (f32(*[0] * 9, 2.4e19), f32(*[0] * 10)), {"reduction": "mean"}, 5.76e37),
         ("mse_loss", (np.full(10, 1e154), np.zeros(10)), {"reduction": "mean"}, 1e308),
         ("mse_loss_grad", (np.array([1.7e308]), np.array([-1.7e308])), {"grad_output": 1e-300}, 6.8e8),
+        ("kl_div", (np.array([0.0] * 99 + [-1.7e308]), np.array([0.0] * 99 + [50])), MEAN_OF_ALL, 8.5e307),
+        ("kl_div", (np.full(10, -1e308), np.ones(10)), MEAN_OF_ALL, 1e308),
+        (
+            "kl_div",
+            (np.full(100, -1e6), np.array([-1e300] * 99 + [700.0])),
+            MEAN_OF_ALL | {"log_target": True},
+            np.exp(700.0) / 100 * (1e6 + 700),
+        ),
+        ("nll_loss", (np.full((10, 1), -1e308), np.zeros(10, int)), {"reduction": "mean"}, 1e308),
+        (
+            "nll_loss",
+            (np.full((10, 2), -1e300), np.arange(10) % 2),
+            {"reduction": "mean", "weight": [1e200, 1e-200]},
+            1e300,
+        ),
+        (
+            "nll_loss",
+            (np.full((9, 1), -1e308), np.zeros(9, int)),
+            {"reduction": "sum", "weight": [0.1]},
+            9e307,
+        ),
         (
             "nll_loss_grad",
             (f32(-1), 0),

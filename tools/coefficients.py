@@ -96,6 +96,7 @@ if __name__ == "__main__":
     fit("log w of doubles", log_tail, [0, s_max**2], 7, np.float64)
     fit("log w of doubles, from 3/4 to 3/2", log_tail, [0, (hair / 5) ** 2], 7, np.float64)
     fit("tanh q, to 1/2", tanh_tail, [0, (hair / 2) ** 2], 9, np.float64)
+    fit("tanh q of floats, to 1/2", tanh_tail, [0, (hair / 2) ** 2], 4, np.float32)
     fit("tanh^2 s of floats, to 1/2", tanh_squared_tail, [0, (hair / 2) ** 2], 4, np.float32)
     print("float32 with a table of quarters of an octave: q, the roots 2^(k / 4), and what they lose")
     print("   " + ", ".join(float(np.float32(c)).hex() for c in fit_weighted(exp_tail, half / 4, 2)))

@@ -345,7 +345,8 @@ def _finite(array, name):
     bad = ~np.isfinite(array)
     if bad.any():
         where = int(bad.argmax())
-        raise ValueError(f"{name} must be finite, got {name}{_at(where, array.shape)} = {array.flat[where]}")
+        got = f"{name}{index_of(where, array.shape)} = {array.flat[where]}"
+        raise ValueError(f"{name} must be finite, got {got}")
     return array
 
 
@@ -355,7 +356,7 @@ def _in_range(array, name, positive=False):
     if bad.any():
         where = int(bad.argmax())
         expected = "finite and positive" if positive else "finite and not negative"
-        got = f"{name}{_at(where, array.shape)} = {array.flat[where]}"
+        got = f"{name}{index_of(where, array.shape)} = {array.flat[where]}"
         raise ValueError(f"{name} must be {expected}, got {got}")
     return array
 
@@ -683,7 +684,7 @@ def bad_binary(target, ignore_index, name="target"):
         with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN
             bad, expected = ~((target >= 0) & (target <= 1)), "a number between 0 and 1"
     where = int(bad.argmax())
-    return ValueError(f"{name}{_at(where, target.shape)} is {target.flat[where]}, expected {expected}")
+    return ValueError(f"{name}{index_of(where, target.shape)} is {target.flat[where]}, expected {expected}")
 
 
 def bad_label(labels, where, classes, ignore_index):
@@ -698,7 +699,7 @@ def bad_label(labels, where, classes, ignore_index):
         expected += "; there is no class, the class axis has length 0"
     if classes == 1 and value == 1:
         expected += _BINARY
-    return ValueError(f"target{_at(where, labels.shape)} is {value}, expected {expected}")
+    return ValueError(f"target{index_of(where, labels.shape)} is {value}, expected {expected}")
 
 
 def classes_of(value, name, shapes, classes):
@@ -715,9 +716,8 @@ def classes_of(value, name, shapes, classes):
     bad = (array < 0) | (array >= classes)
     if bad.any():
         where = int(bad.argmax())
-        raise ValueError(
-            f"{name}{_at(where, array.shape)} is {array.reshape(-1)[where]}, expected 0 <= class < {classes}"
-        )
+        got = f"{name}{index_of(where, array.shape)} is {array.reshape(-1)[where]}"
+        raise ValueError(f"{got}, expected 0 <= class < {classes}")
     return array.astype(np.int64, copy=False)
 
 
@@ -761,7 +761,7 @@ def bad_teacher_id(ids, where, classes, repeated):
 
 
 def _bad_id(ids, where, expected):
-    return ValueError(f"teacher_ids{_at(where, ids.shape)} is {ids.reshape(-1)[where]}, {expected}")
+    return ValueError(f"teacher_ids{index_of(where, ids.shape)} is {ids.reshape(-1)[where]}, {expected}")
 
 
 def class_ids(value, shape, axis):
@@ -786,7 +786,7 @@ def finite_at(values, classes, name):
         raise ValueError(f"{name} must be finite for every class in use, got {name}[{used}] = {values[used]}")
 
 
-def _at(where, shape):
+def index_of(where, shape):
     """Return the index of a flat position as it is written in Python; nothing for a 0-d array."""
     index = np.unravel_index(where, shape)
     return f"[{', '.join(str(int(i)) for i in index)}]" if index else ""

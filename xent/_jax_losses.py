@@ -93,7 +93,7 @@ def _check_narrowed(value, dtype, name):
     bad = value.astype(dtype) != value
     if bad.any():
         where = int(bad.argmax())
-        place = f"{name}{_check._at(where, value.shape)} is {value.reshape(-1)[where]}"
+        place = f"{name}{_check.index_of(where, value.shape)} is {value.reshape(-1)[where]}"
         raise ValueError(f"{place}, beyond {dtype}, which JAX makes of it unless jax_enable_x64 is set")
 
 

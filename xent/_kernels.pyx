@@ -20,7 +20,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport PyObject
-from libc.math cimport INFINITY, ceil, isfinite, signbit
+from libc.math cimport INFINITY, ceil, isfinite, ldexp, signbit
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset, strcpy
 

@@ -585,18 +585,31 @@ cdef over_zero(LossCall call, xent_label_losses_args *a, left_out):
         return call.finish(total / 0.0)
 
 
+cdef enum:
+    BEYOND = 1060  # octaves: LOSSES_HALFWAY of label_losses.h, twice
+
+
 cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there."""
+    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there. Where terms are so
+    large that a sum might be infinite, it is divided at once.
+    """
     cdef xent_plan plan
-    cdef double total
+    cdef double totals[2]  # the second of large terms, times 2^-BEYOND
+    cdef double total, mantissa
+    cdef int exponent
     if call.divisor == 0:
         return 0
     copies = walk_labels_or_copy(&a.positions, call.x, call.grad, call.axis)
     a.labels, a.label_weight, a.upstream = call.found, <double *>data(call.weight), <double *>data(call.upstream)
     a.losses.data, a.losses.single = data(call.losses), call.dtype != XENT_F64
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_ONE_CLASS)
-    run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 1, &total)
+    run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 2, totals)
     deliver(copies, call.grad, None)
+    if totals[1] == 0 or call.divisor == 0:
+        return totals[0]
+    mantissa, exponent = math.frexp(totals[1])
+    total = totals[0] / call.divisor + ldexp(mantissa / call.divisor, exponent + BEYOND)
+    call.divisor = 1
     return total
 
 

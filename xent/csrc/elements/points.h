@@ -25,7 +25,7 @@
     X(XENT_MSE, mse, no_log, ODD_LOSS)                                                                                 \
     X(XENT_BINARY_CROSS_ENTROPY, binary_cross_entropy, log_of_own, ODD_GRADIENT)                                       \
     X(XENT_CROSS_ENTROPY, cross_entropy, log_of_x, ODD_GRADIENT)                                                       \
-    X(XENT_KL_DIV, kl_div, log_of_target, NEVER_ODD)                                                                   \
+    X(XENT_KL_DIV, kl_div, log_of_target, BY_TYPE(NEVER_ODD, ODD_LOSS))                                                \
     X(XENT_KL_DIV_LOG, kl_div_log, exp_of_target, ODD_LOSS)                                                            \
     X(XENT_ENTROPY, entropy, log_of_x, NEVER_ODD)
 enum { NEVER_ODD, ODD_GRADIENT, ODD_LOSS }; /* the last: and the gradient */
@@ -229,12 +229,16 @@ ALWAYS_INLINE NAME(loss) NAME(entropy_point)(V p, V t, V log, const NAME(bounds)
     return (NAME(loss)){.share = p, .cost = v_min(NAME(set)(LARGEST), zero - log), .gradient = zero}; /* 0 log 0 = 0 */
 }
 
-/* t (log t - x), x a log-probability                                 d/dx = -t */
+/* t (log t - x), x a log-probability                                 d/dx = -t
+ * Odd: of doubles, whose sum may leave the type where their mean does not; not where a logarithm is infinite, as then both
+ * are. Floats are added up in doubles. */
+#define DIVERGENCE_FAR ((T)BY_TYPE(INFINITY, 0x1p960))
 ALWAYS_INLINE NAME(loss) NAME(divergence)(V x, V t, V log_t, V scale)
 {
     const V zero = {0};
     const V cost = v_max(NAME(set)(-LARGEST), log_t) - x; /* 0 log 0 = 0 */
-    return (NAME(loss)){.share = t, .cost = cost, .gradient = zero - t * scale};
+    const VM far = m_gt(v_abs(t * cost), NAME(set)(DIVERGENCE_FAR)) & m_gt(NAME(set)((T)INFINITY), v_abs(x));
+    return (NAME(loss)){.share = t, .cost = cost, .gradient = zero - t * scale, .odd = far};
 }
 ALWAYS_INLINE NAME(loss) NAME(kl_div_point)(V x, V t, V log, const NAME(bounds) *b, V scale)
 {
@@ -248,7 +252,8 @@ ALWAYS_INLINE NAME(loss) NAME(kl_div_log_point)(V x, V t, V exp, const NAME(boun
 {
     (void)b;
     NAME(loss) l = NAME(divergence)(x, exp, t, scale);
-    l.odd = m_gt(v_abs(t), NAME(set)(EXP_PLAIN)) & m_gt(t, NAME(set)(EXP_NOTHING));
+    const VM wide = m_gt(v_abs(t), NAME(set)(EXP_PLAIN)) & m_gt(t, NAME(set)(EXP_NOTHING));
+    l.odd = XENT_REAL == 64 ? (VM)(l.odd | wide) : wide;
     return l;
 }
 

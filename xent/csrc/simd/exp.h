@@ -184,6 +184,18 @@ ALWAYS_INLINE vf64 tanh_of_exp_f64(vf64 e, vf64 x)
     return v_select(m_gt(zero, x), -size, size);
 }
 #else
+/* tanh x for |x| <= TANH_REACH, within an ulp. */
+static const float tanh_near_q[] = {-0x1.5555540000000p-2f, 0x1.1110800000000p-3f, -0x1.b9d2a40000000p-5f,
+                                    0x1.5fc5f80000000p-6f, -0x1.c6fdbe0000000p-8f};
+ALWAYS_INLINE vf32 tanh_near_f32(vf32 x)
+{
+    const int degree = sizeof tanh_near_q / sizeof *tanh_near_q - 1;
+    const vf32 square = x * x;
+    vf32 q = set_f32(tanh_near_q[degree]);
+    for (int k = degree - 1; k >= 0; k--) q = v_fma(q, square, set_f32(tanh_near_q[k]));
+    return v_fma(x * square, q, x);
+}
+
 /* sech^2 x = s + *low for |x + x_low| <= TANH_REACH: 1 - square - square^2 s(square). */
 static const float tanh_s[] = {-0x1.5555540000000p-1f, 0x1.82d6840000000p-2f, -0x1.92ad900000000p-3f,
                                0x1.85ac260000000p-4f, -0x1.20ca4a0000000p-5f};

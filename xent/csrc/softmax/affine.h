@@ -188,17 +188,13 @@ ALWAYS_INLINE int KERNEL(far_apart)(const KERNEL(tile) *t) { return !t->rows && 
 /* Classes ahead of which lines of such columns are fetched: 2 and 3 gain as much, 5 less. */
 #define CLASSES_AHEAD 2
 
-ALWAYS_INLINE void KERNEL(fetch_class)(const S *first, ptrdiff_t step, ptrdiff_t c, ptrdiff_t n)
-{
-    KERNEL(fetch)((const S *)((uintptr_t)first + (uintptr_t)((c + CLASSES_AHEAD) * step) * sizeof(S)), n);
-}
-
 /* What is read, the logits or not, and written CLASSES_AHEAD of class c; not what goes past the caches. */
 ALWAYS_INLINE void KERNEL(fetch_classes)(const KERNEL(tile) *t, ptrdiff_t c, int logits)
 {
-    if (!t->streams) KERNEL(fetch_class)(t->out, t->out_step, c, t->n);
-    if (logits) KERNEL(fetch_class)(t->x, t->x_step, c, t->n);
-    if (t->target) KERNEL(fetch_class)(t->target, t->target_step, c, t->n);
+    const ptrdiff_t ahead = c + CLASSES_AHEAD;
+    if (!t->streams) KERNEL(fetch_class)(t->out, t->out_step, ahead, t->n);
+    if (logits) KERNEL(fetch_class)(t->x, t->x_step, ahead, t->n);
+    if (t->target) KERNEL(fetch_class)(t->target, t->target_step, ahead, t->n);
 }
 
 /* Into columns: class by class, which streams through memory. */

@@ -142,6 +142,61 @@ static void KERNEL(dense_terms)(const xent_dense *dense, ptrdiff_t classes, cons
     }
 }
 
+#ifndef STORED_AS_16
+/* Sizes of a dense target's terms, those of one accumulator. */
+typedef struct {
+    V loss, mass;
+} NAME(sizes);
+
+ALWAYS_INLINE void NAME(size_add)(NAME(sizes) *sum, V u, V gap)
+{
+    const V zero = {0};
+    sum->loss = sum->loss + v_select(m_eq(u, zero), zero, v_abs(u * gap)), sum->mass = sum->mass + v_abs(u);
+}
+
+/* About how large the terms of a dense target are, sum_c |u_c| (m - x_c) and sum_c |u_c|: where the loss is made of them
+ * elsewhere (curved.h), or not wanted, these say whether it is beyond the arithmetic, and whether anything is there. */
+PER_TILE void NAME(dense_sizes)(const xent_dense *dense, ptrdiff_t classes, const NAME(tile) *t, const NAME(stats) *s,
+                                double *loss, double *mass)
+{
+    const NAME(dense_target) d = NAME(dense_target_of)(dense);
+    const V zero = {0}, one = NAME(set)(1);
+    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
+        const T *x = t->x + p * t->x_step, *target = t->target ? t->target + p * t->target_step : NULL;
+        const V m = NAME(set)(s->max_logit[p]);
+        NAME(sizes) sizes[WAYS];
+        NAME(row_sum) sums[2];
+        memset(sizes, 0, sizeof sizes), NAME(start_row_sum)(sums), NAME(start_row_sum)(sums + 1);
+        for (ptrdiff_t first = 0; first < classes; first += ROW_LANES)
+            for (int w = 0; w < WAYS; w++) {
+                const ptrdiff_t c = first + w * LANES, n = xent_min(LANES, classes - c);
+                if (n <= 0) break;
+                /* past the end the weight is 0, and with it u */
+                const V weight = d.weight     ? NAME(load)(d.weight + c, n, zero)
+                                 : n == LANES ? one
+                                              : v_select(NAME(first)(n), one, zero);
+                const V u = NAME(target_value)(&d, weight, target ? NAME(load)(target + c, n, zero) : zero);
+                NAME(size_add)(sizes + w, u, m - NAME(load)(x + c, n, m));
+            }
+        for (int w = 0; w < WAYS; w++)
+            NAME(sum_add)(&sums[0].way[w], sizes[w].loss), NAME(sum_add)(&sums[1].way[w], sizes[w].mass);
+        loss[p] = NAME(row_total)(sums), mass[p] = NAME(row_total)(sums + 1);
+    }
+    for (ptrdiff_t p = 0; !t->rows && p < t->n; p += LANES) {
+        const ptrdiff_t n = xent_min(LANES, t->n - p);
+        NAME(sizes) sizes = {{0}, {0}};
+        NAME(sum) sums[2] = {{{0}, {0}}, {{0}, {0}}};
+        for (ptrdiff_t c = 0; c < classes; c++) {
+            const V target = t->target ? NAME(load)(t->target + p + c * t->target_step, n, zero) : zero;
+            const V u = NAME(target_value)(&d, NAME(set)(d.weight ? d.weight[c] : 1), target);
+            NAME(size_add)(&sizes, u, v_load(s->max_logit + p) - NAME(load)(t->x + p + c * t->x_step, n, zero));
+        }
+        NAME(sum_add)(sums, sizes.loss), NAME(sum_add)(sums + 1, sizes.mass);
+        NAME(sum_lanes)(sums, loss + p, NULL), NAME(sum_lanes)(sums + 1, mass + p, NULL);
+    }
+}
+#endif
+
 /* u_c of one class. */
 ALWAYS_INLINE double KERNEL(dense_value)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, ptrdiff_t p,
                                          ptrdiff_t c)
@@ -439,6 +494,20 @@ static void KERNEL(put_gradient)(const xent_cross_entropy_args *a, const KERNEL(
     if (t->hess && a->curvature == 0) KERNEL(put_sizes)(classes, t);
 }
 
+/* What a dense target makes of a tile. Of a curved loss that is enough whose size is known. */
+ALWAYS_INLINE void KERNEL(put_dense)(const xent_cross_entropy_args *a, const KERNEL(tile) *t, const NAME(stats) *s,
+                                     double *loss, double *mass)
+{
+    const ptrdiff_t classes = a->positions.classes;
+#ifndef STORED_AS_16
+    if (a->positions.curved) {
+        NAME(dense_sizes)(&a->dense, classes, t, s, loss, mass);
+        return;
+    }
+#endif
+    (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, s, loss, mass);
+}
+
 static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     const xent_cross_entropy_args *a = (const xent_cross_entropy_args *)positions;
@@ -451,9 +520,7 @@ static void KERNEL(cross_entropy_tile)(const xent_positions *positions, const KE
     double dense_loss[TILE], dense_mass[TILE]; /* sum u_c (m - x_c), U */
     int flags[TILE], beyond[TILE];
     KERNEL(statistics_wanted)(t, classes, &s, wanted);
-    if (dense)
-        (uniform(&a->dense) ? KERNEL(uniform_terms) : KERNEL(dense_terms))(&a->dense, classes, t, &s, dense_loss,
-                                                                           dense_mass);
+    if (dense) KERNEL(put_dense)(a, t, &s, dense_loss, dense_mass);
     if (a->labels.data) {
         KERNEL(read_labels)(a->labels, classes, a->peak, a->label_weight, t, &y);
         KERNEL(label_logits)(t, &s, &y, wanted);

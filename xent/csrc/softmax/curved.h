@@ -31,10 +31,12 @@
  *
  * Design: the logits of a tile come transformed, in scratch memory (transform.h). From there a line, a row or a vector of
  * positions, is worked on in doubles whatever the type is, in a few passes over arrays of the scratch: one code, and no
- * factor or probability of floats leaves its range before the result is rounded.
+ * factor or probability of floats leaves its range before the result is rounded. Floats make only what are factors near 1:
+ * powers of q where p is at most 1/2, and slopes of a cap that logits are far from.
  */
 #include "begin.h"
 #include "simd/exp.h"
+#include "simd/log.h"
 #include "simd/pow.h"
 #include "simd/stored.h"
 #include "simd/sums.h"
@@ -53,11 +55,13 @@
 /* What is wanted, and constants of the call. */
 typedef struct {
     double gamma, curvature;
-    int dense, focal;            /* masses of all classes; with a power of each */
-    int powers, bends;           /* powers are made apart; k is wanted */
+    double low_exponent;         /* gamma - 2; of gamma 1 nothing is divided by q: 0 */
+    int dense, focal, labelled;  /* masses of all classes; with a power of each; of labels too */
+    int powers, bends;           /* powers are more than products of a few q; k is wanted */
     int second, exact, absolute; /* second derivatives, with all terms; or the size of the gradient in their place */
     int derivatives, product, capped;
     transform_f64 transform;
+    double ratio, reach; /* of floats: 1 / (temperature cap), and how far logits may be for what needs no exponential */
 } curved_call;
 
 /* Numbers of the positions of a tile. */
@@ -67,16 +71,16 @@ typedef struct {
     double scale[TILE];                         /* of all derivatives; 0: nothing of the position is there */
     double pull[TILE], steep[TILE], bent[TILE]; /* 2 z L scale, of the gradient and beyond; 2 z scale */
     double own_b[TILE], own_k[TILE];            /* b and k of the label; of a dense target what it adds to the mass */
-    double loss[TILE];                          /* sum_c a_c q_c^gamma l_c */
+    double top_power[TILE], top_b[TILE], top_k[TILE]; /* q^gamma, F and F' p of the class whose p is above 1/2 */
+    double loss[TILE];                                /* sum_c a_c q_c^gamma l_c */
 } curved_numbers;
 
 /* A line of a tile, a row or a few positions beside each other, in arrays of doubles. Padded with zeros to whole vectors. */
 typedef struct {
     double *p;
-    double *b, *k;           /* of a dense target its masses, then b; l, then k */
+    double *b, *k;           /* of a dense target; b: its masses, where these have no powers */
     double *v;               /* the vector, then its deviations */
     double *du, *bend;       /* with a cap: T u'; and u'' / u' */
-    double *power;           /* q^gamma, where that is no product of a few q */
     ptrdiff_t count, stride; /* vectors of a row or, of some positions, of all classes, and how far apart they are */
     ptrdiff_t classes, ways;
     int rows, narrow; /* narrow: of floats, whose sums need no more bits than doubles have */
@@ -91,7 +95,7 @@ typedef struct {
 ALWAYS_INLINE curved_line part_of_line(const curved_line *l, ptrdiff_t j)
 {
     curved_line part = *l;
-    part.p += j, part.b += j, part.k += j, part.v += j, part.du += j, part.bend += j, part.power += j;
+    part.p += j, part.b += j, part.k += j, part.v += j, part.du += j, part.bend += j;
     return part;
 }
 
@@ -101,9 +105,9 @@ ALWAYS_INLINE vf64 of_positions(const curved_line *l, const double *numbers, ptr
     return l->rows ? set_f64(numbers[p]) : v_load(numbers + p);
 }
 
-ALWAYS_INLINE void add_number(const curved_line *l, sum_f64 *sum, vf64 v)
+ALWAYS_INLINE void add_number(int narrow, sum_f64 *sum, vf64 v)
 {
-    if (l->narrow)
+    if (narrow)
         sum->a = sum->a + v;
     else
         sum_add_f64(sum, v);
@@ -137,7 +141,7 @@ ALWAYS_INLINE void start_adder(curved_adder *sums)
 ALWAYS_INLINE void add_class(const curved_line *l, curved_adder *sums, ptrdiff_t w, vm64 large, vf64 number)
 {
     const vf64 zero = {0};
-    add_number(l, &sums->rest.way[w], v_select(large, zero, number));
+    add_number(l->narrow, &sums->rest.way[w], v_select(large, zero, number));
     sums->top = sums->top + v_select(large, number, zero);
 }
 
@@ -190,38 +194,75 @@ typedef struct {
     vf64 complement, scale, pull, steep, bent, mean;
 } curved_shared;
 
-/* b and k, both times scale, from a and l, with their sums; and the losses. */
-PER_LINE void focal_line(const curved_line *l, curved_numbers *n, ptrdiff_t p, const curved_call *call,
-                         curved_shared *r)
+/* What all classes of a vector of positions, or a row, share where masses have powers. */
+typedef struct {
+    vf64 coefficient, most, log_total, scale, top_power, top_b, top_k;
+    vf64 label, own_b; /* the class of the label, -1 where there is none, and what it adds to the mass */
+} focal_shared;
+
+/* Sums of such classes: of b and k without the class whose p is above 1/2, which is apart. */
+typedef struct {
+    sum_f64 loss, b, k;
+    vf64 top_b, top_k;
+} focal_sums;
+
+/* The numbers of one class. */
+typedef struct {
+    vf64 loss, b, k;
+} focal_class;
+
+/* A class from p, a, l and q^(gamma - 2). Where p is at most 1/2 nothing is divided by q:
+ *
+ *   F = q^gamma + gamma p l q^(gamma - 1)     F' p = gamma (q^(gamma - 1) (p l - 2 p) - (gamma - 1) p p l q^(gamma - 2))
+ *
+ * and of the class whose p is above, both are numbers of the position. */
+ALWAYS_INLINE focal_class focal_class_of(const focal_shared *o, const curved_call *call, vf64 p, vf64 a, vf64 log_loss,
+                                         vf64 low_power)
 {
     const vf64 zero = {0}, one = set_f64(1), gamma = set_f64(call->gamma);
-    row_sum_f64 loss;
-    curved_adder sum_b, sum_k;
-    start_row_sum_f64(&loss), start_adder(&sum_b), start_adder(&sum_k);
-    OVER_LINE(l, w, i)
-    {
-        const vf64 pr = v_load(l->p + i), a = v_load(l->b + i), log_loss = v_load(l->k + i);
-        const vf64 q = complement_of(pr, r->complement);
-        const vf64 power = a * (call->powers ? v_load(l->power + i) : call->gamma == 2 ? q * q : q);
-        const vm64 none = m_eq(a, zero), large = m_gt(pr, set_f64(0.5));
-        add_number(l, &loss.way[w], v_select(none, zero, power * log_loss));
-        if (!call->derivatives) continue;
-        const vf64 inverse = one / q, ratio = focal_ratio(pr, q, log_loss, inverse);
-        const vf64 b = v_select(none, zero, r->scale * power * v_fma(gamma, ratio, one));
-        v_store(l->b + i, b), add_class(l, &sum_b, w, large, b);
-        if (!call->bends) continue;
-        /* of a power that is 0 there is no bend, whose gamma^2 may be beyond all doubles */
-        const vf64 bend = focal_bend(pr, q, ratio, gamma, inverse);
-        const vf64 k = v_select(m_eq(power, zero), zero, r->scale * power * bend);
-        v_store(l->k + i, k), add_class(l, &sum_k, w, large, k);
-    }
-    const vf64 total = line_total(l, &loss);
+    const vm64 none = m_eq(a, zero), top = m_gt(p, set_f64(0.5));
+    const vf64 q = one - p, p_loss = v_select(m_eq(p, zero), zero, p * log_loss), scaled = a * o->scale;
+    const vf64 power_1 = call->gamma == 1 ? one : q * low_power, power = q * power_1;
+    const vf64 slope = v_fma(power_1, p_loss - (p + p), -(set_f64(call->gamma - 1) * p * p_loss * low_power));
+    return (focal_class){.loss = v_select(none, zero, a * v_select(top, o->top_power, power) * log_loss),
+                         .b = scaled * v_select(top, o->top_b, v_fma(gamma * p_loss, power_1, power)),
+                         .k = call->bends ? scaled * v_select(top, o->top_k, gamma * slope) : zero};
+}
+
+ALWAYS_INLINE void add_focal(focal_sums *sums, const focal_class *c, vf64 p, int narrow, int bends)
+{
+    const vf64 zero = {0};
+    const vm64 top = m_gt(p, set_f64(0.5));
+    add_number(narrow, &sums->loss, c->loss);
+    add_number(narrow, &sums->b, v_select(top, zero, c->b)), sums->top_b = v_select(top, c->b, sums->top_b);
+    if (!bends) return;
+    add_number(narrow, &sums->k, v_select(top, zero, c->k)), sums->top_k = v_select(top, c->k, sums->top_k);
+}
+
+/* The sums of a line, which are those of `ways` parts. */
+SHARED void close_focal(const curved_line *l, curved_numbers *n, ptrdiff_t p, const focal_sums *sums, int ways,
+                        curved_shared *r)
+{
+    row_sum_f64 loss, b, k;
+    vf64 top_b = sums[0].top_b, top_k = sums[0].top_k;
+    start_row_sum_f64(&loss), start_row_sum_f64(&b), start_row_sum_f64(&k);
+    for (int w = 0; w < ways; w++) loss.way[w] = sums[w].loss, b.way[w] = sums[w].b, k.way[w] = sums[w].k;
+    for (int w = 1; w < ways; w++) top_b = top_b + sums[w].top_b, top_k = top_k + sums[w].top_k;
+    if (l->rows) top_b = set_f64(v_reduce_sum(top_b)), top_k = set_f64(v_reduce_sum(top_k));
+    const vf64 total = line_total(l, &loss), rest_b = line_total(l, &b), rest_k = line_total(l, &k);
     if (l->rows)
         n->loss[p] = total[0];
     else
         v_store(n->loss + p, total);
-    r->b = sums_of(l, &sum_b);
-    if (call->bends) r->k = sums_of(l, &sum_k);
+    r->b = (curved_sums){.all = rest_b + top_b, .rest = rest_b};
+    r->k = (curved_sums){.all = rest_k + top_k, .rest = rest_k};
+}
+
+ALWAYS_INLINE vf64 lane_numbers(void)
+{
+    double k[LANES_F64];
+    for (int i = 0; i < LANES_F64; i++) k[i] = i;
+    return v_load(k);
 }
 
 /* From logits T u' = sech^2 and u'' / u'. Where all are so near that there is a series for tanh, 1 - tanh^2 does not
@@ -250,7 +291,7 @@ PER_LINE vf64 deviations(const curved_line *l, vf64 top, const curved_call *call
     OVER_LINE(l, w, i)
     {
         const vf64 p = v_load(l->p + i), v = v_load(l->v + i);
-        add_number(l, &apart.way[w], p * (v - top)), add_number(l, &mean.way[w], p * v);
+        add_number(l->narrow, &apart.way[w], p * (v - top)), add_number(l->narrow, &mean.way[w], p * v);
     }
     const vf64 distance = line_total(l, &apart);
     for (ptrdiff_t c = 0, i = 0; c < l->count; c++, i += l->stride) {
@@ -275,7 +316,8 @@ ALWAYS_INLINE curved_results derivatives_of(const curved_class *c, vf64 others_b
 {
     const vf64 zero = {0}, curvature = set_f64(call->curvature), mass = r->b.all + r->steep, p = c->p;
     const vf64 q = complement_of(p, r->complement);
-    const vf64 g = c->du * v_fma(p, others_b + r->pull, -(c->b * q));
+    vf64 g = v_fma(p, others_b + r->pull, -(c->b * q));
+    if (call->capped) g = c->du * g;
     const vm64 gone = m_eq(r->scale, zero);
     if (call->product) {
         const vf64 h = p * (mass * c->v + others_k + r->bent * r->mean) - c->k * q;
@@ -284,8 +326,9 @@ ALWAYS_INLINE curved_results derivatives_of(const curved_class *c, vf64 others_b
     }
     vf64 h = p * v_fma(mass, q, r->bent * p);
     if (call->exact) h = h - (c->k * q * q + p * p * others_k);
-    h = curvature * (h * c->du * c->du);
-    if (call->exact) h = h + c->bend * g;
+    if (call->capped) h = h * c->du * c->du;
+    h = curvature * h;
+    if (call->exact && call->capped) h = h + c->bend * g;
     return (curved_results){.first = v_select(gone, zero, g),
                             .second = v_select(gone, zero, call->absolute ? v_abs(g) : h)};
 }
@@ -339,14 +382,10 @@ static curved_results curved_vectors(const curved_line *l, curved_numbers *n, pt
 {
     const vf64 zero = {0};
     const curved_results none = {.first = zero, .second = zero};
-    *r = (curved_shared){.k = {.all = zero, .rest = zero},
-                         .complement = of_positions(l, n->complement, p),
-                         .scale = of_positions(l, n->scale, p),
-                         .pull = of_positions(l, n->pull, p),
-                         .steep = of_positions(l, n->steep, p),
-                         .bent = of_positions(l, n->bent, p),
-                         .mean = zero};
-    if (call->focal) focal_line(l, n, p, call, r);
+    r->complement = of_positions(l, n->complement, p), r->scale = of_positions(l, n->scale, p);
+    r->pull = of_positions(l, n->pull, p), r->steep = of_positions(l, n->steep, p);
+    r->bent = of_positions(l, n->bent, p), r->mean = zero;
+    if (!call->focal) r->k = (curved_sums){.all = zero, .rest = zero};
     if (!call->derivatives) return none;
     if (call->product) r->mean = deviations(l, top, call);
     if (!call->dense) return derivatives_of_labels(l, n, p, y, r, call);
@@ -367,6 +406,19 @@ static void NAME(curved_scales)(const xent_cross_entropy_args *a, const NAME(til
         if (a->sample_weight) scale[p] *= a->sample_weight[position];
         if (y->counted[p] == 0 || (absent && absent[p])) scale[p] = 0;
     }
+}
+
+/* Of positions from p on, what has powers of the class whose p is above 1/2, if there is one: of the largest logit. */
+ALWAYS_INLINE void NAME(focal_tops)(const NAME(stats) *s, ptrdiff_t p, vf64 gamma, curved_numbers *n)
+{
+    const vf64 zero = {0}, one = set_f64(1), q = v_load(n->complement + p), log_loss = v_load(n->log_total + p);
+    double peak[LANES_F64];
+    for (int k = 0; k < LANES_F64; k++) peak[k] = s->peak[p + k];
+    const vf64 pr = v_load(peak) * v_load(n->coefficient + p), inverse = one / q, power = v_pow(q, gamma);
+    const vf64 ratio = focal_ratio(pr, q, log_loss, inverse), bend = focal_bend(pr, q, ratio, gamma, inverse);
+    v_store(n->top_power + p, power), v_store(n->top_b + p, power * v_fma(gamma, ratio, one));
+    /* of a power that is 0 there is no bend, whose gamma^2 may be beyond all doubles */
+    v_store(n->top_k + p, v_select(m_eq(power, zero), zero, power * bend));
 }
 
 /* The numbers of the positions of a tile. */
@@ -391,7 +443,10 @@ PER_TILE void NAME(curved_numbers_of)(const xent_cross_entropy_args *a, const NA
         v_store(n->coefficient + p, unit), v_store(n->complement + p, v_load(s->rest + p) * unit);
         v_store(n->bent + p, bent), v_store(n->pull + p, pull);
         v_store(n->steep + p, call->exact ? pull : v_select(m_gt(zero, v_load(log_sum + p)), zero, pull));
-        if (call->focal) continue; /* b is the mass itself: powers come later */
+        if (call->focal) { /* own_b is the mass itself: powers come with those of the classes */
+            NAME(focal_tops)(s, p, gamma, n);
+            continue;
+        }
         vf64 b = scale * mass;
         if (a->gamma != 0) {
             const vf64 pr = v_load(p_y + p), ratio = focal_ratio(pr, q, v_load(terms->loss + p), inverse);
@@ -417,70 +472,212 @@ typedef struct {
     const xent_cross_entropy_args *a;
     const curved_line *l;
     const curved_call *call;
-    vf64 coefficient[PARTS], most[PARTS], log_total[PARTS], scale[PARTS];
+    vf64 coefficient[PARTS], scale[PARTS];
 } NAME(opened);
 
+/* Part k of the masses a = w (mix t + base) of class c, which go to place j. */
+ALWAYS_INLINE vf64 NAME(mass_part)(const xent_cross_entropy_args *a, const curved_line *l, V target, ptrdiff_t c,
+                                   ptrdiff_t to, int k)
+{
+    const vf64 zero = {0}, one = set_f64(1), mix = set_f64(a->dense.mix), base = set_f64(a->dense.base);
+    const ptrdiff_t left = l->rows ? l->classes - to : LANES_F64;
+    vf64 w = left < LANES_F64 ? v_select(first_f64(left), one, zero) : one;
+    if (a->label_weight) w = l->rows ? load_part_f64(a->label_weight + to, left, zero) : set_f64(a->label_weight[c]);
+    return v_select(m_eq(w, zero), zero, w * v_fma(mix, NAME(part)(target, k), base));
+}
+
 /* Part k of the numbers of class c, which go to place j. */
-ALWAYS_INLINE void NAME(open_part)(const NAME(opened) *o, V e, V target, V logits, ptrdiff_t c, ptrdiff_t j, int k)
+ALWAYS_INLINE void NAME(open_part)(const NAME(opened) *o, V e, V target, ptrdiff_t c, ptrdiff_t j, int k)
 {
     const curved_line *l = o->l;
-    const vf64 zero = {0}, one = set_f64(1), mix = set_f64(o->a->dense.mix), base = set_f64(o->a->dense.base);
-    const ptrdiff_t to = j + k * LANES_F64, left = l->rows ? l->classes - to : LANES_F64;
+    const ptrdiff_t to = j + k * LANES_F64;
     v_store(l->p + to, NAME(part)(e, k) * o->coefficient[k]);
-    if (!o->call->dense) return;
-    vf64 w = left < LANES_F64 ? v_select(first_f64(left), one, zero) : one;
-    if (o->a->label_weight)
-        w = l->rows ? load_part_f64(o->a->label_weight + to, left, zero) : set_f64(o->a->label_weight[c]);
-    v_store(l->b + to, v_select(m_eq(w, zero), zero, o->scale[k] * (w * v_fma(mix, NAME(part)(target, k), base))));
-    if (o->call->focal) v_store(l->k + to, (o->most[k] - NAME(part)(logits, k)) + o->log_total[k]);
+    if (o->call->dense) v_store(l->b + to, o->scale[k] * NAME(mass_part)(o->a, l, target, c, to, k));
 }
 
 #define READ(operand, step) NAME(load_part)(ALONG(operand, step) + c * (step) + i, valid - i, none)
-/* What is read of a line, but for what labels add and a cap does: p, and the masses a = w (mix t + base) of a dense target,
- * times scale where they have no powers, and l where they have. There are `valid` neighbours, of a row or of each class;
- * what follows is 0. */
+/* What is read of a line, but for what labels add and a cap does, where masses have no powers: p, and of a dense target
+ * its masses times scale. There are `valid` neighbours, of a row or of each class; what follows is 0. */
 PER_LINE void NAME(open_line)(const xent_cross_entropy_args *a, const NAME(tile) *t, const curved_line *l,
                               const curved_numbers *n, ptrdiff_t p, ptrdiff_t valid, const curved_call *call)
 {
     const V none = {0};
+    const T *hess = l->rows && call->second ? t->hess + p * t->hess_step : NULL;
     NAME(opened) o = {.a = a, .l = l, .call = call};
     for (int k = 0; k < PARTS; k++) {
         const ptrdiff_t at = l->rows ? p : p + k * LANES_F64;
-        o.coefficient[k] = of_positions(l, n->coefficient, at), o.most[k] = of_positions(l, n->max_logit, at);
-        o.log_total[k] = of_positions(l, n->log_total, at);
-        o.scale[k] = call->focal ? set_f64(1) : of_positions(l, n->scale, at);
+        o.coefficient[k] = of_positions(l, n->coefficient, at), o.scale[k] = of_positions(l, n->scale, at);
     }
     OVER_VECTORS(l, valid, c, i, j)
     {
-        const V e = READ(t->exps, t->exps_step), target = t->target ? READ(t->target, t->target_step) : none,
-                logits = call->focal ? READ(t->x, t->x_step) : none;
-        NAME(open_part)(&o, e, target, logits, c, j, 0);
-        if (PARTS > 1) NAME(open_part)(&o, e, target, logits, c, j, PARTS - 1);
+        const V e = READ(t->exps, t->exps_step), target = t->target ? READ(t->target, t->target_step) : none;
+        if (hess) __builtin_prefetch(hess + i, 1); /* where results go, while there is much to compute */
+        NAME(open_part)(&o, e, target, c, j, 0);
+        if (PARTS > 1) NAME(open_part)(&o, e, target, c, j, PARTS - 1);
     }
 }
 
-ALWAYS_INLINE void NAME(curve_part)(const curved_line *l, const curved_call *call, V raw, V vector, ptrdiff_t j, int k)
+/* q^exponent for classes whose p is at most 1/2, of floats raised so that none is subnormal whose product with any factor
+ * counts: the logarithm is at most 0.7, so that its rounding is no more to the result than one of p. */
+#define POWER_RAISE BY_TYPE(64, 0)
+#define MOST_GAMMA 1e30 /* powers are 0 or 1 from far below on, in floats too */
+ALWAYS_INLINE V NAME(low_power)(V p, double exponent)
 {
-    const ptrdiff_t to = j + k * LANES_F64;
-    vf64 v = NAME(part)(vector, k), bend;
-    if (call->capped) {
-        const vf64 du = slope_of(&call->transform, NAME(part)(raw, k), &bend);
-        v_store(l->du + to, du), v_store(l->bend + to, call->product ? bend * v : bend), v = du * v;
+    const V one = NAME(set)(1), zero = {0}, q = one - p, log_q = NAME(log_whole)(q, zero, (one - q) - p, 1);
+    const V y = NAME(set)((T)exponent) * log_q;
+#if XENT_REAL == 32
+    return exp_scaled_f32(y, scale_of_f32(set_f32(-POWER_RAISE)));
+#else
+    return exp_f64(y);
+#endif
+}
+
+/* What part k of the positions from p on, or of a row, shares. */
+ALWAYS_INLINE void NAME(share_focal)(const KERNEL(labels) *y, const curved_line *l, const curved_numbers *n,
+                                     ptrdiff_t p, int k, focal_shared *o)
+{
+    const ptrdiff_t at = l->rows ? p : p + k * LANES_F64;
+    double label[LANES_F64];
+    for (ptrdiff_t i = 0; i < LANES_F64; i++) label[i] = (double)y->label[l->rows ? p : xent_min(at + i, TILE - 1)];
+    *o = (focal_shared){.coefficient = of_positions(l, n->coefficient, at),
+                        .most = of_positions(l, n->max_logit, at),
+                        .log_total = of_positions(l, n->log_total, at),
+                        .scale = of_positions(l, n->scale, at),
+                        .top_power = of_positions(l, n->top_power, at),
+                        .top_b = of_positions(l, n->top_b, at),
+                        .top_k = of_positions(l, n->top_k, at),
+                        .label = v_load(label),
+                        .own_b = of_positions(l, n->own_b, at)};
+}
+
+/* Those powers of a line, each vector to the place where its k go later. A loop of its own: in one with all the rest each
+ * turn would wait for its logarithm and its exponential, and few turns fit what a processor looks ahead. */
+ALWAYS_INLINE void NAME(put_low_powers)(const NAME(tile) *t, const curved_line *l, const focal_shared *o, ptrdiff_t p,
+                                        ptrdiff_t valid, double exponent)
+{
+    const V none = {0};
+    OVER_VECTORS(l, valid, c, i, j)
+    {
+        const V e = READ(t->exps, t->exps_step);
+        const vf64 first = NAME(part)(e, 0) * o[0].coefficient,
+                   last = NAME(part)(e, PARTS - 1) * o[PARTS - 1].coefficient;
+        v_store((T *)(l->k + j), NAME(low_power)(NAME(joined)(first, last), exponent));
     }
-    if (call->product) v_store(l->v + to, v);
+}
+
+/* Part k of the classes at place j, the first of which is c: to their places, where derivatives want them, and to sums. */
+ALWAYS_INLINE void NAME(focal_part)(const xent_cross_entropy_args *a, const curved_line *l, const curved_call *call,
+                                    const focal_shared *o, focal_sums *sums, V p, V target, V logits, V power,
+                                    ptrdiff_t c, ptrdiff_t j, int k, int rows)
+{
+    const vf64 zero = {0}, one = set_f64(1), down = set_f64(power_of_2(-POWER_RAISE));
+    const ptrdiff_t to = j + k * LANES_F64;
+    const vf64 pr = NAME(part)(p, k) * o->coefficient, log_loss = (o->most - NAME(part)(logits, k)) + o->log_total;
+    vf64 mass = NAME(mass_part)(a, l, target, c, to, k);
+    if (call->labelled) {
+        const vf64 class = rows ? set_f64((double)to) + lane_numbers() : set_f64((double)c);
+        mass = mass + v_select(m_eq(class, o->label), o->own_b, zero);
+    }
+    const focal_class made =
+        focal_class_of(o, call, pr, mass, log_loss, call->powers ? NAME(part)(power, k) * down : one);
+    add_focal(sums, &made, pr, XENT_REAL == 32, call->bends);
+    if (!call->derivatives) return;
+    v_store(l->p + to, pr), v_store(l->b + to, made.b);
+    if (call->bends) v_store(l->k + to, made.k);
+}
+
+/* A line whose masses have powers: p, and b and k of each class, with the sums of these and the losses. `rows`, a constant
+ * at every call, is that of the line. Numbers of a row go to the same sums on all instruction sets, as those of OVER_LINE
+ * do. */
+ALWAYS_INLINE void NAME(focal_classes)(const xent_cross_entropy_args *a, const NAME(tile) *t, const KERNEL(labels) *y,
+                                       const curved_line *given_line, curved_numbers *n, ptrdiff_t p, ptrdiff_t valid,
+                                       const curved_call *given, curved_shared *r, int rows)
+{
+    enum { SUMS = WAYS > PARTS ? WAYS : PARTS, TURNS = WAYS > PARTS ? WAYS / PARTS : 1 };
+    const curved_call copy = *given, *call = &copy; /* which no store changes, as far as a compiler knows */
+    const curved_line line = *given_line, *l = &line;
+    const T *out = rows && t->out ? t->out + p * t->out_step : NULL,
+            *hess = rows && call->second ? t->hess + p * t->hess_step : out;
+    const V none = {0};
+    const ptrdiff_t width = rows ? l->count * LANES_F64 : LANES;
+    focal_shared o[PARTS];
+    focal_sums sums[SUMS], made[SUMS]; /* sums stay in registers */
+    memset(sums, 0, sizeof sums);
+    for (int k = 0; k < PARTS; k++) NAME(share_focal)(y, l, n, p, k, o + k);
+    if (call->powers) NAME(put_low_powers)(t, l, o, p, valid, call->low_exponent);
+    for (ptrdiff_t c = 0, j = 0; c < (rows ? 1 : l->classes); c++)
+        for (ptrdiff_t i = 0; i < width;)
+            for (int turn = 0; turn < (rows ? TURNS : 1); turn++, i += LANES, j += LANES) {
+                const V e = READ(t->exps, t->exps_step), logits = READ(t->x, t->x_step),
+                        target = t->target ? READ(t->target, t->target_step) : none;
+                const V power = call->powers ? v_load((const T *)(l->k + j)) : none;
+                if (rows) { /* the next row, and where the results of this one go, while there is much to compute */
+                    __builtin_prefetch(t->x + (p + 1) * t->x_step + i);
+                    __builtin_prefetch(t->target + (p + 1) * t->target_step + i);
+                    __builtin_prefetch(out + i, 1), __builtin_prefetch(hess + i, 1);
+                }
+                NAME(focal_part)(a, l, call, o, sums + (rows ? turn * PARTS % WAYS : 0), e, target, logits, power, c, j,
+                                 0, rows);
+                if (PARTS > 1)
+                    NAME(focal_part)(a, l, call, o + PARTS - 1, sums + (rows ? (turn * PARTS + 1) % WAYS : 1), e,
+                                     target, logits, power, c, j, 1, rows);
+            }
+    for (int k = 0; k < SUMS; k++) made[k] = sums[k];
+    for (int k = 0; k < (rows ? 1 : PARTS); k++) close_focal(l, n, p + k * LANES_F64, made + k, rows ? WAYS : 1, r + k);
+}
+
+PER_LINE void NAME(focal_line)(const xent_cross_entropy_args *a, const NAME(tile) *t, const KERNEL(labels) *y,
+                               const curved_line *l, curved_numbers *n, ptrdiff_t p, ptrdiff_t valid,
+                               const curved_call *call, curved_shared *r)
+{
+    if (l->rows)
+        NAME(focal_classes)(a, t, y, l, n, p, valid, call, r, 1);
+    else
+        NAME(focal_classes)(a, t, y, l, n, p, valid, call, r, 0);
+}
+
+/* u' and u'' / u' of logits. Of floats within the reach by floats: nothing cancels there, and both are factors alone. */
+ALWAYS_INLINE void NAME(slopes_of)(const curved_call *call, V raw, vf64 *du, vf64 *bend)
+{
+#if XENT_REAL == 32
+    const vf32 one = set_f32(1), z = raw * set_f32((float)call->ratio), tanh = tanh_near_f32(z);
+    const vf32 near_du = v_fma(-tanh, tanh, one);
+    const vf64 reach = set_f64(call->reach), slope = call->transform.slope;
+    for (int k = 0; k < PARTS; k++) du[k] = part_f32(near_du, k), bend[k] = -(slope * part_f32(tanh, k));
+    if (!m_any((vm32)~m_ge(set_f32((float)call->reach), v_abs(raw)))) return;
+    for (int k = 0; k < PARTS; k++) {
+        const vf64 x = part_f32(raw, k);
+        const vm64 near = m_ge(reach, v_abs(x));
+        vf64 far_bend;
+        const vf64 far_du = slope_of(&call->transform, x, &far_bend);
+        du[k] = v_select(near, du[k], far_du), bend[k] = v_select(near, bend[k], far_bend);
+    }
+#else
+    *du = slope_of(&call->transform, raw, bend);
+#endif
 }
 
 /* The slopes of a cap; and the vector of a product, which becomes u' v, with u'' / u' times v beside it. */
 PER_LINE void NAME(curve_line)(const NAME(tile) *t, const curved_line *l, ptrdiff_t p, ptrdiff_t valid,
-                               const curved_call *call)
+                               const curved_call *given)
 {
+    const curved_call copy = *given, *call = &copy;
     const V none = {0};
     OVER_VECTORS(l, valid, c, i, j)
     {
         const V raw = call->capped ? READ(t->raw, t->raw_step) : none,
                 vector = call->product ? READ(t->hess, t->hess_step) : none;
-        NAME(curve_part)(l, call, raw, vector, j, 0);
-        if (PARTS > 1) NAME(curve_part)(l, call, raw, vector, j, PARTS - 1);
+        vf64 du[PARTS], bend[PARTS];
+        if (call->capped) NAME(slopes_of)(call, raw, du, bend);
+        for (int k = 0; k < PARTS; k++) {
+            const ptrdiff_t to = j + k * LANES_F64;
+            vf64 v = NAME(part)(vector, k);
+            if (call->capped) {
+                v_store(l->du + to, du[k]), v_store(l->bend + to, call->product ? bend[k] * v : bend[k]);
+                v = du[k] * v;
+            }
+            if (call->product) v_store(l->v + to, v);
+        }
     }
 }
 #undef READ
@@ -498,15 +695,18 @@ ALWAYS_INLINE curved_results NAME(derivatives_at)(const curved_line *l, const cu
                             .du = call->capped ? v_load(l->du + at) : one,
                             .bend = call->capped ? v_load(l->bend + at) : zero};
     const vm64 large = m_gt(c.p, set_f64(0.5));
-    return derivatives_of(&c, others_of(&r->b, large, c.b), others_of(&r->k, large, c.k), r, call);
+    if (!call->dense) return derivatives_of(&c, r->b.all, r->k.all, r, call);
+    return derivatives_of(&c, others_of(&r->b, large, c.b), call->bends ? others_of(&r->k, large, c.k) : zero, r, call);
 }
 
 /* The derivatives of a line, to their places: of all classes; where labels are all that there is, as if there were none of
  * them in the line, and then those of the labels, `own`. `r` and `own` are of each vector of doubles of positions. */
-PER_LINE void NAME(put_derivatives)(const NAME(tile) *t, const curved_line *l, ptrdiff_t p, ptrdiff_t valid,
+PER_LINE void NAME(put_derivatives)(const NAME(tile) *t, const curved_line *given_line, ptrdiff_t p, ptrdiff_t valid,
                                     const ptrdiff_t *label, const curved_shared *r, const curved_results *own,
-                                    const curved_call *call)
+                                    const curved_call *given)
 {
+    const curved_call copy = *given, *call = &copy;
+    const curved_line line = *given_line, *l = &line;
     const curved_shared first = r[0], last = r[l->rows ? 0 : PARTS - 1];
     T *out = ALONG(t->out, t->out_step), *hess = call->second ? ALONG(t->hess, t->hess_step) : NULL;
     OVER_VECTORS(l, valid, c, i, j)
@@ -527,46 +727,6 @@ PER_LINE void NAME(put_derivatives)(const NAME(tile) *t, const curved_line *l, p
 #undef ALONG
 #undef OVER_VECTORS
 
-/* q^gamma of a line; of floats by floats, raised so that none is subnormal whose product with any factor counts. Each by
- * itself, whatever lies beside it: where positions are neighbours there may be none in some lanes. */
-#define POWER_RAISE 64
-#define MOST_GAMMA 1e30 /* of floats too: powers are 0 or 1 from far below on */
-#if XENT_REAL == 32
-/* Of a few numbers that are not normal as floats: in doubles. */
-SELDOM void power_of_tiny(double *power, vf64 q, double gamma)
-{
-    v_store(power, v_select(m_ge(q, set_f64(TINY)), v_load(power), v_pow(q, set_f64(gamma))));
-}
-#endif
-
-PER_LINE void NAME(powers_of_line)(const curved_line *l, const curved_numbers *n, ptrdiff_t p, double gamma)
-{
-#if XENT_REAL == 32
-    const vf32 zero = {0}, high_gamma = set_f32((float)gamma), low_gamma = set_f32((float)(gamma - (float)gamma));
-    const scale_f32 scale = scale_of_f32(set_f32(-POWER_RAISE));
-#endif
-    const vf64 down = set_f64(0x1p-64), complement = of_positions(l, n->complement, p),
-               other = of_positions(l, n->complement, l->rows ? p : p + LANES_F64);
-    for (ptrdiff_t i = 0; i < l->count * l->stride; i += LANES) {
-        const vf64 a = complement_of(v_load(l->p + i), complement);
-#if XENT_REAL == 32
-        const vf64 b = complement_of(v_load(l->p + i + LANES_F64), other);
-        const vf32 q = v_narrow(a, b);
-        vf32 small;
-        const vf32 large = log_pair_f32(q, zero, zero, &small), log_q = large + small, v = high_gamma * log_q;
-        const vf32 rest =
-            product_error_f32(high_gamma, log_q, v) + v_fma(low_gamma, log_q, high_gamma * (small - (log_q - large)));
-        const vf32 power = exp_scaled_pair_f32(v, v_select(m_gt(v, scale.floor), rest, zero), scale);
-        double *to = l->power + i;
-        v_store(to, v_widen_lo(power) * down), v_store(to + LANES_F64, v_widen_hi(power) * down);
-        if (m_any((vm64)~m_ge(a, set_f64(TINY)))) power_of_tiny(to, a, gamma);
-        if (m_any((vm64)~m_ge(b, set_f64(TINY)))) power_of_tiny(to + LANES_F64, b, gamma);
-#else
-        (void)other, (void)down, v_store(l->power + i, v_pow(a, set_f64(gamma)));
-#endif
-    }
-}
-
 /* What labels add to the masses of a dense target. */
 static void NAME(add_labels)(const KERNEL(labels) *y, const curved_line *l, const curved_numbers *n, ptrdiff_t p,
                              ptrdiff_t positions)
@@ -585,7 +745,6 @@ static curved_line NAME(curved_line_of)(const NAME(tile) *t, ptrdiff_t classes, 
                          .v = t->lines + 3 * room,
                          .du = t->lines + 4 * room,
                          .bend = t->lines + 5 * room,
-                         .power = t->lines + 6 * room,
                          .count = rows ? xent_ceil_div(classes, WAYS * LANES_F64) * WAYS : classes,
                          .stride = rows ? LANES_F64 : LANES,
                          .classes = classes,
@@ -603,11 +762,14 @@ PER_TILE void NAME(put_curved)(const xent_cross_entropy_args *a, const NAME(tile
     const xent_positions *positions = &a->positions;
     const ptrdiff_t classes = positions->classes, per = t->lanes_are_positions ? LANES : 1;
     const int rows = !t->lanes_are_positions, product = XENT_REAL == 64 && positions->reads_hess; /* see product_tile */
+    const double ratio = 1 / positions->temperature / positions->cap;
     const curved_call call = {.gamma = a->gamma,
                               .curvature = a->curvature,
                               .dense = dense_loss != NULL,
                               .focal = dense_loss && a->gamma != 0,
+                              .labelled = a->labels.data != NULL,
                               .powers = a->gamma != 1 && a->gamma != 2,
+                              .low_exponent = fmin(a->gamma, MOST_GAMMA) - 2,
                               .bends = dense_loss && a->gamma != 0 && t->hess && (a->exact || product),
                               .second = t->hess && !product,
                               .exact = a->exact || product,
@@ -615,7 +777,9 @@ PER_TILE void NAME(put_curved)(const xent_cross_entropy_args *a, const NAME(tile
                               .derivatives = t->out != NULL,
                               .product = product,
                               .capped = positions->cap != 0,
-                              .transform = transform_of_f64(positions)};
+                              .transform = transform_of_f64(positions),
+                              .ratio = fmin(ratio, LARGEST),
+                              .reach = ratio <= LARGEST ? (T)fmin(TANH_REACH / ratio, LARGEST) : -1};
     const curved_line l = NAME(curved_line_of)(t, classes, positions->line_room);
     curved_numbers n;
     double place[TILE], top[XENT_MOST_LANES] = {0};
@@ -625,11 +789,13 @@ PER_TILE void NAME(put_curved)(const xent_cross_entropy_args *a, const NAME(tile
         const ptrdiff_t here = xent_min(per, t->n - p), valid = rows ? classes : here;
         curved_shared shared[PARTS];
         curved_results own[PARTS];
-        NAME(open_line)(a, t, &l, &n, p, valid, &call);
+        if (call.focal)
+            NAME(focal_line)(a, t, y, &l, &n, p, valid, &call, shared);
+        else
+            NAME(open_line)(a, t, &l, &n, p, valid, &call);
         if (call.capped || product) NAME(curve_line)(t, &l, p, valid, &call);
-        if (call.dense) NAME(add_labels)(y, &l, &n, p, here);
+        if (call.dense && !call.focal) NAME(add_labels)(y, &l, &n, p, here);
         if (product) curved_tops(&l, place + p, here, top);
-        if (call.focal && call.powers) NAME(powers_of_line)(&l, &n, p, fmin(a->gamma, MOST_GAMMA));
         for (ptrdiff_t j = 0; j < per; j += LANES_F64) {
             const curved_line vectors = part_of_line(&l, j);
             const curved_labels labels = {.label = y->label + p + j, .n = xent_min(LANES_F64, here - j)};

@@ -62,7 +62,18 @@ ALWAYS_INLINE label_loss label_cross_entropy_point(const xent_loss *o, double v,
 typedef struct {
     ptrdiff_t label[TILE];
     double loss[TILE], entry[TILE];
+    double beyond
+        [TILE]; /* losses so large that a sum might leave doubles where the mean does not, times LOSSES_HALFWAY^2 */
 } label_tile;
+
+/* -w v LOSSES_HALFWAY^2, if w v is beyond LARGE_LOSS: no factor underflows then, as neither is less than 2^-64, and no sum
+ * overflows. */
+#define LARGE_LOSS 0x1p960
+#define LOSSES_HALFWAY 0x1p-530
+ALWAYS_INLINE double label_loss_beyond(double loss, double v, double w)
+{
+    return fabs(loss) > LARGE_LOSS && isfinite(v) ? -(w * LOSSES_HALFWAY) * (v * LOSSES_HALFWAY) : 0;
+}
 #endif
 
 /* The n positions from `first` on; class 0 of the first lies at x, that of the next `step` further on. */
@@ -73,11 +84,14 @@ static void KERNEL(read_label_tile)(const xent_label_losses_args *a, const S *x,
     for (ptrdiff_t k = 0; k < n; k++) {
         const ptrdiff_t y = t->label[k] = KERNEL(label_at)(a->labels, classes, first + k);
         label_loss l = {.loss = a->loss.kind == XENT_NLL ? 0 : 1, .entry = 0};
+        t->beyond[k] = 0;
         if (y >= 0) {
             const double v = KERNEL(get)(x + k * step + y * stride),
                          upstream = a->upstream ? a->upstream[first + k] : 1;
-            l = a->loss.kind == XENT_NLL ? nll_point(&a->loss, v, a->label_weight ? a->label_weight[y] : 1, upstream)
+            const double weight = a->label_weight ? a->label_weight[y] : 1;
+            l = a->loss.kind == XENT_NLL ? nll_point(&a->loss, v, weight, upstream)
                                          : label_cross_entropy_point(&a->loss, v, upstream);
+            if (a->loss.kind == XENT_NLL) t->beyond[k] = label_loss_beyond(l.loss, v, weight);
         }
         t->loss[k] = l.loss, t->entry[k] = l.entry;
     }
@@ -111,7 +125,7 @@ static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratc
     const xent_positions *positions = &a->positions;
     const ptrdiff_t begin = chunk * positions->chunk, end = xent_min(begin + positions->chunk, positions->count);
     const int columns = positions->inner > 1;
-    double sum = 0, error = 0;
+    double sum = 0, error = 0, beyond = 0, beyond_error = 0;
     label_tile t;
     (void)scratch;
     for (ptrdiff_t p = begin, n; p < end; p += n) {
@@ -120,14 +134,19 @@ static void KERNEL(label_losses)(const void *args, ptrdiff_t chunk, void *scratc
         n = xent_min(xent_min(TILE, end - p), columns ? positions->inner - i : positions->middle_count - m);
         KERNEL(read_label_tile)(a, KERNEL(at)(&positions->x, o, m, i), columns ? 1 : positions->x.middle_stride, p, n,
                                 &t);
-        for (ptrdiff_t k = 0; k < n; k++) two_sum_add(&sum, &error, t.loss[k]);
+        for (ptrdiff_t k = 0; k < n; k++) {
+            two_sum_add(&sum, &error, t.beyond[k] == 0 ? t.loss[k] : 0);
+            two_sum_add(&beyond, &beyond_error, t.beyond[k]);
+        }
         for (ptrdiff_t k = 0; k < n; k++) t.loss[k] /= a->loss.unit;
         KERNEL(put_per_position)(&a->losses, t.loss, p, n);
         if (positions->out.data)
             KERNEL(put_label_gradient)(positions, KERNEL(at)(&positions->out, o, m, i),
                                        columns ? 1 : positions->out.middle_stride, n, &t);
     }
-    if (positions->partial) positions->partial[chunk] = isfinite(sum) ? sum + error : sum;
+    if (!positions->partial) return;
+    positions->partial[2 * chunk] = isfinite(sum) ? sum + error : sum;
+    positions->partial[2 * chunk + 1] = beyond + beyond_error;
 }
 
 #endif

@@ -115,8 +115,7 @@ ALWAYS_INLINE double KERNEL(row_loss)(KERNEL(batch) *b, KERNEL(places) at, ptrdi
 /* The AHEAD classes after those that begin at a place. */
 ALWAYS_INLINE void KERNEL(fetch_group)(const S *first, ptrdiff_t step, ptrdiff_t n)
 {
-    for (ptrdiff_t k = AHEAD; k < 2 * AHEAD; k++)
-        KERNEL(fetch)((const S *)((uintptr_t)first + (uintptr_t)(k * step) * sizeof(S)), n);
+    for (ptrdiff_t k = AHEAD; k < 2 * AHEAD; k++) KERNEL(fetch_class)(first, step, k, n);
 }
 
 ALWAYS_INLINE void KERNEL(fetch_groups)(const KERNEL(tile) *t, KERNEL(places) at)

@@ -120,6 +120,12 @@ static double KERNEL(given_logit)(const void *tile, ptrdiff_t p, ptrdiff_t c)
     return KERNEL(get)(t->x + (t->run ? p / t->run * t->x_apart + p % t->run : p) + c * t->x_step);
 }
 
+/* Have n neighbouring positions of class c in the caches, which lies `step` from the one before, and may not be there. */
+ALWAYS_INLINE void KERNEL(fetch_class)(const S *first, ptrdiff_t step, ptrdiff_t c, ptrdiff_t n)
+{
+    KERNEL(fetch)((const S *)((uintptr_t)first + (uintptr_t)(c * step) * sizeof(S)), n);
+}
+
 /* Class 0 of position (o * middle_count + m) * inner + i. */
 ALWAYS_INLINE S *KERNEL(at)(const xent_operand *operand, ptrdiff_t o, ptrdiff_t m, ptrdiff_t i)
 {

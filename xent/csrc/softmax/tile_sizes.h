@@ -42,7 +42,7 @@ enum {
     TRANSFORMED_COLUMNS = 32,
     PAIR_ARRAYS = 4,     /* that distillation works on: the logits and the exponentials of both models */
     PAIR_NUMBERS = 4096, /* of each of them: all fit an L2 cache, and a few rows share what is done once per tile */
-    CURVED_ARRAYS = 7,   /* of doubles that a line of a curved loss is worked on in */
+    CURVED_ARRAYS = 6,   /* of doubles that a line of a curved loss is worked on in */
     SPARSE_NUMBERS = 9,  /* arrays of doubles that sparse distillation works on, */
     SPARSE_INDICES = 2,  /* and of indices beside the beginnings of blocks */
     SPARSE_GROUP = 4 * XENT_MOST_LANES / 2 /* of whose entries are multiples: four vectors of doubles */
