@@ -37,7 +37,11 @@ static const uint8_t *input, *input_end;
 
 /* The next byte; behind the last, 0. */
 static ptrdiff_t byte(void) { return input < input_end ? *input++ : 0; }
-static ptrdiff_t draw(ptrdiff_t n) { return (n > 256 ? byte() << 8 | byte() : byte()) % n; }
+static ptrdiff_t draw(ptrdiff_t n)
+{
+    const ptrdiff_t high = n > 256 ? byte() : 0; /* before the other, whatever the compiler */
+    return (high << 8 | byte()) % n;
+}
 static int seldom(void) { return draw(16) == 15; }
 static int often(void) { return draw(4) != 3; }
 
@@ -219,7 +223,7 @@ static int64_t *labels(ptrdiff_t n, ptrdiff_t classes)
     state = (uint64_t)draw(65536);
     for (ptrdiff_t i = 0; i < n; i++) {
         int64_t label = below(7) && classes ? (int64_t)below((uint64_t)classes) : -1;
-        if (are_bad && below(4) == 0) label = (int64_t)next() >> below(64);
+        if (are_bad && below(4) == 0) label = (int64_t)next(), label >>= below(64);
         memcpy(b->data + 8 * i, &label, 8);
     }
     b->is_input = 1;

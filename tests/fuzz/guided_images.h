@@ -149,7 +149,7 @@ static void transposed(void)
     w->stride_h = w->stride_w = 1, w->out_h = 1 + draw(24), w->out_w = 1 + draw(24);
     bound(&l);
     const ptrdiff_t kernel_w = w->kernel_w * period_w, kernel = w->kernel_h * period_h * kernel_w;
-    const ptrdiff_t row = w->out_w * step_w, first = draw(step_h) * row + draw(step_w);
+    const ptrdiff_t row = w->out_w * step_w, down = draw(step_h), first = down * row + draw(step_w);
     const ptrdiff_t channels = l.images * l.groups * l.out_channels, size = w->out_h * step_h * row;
     convolution c = {layer_args(&l), l.type};
     xent_conv_args *a = &c.args;
