@@ -84,12 +84,14 @@ enum {
 /* What a forward pass takes in each of three ways, with panels, with pixels and with channels as lanes, is compared in
  * multiplications of vectors where lanes are channels (..._take). The constants were fitted to 445 layers drawn at random,
  * without pointwise ones, each taken in all ways, on a Zen 4 with AVX-512 and with AVX2: what they choose took 1.02 times
- * as long as the best way in the mean, the choice before 1.1. A multiplication where lanes are pixels; to store a vector
- * of their sums, and to sort a number of a patch by phases, and where that is done one by one, of strides beyond 2. */
+ * as long as the best way in the mean, the choice before 1.1. A multiplication where lanes are pixels, and with one tap,
+ * which reads a patch once for each strip; to store a vector of their sums, and to sort a number of a patch by phases, and
+ * where that is done one by one, of strides beyond 2. */
 #define LANE_PIXELS_COST 1.08
+#define ONE_TAP_PIXELS_COST 1.25
 #define PIXELS_STORE_COST 9
 #define PHASE_COST 0.5
-#define SINGLE_COST 2
+#define SINGLE_COST 1
 /* Where lanes are channels: a multiplication of a strip of one vector, whose blocks load seven numbers or vectors for six;
  * and of pointwise layers with strides, each of whose numbers is copied for one step. */
 #define ONE_VECTOR_COST 1.05
@@ -504,7 +506,8 @@ static double pixels_take(const xent_conv_args *a, const xent_table *table, ptrd
     const double phases = (double)(xent_min(w->kernel_h, w->stride_h) * xent_min(w->kernel_w, w->stride_w));
     const double sorted =
         (double)a->images * (double)w->out_h * (double)w->out_w * phases / (double)(taps * a->out_channels);
-    return vectors * (LANE_PIXELS_COST + PIXELS_STORE_COST / steps_of(a)) +
+    const double product = taps == 1 ? ONE_TAP_PIXELS_COST : LANE_PIXELS_COST;
+    return vectors * (product + PIXELS_STORE_COST / steps_of(a)) +
            (a->taps_apart ? copies_of_taps(a) : sorted * (w->stride_w > 2 ? SINGLE_COST : PHASE_COST));
 }
 
