@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import test_conv
 import test_conv_transpose
+from compiled import Edge
 from helpers import ZOO, assert_same_bits, assert_ulp, of_zoo, peak_bytes, reference, wide
 from tolerances import ROUNDED, convolution
 
@@ -321,3 +322,16 @@ def test_needs(needs, dtype):
             assert_same_bits(result, value)
         else:
             assert result is None
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [16, 32])
+@pytest.mark.parametrize("padding", [((0, 0), (0, 3000)), ((4, 4), (0, 3000)), ((0, 0), (3000, 9000))])
+def test_tiles_of_padding_alone_read_nothing(padding, groups, stride, name):
+    """Rows of outputs so long that they are cut: some pieces see no image, behind which memory ends."""
+    x = Edge(1 << 16).last(np.ones((1, groups, 1, 3), np.dtype(name)))
+    weight = np.ones((groups, 1, 1, 2), np.dtype(name))
+    y = xent.conv2d(x, weight, groups=groups, padding=padding, stride=stride)
+    expected = xent.conv2d(x.astype("f4"), weight.astype("f4"), groups=groups, padding=padding, stride=stride)
+    np.testing.assert_array_equal(y.astype("f4"), expected)

@@ -145,7 +145,9 @@ static void transposed(void)
     layer l = draw_layer();
     xent_window *w = &l.window;
     const ptrdiff_t step_h = small(), step_w = small(), period_h = draw(4) == 3 ? 2 : 1, period_w = period_h;
-    if (draw(2)) w->top -= draw(6), w->left -= draw(6);
+    w->top = xent_min(w->top, (w->kernel_h - 1) * w->dilation_h); /* a row has a pixel: _window.phases */
+    w->left = xent_min(w->left, (w->kernel_w - 1) * w->dilation_w);
+    if (draw(2)) w->top -= draw(xent_min(6, w->height)), w->left -= draw(xent_min(6, w->width));
     w->stride_h = w->stride_w = 1, w->out_h = 1 + draw(24), w->out_w = 1 + draw(24);
     bound(&l);
     const ptrdiff_t kernel_w = w->kernel_w * period_w, kernel = w->kernel_h * period_h * kernel_w;

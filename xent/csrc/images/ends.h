@@ -45,6 +45,7 @@ static void KERNEL(pack)(const S *source, ptrdiff_t lane_step, ptrdiff_t step, p
                          ptrdiff_t width, T *packed, ptrdiff_t packed_step)
 {
     T wide[VECTORS * LANES][WIDENED]; /* a strip is not wider */
+    if (n <= 0) return;               /* all is padding, and `source` may lie beside the image */
     if (lane_step == 1) {
         for (ptrdiff_t k = 0; k < n; k++) {
             T *row = packed + k * packed_step;
