@@ -513,6 +513,20 @@ def test_distillation(dtype):
             check_distillation(-x.astype(dtype), x.astype(dtype), temperature, 1.0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", np.dtype(ml_dtypes.bfloat16)], ids=str)
+def test_tiny_gradients_of_distillation_have_all_digits(dtype):
+    """Exponentials are of distances from a number that depends on the positions before: it does not show."""
+    student = np.array([[0.0, 60.0], [2.0**-132, 0.0], [-3.171875, 10.9375]], dtype)
+    teacher = np.array([[0.0, 60.0], [1e-31, 9e-25], [-1.7e7, 7.6e21]], dtype)
+    options = {"temperature": 0.5, "reduction": "sum"}
+    exact = xent.distillation_loss_grad(student.astype(np.float64), teacher.astype(np.float64), **options)
+    for repeats in [1, 40]:
+        pair = (np.repeat(a, repeats, axis=0) for a in (student, teacher))
+        grad = xent.distillation_loss_grad(*pair, **options).astype(np.float64)
+        bound = 4 * float(finfo(np.dtype(dtype)).eps)
+        np.testing.assert_allclose(grad[repeats:], np.repeat(exact, repeats, axis=0)[repeats:], rtol=bound)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("seed", range(20))

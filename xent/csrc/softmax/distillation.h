@@ -228,19 +228,21 @@ static void NAME(divergences)(const NAME(pairs) *d, const NAME(stats) *s, const 
 #undef ALONG
 }
 
-/* The gradient, in the place of the gaps. */
+/* The gradient, in the place of the gaps: E times p, not times what makes p of an exponential, which may be so small that
+ * the product of both is no normal number. */
 static void NAME(distillation_gradient)(const NAME(pairs) *d, const NAME(stats) *s, const T *excess, const T *factor)
 {
     const ptrdiff_t count = d->lanes_are_positions ? d->classes : (d->classes + LANES - 1) / LANES,
                     stride = d->lanes_are_positions ? d->step : LANES;
     for (ptrdiff_t p = 0; p < d->n; p += d->lanes_are_positions ? LANES : 1) {
-        T lost[LANES];
+        T shares[LANES];
         for (int k = 0; k < (d->lanes_are_positions ? LANES : 1); k++)
-            lost[k] = (T)(s->unit[p + k] * s->inverse[p + k] * excess[p + k]);
-        const V scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]),
-                lost_share = d->lanes_are_positions ? v_load(lost) : NAME(set)(lost[0]);
+            shares[k] = (T)(s->unit[p + k] * s->inverse[p + k]);
+        const V share = d->lanes_are_positions ? v_load(shares) : NAME(set)(shares[0]),
+                lost = (V){0} - (d->lanes_are_positions ? v_load(excess + p) : NAME(set)(excess[p])),
+                scale = d->lanes_are_positions ? v_load(factor + p) : NAME(set)(factor[p]);
         for (ptrdiff_t k = 0, i = d->lanes_are_positions ? p : p * d->step; k < count; k++, i += stride)
-            v_store(d->student + i, v_fma(v_load(d->student_exps + i), -lost_share, v_load(d->student + i)) * scale);
+            v_store(d->student + i, v_fma(v_load(d->student_exps + i) * share, lost, v_load(d->student + i)) * scale);
     }
 }
 
