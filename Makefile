@@ -80,11 +80,11 @@ guided-corpus: build/guided/guided  ## what `make guided` has kept, into tests/f
 
 build/guided/guided: $(wildcard tests/fuzz/guided* tests/kernel_calls.h xent/csrc/*.* xent/csrc/*/*)
 	mkdir -p build/guided
-	for family in softmax elements images; do \
+	for family in softmax elements images pools; do \
 	    $(GUIDED) -fwrapv -fsanitize=fuzzer-no-link -c -o build/guided/$$family.o xent/csrc/$$family/kernels.c & \
 	done; wait
 	$(GUIDED) -fsanitize=fuzzer -o $@ tests/fuzz/guided.c build/guided/*.o $(addprefix xent/csrc/,walk.c scan.c reorder.c \
-	    softmax/plan.c elements/plan.c images/plan.c images/pool_plan.c) -lm
+	    softmax/plan.c elements/plan.c images/plan.c pools/plan.c) -lm
 
 soak: $(VENV)/test.stamp  ## mixed calls from several threads and processes, for MINUTES=120
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
