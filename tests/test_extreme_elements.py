@@ -338,6 +338,12 @@ def f32(*numbers):
             9e307,
         ),
         (
+            "nll_loss",
+            (np.full((3, 1), -1.7e308), np.zeros(3, int)),
+            {"reduction": "sum", "weight": [1e-142]},
+            5.1e166,
+        ),
+        (
             "nll_loss_grad",
             (f32(-1), 0),
             {"grad_output": 1e-30, "weight": [1e-30], "reduction": "sum"},

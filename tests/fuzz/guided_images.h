@@ -10,6 +10,7 @@
 #define X(kernel) extern const xent_kernel XENT_OF_ISA(kernel)[XENT_DTYPES];
 #define X16 X
 #include "images/kernels.def"
+#include "pools/kernels.def"
 #undef X
 #undef X16
 

@@ -372,7 +372,7 @@ static void losses_of_labels(void)
     a.loss = draw_loss(kind), a.label_weight = maybe_numbers(XENT_F64, form.classes, FACTORS);
     a.upstream = sample_weight();
     if (draw(2)) a.losses = (xent_per_position){per_position(), real() == XENT_F32};
-    make_sums(label_losses_kernels, &a.positions, xent_plan_positions(&a.positions, form.type, XENT_ONE_CLASS), 1, 0);
+    make_sums(label_losses_kernels, &a.positions, xent_plan_positions(&a.positions, form.type, XENT_ONE_CLASS), 2, 0);
 }
 
 /* ---- elements ---- */

@@ -547,9 +547,7 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     if shift and call.reduction != "mean":  # whose divisor has the same power of two
         a.loss.unit = 2.0**-shift
         a.loss.gradient_scale = call.factor / (a.loss.unit * (call.divisor or 1))
-        total = label_losses(call, &a) / (call.divisor or 1) / a.loss.unit
-        call.divisor = 1 if call.divisor else 0
-        return call.finish(total)
+        return call.finish(label_losses(call, &a, shift))
     return call.finish(label_losses(call, &a))
 
 
@@ -589,9 +587,9 @@ cdef enum:
     BEYOND = 1060  # octaves: LOSSES_HALFWAY of label_losses.h, twice
 
 
-cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
-    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there. Where terms are so
-    large that a sum might be infinite, it is divided at once.
+cdef double label_losses(LossCall call, xent_label_losses_args *a, int shift=0) except? -1:
+    """Fill in the results; return the sum of the losses, not divided by their unit, times 2^shift. `a.loss` is there. Where
+    terms are so large that a sum might be infinite, or there is a shift, it is divided at once.
     """
     cdef xent_plan plan
     cdef double totals[2]  # the second of large terms, times 2^-BEYOND
@@ -605,10 +603,10 @@ cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_ONE_CLASS)
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 2, totals)
     deliver(copies, call.grad, None)
-    if totals[1] == 0 or call.divisor == 0:
+    if totals[1] == 0 and shift == 0:
         return totals[0]
     mantissa, exponent = math.frexp(totals[1])
-    total = totals[0] / call.divisor + ldexp(mantissa / call.divisor, exponent + BEYOND)
+    total = ldexp(totals[0] / call.divisor, shift) + ldexp(mantissa / call.divisor, exponent + BEYOND + shift)
     call.divisor = 1
     return total
 

@@ -3,6 +3,7 @@
 #define XENT_BASE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define XENT_CONCAT(a, b) XENT_CONCAT_AS_WRITTEN(a, b) /* of what a and b expand to */
 #define XENT_CONCAT_AS_WRITTEN(a, b) a##b
@@ -31,6 +32,10 @@ enum { CACHE_LINE = 64 }; /* bytes */
 #else
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 #endif
+
+/* Ask for number i from p on, be it read or, with 1 for `writes`, written: p may be NULL, or all past the end, which no sum of
+ * a pointer may be. */
+#define PREFETCH(p, i, writes) __builtin_prefetch((const void *)((uintptr_t)(p) + (uintptr_t)(i) * sizeof *(p)), writes)
 
 ALWAYS_INLINE ptrdiff_t xent_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 ALWAYS_INLINE ptrdiff_t xent_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }

@@ -612,9 +612,9 @@ ALWAYS_INLINE void NAME(focal_classes)(const xent_cross_entropy_args *a, const N
                         target = t->target ? READ(t->target, t->target_step) : none;
                 const V power = call->powers ? v_load((const T *)(l->k + j)) : none;
                 if (rows) { /* the next row, and where the results of this one go, while there is much to compute */
-                    __builtin_prefetch(t->x + (p + 1) * t->x_step + i);
-                    __builtin_prefetch(t->target + (p + 1) * t->target_step + i);
-                    __builtin_prefetch(out + i, 1), __builtin_prefetch(hess + i, 1);
+                    PREFETCH(t->x, (p + 1) * t->x_step + i, 0);
+                    PREFETCH(t->target, (p + 1) * t->target_step + i, 0);
+                    PREFETCH(out, i, 1), PREFETCH(hess, i, 1);
                 }
                 NAME(focal_part)(a, l, call, o, sums + (rows ? turn * PARTS % WAYS : 0), e, target, logits, power, c, j,
                                  0, rows);
