@@ -897,6 +897,25 @@ def test_comparison_against_the_reference(shape, axis, noise, dtype):
                 assert abs(getattr(result, name) - getattr(expected, name)) <= 200 * eps * max(scale, 1), name
 
 
+@pytest.mark.parametrize("classes", [1000, 20000])  # of which the longer come in blocks
+def test_the_first_of_equal_largest_logits(dtype, classes):
+    """Wherever it lies in a row: whether it is the same in another row is what `same_top` says."""
+    places = np.array([0, 1, classes // 3, classes // 2, classes - 2])
+    a = np.full((places.size, classes), -2.0).astype(dtype)
+    a[2, : classes // 4] = -INF
+    for row, place in enumerate(places):
+        a[row, place] = -0.0
+        a[row, place + 1 :: 7] = 0.0  # equal, and behind it
+    first, second, none = np.full((3, *a.shape), -1.0).astype(dtype)
+    for row, place in enumerate(places):
+        first[row, place] = second[row, place + 1] = 1
+        none[row, place], none[row, 5] = 1, NAN
+    with np.errstate(invalid="ignore"):
+        for x, y, expected in [(a, first, 1), (first, a, 1), (a, second, 0), (second, a, 0), (a, none, 0)]:
+            assert xent.compare(x, y).same_top == expected
+            assert xent.compare(x.T.copy(), y.T.copy(), axis=0).same_top == expected
+
+
 def test_comparison_of_near_predictions():
     # d of 1e-4: the divergence is half its variance
     rng = np.random.default_rng(0)

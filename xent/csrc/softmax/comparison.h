@@ -89,34 +89,51 @@ typedef struct {
     ptrdiff_t vectors, last;             /* the last has so many numbers */
 } KERNEL(compared);
 
-/* TERMS of `sides` vectors from the k-th on; with `whole` all are there, and another after them. */
-ALWAYS_INLINE void KERNEL(compare_group)(const KERNEL(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
-                                         NAME(row_sum) *sum, int sides, int whole, int tempered)
+/* DISTILLED vectors from number `first` on. With `whole`, a constant at every call, all are there, and another after
+ * them. */
+ALWAYS_INLINE void KERNEL(compare_part)(const KERNEL(compared) *c, ptrdiff_t first, const NAME(pair) *pair, V *term,
+                                        int whole, int tempered)
 {
     const V zero = {0};
+    V d[DISTILLED], e_s[DISTILLED], e_t[DISTILLED];
+    ptrdiff_t n[DISTILLED];
+    VM far = {0};
+    for (int j = 0; j < DISTILLED; j++) { /* where there is none, no probability */
+        const ptrdiff_t i = first + j;
+        n[j] = whole || i + 1 < c->vectors ? LANES : i + 1 == c->vectors ? c->last : 0;
+        const V s = KERNEL(load_part)(c->s + i * c->s_step, n[j], zero),
+                t = KERNEL(load_part)(c->t + i * c->t_step, n[j], zero);
+        e_t[j] = n[j] > 0 ? v_load(c->e_t + i * c->exps_step) : zero;
+        d[j] = NAME(compare_distance)(s, t, pair, tempered);
+        far = (VM)(far | (VM)~m_ge(NAME(set)(NEAR), v_abs(d[j])));
+    }
+    if (!m_any(far)) {
+        NAME(compare_terms)(d, NULL, e_t, pair, term);
+        return;
+    }
+    /* The logits are read again: those from above would wait on the stack, wherever all are near, too. */
+    const S *student = c->s, *teacher = c->t;
+    __asm__("" : "+r"(student), "+r"(teacher));
+    for (int j = 0; j < DISTILLED; j++) {
+        const ptrdiff_t i = first + j;
+        e_s[j] = n[j] > 0 ? v_load(c->e_s + i * c->exps_step) : zero;
+        d[j] = NAME(compare_infinite)(KERNEL(load_part)(student + i * c->s_step, n[j], zero),
+                                      KERNEL(load_part)(teacher + i * c->t_step, n[j], zero), d[j]);
+    }
+    NAME(compare_terms)(d, e_s, e_t, pair, term);
+}
+
+/* TERMS of `sides` vectors from number `first` on. */
+ALWAYS_INLINE void KERNEL(compare_group)(const KERNEL(compared) *c, ptrdiff_t first, const NAME(pair) *pair,
+                                         NAME(row_sum) *sum, int sides, int tempered)
+{
     V term[AHEAD];
+#pragma GCC unroll 1
     for (int k = 0; k < TERMS * sides; k += DISTILLED) {
-        V d[DISTILLED], s[DISTILLED], t[DISTILLED], e_s[DISTILLED], e_t[DISTILLED];
-        ptrdiff_t n[DISTILLED];
-        VM far = {0};
-        for (int j = 0; j < DISTILLED; j++) { /* where there is none, no probability */
-            const ptrdiff_t i = first + k + j;
-            n[j] = whole || i + 1 < c->vectors ? LANES : i + 1 == c->vectors ? c->last : 0;
-            s[j] = KERNEL(load_part)(c->s + i * c->s_step, n[j], zero),
-            t[j] = KERNEL(load_part)(c->t + i * c->t_step, n[j], zero);
-            e_t[j] = n[j] > 0 ? v_load(c->e_t + i * c->exps_step) : zero;
-            d[j] = NAME(compare_distance)(s[j], t[j], pair, tempered);
-            far = (VM)(far | (VM)~m_ge(NAME(set)(NEAR), v_abs(d[j])));
-        }
-        if (!m_any(far)) {
-            NAME(compare_terms)(d, NULL, e_t, pair, term + k);
-            continue;
-        }
-        for (int j = 0; j < DISTILLED; j++) {
-            e_s[j] = n[j] > 0 ? v_load(c->e_s + (first + k + j) * c->exps_step) : zero;
-            d[j] = NAME(compare_infinite)(s[j], t[j], d[j]);
-        }
-        NAME(compare_terms)(d, e_s, e_t, pair, term + k);
+        if (first + k + DISTILLED < c->vectors)
+            KERNEL(compare_part)(c, first + k, pair, term + k, 1, tempered);
+        else
+            KERNEL(compare_part)(c, first + k, pair, term + k, 0, tempered);
     }
     NAME(add_terms)(sum->way, term, sides);
 }
@@ -141,10 +158,8 @@ ALWAYS_INLINE void KERNEL(compare_along)(const NAME(pairs) *d, const KERNEL(tile
                                     .vectors = lanes_are_positions ? classes : (classes + LANES - 1) / LANES,
                                     .last = lanes_are_positions ? LANES : (classes - 1) % LANES + 1};
         NAME(row_sum) sum;
-        ptrdiff_t k = 0;
         NAME(start_row_sum)(&sum);
-        for (; k + most < c.vectors; k += most) KERNEL(compare_group)(&c, k, &pair, &sum, sides, 1, tempered);
-        KERNEL(compare_group)(&c, k, &pair, &sum, sides, 0, tempered);
+        for (ptrdiff_t k = 0; k < c.vectors; k += most) KERNEL(compare_group)(&c, k, &pair, &sum, sides, tempered);
         if (lanes_are_positions)
             NAME(sum_lanes)(sum.way, kl + p, NULL);
         else

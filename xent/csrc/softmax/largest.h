@@ -70,8 +70,11 @@ static void KERNEL(put_largest)(const KERNEL(tile) *t, ptrdiff_t classes, const 
         for (ptrdiff_t p = 0; p < t->n; p += LANES)
             KERNEL(largest_of_positions)(t, classes, s->max_logit, p, place + p);
     else
-        for (ptrdiff_t p = 0; p < t->n; p++)
-            place[p] = (double)KERNEL(largest_in_row)(t->x + p * t->x_step, classes, s->max_logit[p]);
+        for (ptrdiff_t p = 0; p < t->n; p++) {
+            const ptrdiff_t from = s->near_largest[p];
+            const S *x = t->x + p * t->x_step + from;
+            place[p] = (double)(from + KERNEL(largest_in_row)(x, classes - from, s->max_logit[p]));
+        }
     for (ptrdiff_t p = 0; p < t->n; p++)
         if (KERNEL(is_unranked)(t, s, p, classes)) place[p] = -1;
 }

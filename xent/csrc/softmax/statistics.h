@@ -104,6 +104,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
     ptrdiff_t left_out = 0;
     NAME(start_losers)(&r, WAYS);
     if (t->ranked) KERNEL(start_ranks)(t->ranked);
+    s->near_largest[p] = 0;
     for (ptrdiff_t i = 0; i < n; i += block) {
         const ptrdiff_t size = xent_min(block, n - i);
         T *room = exps + (t->kept ? i : 0);
@@ -115,7 +116,7 @@ static void KERNEL(row_statistics)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t
             scale_exponent = better;
             max_logit = KERNEL(block_exps)(x + i, size, next + i, out + i, shift, scale_exponent, room);
         }
-        m = max_logit > m ? max_logit : m;
+        if (max_logit > m) m = max_logit, s->near_largest[p] = i;
         for (; left_out < t->left_out_count && t->left_out[left_out] < i + size; left_out++)
             room[t->left_out[left_out] - i] = 0;
         if (t->ranked) KERNEL(rank_block)(t->ranked, x + i, size, max_logit);
@@ -376,6 +377,7 @@ static void KERNEL(made_statistics)(const KERNEL(tile) *t, ptrdiff_t classes, NA
         NAME(start_losers)(&r, WAYS);
         NAME(add_row)(t->exps + p * t->exps_step, classes, &r);
         s->max_logit[p] = t->max_logit[p], s->shift[p] = 0, s->scale_exponent[p] = FIRST_SCALE_EXPONENT;
+        s->near_largest[p] = 0;
         s->peak[p] = NAME(row_of_losers)(&r, &s->rest[p], &s->rest_low[p]);
     }
     for (ptrdiff_t p = 0; p < t->n; p++)

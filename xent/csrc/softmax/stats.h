@@ -43,9 +43,10 @@ typedef struct {
     T max_logit[TILE]; /* m */
     T shift[TILE];
     T scale_exponent[TILE];
-    T peak[TILE];          /* e_m; 1 where m is infinite */
-    double rest[TILE];     /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
-    double rest_low[TILE]; /* what rounding left of it (0 for floats, whose sums are wide enough) */
+    T peak[TILE];                 /* e_m; 1 where m is infinite */
+    double rest[TILE];            /* sum of the other e_c; where m is infinite: 0, or NaN if one is there */
+    double rest_low[TILE];        /* what rounding left of it (0 for floats, whose sums are wide enough) */
+    ptrdiff_t near_largest[TILE]; /* of rows: a class before which none has the largest logit; see largest.h */
     /* From here on made by finish(). If PROBABILITIES are wanted: */
     double unit[TILE];    /* 2^-k with the exponent k of e_m */
     double inverse[TILE]; /* p_c = e_c * unit * inverse; NaN where m is infinite, as all probabilities are then */
