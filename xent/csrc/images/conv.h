@@ -183,14 +183,16 @@ static void KERNEL(deliver)(const xent_conv_args *a, const xent_tile *t, ptrdiff
 static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, const xent_lanes *l, ptrdiff_t channel,
                                    ptrdiff_t n, const T *sums, ptrdiff_t sums_step)
 {
-    const ptrdiff_t columns = t->columns.n;
+    const int joined =
+        a->out_step == 1 && a->out_row == t->columns.n && l->row_step == t->columns.n; /* rows: one run */
+    const ptrdiff_t runs = joined ? 1 : t->rows.n, columns = joined ? t->rows.n * t->columns.n : t->columns.n;
     const ptrdiff_t last =
         a->out_step == 1 && columns >= LANES ? columns - LANES : columns; /* of a vector, which may overlap */
     for (ptrdiff_t c = 0; c < n; c++) {
         const T *bias = a->bias ? (const T *)a->bias + channel + c : NULL;
         S *plane = KERNEL(place_of)(a, t, channel + c);
         for (ptrdiff_t m = 0; m < t->images.n; m++, plane += a->groups * a->out_channels * a->out_size)
-            for (ptrdiff_t r = 0; r < t->rows.n; r++)
+            for (ptrdiff_t r = 0; r < runs; r++)
                 for (ptrdiff_t q = 0; q < columns; q += LANES) {
                     const ptrdiff_t first = xent_min(q, last);
                     const T *from = sums + c * sums_step + m * l->image_step + r * l->row_step + first;

@@ -163,6 +163,11 @@ static void KERNEL(fill_lines)(const xent_conv_args *a, const xent_lines *l, xen
 ALWAYS_INLINE void KERNEL(take_weights)(const xent_conv_args *a, ptrdiff_t group, ptrdiff_t o, T *weights)
 {
     const S *weight = (const S *)a->weight + a->weight_first + group * a->weight_group + o * a->weight_out;
+    /* numbers of 16 bits are converted faster together, others read from memory */
+    if (sizeof(S) < sizeof(T) && a->weight_j == 1 && a->weight_i == XENT_DEPTHWISE) {
+        KERNEL(take)(weights, weight, XENT_DEPTHWISE * XENT_DEPTHWISE, 1);
+        return;
+    }
     for (ptrdiff_t i = 0; i < XENT_DEPTHWISE; i++)
         for (ptrdiff_t j = 0; j < XENT_DEPTHWISE; j++)
             *weights++ = KERNEL(get)(weight + i * a->weight_i + j * a->weight_j);

@@ -140,6 +140,38 @@ ALWAYS_INLINE ptrdiff_t NAME(first_group)(const xent_conv_args *a, ptrdiff_t blo
 }
 #endif
 
+/* `rows` rows of n numbers of LANES planes, `lane_step` apart, to rows of a patch. */
+#ifndef STORED_AS_16
+ALWAYS_INLINE void NAME(pack_planes)(const T *x, ptrdiff_t lane_step, ptrdiff_t width, ptrdiff_t n, ptrdiff_t rows,
+                                     T *to, ptrdiff_t to_step)
+{
+    for (ptrdiff_t r = 0; r < rows; r++, to += to_step)
+        NAME(pack)(x + r * width, lane_step, 1, n, LANES, LANES, to, LANES);
+}
+#else
+/* Numbers of a plane that are converted at a time, on the stack: with 16 lanes 17 KiB, each of which begins in another
+ * line of the caches. */
+#define WIDENED_ROWS 256
+
+/* Several rows at once, with what lies between them: each alone is less than a vector, or a little more. */
+ALWAYS_INLINE void KERNEL(pack_planes)(const S *x, ptrdiff_t lane_step, ptrdiff_t width, ptrdiff_t n, ptrdiff_t rows,
+                                       T *to, ptrdiff_t to_step)
+{
+    T wide[LANES][WIDENED_ROWS + CACHE_LINE / sizeof(T)];
+    const ptrdiff_t most = n > 0 && n <= WIDENED_ROWS && width <= 2 * n ? 1 + (WIDENED_ROWS - n) / width : 1;
+    for (ptrdiff_t r = 0, some; r < rows; r += some, x += some * width) {
+        some = xent_min(most, rows - r);
+        if (some > 1)
+            for (ptrdiff_t l = 0; l < LANES; l++) KERNEL(take)(wide[l], x + l * lane_step, (some - 1) * width + n, 1);
+        for (ptrdiff_t k = 0; k < some; k++, to += to_step)
+            if (some > 1)
+                NAME(pack)(wide[0] + k * width, wide[1] - wide[0], 1, n, LANES, LANES, to, LANES);
+            else
+                KERNEL(pack)(x, lane_step, 1, n, LANES, LANES, to, LANES);
+    }
+}
+#endif
+
 /* What the tile sees of LANES groups, of which `x` is the first channel of the first. */
 static void KERNEL(fill_grouped)(const NAME(grouped) *g, const S *x)
 {
@@ -147,17 +179,21 @@ static void KERNEL(fill_grouped)(const NAME(grouped) *g, const S *x)
     const ptrdiff_t y0 = g->rows.begin * w->stride_h - w->top, x0 = g->columns.begin * w->stride_w - w->left;
     const ptrdiff_t low = xent_min(g->width, xent_max(0, -x0)), high = xent_max(low, xent_min(g->width, w->width - x0)),
                     size = w->height * w->width;
+    const ptrdiff_t before = xent_min(g->height, xent_max(0, -y0)),
+                    rows = xent_max(0, xent_min(g->height, w->height - y0) - before);
     T *to = g->patch;
-    for (ptrdiff_t c = 0; c < g->channels; c++) {
-        for (ptrdiff_t y = y0; y < y0 + g->height; y++, to += g->width * LANES) {
-            const int inside = y >= 0 && y < w->height;
-            if (!inside && !g->all) continue;
-            NAME(clear)(to, inside ? low : g->width);
-            if (!inside) continue;
-            KERNEL(pack)(x + c * size + y * w->width + x0 + low, g->channels * size, 1, high - low, LANES, LANES,
-                         to + low * LANES, LANES);
+    for (ptrdiff_t c = 0; c < g->channels; c++, x += size) {
+        if (g->all) NAME(clear)(to, before * g->width);
+        to += before * g->width * LANES;
+        if (rows > 0)
+            KERNEL(pack_planes)(x + (y0 + before) * w->width + x0 + low, g->channels * size, w->width, high - low, rows,
+                                to + low * LANES, g->width * LANES);
+        for (ptrdiff_t r = 0; r < rows; r++, to += g->width * LANES) {
+            NAME(clear)(to, low);
             NAME(clear)(to + high * LANES, g->width - high);
         }
+        if (g->all) NAME(clear)(to, (g->height - before - rows) * g->width);
+        to += (g->height - before - rows) * g->width * LANES;
     }
 }
 

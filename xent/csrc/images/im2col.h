@@ -101,11 +101,15 @@ ALWAYS_INLINE void KERNEL(give)(T *to, const S *from, const S *end, ptrdiff_t n,
     }
 }
 
-/* to[k] = from[k] for k < n. */
+/* to[k] = from[k] for k < n. The last vector may overlap. */
 ALWAYS_INLINE void KERNEL(put_run)(S *to, const T *from, ptrdiff_t n)
 {
-    const V zero = {0};
-    for (ptrdiff_t k = 0; k < n; k += LANES) KERNEL(store)(to + k, NAME(load)(from + k, n - k, zero), n - k);
+    ptrdiff_t k = 0;
+    for (; k + LANES < n; k += LANES) KERNEL(store)(to + k, v_load(from + k), LANES);
+    if (n >= LANES)
+        KERNEL(store)(to + n - LANES, v_load(from + n - LANES), LANES);
+    else if (n > 0)
+        KERNEL(store)(to, NAME(load)(from, n, (V){0}), n);
 }
 
 /* Zeros where a piece does not see the image, or a little further. */

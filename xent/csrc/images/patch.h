@@ -168,6 +168,54 @@ static void KERNEL(fill_taps)(const xent_window *w, const xent_tile *t, const xe
     }
 }
 
+#ifdef STORED_AS_16
+/* Numbers of small images that are converted at a time, on the stack: 16 KiB. */
+#define WIDENED_IMAGES 4096
+
+/* The same from whole small images, each number of which is converted once: not for each tap, and not in rows that are less
+ * than a vector. */
+static void KERNEL(fill_widened)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *first,
+                                 xent_span channels, ptrdiff_t all, T *patch, ptrdiff_t patch_step, int apart)
+{
+    const ptrdiff_t size = w->height * w->width, most = WIDENED_IMAGES / size;
+    T wide[WIDENED_IMAGES];
+    xent_tile some = *t;
+    for (ptrdiff_t c = channels.begin; c < channels.begin + channels.n; c++) {
+        T *to = patch + c * patch_step;
+        for (ptrdiff_t m = 0; m < t->images.n; m += most, to += most * g->image_step) {
+            some.images.n = xent_min(most, t->images.n - m);
+            for (ptrdiff_t k = 0; k < some.images.n; k++)
+                KERNEL(take)(wide + k * size, first + ((m + k) * all + c) * size, size, 1);
+            const T *end = wide + some.images.n * size;
+            if (apart)
+                NAME(fill_taps)(w, &some, g, wide, end, (xent_span){0, 1}, 1, to);
+            else
+                NAME(fill_planes)(w, &some, g, wide, end, (xent_span){0, 1}, 1, to, 0);
+        }
+    }
+}
+
+/* Whether that is worth it: the tile is whole images, and its rows are not read as they are. */
+ALWAYS_INLINE int KERNEL(widens)(const xent_window *w, const xent_tile *t, const xent_patch *g, int apart)
+{
+    return w->height * w->width > 0 && w->height * w->width <= WIDENED_IMAGES && t->rows.n == w->out_h &&
+           t->columns.n == w->out_w && (apart || (g->columns.length <= LANES && !xent_is_whole(w, t, g)));
+}
+#endif
+
+/* Some channels of a patch, `patch_step` apart: see fill_planes. */
+ALWAYS_INLINE void KERNEL(fill_seen)(const xent_window *w, const xent_tile *t, const xent_patch *g, const S *first,
+                                     const S *end, xent_span channels, ptrdiff_t all, T *patch, ptrdiff_t patch_step)
+{
+#ifdef STORED_AS_16
+    if (KERNEL(widens)(w, t, g, 0)) {
+        KERNEL(fill_widened)(w, t, g, first, channels, all, patch, patch_step, 0);
+        return;
+    }
+#endif
+    KERNEL(fill_planes)(w, t, g, first, end, channels, all, patch, patch_step);
+}
+
 /* Whether sums are complete when they leave the registers, and of the type of the output. */
 ALWAYS_INLINE int KERNEL(complete)(const xent_conv_args *a) { return sizeof(S) == sizeof(T) && xent_blocks(a) == 1; }
 
@@ -261,7 +309,7 @@ static void KERNEL(fill_panels)(const xent_conv_args *a, const xent_tile *t, con
     }
     for (ptrdiff_t c = channels.begin, n; c < channels.begin + channels.n; c += n) {
         n = xent_min(XENT_PLANES / step, channels.begin + channels.n - c);
-        KERNEL(fill_planes)(w, t, &whole, first + c * size, end, (xent_span){0, n}, all, seen, step);
+        KERNEL(fill_seen)(w, t, &whole, first + c * size, end, (xent_span){0, n}, all, seen, step);
         for (ptrdiff_t i = 0; i < n; i++)
             NAME(spread_taps)(a, t, b, &l, &whole, seen + i * step, (c + i) * taps, patch);
     }
@@ -276,12 +324,15 @@ static void KERNEL(fill_channels)(const xent_conv_args *a, const xent_tile *t, c
     const ptrdiff_t size = w->height * w->width, all = a->groups * a->in_channels;
     const S *x = (const S *)a->x, *end = x + a->images * all * size;
     const S *first = x + (t->images.begin * all + group * a->in_channels + b->channels.begin) * size;
-    if (a->panels)
-        KERNEL(fill_panels)(a, t, b, g, first, end, channels, all, patch);
+    if (a->panels) KERNEL(fill_panels)(a, t, b, g, first, end, channels, all, patch);
+#ifdef STORED_AS_16
+    else if (a->taps_apart && KERNEL(widens)(w, t, g, 1))
+        KERNEL(fill_widened)(w, t, g, first, channels, all, patch, w->kernel_h * w->kernel_w * g->channel_step, 1);
+#endif
     else if (a->taps_apart)
         KERNEL(fill_taps)(w, t, g, first, end, channels, all, patch);
     else
-        KERNEL(fill_planes)(w, t, g, first, end, channels, all, patch, g->channel_step);
+        KERNEL(fill_seen)(w, t, g, first, end, channels, all, patch, g->channel_step);
 }
 
 ALWAYS_INLINE void KERNEL(fill_patch)(const xent_conv_args *a, const xent_tile *t, const xent_block *b,
