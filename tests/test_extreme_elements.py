@@ -344,6 +344,13 @@ def f32(*numbers):
             5.1e166,
         ),
         (
+            "nll_loss",
+            (np.array([[-2.0, 0]]), [0]),
+            {"reduction": "none", "weight": [1e-140, 1.5e241]},
+            2e-140,
+        ),
+        ("nll_loss_grad", (np.array([[-2.0]]), [0]), {"reduction": "sum", "weight": [1e-300]}, -1e-300),
+        (
             "nll_loss_grad",
             (f32(-1), 0),
             {"grad_output": 1e-30, "weight": [1e-30], "reduction": "sum"},

@@ -526,8 +526,6 @@ cdef counted_of(LossCall call, left_out):
 def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignore_index, reduction):
     cdef xent_label_losses_args a
     cdef LossCall call = LossCall.__new__(LossCall)
-    cdef int shift = 0
-    cdef double total
     if not (
         inert(target) and inert(grad_output) and inert(axis) and inert(weight) and inert(ignore_index) and inert(reduction)
     ):
@@ -539,29 +537,23 @@ def nll_loss(log_probs, target, out, grad_output, int wants, axis, weight, ignor
     call.labels = labels_of(target, call.x, call.axis, ignore_index)
     left_out = one_ignored(ignore_index)
     call.take_reduction(reduction)
-    if are_odd_weights(call.weight):
-        shift = balance_weights(call, left_out)
+    if call.reduction == "mean" and are_odd_weights(call.weight):
+        balance_weights(call, left_out)
     fill_loss(call, &a.loss, XENT_NLL, out, grad_output, 0, None, XENT_F64, left_out)
     if call.divisor == 0 and call.weight is not None and call.counted and call.reduction == "mean":
         return over_zero(call, &a, left_out)
-    if shift and call.reduction != "mean":  # whose divisor has the same power of two
-        a.loss.unit = 2.0**-shift
-        a.loss.gradient_scale = call.factor / (a.loss.unit * (call.divisor or 1))
-        return call.finish(label_losses(call, &a, shift))
     return call.finish(label_losses(call, &a))
 
 
 cdef int balance_weights(LossCall call, ignore_index) except? -1:
-    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles;
-    return its exponent.
-    """
+    """Divide the weights of classes by a power of two, so that no sum of those in use leaves the range of doubles."""
     cdef cnp.ndarray per_label = new_sums((call.classes,), call.sample_weight is not None)
     call.count(ignore_index, per_label)
     weights = np.where(settled(per_label), call.weight, 0.0)
     exponent = min(max(math.frexp(abs(weights).max(initial=0.0))[1], -1000), 1000)  # 2^-1000 is a normal number
     with np.errstate(all="ignore"):
         call.weight = np.ldexp(weights, -exponent)
-    return exponent
+    return 0
 
 
 cdef over_zero(LossCall call, xent_label_losses_args *a, left_out):
@@ -587,9 +579,9 @@ cdef enum:
     BEYOND = 1060  # octaves: LOSSES_HALFWAY of label_losses.h, twice
 
 
-cdef double label_losses(LossCall call, xent_label_losses_args *a, int shift=0) except? -1:
-    """Fill in the results; return the sum of the losses, not divided by their unit, times 2^shift. `a.loss` is there. Where
-    terms are so large that a sum might be infinite, or there is a shift, it is divided at once.
+cdef double label_losses(LossCall call, xent_label_losses_args *a) except? -1:
+    """Fill in the results; return the sum of the losses, not divided by their unit. `a.loss` is there. Where terms are so
+    large that a sum might be infinite, it is divided at once.
     """
     cdef xent_plan plan
     cdef double totals[2]  # the second of large terms, times 2^-BEYOND
@@ -603,10 +595,10 @@ cdef double label_losses(LossCall call, xent_label_losses_args *a, int shift=0) 
     plan = xent_plan_positions(&a.positions, call.dtype, XENT_ONE_CLASS)
     run_sums(table.label_losses[call.dtype], &a.positions, &plan, cnp.PyArray_SIZE(call.x), 2, totals)
     deliver(copies, call.grad, None)
-    if totals[1] == 0 and shift == 0:
+    if totals[1] == 0:
         return totals[0]
     mantissa, exponent = math.frexp(totals[1])
-    total = ldexp(totals[0] / call.divisor, shift) + ldexp(mantissa / call.divisor, exponent + BEYOND + shift)
+    total = totals[0] / call.divisor + ldexp(mantissa / call.divisor, exponent + BEYOND)
     call.divisor = 1
     return total
 
