@@ -111,8 +111,9 @@ typedef struct {
 ALWAYS_INLINE V KERNEL(row_value)(const KERNEL(row) *r, ptrdiff_t c, ptrdiff_t n, KERNEL(variant) variant)
 {
     const V zero = {0}, one = NAME(set)(1);
-    const V e =
-        variant.kept ? v_load(r->exps + c) : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
+    /* n at most: where the result does not begin at a whole vector, what follows may be past the memory of all */
+    const V e = variant.kept ? NAME(load)(r->exps + c, n, zero)
+                             : NAME(exp_scaled)(KERNEL(load)(r->x + c, n, zero) - r->shift, r->scale);
     const V v = (variant.plain ? e : e * r->lift) * r->coefficient;
     if (!variant.dense) return v;
     if (variant.dense == UNIFORM) return v - r->b * r->dense.base;
