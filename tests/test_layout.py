@@ -134,20 +134,56 @@ def test_overlap_with_objects_that_share_memory(wrap):
     assert not buffer.any()
 
 
-def test_out_that_repeats_its_elements():
-    out = np.lib.stride_tricks.as_strided(np.zeros(3), (2, 3), (0, 8))
-    calls = {
-        "softmax": lambda x, **k: xent.softmax(x, **k),
-        "several axes": lambda x, **k: xent.log_softmax(x, (), **k),
-        "sigmoid": lambda x, **k: xent.sigmoid(x, **k),
-        "backward": lambda x, **k: xent.softmax_backward(x, x, **k),
-        "gradient": lambda x, **k: xent.cross_entropy_grad(x, np.zeros(2, int), **k),
-        "elements": lambda x, **k: xent.mse_loss_grad(x, np.zeros((2, 3)), **k),
-    }
-    for call in calls.values():
-        for x in (np.zeros((2, 3)), out):  # apart, and in place
-            with pytest.raises(ValueError, match="out must not repeat"):
-                call(x, out=out)
+def strided(count, shape, *strides):
+    """A writeable view of some zeros, with strides in numbers."""
+    return np.lib.stride_tricks.as_strided(np.zeros(count), shape, [8 * step for step in strides])
+
+
+OUT_CALLS = {
+    "softmax": lambda x, **k: xent.softmax(x, **k),
+    "several axes": lambda x, **k: xent.log_softmax(x, (), **k),
+    "sigmoid": lambda x, **k: xent.sigmoid(x, **k),
+    "backward": lambda x, **k: xent.softmax_backward(x, x, **k),
+    "gradient": lambda x, **k: xent.cross_entropy_grad(x, np.zeros(len(x), int), **k),
+    "elements": lambda x, **k: xent.mse_loss_grad(x, np.zeros(x.shape), **k),
+}
+
+
+@pytest.mark.parametrize("name", OUT_CALLS)
+@pytest.mark.parametrize(
+    "out",
+    [
+        pytest.param(strided(3, (2, 3), 0, 1), id="repeated"),
+        pytest.param(strided(4, (2, 3), 1, 1), id="a number apart"),
+        pytest.param(strided(4, (3, 2), 1, 1), id="columns"),
+        pytest.param(strided(9, (2, 3), 4, 2), id="meeting in one"),
+        pytest.param(strided(8, (2, 3), -2, 2)[::-1], id="backwards"),
+        pytest.param(np.ndarray((4, 3), "f8", bytearray(92), 0, (24, 4)), id="half an element apart"),
+        pytest.param(np.lib.stride_tricks.sliding_window_view(np.zeros(9), 4, writeable=True), id="windows"),
+    ],
+)
+def test_out_whose_elements_share_memory(name, out):
+    for x in (np.zeros(out.shape), out):  # apart, and in place
+        with pytest.raises(ValueError, match="out must have elements that share no memory"):
+            OUT_CALLS[name](x, out=out)
+
+
+@pytest.mark.parametrize("name", OUT_CALLS)
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.zeros((4, 6))[::2, ::-3],
+        np.zeros((6, 4)).T[:, 1::2],
+        np.einsum("iji->ji", np.zeros((4, 3, 4))),
+        np.zeros((5, 2, 3)).swapaxes(0, 1)[:, 3, None][..., ::2].squeeze(1),
+        strided(12, (0, 3), 1, 1),
+        strided(12, (1, 4), 0, 3),
+    ],
+)
+def test_out_with_any_other_strides(name, out):
+    x = np.random.default_rng(0).standard_normal(out.shape)
+    assert OUT_CALLS[name](x, out=out) is out
+    np.testing.assert_array_equal(out, OUT_CALLS[name](x))
 
 
 # Results of 48 MiB and more are stored past the caches (STREAMED_BYTES of csrc/softmax/tile_sizes.h).

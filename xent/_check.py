@@ -190,8 +190,8 @@ def output(out, shape, dtype, inputs, in_place=0, called="out"):
         raise ValueError(f"{called} must have dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{called} must be writeable, got a read-only array")
-    if out.size and any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
-        raise ValueError(f"{called} must not repeat its own elements, got strides {out.strides}")
+    if not _lies_apart(out):
+        raise ValueError(f"{called} must have elements that share no memory, got strides {out.strides}")
     for index, (array, name) in enumerate(inputs):
         allowed = index < in_place
         if array is None or (allowed and _is_same_memory(out, array)):
@@ -221,6 +221,12 @@ def outputs(out, needs, shapes, dtype, inputs):
         output(array, shape, dtype, taken, called=f"out[{k}]")
         taken.append((array, f"out[{k}]"))
     return tuple(out)
+
+
+def _lies_apart(out):
+    from . import _kernels  # which is loaded, but needs this module first
+
+    return _kernels.lies_apart(out)
 
 
 def _is_same_memory(a, b):

@@ -393,7 +393,7 @@ cdef bint is_valid_out(value, cnp.ndarray x) noexcept:
         return False
     out = <cnp.ndarray>value
     if value is x:
-        return cnp.PyArray_ISWRITEABLE(x) and not repeats(x)
+        return cnp.PyArray_ISWRITEABLE(x) and lies_apart(x)
     if cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or not cnp.PyArray_ISBEHAVED(out) or not same_shape(out, x):
         return False
     return no_overlap(out, x)

@@ -50,6 +50,32 @@ cdef inline bint repeats(cnp.ndarray x) noexcept:
     return False
 
 
+cpdef bint lies_apart(cnp.ndarray x) noexcept:
+    """Whether elements of x share no memory: whether, from the shortest steps to the longest, each leads beyond all that
+    those before it reach. So it is in every part of an array whose elements lie apart. Arrays made by `as_strided` may be
+    woven into each other without meeting; to find that out is hard, and they count as if they met.
+    """
+    cdef Py_ssize_t step[XENT_MOST_AXES]
+    cdef Py_ssize_t count[XENT_MOST_AXES]
+    cdef Py_ssize_t distance, reach = cnp.PyArray_ITEMSIZE(x)
+    cdef int i, k, axes = 0
+    if cnp.PyArray_ISONESEGMENT(x) or cnp.PyArray_SIZE(x) == 0:
+        return True
+    for k in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(x, k) == 1:
+            continue
+        distance, i, axes = abs(cnp.PyArray_STRIDE(x, k)), axes, axes + 1
+        while i > 0 and step[i - 1] > distance:
+            step[i], count[i] = step[i - 1], count[i - 1]
+            i -= 1
+        step[i], count[i] = distance, cnp.PyArray_DIM(x, k)
+    for k in range(axes):
+        if step[k] < reach or step[k] > (PY_SSIZE_T_MAX - reach) // (count[k] - 1):
+            return False
+        reach += (count[k] - 1) * step[k]
+    return True
+
+
 cdef cnp.ndarray empty_in_c_order(cnp.ndarray x):
     """The same in C order; None for None."""
     if x is None:
