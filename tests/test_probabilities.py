@@ -1,5 +1,7 @@
 """Losses of probabilities, against the reference, SciPy and, where digits are easily lost, mpmath."""
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -907,6 +909,28 @@ def test_a_target_that_a_smaller_dtype_would_round(name, dtype):
     kept = target.astype(np.float32).astype(np.float64)  # of which float32 loses nothing
     results = [getattr(xent, name)(x, t, **options) for t in (kept, kept.astype(np.float32))]
     assert dtype == np.float64 or results[0].tobytes() == results[1].tobytes()
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.parametrize("base", [10, 1000, 1e-3])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_divergences_that_fit_in_their_unit_are_finite(axis, base, log_target):
+    """In nats they leave float64: in one term, in the sum of several, or between terms that cancel."""
+    far = 1.5e308
+    x = np.array([[-far, -1, -1], [-far / 4, -far / 4, -far], [-far, far, -3]])
+    t = np.array([[1.5, 0.5, 0.25], [1, 1, 0.75], [1.5, 1.5, 0.25]])
+    log_t = np.log(t)
+    t = np.exp(log_t)
+    terms = [[Fraction(float(v)) for v in row] for row in (t * 2.0**-600 * (log_t - x))]
+    expected = [float(sum(row) / Fraction(np.log(base)) * 2**600) for row in terms]
+    given, target = (a if axis == -1 else np.ascontiguousarray(a.T) for a in (x, log_t if log_target else t))
+    options = {"axis": axis, "log_target": log_target, "base": base, "reduction": "none"}
+    for losses in (
+        xent.kl_div(given, target, **options),
+        xent.kl_div_value_and_grad(given, target, **options)[0],
+    ):
+        np.testing.assert_allclose(losses[:2], expected[:2], rtol=1e-15)
+        assert np.isfinite(losses[2])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -180,9 +180,7 @@ double xent_wide_mean(const double *partial, const xent_wide_sum *wide, ptrdiff_
         wide_add_to(&all, wide_of_parts(wide[k].sum, wide[k].exponent));
         if (isfinite(wide[k].sum)) wide_add_to(&all, wide_of_parts(wide[k].error, wide[k].exponent));
     }
-    const double total = isfinite(all.sum) ? all.sum + all.error : all.sum;
-    return wide_as_double(
-        wide_quotient(wide_quotient(wide_of_parts(total, all.exponent), wide_of(divisor)), wide_of(unit)));
+    return wide_as_double(wide_quotient(wide_quotient(wide_total(&all), wide_of(divisor)), wide_of(unit)));
 }
 
 ptrdiff_t xent_count_plain(const double *numbers, ptrdiff_t n)

@@ -104,4 +104,9 @@ SELDOM void wide_add_to(xent_wide_sum *acc, wide term)
     if (below <= 1000) two_sum_add(&acc->sum, &acc->error, term.m * power_of_2(-below));
 }
 
+SELDOM wide wide_total(const xent_wide_sum *acc)
+{
+    return wide_of_parts(isfinite(acc->sum) ? acc->sum + acc->error : acc->sum, acc->exponent);
+}
+
 #endif

@@ -448,7 +448,7 @@ static void KERNEL(distillation)(const void *args, ptrdiff_t chunk, void *scratc
         if (left.n && left.at > 0) stop = p + left.at; /* what lies before comes first */
         if (left.n) continue;
         for (ptrdiff_t k = 0; k < d.n; k++) loss[k] *= a->factor;
-        KERNEL(deliver_losses)(loss, d.n, &losses, 1, a->losses ? (T *)a->losses + p : NULL);
+        KERNEL(deliver_losses)(loss, d.n, &losses, a->losses ? (T *)a->losses + p : NULL);
         const ptrdiff_t first = p;
         p += d.n;
         if (!positions->out.data) continue;

@@ -19,12 +19,12 @@ ALWAYS_INLINE double KERNEL(gradient_factor)(double scale, const double *upstrea
     return scale * (upstream ? upstream[position] : 1.0);
 }
 
-/* Hand out the losses of a tile: into their sum, and divided by `unit` to `to` (NULL: nowhere), for the tile's first
- * position. `loss` has room for whole vectors. */
-static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, row_sum_f64 *sum, double unit, T *to)
+/* Hand out the losses of a tile: into their sum, and to `to` (NULL: nowhere), for the tile's first position. `loss` has
+ * room for whole vectors. */
+static void KERNEL(deliver_losses)(double *loss, ptrdiff_t n, row_sum_f64 *sum, T *to)
 {
     if (sum) row_sum_add_array(sum, loss, n);
-    for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)(loss[p] / unit);
+    for (ptrdiff_t p = 0; to && p < n; p++) to[p] = (T)loss[p];
 }
 
 /* Vectors of a tile: neighbouring classes of a position, or a vector of positions over the classes. From the places x,
@@ -43,7 +43,7 @@ typedef struct {
     int value, rows, careful; /* careful: a position has an odd factor */
     const double *upstream;   /* of the first position, or NULL */
     V scale, odd_factor;      /* the factors of the gradients, and 1 where these are odd, else 0 */
-    double *extra;            /* the losses of odd elements, of each position */
+    xent_wide_sum *extra;     /* the losses of odd elements, of each position */
 } KERNEL(batch);
 
 /* Make odd elements of a group, in which there are n numbers (of each vector, or of all), with care: the gradient, and if
@@ -61,7 +61,7 @@ static __attribute__((noinline)) void KERNEL(mend_classes)(KERNEL(batch) *b, ptr
         made->slope[v][k] = KERNEL(narrowed)(0.0 + wide_as_double(l.gradient));
         if (!b->maker.odd_loss || made->odd[v][k] == 0) continue;
         made->share[v][k] = made->cost[v][k] = 0;
-        b->extra[position] += wide_as_double(l.loss);
+        wide_add_to(&b->extra[position], l.loss);
     }
 }
 
@@ -128,7 +128,8 @@ ALWAYS_INLINE void KERNEL(fetch_groups)(const KERNEL(tile) *t, KERNEL(places) at
 /* What belongs to the positions of a tile, up to whole vectors. */
 typedef struct {
     T scale[TILE], odd_factor[TILE];
-    double loss[TILE], extra[TILE];
+    double loss[TILE];
+    xent_wide_sum extra[TILE];
     const double *upstream;
 } KERNEL(of_positions);
 
@@ -181,6 +182,19 @@ static int KERNEL(factors_of)(const xent_position_losses_args *a, const KERNEL(t
     return any;
 }
 
+/* The losses of a tile in their unit, with those of odd elements. */
+static void KERNEL(close_losses)(KERNEL(of_positions) *of, ptrdiff_t n, double unit, int odd_loss)
+{
+    for (ptrdiff_t p = 0; p < n; p++) {
+        if (!odd_loss || of->extra[p].sum == 0) {
+            of->loss[p] /= unit;
+            continue;
+        }
+        wide_add_to(&of->extra[p], wide_of(of->loss[p]));
+        of->loss[p] = wide_as_double(wide_quotient(wide_total(&of->extra[p]), wide_of(unit)));
+    }
+}
+
 static void KERNEL(position_losses_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     const xent_position_losses_args *a = (const xent_position_losses_args *)positions;
@@ -198,7 +212,7 @@ static void KERNEL(position_losses_tile)(const xent_positions *positions, const 
     };
     b.maker = NAME(maker_of)(a->loss.kind, b.value, t->out != NULL);
     of.upstream = a->upstream ? a->upstream + t->first : NULL;
-    if (b.maker.odd_loss) memset(of.extra, 0, sizeof of.extra);
+    if (b.maker.odd_loss) memset(of.extra, 0, (size_t)t->n * sizeof *of.extra);
     if (!t->rows && positions->classes > FEW_CLASSES)
         KERNEL(column_losses)(&b, positions->classes, TILE, &of);
     else if (!t->rows)
@@ -208,9 +222,8 @@ static void KERNEL(position_losses_tile)(const xent_positions *positions, const 
         of.loss[p] = KERNEL(row_loss)(&b, (KERNEL(places)){p * t->x_step, p * t->target_step, p * t->out_step},
                                       positions->classes);
     }
-    for (ptrdiff_t p = 0; b.maker.odd_loss && p < t->n; p++)
-        if (of.extra[p] != 0) of.loss[p] += of.extra[p]; /* a sum of -0 keeps its sign */
-    KERNEL(deliver_losses)(of.loss, t->n, positions->sums ? losses : NULL, a->loss.unit,
+    if (b.value) KERNEL(close_losses)(&of, t->n, a->loss.unit, b.maker.odd_loss);
+    KERNEL(deliver_losses)(of.loss, t->n, positions->sums ? losses : NULL,
                            a->losses ? (T *)a->losses + t->first : NULL);
 }
 
