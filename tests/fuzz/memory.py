@@ -43,6 +43,10 @@ def _laid_out(values, rng, odd, repeats):
         if shape[repeated]:
             values = np.broadcast_to(values.take([0], repeated), shape)
             strides[repeated] = 0
+    long = [axis for axis, n in enumerate(shape) if n > 1]
+    if odd and repeats and len(long) > 1 and values.size and rng.random() < 0.06:  # windows that overlap
+        axis, along = rng.permutation(long)[:2]
+        strides[axis] = strides[along] * int(rng.integers(1, shape[along]))
     before = sum(-s * (n - 1) for s, n in zip(strides, shape, strict=True) if s < 0 and n)
     after = sum(s * (n - 1) for s, n in zip(strides, shape, strict=True) if s > 0 and n)
     shift = int(rng.integers(1, 8)) if odd and rng.random() < 0.15 else 0
@@ -52,6 +56,14 @@ def _laid_out(values, rng, odd, repeats):
     if odd and rng.random() < 0.1:
         array.flags.writeable = False
     return array, base
+
+
+def elements_meet(array):
+    """Whether elements share memory with each other."""
+    offsets = np.zeros(1, np.int64)
+    for n, step in zip(array.shape, array.strides, strict=True):
+        offsets = (offsets[:, None] + np.arange(n) * step).ravel()
+    return offsets.size > 1 and np.diff(np.sort(offsets)).min() < array.itemsize
 
 
 def _in_c_order(shape, itemsize):
