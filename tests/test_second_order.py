@@ -938,3 +938,40 @@ def test_sizes_of_gradients_beyond_the_range(dtype, weight, options):
         logits, [0, 1, 2, 3], hessian="absolute", sample_weight=np.full(4, weight), reduction="sum", **options
     )
     np.testing.assert_array_equal(hess, np.abs(grad))
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1, "z_loss": 1e-3},
+        {"label_smoothing": 0.1, "logit_cap": 20.0},
+        {"gamma": 1.0},
+        {"gamma": 2.5},
+        {"gamma": 1.5, "z_loss": 0.1},
+    ],
+)
+@pytest.mark.parametrize("far", [None, -60.0, -14.0, -7.0])
+def test_two_classes_of_one_half(far, options, axis, dtype):
+    """Equal logits, both of which a rounding makes more than 1/2, and others that are `far` below."""
+    rng = np.random.default_rng(4)
+    x = np.repeat(rng.uniform(-9, 9, (400, 1)), 2 if far is None else 5, axis=1)
+    if far is not None:
+        x[:, [0, 2, 3]] += far
+    x = x.astype(dtype)
+    t = (
+        rng.integers(0, 2, 400)
+        if "label_smoothing" in options
+        else rng.dirichlet(np.ones(x.shape[1]), 400).astype(dtype)
+    )
+    v = rng.standard_normal(x.shape).astype(dtype)
+    expected = reference("cross_entropy_grad_hess", *in_double(x, t), reduction="sum", **options)
+    product = reference("cross_entropy_hvp", *in_double(x, t), wide(v), reduction="sum", **options)
+    given = [np.ascontiguousarray(a.T) if axis == 0 and a.ndim == 2 else a for a in (x, t, v)]
+    results = xent.cross_entropy_grad_hess(*given[:2], axis=axis, reduction="sum", **options)
+    results += (xent.cross_entropy_hvp(*given, axis=axis, reduction="sum", **options),)
+    results += xent.cross_entropy_value_and_grad(*given[:2], axis=axis, reduction="sum", **options)[1:]
+    eps = 2.0 ** {"float64": -50, "float32": -21, "float16": -10, "bfloat16": -7}[dtype.name]
+    for result, exact in zip(results, (*expected, product, expected[0]), strict=True):
+        result = wide(result if axis == -1 else result.T)
+        np.testing.assert_allclose(result, exact, rtol=0, atol=eps * max(1, np.abs(exact).max()))

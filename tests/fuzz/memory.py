@@ -45,7 +45,7 @@ def _laid_out(values, rng, odd, repeats):
             strides[repeated] = 0
     long = [axis for axis, n in enumerate(shape) if n > 1]
     if odd and repeats and len(long) > 1 and values.size and rng.random() < 0.06:  # windows that overlap
-        axis, along = rng.permutation(long)[:2]
+        along, axis = sorted(rng.permutation(long)[:2], key=lambda k: abs(strides[k]))
         strides[axis] = strides[along] * int(rng.integers(1, shape[along]))
     before = sum(-s * (n - 1) for s, n in zip(strides, shape, strict=True) if s < 0 and n)
     after = sum(s * (n - 1) for s, n in zip(strides, shape, strict=True) if s > 0 and n)

@@ -19,7 +19,7 @@ def numbers(rng, shape, style):
     """Float64 of any sign."""
     usual = rng.standard_normal(shape) * rng.choice([0.3, 1.0, 3.0])
     if style == "ties":
-        return np.round(usual)
+        return np.round(usual) * rng.choice([1.0, 0.7])  # exponentials of whole numbers are often alike
     if style == "equal":
         return np.full(shape, float(usual.flat[0]) if usual.size else 0.0)
     if style == "wide":

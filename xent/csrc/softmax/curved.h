@@ -151,11 +151,16 @@ ALWAYS_INLINE curved_sums sums_of(const curved_line *l, const curved_adder *sums
     return (curved_sums){.all = rest + (l->rows ? set_f64(v_reduce_sum(sums->top)) : sums->top), .rest = rest};
 }
 
+/* Whether p is "above 1/2", as it says everywhere here. By a margin, as two classes with the same logit may both come to
+ * more than 1/2 by a rounding, of floats 2^-23; up to there 1 - p has lost as good as nothing. */
+#define LARGE_P (0.5 + 0x1p-12)
+ALWAYS_INLINE vm64 is_large(vf64 p) { return m_gt(p, set_f64(LARGE_P)); }
+
 PER_LINE curved_sums sums_of_line(const curved_line *l, const double *numbers)
 {
     curved_adder sums;
     start_adder(&sums);
-    OVER_LINE(l, w, i) add_class(l, &sums, w, m_gt(v_load(l->p + i), set_f64(0.5)), v_load(numbers + i));
+    OVER_LINE(l, w, i) add_class(l, &sums, w, is_large(v_load(l->p + i)), v_load(numbers + i));
     return sums_of(l, &sums);
 }
 
@@ -166,10 +171,7 @@ ALWAYS_INLINE vf64 others_of(const curved_sums *s, vm64 large, vf64 number)
 }
 
 /* 1 - p, which is known of the class whose p is above 1/2. */
-ALWAYS_INLINE vf64 complement_of(vf64 p, vf64 complement)
-{
-    return v_select(m_gt(p, set_f64(0.5)), complement, set_f64(1) - p);
-}
+ALWAYS_INLINE vf64 complement_of(vf64 p, vf64 complement) { return v_select(is_large(p), complement, set_f64(1) - p); }
 
 /* Whether q is 0, or so small that 1 / q is infinite. */
 ALWAYS_INLINE vm64 is_gone(vf64 q) { return m_gt(set_f64(0x1p-1022), q); }
@@ -220,7 +222,7 @@ ALWAYS_INLINE focal_class focal_class_of(const focal_shared *o, const curved_cal
                                          vf64 low_power)
 {
     const vf64 zero = {0}, one = set_f64(1), gamma = set_f64(call->gamma);
-    const vm64 none = m_eq(a, zero), top = m_gt(p, set_f64(0.5));
+    const vm64 none = m_eq(a, zero), top = is_large(p);
     const vf64 q = one - p, p_loss = v_select(m_eq(p, zero), zero, p * log_loss), scaled = a * o->scale;
     const vf64 power_1 = call->gamma == 1 ? one : q * low_power, power = q * power_1;
     const vf64 slope = v_fma(power_1, p_loss - (p + p), -(set_f64(call->gamma - 1) * p * p_loss * low_power));
@@ -232,7 +234,7 @@ ALWAYS_INLINE focal_class focal_class_of(const focal_shared *o, const curved_cal
 ALWAYS_INLINE void add_focal(focal_sums *sums, const focal_class *c, vf64 p, int narrow, int bends)
 {
     const vf64 zero = {0};
-    const vm64 top = m_gt(p, set_f64(0.5));
+    const vm64 top = is_large(p);
     add_number(narrow, &sums->loss, c->loss);
     add_number(narrow, &sums->b, v_select(top, zero, c->b)), sums->top_b = v_select(top, c->b, sums->top_b);
     if (!bends) return;
@@ -694,7 +696,7 @@ ALWAYS_INLINE curved_results NAME(derivatives_at)(const curved_line *l, const cu
                             .v = call->product ? v_load(l->v + at) : zero,
                             .du = call->capped ? v_load(l->du + at) : one,
                             .bend = call->capped ? v_load(l->bend + at) : zero};
-    const vm64 large = m_gt(c.p, set_f64(0.5));
+    const vm64 large = is_large(c.p);
     if (!call->dense) return derivatives_of(&c, r->b.all, r->k.all, r, call);
     return derivatives_of(&c, others_of(&r->b, large, c.b), call->bends ? others_of(&r->k, large, c.k) : zero, r, call);
 }
