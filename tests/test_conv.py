@@ -1017,3 +1017,18 @@ def test_sums_of_equal_numbers(name, dtype):
     ]
     for actual, terms, each in sums:
         assert (np.abs(actual - terms * each) <= convolution(terms, terms * each, dtype)).all()
+
+
+@pytest.mark.parametrize(
+    "x_shape, w_shape, options",
+    [
+        ((1, 3, 129, 28), (228, 3, 5, 2), {"stride": (2, 1), "dilation": (29, 1), "padding": (38, 4)}),
+        ((21, 1, 138, 57), (211, 1, 6, 5), {"stride": 2, "dilation": (1, 33), "padding": (34, 39)}),
+    ],
+)
+def test_tiles_that_see_more_than_panels_are_copied_from(x_shape, w_shape, options):
+    rng = np.random.default_rng(3)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
+    y, expected = xent.conv2d(x, weight, **options), reference("conv2d", x, weight, **options)
+    terms = reference("conv2d", np.abs(x), np.abs(weight), **options)
+    assert (np.abs(y - expected) <= convolution(math.prod(w_shape[1:]), terms, np.float32)).all()

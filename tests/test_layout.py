@@ -186,6 +186,16 @@ def test_out_with_any_other_strides(name, out):
     np.testing.assert_array_equal(out, OUT_CALLS[name](x))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("columns", [24577, 24578, 24580, 24583, 24600])
+def test_copies_in_pieces_of_any_length(columns, dtype):
+    """The last piece of a row, of 8192 numbers and more, may be a single one."""
+    source = (np.arange(3 * 24700) % 1009).reshape(3, 24700).astype(dtype)[::2, :columns]
+    target = np.zeros((2, columns), dtype)
+    assert xent._kernels.reorder(source, target)
+    np.testing.assert_array_equal(target, source)
+
+
 # Results of 48 MiB and more are stored past the caches (STREAMED_BYTES of csrc/softmax/tile_sizes.h).
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize(["axis", "beyond"], [(-1, 1), (1, 0)])

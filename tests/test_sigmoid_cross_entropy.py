@@ -880,3 +880,13 @@ def test_logits_beyond_the_exponentials_of_floats(kind, gamma, dtype):
         alone = xent.sigmoid_cross_entropy_value_and_grad(here, there, **each)
         for mixed, expected in zip(all_of_them, alone, strict=True):  # whatever stands beside them
             np.testing.assert_array_equal(mixed[finite], expected)
+
+
+@pytest.mark.parametrize("gamma", [900.0, 2000.0, 1e6])
+def test_powers_that_no_weight_brings_back(gamma):
+    """(1 - p)^gamma is 2^-18000 and less: losses and derivatives are 0 whatever the weight."""
+    options = {"weight": 1e300, "gamma": gamma, "reduction": "none"}
+    loss, grad = xent.sigmoid_cross_entropy_value_and_grad([14.0], [1.0], **options)
+    assert loss == 0 and grad == 0
+    grad, hess = xent.sigmoid_cross_entropy_grad_hess([14.0], [1.0], **options)
+    assert grad == 0 and hess == 0

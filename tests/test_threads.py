@@ -409,3 +409,21 @@ def test_kernels_of_images_on_threads_of_their_own(tmp_path):
     program = compile_program(tmp_path, USABLE[-1], sources, "-O1", "-DXENT_ISA=kernels")
     done = subprocess.run([program], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@with_openmp
+def test_threads_that_are_awake_take_smaller_calls():
+    """Calls in close order share what a sleeping thread would not be woken for, and have the same bits."""
+    code = """if True:
+        import numpy as np, xent
+        x = np.random.default_rng(0).standard_normal((50, 1000)).astype(np.float32)  # too little for that
+        alone = xent.softmax(x)
+        large = np.zeros((512, 1000), np.float32)
+        with xent.num_threads(2):
+            for _ in range(20):
+                xent.softmax(large)
+                for _ in range(200):
+                    assert xent.softmax(x).tobytes() == alone.tobytes()
+        """
+    done = run_python("-c", code, GOMP_SPINCOUNT="1000")
+    assert done.returncode == 0, done.stderr
