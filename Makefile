@@ -117,12 +117,19 @@ races:  ## the chunks of kernels on several threads, under the thread sanitizer,
 	TSAN_OPTIONS=halt_on_error=1 build/races
 	TSAN_OPTIONS=halt_on_error=1 build/image-races
 
-# On a build of its own, in build/coverage, of each instruction set.
-coverage: $(VENV)/test.stamp  ## which lines and branches of the C and of Python the suite runs; half an hour
+# On a build of its own, in build/coverage. Adapters of PyTorch and JAX count if these are there, as after `make test-peers`.
+COVERED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/coverage:$(CURDIR)/tests
+BY_COVERAGE := --cov=$(CURDIR)/build/coverage/xent --cov-branch
+coverage: $(VENV)/test.stamp  ## which lines and branches of the C and of Python the suite runs; an hour of a processor
 	XENT_COVERAGE=1 $(BIN)/python setup.py -q build --build-temp build/coverage-objects --build-lib build/coverage
 	find build/coverage-objects -name '*.gcda' -delete
-	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/coverage:$(CURDIR)/tests \
-	    $(BIN)/python -m pytest -q -n auto --cov=$(CURDIR)/build/coverage/xent --cov-branch tests
+	$(COVERED) $(BIN)/python -m pytest -q -n auto $(BY_COVERAGE) tests
+	for isa in $(ISAS); do \
+	    $(COVERED) XENT_ISA=$$isa $(BIN)/python -m pytest -q -n auto -k "large_results or $(ELSEWHERE)" tests/test_layout.py $(NUMERIC) \
+	        || exit 1; \
+	done
+	! $(BIN)/python -c 'import torch, jax' 2> /dev/null || \
+	    $(COVERED) $(BIN)/python -m pytest -q $(BY_COVERAGE) --cov-append -m peers tests/peers
 	$(BIN)/python tools/coverage.py build/coverage-objects
 
 # valgrind knows no AVX-512: the baseline and AVX2, a few calls of every function.
