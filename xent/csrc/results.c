@@ -280,7 +280,10 @@ static void *small(size_t n)
 
 static void *spare[XENT_SCRATCHES];
 
-static void *spare_of(xent_scratch kind, void *data) { return __atomic_exchange_n(&spare[kind], data, __ATOMIC_ACQ_REL); }
+static void *spare_of(xent_scratch kind, void *data)
+{
+    return __atomic_exchange_n(&spare[kind], data, __ATOMIC_ACQ_REL);
+}
 
 static void drop(void *data)
 {
