@@ -43,6 +43,8 @@ typedef struct {
 
 _Static_assert(sizeof(block) <= HEADER, "a block's header has room before its data");
 
+static int drop_scratch(void); /* see below */
+
 static block *block_of(void *data) { return (block *)((char *)data - HEADER); }
 
 static size_t bound = 0, held = 0; /* bytes: that may be kept, and that are */
@@ -133,6 +135,7 @@ static void mark_free(void *data)
 /* In a child of fork(), to write to what is kept would copy the parent's pages. */
 static void in_child(void)
 {
+    drop_scratch();
     while (count) unmap(kept[--count]);
     held = unmarked = 0;
     leave();
@@ -226,8 +229,6 @@ static void keep(void *data)
     unmap_all(gone, n);
     if (!fits) unmap(data);
 }
-
-static int drop_scratch(void);
 
 void xent_bound_results(size_t most, int huge)
 {
