@@ -44,6 +44,10 @@ def place(array):
     return array.ctypes.data
 
 
+def scratch_held():
+    return xent.show_config(mode="dicts")["scratch_held"]
+
+
 # ---- the memory of an array that is gone is used again ----
 
 
@@ -540,3 +544,51 @@ def test_off_where_addresses_are_limited():
         print(xent.show_config(mode="dicts")["result_cache"], end="")"""
     done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, "0"), done.stderr
+
+
+# ---- scratch ----
+
+
+def test_scratch_is_kept_for_the_next_call():
+    """Of two calls the second finds what the first worked with, and the bound holds for it too."""
+    assert scratch_held() == 0
+    x = random_logits((1, 32000), np.float32)
+    expected = xent.softmax(x)
+    held_then = scratch_held()
+    assert held_then >= x.nbytes
+    np.testing.assert_array_equal(xent.softmax(x), expected)
+    assert scratch_held() == held_then
+    xent.set_result_cache(x.nbytes // 2)
+    assert scratch_held() == 0
+    np.testing.assert_array_equal(xent.softmax(x), expected)
+    assert scratch_held() == 0
+
+
+def test_scratch_is_not_cleared_by_the_system_again():
+    """A result that lies behind the scratch at the end of malloc's heap: both were given back, and came as fresh pages."""
+    resource = pytest.importorskip("resource")
+    x = random_logits((1, 128256), np.float32)
+    for _ in range(3):
+        xent.softmax(x)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        xent.softmax(x, out=x)
+    pages = 20 * x.nbytes // 4096
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages / 10
+
+
+def test_scratch_of_calls_at_the_same_time():
+    x = random_logits((4, 20000), np.float32)
+    expected, wrong = xent.softmax(x), []
+
+    def work():
+        for _ in range(20):
+            if not np.array_equal(xent.softmax(x), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -60,6 +60,7 @@ class _Config(TypedDict):
     openmp: bool
     result_cache: int
     cache_held: int
+    scratch_held: int
     openmp_runtimes: list[str] | None
     threads: int
     thread_limit: int

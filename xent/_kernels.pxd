@@ -88,6 +88,14 @@ cdef extern from "csrc/table.h" nogil:
     void *xent_result_realloc(void *context, void *data, size_t n) noexcept
     void xent_result_free(void *context, void *data, size_t n) noexcept
 
+    ctypedef enum xent_scratch:
+        XENT_OF_THREADS
+        XENT_OF_ALL
+
+    void *xent_scratch_malloc(xent_scratch kind, size_t n)
+    void xent_scratch_free(xent_scratch kind, void *data)
+    size_t xent_scratch_held()
+
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads
 

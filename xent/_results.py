@@ -41,6 +41,9 @@ def set_result_cache(max_bytes):
     enough. A block is given to results from four fifths of its size on. Arrays that are in use do not count,
     and stay as they are whatever the bound becomes.
 
+    What a call works with, tiles and packed weights, is kept for the next call besides: two blocks of at most
+    64 MiB and of this bound each. They are given back when the bound is set below 64 MiB.
+
     Such arrays are like any other: they own their data (``flags.owndata`` is True), can be resized, pickled
     and traced by `tracemalloc`. If another allocator of NumPy is in use, they take their memory from that one
     instead. With Linux's transparent huge pages, the system takes what is kept, but for 64 MiB, when it runs

@@ -65,6 +65,12 @@ void *xent_result_calloc(void *context, size_t items, size_t size);
 void *xent_result_realloc(void *context, void *data, size_t n);
 void xent_result_free(void *context, void *data, size_t n);
 
+/* Scratch of the threads of a call, and what is made once for all of them: both are wanted at the same time. */
+typedef enum { XENT_OF_THREADS, XENT_OF_ALL, XENT_SCRATCHES } xent_scratch;
+void *xent_scratch_malloc(xent_scratch kind, size_t n); /* NULL: no memory */
+void xent_scratch_free(xent_scratch kind, void *data);  /* which may be NULL */
+size_t xent_scratch_held(void);                         /* bytes that are kept for the next calls */
+
 /* How the work of a call is cut. */
 typedef struct {
     ptrdiff_t chunks;

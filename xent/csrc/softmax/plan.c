@@ -46,8 +46,7 @@ static ptrdiff_t exps_room(const xent_positions *p, ptrdiff_t size, int exps)
     const ptrdiff_t all = p->classes * TILE * (p->keeps_logits ? 2 : 1);
     const ptrdiff_t room = columns ? xent_min(all, MOST_EXPS_BYTES / size) : p->classes + ROW_PADDING;
     if (exps == XENT_NO_EXPS || exps >= XENT_ROW_SUMS || (exps == XENT_SUMMED_EXPS && !columns)) return 0;
-    if (p->count < FEW_ROWS * (columns ? TILE : 1)) return 0;
-    return room * size > EXPS_BYTES && room * size <= MOST_EXPS_BYTES ? room : 0;
+    return room * size > EXPS_BYTES && room * size <= (columns ? MOST_EXPS_BYTES : MOST_ROW_BYTES) ? room : 0;
 }
 
 /* The scratch of what is not transformed: rows of few columns, or exponentials. */

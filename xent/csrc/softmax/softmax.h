@@ -226,12 +226,16 @@ static void KERNEL(log_softmax_transposed)(const KERNEL(tile) *t, ptrdiff_t clas
                         (KERNEL(get)(t->x + p * t->x_step + c) - s->max_logit[p]) - s->log_total[p]);
 }
 
+/* Rows of so many classes are not transposed once more: what is left to do of them is two subtractions. AVX2 gained from 40
+ * floats on up to 5 %, AVX-512 from 33 floats and 20 doubles on up to 19 %. */
+#define LINE_BY_LINE 40
+
 static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERNEL(tile) *t, row_sum_f64 *losses)
 {
     NAME(stats) s;
     (void)losses;
     KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
-    if (KERNEL(transposed)(t))
+    if (KERNEL(transposed)(t) && positions->classes < LINE_BY_LINE)
         KERNEL(log_softmax_transposed)(t, positions->classes, &s);
     else
         KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
