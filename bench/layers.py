@@ -219,7 +219,13 @@ NARROW_POOLS = [
     Window((64, 64, 7, 7), 3, 2, 1),
     Window((32, 64, 14, 14), 2, 2, 0),
 ]
-POOLING = POOLS + NARROW_POOLS, POOLS[2:]
+# Windows that overlap by more, and strides that vectors do not have.
+WIDE_POOLS = [
+    Window((4, 64, 56, 56), 5, 2, 2),
+    Window((4, 32, 60, 60), 5, 3, 0),
+    Window((4, 32, 60, 60), 4, 3, 1),
+]
+POOLING = POOLS + NARROW_POOLS + WIDE_POOLS, POOLS[2:]
 
 COLUMNS = [
     Window((8, 64, 56, 56), 3, 1, 1),

@@ -578,8 +578,8 @@ typedef struct {
 /* How the gradients of max pooling come to their pixels (pool_backward.h). */
 enum { XENT_MOST_ROWS = 16 }; /* by bands: of a window */
 enum { XENT_BY_ROWS, XENT_BY_BANDS, XENT_SCATTERED, XENT_DIRECT };
-/* Direct: numbers that a byte tells apart; outputs whose pixels are made at a time. */
-enum { XENT_CELLS = 256, XENT_FLAT = 512 };
+enum { XENT_FLAT = 512 };                                 /* direct: outputs whose pixels are made at a time */
+enum { XENT_IN_IMAGE, XENT_IN_NUMBERS, XENT_IN_DOUBLES }; /* scattered: where sums are made, and of what type */
 
 /* Where the windows of a block of outputs begin: column and row of the image, and pixel of the planes. */
 typedef struct {
@@ -610,7 +610,8 @@ typedef struct {
     ptrdiff_t held;              /* rows that are in phases at a time */
     ptrdiff_t ring, pairs;       /* backward: output rows to keep, and to be told of at a time */
     int way;                     /* max backward: how gradients come to pixels, */
-    int alone;                   /* whether no pixel is seen by two windows, */
+    int alone, inside;           /* whether no pixel is seen by two windows, and no window sees padding, */
+    int sums;                    /* what sums are made of, */
     ptrdiff_t block, block_room; /* rows of outputs at a time, and room for their numbers; */
     ptrdiff_t abreast, band;     /* by bands: planes side by side, and output rows at a time, */
     ptrdiff_t row_pitch, plane_pitch, lead, kept_room, line_pitch; /* how they are kept, and the pixels of planes; */

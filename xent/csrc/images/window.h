@@ -115,6 +115,21 @@ ALWAYS_INLINE ptrdiff_t xent_kept_at(const xent_pool_args *a, ptrdiff_t oh)
     return (oh & (a->ring - 1)) * 2 * a->span; /* the ring is a power of two: a division takes its time */
 }
 
+/* Two numbers that follow each other, by one load where that is how memory keeps them. */
+typedef struct {
+    int32_t first, second;
+} xent_two;
+ALWAYS_INLINE xent_two xent_two_of(const int32_t *p)
+{
+#if defined __BYTE_ORDER__ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    int64_t both;
+    memcpy(&both, p, sizeof both);
+    return (xent_two){(int32_t)both, (int32_t)(both >> 32)};
+#else
+    return (xent_two){p[0], p[1]};
+#endif
+}
+
 /* Depthwise convolutions (depthwise.h): the taps of a row and of a column, and how a row of the image lies in scratch: by
  * phase of the stride, 1 or 2, with zeros before and behind, which rows share, where outputs see the padding. */
 enum { XENT_DEPTHWISE = 3 };

@@ -6,10 +6,9 @@ enum {
     FEW_ROWS = 4,            /* two additions of each */
     FEW_TAPS = 64,           /* of a row: what rounding takes from them is itself added up in the type */
     FEW_ROUNDINGS = 4,       /* of a gradient of max pooling */
+    FEW_IN_TURN = 9,         /* terms that are added up one after the other, by eight roundings of half an ulp */
     LARGEST_COUNT = 1 << 24, /* the integers up to here are floats */
     /* How gradients of max pooling are cut, by measurement: */
-    FEW_OUTPUTS = 4,        /* of a row, whose beginning takes longer than a table of cells saves */
-    FEW_CELLS = 16,         /* of a window, whose comparison with a place takes less time than to find its pixel */
     NARROW = 8,             /* pixels of a row's phase: half a vector, of the longest, would be at work on one row */
     KEPT = 4096,            /* outputs that are kept at a time: with their places, what the nearest cache holds */
     LEAST_BAND = 8,         /* rows of them: of a band of less, too many would be kept twice, */
@@ -19,19 +18,25 @@ enum {
     LARGEST_STRIP = 1 << 17 /* doubles: a MiB */
 };
 
+/* Terms of a pixel at most: output rows whose windows see it, and outputs of each. */
+typedef struct {
+    ptrdiff_t rows, columns;
+} xent_terms;
+static xent_terms most_terms(const xent_window *w)
+{
+    const ptrdiff_t step_h = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h);
+    const ptrdiff_t step_w = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
+    return (xent_terms){.rows = xent_ceil_div(w->kernel_h, step_h), .columns = xent_ceil_div(w->kernel_w, step_w)};
+}
+
 /* Whether no sum has so many terms that the type itself could not hold it within the bound of pool.h. */
 static int has_few_terms(const xent_pool_args *a)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t step_h = w->stride_h / xent_common_divisor(w->stride_h, w->dilation_h);
-    const ptrdiff_t step_w = w->stride_w / xent_common_divisor(w->stride_w, w->dilation_w);
-    const ptrdiff_t rows = xent_ceil_div(w->kernel_h, step_h), columns = xent_ceil_div(w->kernel_w, step_w);
-    /* Scattered gradients have more bits, which cost nothing. */
-    const int scattered = w->stride_w > 2 || xent_min(w->kernel_h, w->height) * a->taps > FEW_CELLS;
-    if (!a->average && scattered) return rows == 1 && columns == 1;
-    if (!a->average) return rows - 1 + columns - 1 <= FEW_ROUNDINGS;
+    const xent_terms terms = most_terms(w);
+    if (!a->average) return terms.rows - 1 + terms.columns - 1 <= FEW_ROUNDINGS;
     if (xent_max(w->kernel_h, w->kernel_w) > LARGEST_COUNT || w->kernel_h * w->kernel_w > LARGEST_COUNT) return 0;
-    return (a->grad ? rows : w->kernel_h) <= FEW_ROWS && a->taps <= FEW_TAPS && a->divisor <= LARGEST_COUNT;
+    return (a->grad ? terms.rows : w->kernel_h) <= FEW_ROWS && a->taps <= FEW_TAPS && a->divisor <= LARGEST_COUNT;
 }
 
 static ptrdiff_t whole_vectors(ptrdiff_t n) { return xent_ceil_div(n, XENT_MOST_LANES) * XENT_MOST_LANES; }
@@ -47,14 +52,21 @@ static void put_abreast(xent_pool_args *a, ptrdiff_t rows)
 }
 
 /* Bands of output rows, those of narrow planes side by side. Returns its bytes, or 0. */
-static ptrdiff_t plan_bands(xent_pool_args *a, ptrdiff_t size)
+static ptrdiff_t plan_bands(xent_pool_args *a, int dtype)
 {
     const xent_window *w = &a->window;
+    const ptrdiff_t size = xent_real_size(dtype);
     const ptrdiff_t before = xent_max(0, a->after - 1), steps = xent_ceil_div(w->height + w->top, w->stride_h);
-    if (!a->few || a->taps == 0 || w->stride_w > 2 || w->kernel_h > XENT_MOST_ROWS) return 0;
-    if (w->dilation_h > 1 && w->kernel_h > 1) return 0;
+    /* The windows that have a loop of their own, which is faster than each output on its own. */
+    if (!a->few || a->taps < 2 || a->taps > w->stride_w + 2 || w->kernel_h != a->taps) return 0;
+    if (w->stride_w > 2 || w->stride_h != w->stride_w || w->dilation_h > 1 || w->dilation_w > 1) return 0;
     const ptrdiff_t again = xent_ceil_div(w->kernel_h, w->stride_h) - 1;
     put_abreast(a, steps);
+    /* Side by side they are slower than each output on its own, by measurement, but for those of 16 bits. */
+    if (a->abreast > 1 && w->stride_w == 2 && xent_stored_size(dtype) == size) {
+        a->abreast = 1;
+        return 0;
+    }
     /* Room for the rest of a vector behind the last. */
     a->row_pitch = whole_vectors(before + a->abreast * a->plane_pitch) + XENT_MOST_LANES;
     a->band = xent_max(1, xent_max(KEPT / a->row_pitch, xent_min(LEAST_BAND, LARGEST_BAND / a->row_pitch)));
@@ -66,22 +78,36 @@ static ptrdiff_t plan_bands(xent_pool_args *a, ptrdiff_t size)
     return (2 * a->block_room + 2 * a->kept_room + xent_min(w->height, a->band * w->stride_h) * a->line_pitch) * size;
 }
 
-/* Each output on its own, where windows lie apart, or pixels receive many terms. Returns its bytes, or 0: where numbers
- * of cells or pixels leave 32 bits, or a strip would be too large. */
-static ptrdiff_t plan_scatter(xent_pool_args *a, ptrdiff_t size)
+/* Whether every window lies inside of the image. */
+static int is_inside(const xent_window *w)
+{
+    const ptrdiff_t down = (w->kernel_h - 1) * w->dilation_h + 1, across = (w->kernel_w - 1) * w->dilation_w + 1;
+    return w->top == 0 && w->left == 0 && (w->out_h - 1) * w->stride_h + down <= w->height &&
+           (w->out_w - 1) * w->stride_w + across <= w->width;
+}
+
+/* Each output on its own. Returns its bytes, or 0: where numbers of cells or pixels leave 32 bits, or a strip would be
+ * too large. */
+static ptrdiff_t plan_scatter(xent_pool_args *a, int dtype)
 {
     const xent_window *w = &a->window;
     const ptrdiff_t reach = (w->kernel_h - 1) * w->dilation_h + 1, pixels = w->height * w->width;
-    const ptrdiff_t across = (w->kernel_w - 1) * w->dilation_w + 1, pair = size == 8 ? 2 : 1;
+    const ptrdiff_t across = (w->kernel_w - 1) * w->dilation_w + 1, size = xent_real_size(dtype);
+    const xent_terms terms = most_terms(w);
     a->alone = (w->out_h == 1 || reach <= w->stride_h) && (w->out_w == 1 || a->taps <= a->period);
-    if (a->few && w->stride_w <= 2) return 0; /* vectors are faster */
+    a->inside = is_inside(w);
+    a->sums = terms.rows > FEW_IN_TURN || terms.columns > FEW_IN_TURN / terms.rows ? XENT_IN_DOUBLES
+              : size == xent_stored_size(dtype)                                    ? XENT_IN_IMAGE
+                                                                                   : XENT_IN_NUMBERS;
+    if (a->alone) a->sums = XENT_IN_IMAGE;
     if (xent_max(reach + w->height + w->top, across + w->width + w->left) > INT32_MAX) return 0;
     if (w->kernel_h * a->pitch > INT32_MAX || pixels > INT32_MAX / 2) return 0;
     const ptrdiff_t planes = xent_min(a->chunk, xent_min(BLOCK / (w->out_h * w->out_w), STRIP / pixels));
     a->block = planes > 0 ? planes * w->out_h : xent_min(w->out_h, xent_max(1, BLOCK / w->out_w));
     a->strip = planes > 0 ? planes * pixels : w->width * xent_min(w->height, 2 * (a->block * w->stride_h + reach));
-    if (a->alone) a->strip = 0;
-    a->strip_room = a->strip ? pair * (whole_vectors(a->strip) + XENT_MOST_LANES) : 0;
+    if (a->sums == XENT_IN_IMAGE) a->strip = 0;
+    const ptrdiff_t number = a->sums == XENT_IN_NUMBERS ? size : size == 8 ? 16 : 8;
+    a->strip_room = a->strip ? xent_ceil_div(number * (whole_vectors(a->strip) + XENT_MOST_LANES), 8) : 0;
     if (a->strip_room > LARGEST_STRIP) return 0;
     a->way = XENT_SCATTERED;
     a->block_room = whole_vectors(a->block * w->out_w) + XENT_MOST_LANES;
@@ -89,28 +115,25 @@ static ptrdiff_t plan_scatter(xent_pool_args *a, ptrdiff_t size)
            a->strip_room * (ptrdiff_t)sizeof(double);
 }
 
-/* Straight from places that are told, where no two windows, all inside of the image, see the same pixel: a table says
- * where each cell lies. Behind it is room for two lines of pixels. Returns its bytes, or 0. */
+/* Straight from places that are told, of 2 x 2 windows inside of the image that lie apart: behind other rows is room for
+ * two lines of pixels. Returns its bytes, or 0. */
 static ptrdiff_t plan_direct(xent_pool_args *a, ptrdiff_t size)
 {
     const xent_window *w = &a->window;
-    const ptrdiff_t down = (w->kernel_h - 1) * w->dilation_h + 1, across = (w->kernel_w - 1) * w->dilation_w + 1;
-    const int apart = (w->out_h == 1 || down <= w->stride_h) && (w->out_w == 1 || across <= w->stride_w);
-    const int inside = w->top == 0 && w->left == 0 && (w->out_h - 1) * w->stride_h + down <= w->height &&
-                       (w->out_w - 1) * w->stride_w + across <= w->width;
-    const int pairs = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_w == 2 && w->dilation_w == 1 && down == 2;
-    if (!a->places || a->place_size != 1 || !apart || !inside || w->height * w->width > INT32_MAX) return 0;
-    if (!pairs && w->out_w < FEW_OUTPUTS) return 0;
+    const int pairs = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_w == 2 && w->dilation_w == 1;
+    const int apart = w->dilation_h == 1 && (w->out_h == 1 || w->stride_h >= 2);
+    if (!a->places || !pairs || !apart || !is_inside(w)) return 0;
     a->way = XENT_DIRECT;
     a->line_pitch = 2 * (XENT_FLAT + XENT_MOST_LANES);
-    return XENT_CELLS * (ptrdiff_t)sizeof(int32_t) + 2 * a->line_pitch * size;
+    return 2 * a->line_pitch * size;
 }
 
 /* How the gradients of max pooling come to their pixels. Returns the bytes that this takes, but for those of rows. */
-static ptrdiff_t plan_backward(xent_pool_args *a, ptrdiff_t size)
+static ptrdiff_t plan_backward(xent_pool_args *a, int dtype)
 {
-    const ptrdiff_t direct = plan_direct(a, size), by_bands = direct ? direct : plan_bands(a, size);
-    return by_bands ? by_bands : plan_scatter(a, size);
+    const ptrdiff_t direct = plan_direct(a, xent_real_size(dtype));
+    const ptrdiff_t by_bands = direct ? direct : plan_bands(a, dtype);
+    return by_bands ? by_bands : plan_scatter(a, dtype);
 }
 
 /* Whether there is one window, which is the image: of a maximum, one whose places are floats. */
@@ -130,9 +153,10 @@ static ptrdiff_t rows_held(const xent_pool_args *a)
 }
 
 /* How the rows of pool.h lie in scratch. Returns its size in bytes. */
-static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
+static ptrdiff_t plan_scratch(xent_pool_args *a, int dtype)
 {
     const xent_window *w = &a->window;
+    const ptrdiff_t size = xent_real_size(dtype);
     const ptrdiff_t last = (w->out_w - 1) * w->stride_w - w->left; /* where the last window begins */
     const ptrdiff_t end = xent_min(w->kernel_w, xent_ceil_div(w->width + w->left, w->dilation_w));
     a->first_tap = last < 0 ? xent_ceil_div(-last, w->dilation_w) : 0;
@@ -153,7 +177,7 @@ static ptrdiff_t plan_scratch(xent_pool_args *a, ptrdiff_t size)
     a->first_number = a->places ? a->first_tap : 0;
     a->pitch = a->places ? w->kernel_w : xent_max(1, a->taps);
     a->way = XENT_BY_ROWS, a->alone = 0, a->ring = a->pairs = 0, a->strip = a->strip_room = 0;
-    const ptrdiff_t blocks = !a->average && a->grad ? plan_backward(a, size) : 0;
+    const ptrdiff_t blocks = !a->average && a->grad ? plan_backward(a, dtype) : 0;
     if (a->grad && a->way == XENT_BY_ROWS && !(a->average && !a->few)) {
         const ptrdiff_t reach = xent_ceil_div((w->kernel_h - 1) * w->dilation_h + 1, w->stride_h);
         /* one more, which is kept ahead of the rows that need it */
@@ -186,6 +210,5 @@ xent_plan xent_plan_pool(xent_pool_args *a, int dtype)
     if (a->planes == 0) return (xent_plan){.chunks = 0};
     turn_column(a);
     a->chunk = xent_min(a->planes, xent_max(1, XENT_CHUNK / (a->window.height * a->window.width)));
-    return (xent_plan){.chunks = xent_ceil_div(a->planes, a->chunk),
-                       .scratch_size = plan_scratch(a, xent_real_size(dtype))};
+    return (xent_plan){.chunks = xent_ceil_div(a->planes, a->chunk), .scratch_size = plan_scratch(a, dtype)};
 }

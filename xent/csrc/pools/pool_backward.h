@@ -9,18 +9,17 @@
  * Rows of shares are kept in a ring, and an input row is written once. Gradients of maxima come to their pixels in one of
  * four ways (xent_plan_pool says which, by shapes alone):
  *
- *   by bands     some output rows are kept, a vector of pixels goes down them, and what each gives to all the input rows
- *                that it reaches is added to the sums of these, which are in registers: a number is loaded once for all of
- *                them. Rows of narrow planes are kept side by side, as one long row
- *   by rows      where windows are too tall for that, or dilated: through a ring, as shares
- *   scattered    where windows lie apart, or a pixel is in so many of them that comparing it with each takes longer:
- *                each output adds its gradient to its pixel. Sums are made in a strip of rows in scratch
- *   direct       where places are told and no two windows share a pixel: nothing is added. Pixels of 2 x 2 windows are
- *                vectors of outputs, spread; other windows are cleared, and each output written to its pixel
+ *   by bands     of the usual windows some output rows are kept, a vector of pixels goes down them, and what each gives to
+ *                all the input rows that it reaches is added to the sums of these, which are in registers: a number is
+ *                loaded once for all of them. Rows of narrow planes are kept side by side, as one long row
+ *   by rows      where planes are so large that numbers of pixels leave 32 bits: through a ring, as shares
+ *   scattered    all others: each output adds its gradient to its pixel, in the image itself, which is cleared a little
+ *                ahead. Numbers of 16 bits, and sums of many terms, are made in a strip of rows in scratch
+ *   direct       where places are told, and windows are of 2 x 2 and share no pixel: pixels are vectors of outputs, spread
  *
- * All ways add up in the same order. Gradients are within 4 ulp of the sum of magnitudes, whatever the window. Where it
- * is small (a->few), a term goes through four roundings at most; otherwise sums are in more bits than their terms, as
- * in pool.h.
+ * The way, and with it the order of a sum, depends on shapes alone. Gradients are within 4 ulp of the sum of magnitudes,
+ * whatever the window: a term goes through four roundings at most by bands and by rows, through eight of half an ulp
+ * each where terms are added one after the other, or sums are in more bits than their terms, as in pool.h.
  */
 #include "begin.h"
 #include "pools/pool.h"
@@ -254,8 +253,9 @@ static void KERNEL(take_rows)(NAME(pool) *p, ptrdiff_t plane, ptrdiff_t oh, ptrd
     const xent_window *w = &a->window;
     const ptrdiff_t first = (plane * w->out_h + oh) * w->out_w, outputs = n * w->out_w;
     const S *grad = (const S *)a->grad + first, *x = (const S *)a->x + plane * w->height * w->width;
-    for (ptrdiff_t k = 0; k < outputs && !a->alone; k += LANES)
+    for (ptrdiff_t k = 0; k < outputs && (a->way == XENT_BY_BANDS || a->strip); k += LANES)
         v_store(p->terms + k, KERNEL(load_row)(grad + k, outputs - k, p->grad_end, (V){0}));
+    if (a->places && a->place_size == 1 && a->way == XENT_SCATTERED) return;
     if (a->places) {
         NAME(load_places)(a, first, outputs, p->place);
         return;
@@ -382,14 +382,8 @@ ALWAYS_INLINE void KERNEL(merge_columns)(const NAME(pool) *p, const xent_rows_ba
 
 typedef void (*KERNEL(merge))(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch, ptrdiff_t width);
 
-static void KERNEL(merge_any)(const NAME(pool) *p, const xent_rows_band *band, S *to, ptrdiff_t pitch, ptrdiff_t width)
-{
-    const xent_window *w = &p->a->window;
-    KERNEL(merge_columns)
-    (p, band, to, pitch, width, w->stride_w, w->stride_h, w->kernel_h, p->a->taps, p->even);
-}
-
-/* The usual windows, of as many rows as taps: each on its own, so that sums stay in registers. */
+/* The usual windows, of as many rows as taps: each on its own, so that sums stay in registers. No others come here
+ * (xent_plan_pool). */
 #define USUAL_WINDOWS(DO) DO(1, 2, 2) DO(1, 3, 3) DO(2, 2, 1) DO(2, 3, 1) DO(2, 3, 2) DO(2, 4, 2)
 #define MERGE(stride, taps, even)                                                                                      \
     static void KERNEL(merge_##stride##_##taps##_##even)(const NAME(pool) *p, const xent_rows_band *band, S *to,       \
@@ -407,11 +401,9 @@ static KERNEL(merge) KERNEL(merge_of)(const NAME(pool) *p)
 #define CHOOSE(stride, taps, even_taps)                                                                                \
     if (w->stride_w == stride && columns == taps && p->even == even_taps)                                              \
         return KERNEL(merge_##stride##_##taps##_##even_taps);
-    if (w->stride_h == w->stride_w && w->kernel_h == columns) {
-        USUAL_WINDOWS(CHOOSE)
-    }
+    USUAL_WINDOWS(CHOOSE)
 #undef CHOOSE
-    return KERNEL(merge_any);
+    __builtin_unreachable();
 }
 
 /* A band of some planes, whose pixels are written from `out` on. */
@@ -464,64 +456,109 @@ static void KERNEL(max_by_bands)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 
 #ifndef STORED_AS_16
 /* Where the gradients of n outputs go, which begin `down` rows below the block's origin: pixels from its first plane
- * on, or -1 if a place is no pixel of its window. The row of a cell is found by a product, whose rounding is nothing to
- * the half that keeps it away from the next integer: in floats, as the numbers of cells of two bytes are below 2^16.
- * Whether `wide` numbers need doubles, and whether windows are `dilated`, are constants. */
-ALWAYS_INLINE void NAME(find_some_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down, int wide, int dilated)
+ * on, or -1 if a place is no pixel of its window. Returns whether there is such a one. The row of a cell is found by a
+ * product, whose rounding is nothing to the half that keeps it away from the next integer: in floats, as the numbers of
+ * cells of two bytes are below 2^16. Whether `wide` numbers need doubles, and whether windows are `dilated`, are
+ * constants. */
+ALWAYS_INLINE int NAME(find_some_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down, int wide, int dilated)
 {
     const xent_pool_args *a = p->a;
     const xent_window *w = &a->window;
     const int32_t pitch = (int32_t)a->pitch, height = (int32_t)w->height, width = (int32_t)w->width;
     const int32_t step_h = dilated ? (int32_t)w->dilation_h : 1, step_w = dilated ? (int32_t)w->dilation_w : 1;
-    const uint32_t cells = (uint32_t)(w->kernel_h * a->pitch);
+    const int32_t last = (int32_t)(w->kernel_h * a->pitch) - 1;
     const int32_t *restrict x0 = p->origin.x, *restrict y0 = p->origin.y, *restrict at = p->origin.at;
     const I *restrict place = p->place;
-    int32_t *restrict to = p->to;
+    int32_t *restrict to = p->to, strays = 0;
     const double rows = 1 / (double)pitch;
     for (ptrdiff_t k = 0; k < n; k++) {
         const int32_t number = (int32_t)place[k];
         const int32_t i =
             wide ? (int32_t)(((double)number + 0.5) * rows) : (int32_t)(((float)number + 0.5f) * (float)rows);
-        const int32_t below = i * step_h, y = y0[k] + down + below, aside = (number - i * pitch) * step_w;
-        const int inside = ((uint32_t)number < cells) & ((uint32_t)y < (uint32_t)height) &
-                           ((uint32_t)(x0[k] + aside) < (uint32_t)width);
-        to[k] = inside ? at[k] + (down + below) * width + aside : -1;
+        const int32_t below = i * step_h, aside = (number - i * pitch) * step_w;
+        const int32_t y = y0[k] + down + below, x = x0[k] + aside;
+        /* Below 0 if one is: without a branch. */
+        const int32_t beyond = number | (last - number) | y | (height - 1 - y) | x | (width - 1 - x);
+        to[k] = (at[k] + (down + below) * width + aside) | beyond >> 31;
+        strays |= beyond;
     }
+    return strays < 0;
 }
 
-static void NAME(find_pixels)(const NAME(pool) *p, ptrdiff_t n, int32_t down)
+/* The same of n places that are bytes, LANES_OF_BYTES at a time. The row of a cell is found by a product that is exact:
+ * numbers and widths of windows are no larger than 256. Whether windows are `inside` of the image is a constant. */
+enum { NAME(LANES_OF_BYTES) = 8 };
+typedef int32_t NAME(numbers) __attribute__((vector_size(32)));
+static void NAME(widen_bytes)(const uint8_t *restrict place, ptrdiff_t n, int32_t *restrict to)
 {
-    const xent_window *w = &p->a->window;
-    if (w->dilation_h > 1 || w->dilation_w > 1)
-        NAME(find_some_pixels)(p, n, down, 1, 1);
-    else if (w->kernel_h * p->a->pitch > 1 << 16)
-        NAME(find_some_pixels)(p, n, down, 1, 0);
-    else
-        NAME(find_some_pixels)(p, n, down, 0, 0);
+    for (ptrdiff_t k = 0; k < n; k++) to[k] = place[k];
 }
-
-/* Add n gradients to the sums of pixels, of which the block's first is number `base` of the strip, those of a row from
- * its end, as NAME(receive_max) does. Doubles are followed, half the room away, by what rounding left. */
-static void NAME(add_to_strip)(const NAME(pool) *p, ptrdiff_t n, ptrdiff_t base)
+ALWAYS_INLINE int NAME(find_from_bytes)(const NAME(pool) *p, const uint8_t *place, ptrdiff_t n, int32_t down,
+                                        int inside)
 {
-    const ptrdiff_t out_w = p->a->window.out_w;
-    const int32_t *to = p->to;
-    const T *terms = p->terms;
-    double *sums = p->strip + base;
-    for (ptrdiff_t end = out_w; end <= n; end += out_w)
-        for (ptrdiff_t k = end - 1; k >= end - out_w; k--) {
-            if (to[k] < 0) continue;
-#if XENT_REAL == 32
-            sums[to[k]] += (double)terms[k];
-#else
-            two_sum_add(sums + to[k], sums + p->a->strip_room / 2 + to[k], terms[k]);
-#endif
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const int32_t pitch = (int32_t)a->pitch, height = (int32_t)w->height, width = (int32_t)w->width;
+    const int32_t step_h = (int32_t)w->dilation_h, step_w = (int32_t)w->dilation_w, row = 65536 / pitch + 1;
+    const int32_t last = (int32_t)(w->kernel_h * a->pitch) - 1, fall = step_h * width - pitch * step_w;
+    const int32_t *x0 = p->origin.x, *y0 = p->origin.y, *at = p->origin.at;
+    int32_t *to = p->to;
+    const ptrdiff_t whole = n / NAME(LANES_OF_BYTES) *NAME(LANES_OF_BYTES);
+    NAME(numbers) strays = {0};
+    NAME(widen_bytes)(place, n, to);
+    for (ptrdiff_t k = 0; k < n; k += NAME(LANES_OF_BYTES)) {
+        NAME(numbers) number, pixel, y, x;
+        memcpy(&number, to + k, sizeof number), memcpy(&pixel, at + k, sizeof pixel);
+        const NAME(numbers) i = number * row >> 16;
+        const NAME(numbers) aside = number * step_w;
+        NAME(numbers) beyond = last - number;
+        pixel += aside + (i * fall + down * width);
+        if (!inside) {
+            memcpy(&y, y0 + k, sizeof y), memcpy(&x, x0 + k, sizeof x);
+            y += i * step_h + down;
+            x += aside - i * (pitch * step_w);
+            beyond |= y | (height - 1 - y) | x | (width - 1 - x);
         }
+        pixel |= beyond >> 31;
+        memcpy(to + k, &pixel, sizeof pixel);
+        if (k < whole) strays |= beyond;
+    }
+    int32_t all = 0;
+    for (int lane = 0; lane < NAME(LANES_OF_BYTES); lane++) all |= strays[lane];
+    for (ptrdiff_t k = whole; k < n; k++) all |= to[k];
+    return all < 0;
+}
+
+/* The same from p->place, or from number `at` of places that are told by bytes. */
+static int NAME(find_pixels)(const NAME(pool) *p, ptrdiff_t at, ptrdiff_t n, int32_t down)
+{
+    const xent_pool_args *a = p->a;
+    const xent_window *w = &a->window;
+    const uint8_t *bytes = (const uint8_t *)a->places;
+    if (bytes && a->place_size == 1)
+        return a->inside ? NAME(find_from_bytes)(p, bytes + at, n, down, 1)
+                         : NAME(find_from_bytes)(p, bytes + at, n, down, 0);
+    if (w->dilation_h > 1 || w->dilation_w > 1) return NAME(find_some_pixels)(p, n, down, 1, 1);
+    if (w->kernel_h * a->pitch > 1 << 16) return NAME(find_some_pixels)(p, n, down, 1, 0);
+    return NAME(find_some_pixels)(p, n, down, 0, 0);
+}
+
+/* Add one gradient to a sum of doubles, as NAME(receive_max) does. Doubles are followed, half the room away, by what
+ * rounding left. */
+ALWAYS_INLINE void NAME(add_wide)(const NAME(pool) *p, double *sum, T term)
+{
+#if XENT_REAL == 32
+    (void)p;
+    *sum += (double)term;
+#else
+    two_sum_add(sum, sum + p->a->strip_room / 2, term);
+#endif
 }
 
 /* The sums of LANES pixels of the strip. */
 ALWAYS_INLINE V NAME(received)(const NAME(pool) *p, ptrdiff_t k)
 {
+    if (p->a->sums == XENT_IN_NUMBERS) return v_load((const T *)p->strip + k);
     const double *sums = p->strip + k;
     const NAME(sum) sum = {v_load(sums), v_load(sums + BY_TYPE(LANES / 2, p->a->strip_room / 2))};
     return NAME(round_sum)(&sum);
@@ -530,16 +567,23 @@ ALWAYS_INLINE V NAME(received)(const NAME(pool) *p, ptrdiff_t k)
 /* The first n sums of the strip are done, those of whole vectors cleared; the others move up. */
 static void NAME(move_strip)(const NAME(pool) *p, ptrdiff_t n)
 {
-    const ptrdiff_t left = p->a->strip - n, parts = BY_TYPE(1, 2), clear = xent_max(left, n / LANES * LANES);
+    const int numbers = p->a->sums == XENT_IN_NUMBERS;
+    const ptrdiff_t left = p->a->strip - n, parts = numbers ? 1 : BY_TYPE(1, 2),
+                    clear = xent_max(left, n / LANES * LANES);
+    const ptrdiff_t size = (ptrdiff_t)(numbers ? sizeof(T) : sizeof(double));
     for (ptrdiff_t part = 0; part < parts; part++) {
-        double *sums = p->strip + part * (p->a->strip_room / 2);
-        memmove(sums, sums + n, (size_t)left * sizeof(double));
-        memset(sums + clear, 0, (size_t)(p->a->strip - clear) * sizeof(double));
+        char *sums = (char *)(p->strip + part * (p->a->strip_room / 2));
+        memmove(sums, sums + n * size, (size_t)(left * size));
+        memset(sums + clear * size, 0, (size_t)((p->a->strip - clear) * size));
     }
 }
 
 ALWAYS_INLINE void NAME(clear_sums)(const NAME(pool) *p, ptrdiff_t k)
 {
+    if (p->a->sums == XENT_IN_NUMBERS) {
+        v_store((T *)p->strip + k, (V){0});
+        return;
+    }
     double *sums = p->strip + k;
     v_store(sums, (vf64){0});
     v_store(sums + BY_TYPE(LANES / 2, p->a->strip_room / 2), (vf64){0});
@@ -563,16 +607,58 @@ static void KERNEL(finish_pixels)(const NAME(pool) *p, S *out, ptrdiff_t n)
 static void KERNEL(clear_until)(NAME(pool) *p, const S *end)
 {
     S *at = p->cleared;
-    for (; at < end; at += LANES) KERNEL(store_row)(p, at, (V){0});
-    p->cleared = at;
+    if (at >= end) return;
+    memset(at, 0, (size_t)(end - at) * sizeof(S));
+    p->cleared = (S *)end;
 }
 
-/* n gradients, each of which is all that its pixel receives. */
-static void KERNEL(put_alone)(const NAME(pool) *p, const S *grad, ptrdiff_t n, S *image)
+/* Give a gradient to its pixel, which is number `at` of `sums`: how is a constant. */
+enum { KERNEL(PUT), KERNEL(ADD), KERNEL(ADD_NUMBER), KERNEL(ADD_WIDE) };
+ALWAYS_INLINE void KERNEL(give_one)(const NAME(pool) *p, void *sums, int32_t at, const S *grad, const T *term, int how)
+{
+    if (how == KERNEL(PUT))
+#ifdef STORED_AS_16
+        ((S *)sums)[at] = *grad;
+#else
+        ((S *)sums)[at] = *grad + 0; /* as where terms are added up, none is -0 */
+#endif
+    else if (how == KERNEL(ADD))
+        ((T *)sums)[at] += *(const T *)grad;
+    else if (how == KERNEL(ADD_NUMBER))
+        ((T *)sums)[at] += *term;
+    else
+        NAME(add_wide)(p, (double *)sums + at, *term);
+}
+
+/* n gradients, to p->to. Pixels are read in pairs: five accesses to memory for one gradient are what takes time. */
+ALWAYS_INLINE void KERNEL(give_all)(const NAME(pool) *p, void *sums, const S *grad, ptrdiff_t n, int strays, int how)
 {
     const int32_t *to = p->to;
-    for (ptrdiff_t k = 0; k < n; k++)
-        if (to[k] >= 0) image[to[k]] = grad[k];
+    const T *term = p->terms;
+    ptrdiff_t k = 0;
+    for (; k + 4 <= n && !strays; k += 4) {
+        const xent_two a = xent_two_of(to + k), b = xent_two_of(to + k + 2);
+        KERNEL(give_one)(p, sums, a.first, grad + k, term + k, how);
+        KERNEL(give_one)(p, sums, a.second, grad + k + 1, term + k + 1, how);
+        KERNEL(give_one)(p, sums, b.first, grad + k + 2, term + k + 2, how);
+        KERNEL(give_one)(p, sums, b.second, grad + k + 3, term + k + 3, how);
+    }
+    for (; k < n; k++)
+        if (to[k] >= 0) KERNEL(give_one)(p, sums, to[k], grad + k, term + k, how);
+}
+
+/* n gradients of a block, of which the first pixel is `image`, and number `base` of the strip. */
+static void KERNEL(give_block)(const NAME(pool) *p, S *image, ptrdiff_t base, const S *grad, ptrdiff_t n, int strays)
+{
+    const xent_pool_args *a = p->a;
+    if (a->alone)
+        KERNEL(give_all)(p, image, grad, n, strays, KERNEL(PUT));
+    else if (a->sums == XENT_IN_IMAGE)
+        KERNEL(give_all)(p, image, grad, n, strays, KERNEL(ADD));
+    else if (a->sums == XENT_IN_NUMBERS)
+        KERNEL(give_all)(p, (T *)p->strip + base, grad, n, strays, KERNEL(ADD_NUMBER));
+    else
+        KERNEL(give_all)(p, p->strip + base, grad, n, strays, KERNEL(ADD_WIDE));
 }
 
 static void KERNEL(max_scattered)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
@@ -592,16 +678,15 @@ static void KERNEL(max_scattered)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
         const ptrdiff_t seen = xent_min(w->height, xent_max(0, bottom)) * w->width;
         const ptrdiff_t below = first + (planes ? n / w->out_h * size : seen);
         KERNEL(take_rows)(p, begin + plane, oh, n);
-        NAME(find_pixels)(p, n * w->out_w, (int32_t)(oh * w->stride_h));
-        if (a->alone) {
+        const ptrdiff_t at = line * w->out_w, number = begin * w->out_h * w->out_w + at;
+        const int strays = NAME(find_pixels)(p, number, n * w->out_w, (int32_t)(oh * w->stride_h));
+        if (!a->strip)
             KERNEL(clear_until)(p, out + below);
-            KERNEL(put_alone)(p, grad + line * w->out_w, n * w->out_w, out + first);
-        } else {
-            if (below > done + a->strip) KERNEL(finish_pixels)(p, out + done, above - done), done = above;
-            NAME(add_to_strip)(p, n * w->out_w, first - done);
-        }
+        else if (below > done + a->strip)
+            KERNEL(finish_pixels)(p, out + done, above - done), done = above;
+        KERNEL(give_block)(p, out + first, first - done, grad + at, n * w->out_w, strays);
     }
-    if (a->alone)
+    if (!a->strip)
         KERNEL(clear_until)(p, p->out_end);
     else
         KERNEL(finish_pixels)(p, out + done, (end - begin) * size - done);
@@ -610,18 +695,6 @@ static void KERNEL(max_scattered)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 /* ---- direct ---- */
 
 #ifndef STORED_AS_16
-/* Where the cells of a window lie, from its first pixel on; -1 for a number that no cell has. */
-static int32_t *NAME(open_cells)(const NAME(pool) *p)
-{
-    const xent_window *w = &p->a->window;
-    int32_t *cells = (int32_t *)(p->ring - p->a->after), k = 0;
-    for (ptrdiff_t i = 0; i < w->kernel_h; i++)
-        for (ptrdiff_t j = 0; j < w->kernel_w; j++)
-            cells[k++] = (int32_t)(i * w->dilation_h * w->width + j * w->dilation_w);
-    while (k < XENT_CELLS) cells[k++] = -1;
-    return cells;
-}
-
 /* Places of a vector of outputs, of which n are left in memory. */
 ALWAYS_INLINE VI NAME(load_bytes)(const uint8_t *place, ptrdiff_t n)
 {
@@ -668,7 +741,7 @@ static void KERNEL(put_short_pairs)(const NAME(pool) *p, const S *grad, const ui
                                     ptrdiff_t lines, S *image)
 {
     const ptrdiff_t out_w = p->a->window.out_w, row = 2 * out_w * (ptrdiff_t)sizeof(S);
-    S *const pixels = (S *)((int32_t *)(p->ring - p->a->after) + XENT_CELLS);
+    S *const pixels = (S *)(p->ring - p->a->after);
     const xent_steps to = {row, 2 * row}, from = {p->a->line_pitch * (ptrdiff_t)sizeof(S), row};
     V some[2][2];
     for (ptrdiff_t n, outputs; lines > 0; lines -= n, image += 4 * outputs) {
@@ -687,43 +760,25 @@ static void KERNEL(put_short_pairs)(const NAME(pool) *p, const S *grad, const ui
     }
 }
 
-/* Any windows: all pixels that a row of outputs sees are cleared, and each is written once more at most. */
-ALWAYS_INLINE void KERNEL(put_cells)(const NAME(pool) *p, const int32_t *restrict cells, const S *grad,
-                                     const uint8_t *restrict place, S *restrict row)
-{
-    const ptrdiff_t out_w = p->a->window.out_w, stride = p->a->window.stride_w;
-    for (ptrdiff_t ow = 0; ow < out_w; ow++) {
-        const int32_t cell = cells[place[ow]];
-        if (cell >= 0) row[ow * stride + cell] = grad[ow];
-    }
-}
-
 static void KERNEL(max_direct)(NAME(pool) *p, ptrdiff_t begin, ptrdiff_t end)
 {
     const xent_window *w = &p->a->window;
     const ptrdiff_t size = w->height * w->width, out_w = w->out_w, first = begin * w->out_h * out_w;
-    const ptrdiff_t reach = (w->kernel_h - 1) * w->dilation_h + 1, all = p->a->planes * w->out_h * out_w;
-    const int pairs = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_w == 2 && reach == 2 && w->dilation_w == 1;
-    const int32_t *cells = NAME(open_cells)(p);
+    const ptrdiff_t all = p->a->planes * w->out_h * out_w;
     const S *grad = (const S *)p->a->grad + first;
     const uint8_t *places = (const uint8_t *)p->a->places, *place = places + first;
     S *image = (S *)p->a->out + begin * size;
     p->cleared = image;
-    if (pairs && out_w <= 2 * LANES && 2 * out_w == w->width && 2 * w->out_h == w->height) {
+    if (out_w <= 2 * LANES && 2 * out_w == w->width && 2 * w->out_h == w->height) {
         KERNEL(put_short_pairs)(p, grad, place, places + all - place, (end - begin) * w->out_h, image);
         return;
     }
     for (ptrdiff_t plane = begin; plane < end; plane++, image += size) {
         for (ptrdiff_t oh = 0; oh < w->out_h; oh++, grad += out_w, place += out_w) {
             S *row = image + oh * w->stride_h * w->width;
-            if (pairs) {
-                KERNEL(clear_until)(p, row);
-                KERNEL(put_pairs)(p, grad, place, places + all - place, row);
-                p->cleared = row + reach * w->width;
-            } else {
-                KERNEL(clear_until)(p, row + reach * w->width);
-                KERNEL(put_cells)(p, cells, grad, place, row);
-            }
+            KERNEL(clear_until)(p, row);
+            KERNEL(put_pairs)(p, grad, place, places + all - place, row);
+            p->cleared = row + 2 * w->width;
         }
     }
     KERNEL(clear_until)(p, p->out_end);
