@@ -20,7 +20,7 @@
 #define XENT_STORED bf16
 #include "simd_words.c"
 
-EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XENT_LOOKUP;
+EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XENT_LOOKUP, scales = XENT_SCALES;
 
 #else
 
@@ -70,6 +70,9 @@ WORD(v_zip_lo, v_zip_lo(x, y))
 WORD(v_zip_hi, v_zip_hi(x, y))
 WORD(product_error, NAME(product_error)(x, y, (x * y)))
 WORD(sum_error, NAME(sum_error)(x, y, x + y))
+#if XENT_SCALES
+WORD(v_scale, NAME(v_scale)(x, y))
+#endif
 LANES_TO_ONE(m_any, m_any(m_gt(x, y)))
 LANES_TO_ONE(v_reduce_sum, v_reduce_sum(x))
 LANES_TO_ONE(v_reduce_max, v_reduce_max(x))

@@ -1,5 +1,7 @@
 """Arrays are worked on where they lie: common slices cost no copy of the logits."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers import finfo, peak_bytes
@@ -313,7 +315,7 @@ def everything(x, t, labels, axis, prior):
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
 @pytest.mark.parametrize("classes", [1, 3, 25])
-@pytest.mark.parametrize("inner", [2, 3, 4, 7, 8, 15])
+@pytest.mark.parametrize("inner", [2, 3, 4, 7, 8, 15, 17, 33, 60])
 def test_few_neighbours(inner, classes, dtype, rng):
     """The same bits as where all positions are neighbours, whatever they are cut into."""
     lines = 47
@@ -337,6 +339,53 @@ def test_few_neighbours(inner, classes, dtype, rng):
     out = x.copy()
     assert xent.softmax(out, 1, out=out) is out
     np.testing.assert_array_equal(np.moveaxis(out, 1, -1).reshape(-1, classes), expected["softmax"])
+
+
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("classes", [1, 2, 7, 8, 21, 131])
+def test_backward_of_columns_where_they_lie(classes, dtype, name, rng):
+    """The same bits whatever they are cut into, on any number of threads, and in place of either argument."""
+    backward = getattr(xent, name)
+    for inner in (16, 17, 31, 72, 128, 200, 1100):
+        g = rng.standard_normal((5, classes, inner)).astype(dtype)
+        y = getattr(xent, name.removesuffix("_backward"))(rng.standard_normal(g.shape).astype(dtype), 1)
+        whole = np.moveaxis(np.stack([g, y]), 2, 1).reshape(2, classes, -1)
+        expected = np.moveaxis(backward(*np.ascontiguousarray(whole), 0).reshape(classes, 5, inner), 0, 1)
+        for threads in (1, 2, 3, 7):
+            with xent.num_threads(threads):
+                np.testing.assert_array_equal(backward(g, y, 1), expected, f"{inner} neighbours")
+        for replaced in (0, 1):
+            pair = [g.copy(), y.copy()]
+            assert backward(*pair, 1, out=pair[replaced]) is pair[replaced]
+            np.testing.assert_array_equal(pair[replaced], expected, f"{inner} neighbours, in place")
+        parts = [np.pad(a, ((0, 0), (0, 1), (2, 3)))[:, :-1, 2:-3] for a in (g, y)]
+        np.testing.assert_array_equal(backward(*parts, 1), expected, f"{inner} neighbours of more")
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"])
+def test_axes_in_the_order_of_memory(name, dtype, rng):
+    """The same bits as of arrays in C order, as which they are walked where no position has a number."""
+    shape = (3, 5, 7, 4)
+    g, y = (-np.abs(rng.standard_normal(shape)).astype(dtype) for _ in range(2))
+    function = getattr(xent, name)
+    for order in itertools.permutations(range(4)):
+        back = np.argsort(order)
+        for axis in range(4):
+            given = [np.ascontiguousarray(a.transpose(order)) for a in (g, y)][
+                -1 if "backward" not in name else 0 :
+            ]
+            right = function(*given, order.index(axis)).transpose(back)
+            laid = [a.transpose(back) for a in given]
+            result = function(*laid, axis)
+            assert result.strides == laid[0].strides
+            np.testing.assert_array_equal(result, right)
+            out = np.full(shape, 9, dtype)
+            assert function(*laid, axis, out=out) is out
+            np.testing.assert_allclose(out, right, rtol=1e-2, atol=1e-3)
+            assert function(*laid, axis, out=laid[0]) is laid[0]
+            np.testing.assert_array_equal(laid[0], right)
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])

@@ -36,8 +36,9 @@ class Vectors:
 
     def __init__(self, library):
         self.library = library
-        self.bytes, self.fused, self.has_lookup = (
-            ctypes.c_int.in_dll(library, name).value for name in ["vector_bytes", "fused", "has_lookup"]
+        self.bytes, self.fused, self.has_lookup, self.scales = (
+            ctypes.c_int.in_dll(library, name).value
+            for name in ["vector_bytes", "fused", "has_lookup", "scales"]
         )
 
     def lanes(self, name):
@@ -281,6 +282,22 @@ def test_lookup(simd):
     assert_bits(out, table[index & 3], "v_lookup")
 
 
+@covers("v_scale")
+@reals
+def test_powers_of_two(simd, name):
+    """The exponent is rounded down, and the product once, be it subnormal, 0 or infinite."""
+    if not simd.scales:
+        pytest.skip("no instruction scales")
+    rng = np.random.default_rng(6)
+    most = {"f32": 160, "f64": 1100}[name]
+    a, n = rng.standard_normal(1024), rng.uniform(-most, most, 1024)
+    a[:4], n[4:8] = [0.0, -0.0, np.inf, np.nan], [0.0, -1.0, 1.0, -0.25]
+    a, n = a.astype(REAL[name]), n.astype(REAL[name])
+    with np.errstate(all="ignore"):
+        expected = np.ldexp(a, np.floor(n).astype(int))
+    assert_bits(of_whole_vectors(simd, "v_scale", name, a, n, n), expected, "v_scale", any_nan=True)
+
+
 # Parts of vectors -------------------------------------------------------------------------------------------
 
 
@@ -292,7 +309,10 @@ PARTS += [
 ]
 
 
-@covers("v_load_n", "v_store_n", "load", "store", "load_part", "store_part")
+@covers(
+    *["v_load_n", "v_store_n", "xent_load_n_16", "xent_store_n_16", "load_some", "store_some"],
+    *["load", "store", "load_part", "store_part"],
+)
 @pytest.mark.parametrize(["load", "store", "name"], PARTS)
 def test_parts(simd, edge, load, store, name):
     """With every n that a word takes; nothing behind is read or written."""

@@ -350,8 +350,12 @@ def test_backward_of_gradients_whose_sum_leaves_the_range_on_the_way():
     g = np.repeat(np.float32([3e38, -3e38]), 512)[np.newaxis]
     y = np.full_like(g, -np.log(1024))
     assert np.array_equal(xent.log_softmax_backward(g, y), g)
-    few = np.ascontiguousarray(np.stack([g, 2e-3 * g, g], axis=2))
-    assert np.array_equal(xent.log_softmax_backward(few, np.stack([y] * 3, axis=2), 1), few)
+    for neighbours in (3, 20):
+        few = np.ascontiguousarray(np.stack([g, 2e-3 * g, g] + [g] * (neighbours - 3), axis=2))
+        assert np.array_equal(xent.log_softmax_backward(few, np.stack([y] * neighbours, axis=2), 1), few)
+    columns = np.float32([3e38, 3e38, -3e38, -3e38, 0, 0, 0, 0])[:, np.newaxis] * np.ones(40, np.float32)
+    zeros = np.full_like(columns, -np.log(8))
+    assert np.array_equal(xent.log_softmax_backward(columns, zeros, 0), columns)
 
 
 @pytest.mark.parametrize("name", BACKWARD)

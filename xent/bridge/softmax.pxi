@@ -7,6 +7,8 @@ cdef int map_positions(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray gr
     cdef xent_plan plan
     if cnp.PyArray_SIZE(x) == 0:
         return 0
+    if cnp.PyArray_NDIM(x) > 2 and not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        x, grad_in, out, axis = with_axes_by_stride(x, grad_in, out, axis)
     copies = walk_or_copy(&a.positions, x, grad_in, out, None, axis, grad_in is None)
     a.positions.temperature = temperature
     a.positions.transformed |= temperature != 1
@@ -16,6 +18,24 @@ cdef int map_positions(const xent_kernel *kernels, cnp.ndarray x, cnp.ndarray gr
     run(kernels[dtype_code(x)], &a, &plan, cnp.PyArray_SIZE(x))
     deliver(copies, out, None)
     return 0
+
+
+cdef tuple with_axes_by_stride(cnp.ndarray x, cnp.ndarray grad_in, cnp.ndarray out, int axis):
+    """The same arrays with axes in the order in which they lie in memory, as it does not matter which position comes first:
+    more of them are evenly spaced then, and count as one.
+    """
+    cdef int k, ndim = cnp.PyArray_NDIM(x)
+    cdef const Py_ssize_t *strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(x)
+    cdef bint ordered = True
+    for k in range(1, ndim):
+        ordered = ordered and (strides[k - 1] if strides[k - 1] >= 0 else -strides[k - 1]) >= (
+            strides[k] if strides[k] >= 0 else -strides[k])
+    if ordered:
+        return x, grad_in, out, axis
+    order = in_order_of_memory(x, tuple(range(ndim)))
+    if grad_in is not None:
+        grad_in = (<object>grad_in).transpose(order)
+    return (<object>x).transpose(order), grad_in, (<object>out).transpose(order), order.index(axis)
 
 
 cdef forward(const xent_kernel *kernels, x, axis, temperature, out, int exps, bint logits_again=False):

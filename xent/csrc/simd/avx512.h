@@ -28,6 +28,7 @@ typedef __mmask8 vm64;
     {                                                                                                                  \
         return (V)_mm512_mask_loadu_##P(fill, (VM)((1u << n) - 1), p);                                                 \
     }                                                                                                                  \
+    ALWAYS_INLINE V v_scale_##NAME(V a, V n) { return (V)_mm512_scalef_##P(a, n); }                                    \
     ALWAYS_INLINE V v_load_where_##NAME(const T *p, VM m) { return (V)_mm512_maskz_loadu_##P(m, p); }                  \
     ALWAYS_INLINE void v_store_n_##NAME(T *p, V v, ptrdiff_t n) { _mm512_mask_storeu_##P(p, (VM)((1u << n) - 1), v); } \
     ALWAYS_INLINE void v_stream_##NAME(T *p, V v) { _mm512_stream_##P(p, v); }
@@ -117,6 +118,14 @@ ALWAYS_INLINE vu32 xent_load_16(const uint16_t *p)
 ALWAYS_INLINE void xent_store_16(uint16_t *p, vu32 v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v));
+}
+ALWAYS_INLINE vu16 xent_load_n_16(const uint16_t *p, ptrdiff_t n)
+{
+    return (vu16)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
+}
+ALWAYS_INLINE void xent_store_n_16(uint16_t *p, vu16 v, ptrdiff_t n)
+{
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), (__m256i)v);
 }
 ALWAYS_INLINE void xent_stream_16(uint16_t *p, vu16 v) { _mm256_stream_si256((__m256i *)p, (__m256i)v); }
 ALWAYS_INLINE vf32 v_load_f16(const uint16_t *p)

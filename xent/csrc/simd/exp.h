@@ -143,21 +143,26 @@ ALWAYS_INLINE V NAME(exp_scaled_of)(V x, V low, int paired, NAME(scale) s)
 ALWAYS_INLINE V NAME(exp_scaled)(V x, NAME(scale) s) { return NAME(exp_scaled_of)(x, x, 0, s); }
 ALWAYS_INLINE V NAME(exp_scaled_pair)(V x, V low, NAME(scale) s) { return NAME(exp_scaled_of)(x, low, 1, s); }
 
-/* e^x for any x: gradual underflow, overflow to infinity. 2^n is applied in two halves, each a normal number. */
+/* e^x for any x: gradual underflow, overflow to infinity. Where no instruction scales by 2^n it is applied in two halves,
+ * each a normal number. */
 ALWAYS_INLINE V NAME(exp)(V x)
 {
     const V clamped = v_max(NAME(set)(EXP_LOW), v_min(NAME(set)(EXP_HIGH), x)), magic = NAME(set)(MAGIC);
     VI shifted;
 #if XENT_REAL == 32 && XENT_LOOKUP
     const V mantissa = exp_by_quarters(clamped, clamped, 0, magic, 0, &shifted);
-    shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
 #else
     const V mantissa = NAME(exp_mantissa)(clamped, clamped, 0, magic, &shifted);
 #endif
+#if XENT_SCALES
+    return NAME(v_scale)(mantissa, ((V)shifted - magic) * NAME(set)((T)1 / STEPS));
+#else
+    if (STEPS == 4) shifted = ((shifted - MAGIC_BITS) >> 2) + MAGIC_BITS; /* whole octaves */
     const V half = v_fma((V)shifted - magic, NAME(set)((T)0.5), magic);
     const VI bias = NAME(iset)(EXPONENT_BIAS) - NAME(iset)(MAGIC_BITS);
     const V rest = ((V)shifted - magic) - (half - magic) + magic;
     return mantissa * (V)(((VI)half + bias) << MANTISSA_BITS) * (V)(((VI)rest + bias) << MANTISSA_BITS);
+#endif
 }
 
 #if XENT_REAL == 64

@@ -5,7 +5,28 @@
 #ifndef XENT_HALF_H
 #define XENT_HALF_H
 
+#include <string.h>
+
 ALWAYS_INLINE vu32 xent_choose(vu32 mask, vu32 a, vu32 b) { return (mask & a) | (~mask & b); }
+
+#if !XENT_MASKS_16
+/* The first n numbers, fewer than a vector has, in pieces of powers of two, and zeros. They are functions, as they are called
+ * at the end of each line. */
+static __attribute__((noinline, unused)) vu16 xent_load_n_16(const uint16_t *p, ptrdiff_t n)
+{
+    vu16 v = {0};
+    ptrdiff_t k = 0;
+    for (ptrdiff_t size = (ptrdiff_t)sizeof(v) / 4; size > 0; size /= 2)
+        if (n & size) memcpy((uint16_t *)&v + k, p + k, (size_t)size * sizeof *p), k += size;
+    return v;
+}
+static __attribute__((noinline, unused)) void xent_store_n_16(uint16_t *p, vu16 v, ptrdiff_t n)
+{
+    ptrdiff_t k = 0;
+    for (ptrdiff_t size = (ptrdiff_t)sizeof(v) / 4; size > 0; size /= 2)
+        if (n & size) memcpy(p + k, (const uint16_t *)&v + k, (size_t)size * sizeof *p), k += size;
+}
+#endif
 
 /* bfloat16 is the upper half of a float. */
 ALWAYS_INLINE vf32 v_load_bf16(const uint16_t *p) { return (vf32)(xent_load_16(p) << 16); }

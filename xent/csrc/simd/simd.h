@@ -23,16 +23,18 @@
  *        * v_zip_lo v_zip_hi                         back: a0 b0 a1 b1 ..., the first and the second half
  *          v_reduce_sum                              the lanes added up, the first first
  *        * v_reduce_max                              the largest lane
+ *        * v_scale                                   a 2^floor(n), rounded once (only with XENT_SCALES)
  *        * v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to even (half.h)
  *       ** v_load_f16 v_store_f16                    the same
+ *       ** xent_load_n_16 xent_store_n_16            as v_load_n, of zeros, and v_store_n
  *        * xent_stream_16                            as v_stream, for as many 16-bit integers
  *        * xent_load_16 xent_store_16                16-bit integers as 32-bit ones without sign, and lower halves back
  *
  * An instruction set (avx512.h, avx2.h, vec128.h) must write the words marked * for floats and doubles; it may write
  * those marked **, the comparisons together with its mask types (XENT_OWN_MASKS), the conversions of float16 with
- * XENT_CONVERTS_F16. All others are made here. Arithmetic and integer operators are those of the compiler's vector
- * extension: a + b, i << 23, and so on.
+ * XENT_CONVERTS_F16, what takes a few 16-bit numbers with XENT_MASKS_16. All others are made here. Arithmetic and integer
+ * operators are those of the compiler's vector extension: a + b, i << 23, and so on.
  */
 #ifndef XENT_SIMD_H
 #define XENT_SIMD_H
@@ -44,8 +46,11 @@
 
 /* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is an
  * instruction or a few. XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16
- * is converted by an instruction. */
+ * is converted by an instruction. XENT_MASKS_16: whether the first few of 16-bit numbers are loaded and stored by one.
+ * XENT_SCALES: whether one multiplies by a power of two, be the product in the range or not. */
 #if defined(__AVX512F__)
+#define XENT_MASKS_16 1
+#define XENT_SCALES 1
 #define XENT_VBYTES 64
 #define XENT_FUSED 1
 #define XENT_LOOKUP 1
@@ -69,6 +74,10 @@
 #define XENT_CONVERTS_F16 0
 #endif
 #define XENT_OWN_MASKS 0
+#endif
+#ifndef XENT_SCALES
+#define XENT_MASKS_16 0
+#define XENT_SCALES 0
 #endif
 #define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
 #define XENT_WIDEST 64 /* bytes of the widest vector of all instruction sets */

@@ -8,22 +8,21 @@
 #define XENT_STORED_H
 
 #ifdef STORED_AS_16
-/* Fewer numbers than a vector has. They are functions, as they are called at the end of each line. */
-static __attribute__((noinline, unused)) V KERNEL(load_some)(const S *p, ptrdiff_t n, V fill)
-{
-    S some[LANES] = {0};
-    ptrdiff_t k = 0;
-    for (ptrdiff_t size = LANES / 2; size > 0; size /= 2)
-        if (n & size) memcpy(some + k, p + k, (size_t)size * sizeof(S)), k += size;
-    return v_select(NAME(first)(n), KERNEL(v_load)(some), fill);
-}
-static __attribute__((noinline, unused)) void KERNEL(store_some)(S *p, V v, ptrdiff_t n)
+/* Fewer numbers than a vector has. */
+ALWAYS_INLINE V KERNEL(load_some)(const S *p, ptrdiff_t n, V fill)
 {
     S some[LANES];
-    ptrdiff_t k = 0;
-    KERNEL(v_store)(some, v);
-    for (ptrdiff_t size = LANES / 2; size > 0; size /= 2)
-        if (n & size) memcpy(p + k, some + k, (size_t)size * sizeof(S)), k += size;
+    const vu16 v = xent_load_n_16(p, n);
+    memcpy(some, &v, sizeof some);
+    return v_select(NAME(first)(n), KERNEL(v_load)(some), fill);
+}
+ALWAYS_INLINE void KERNEL(store_some)(S *p, V v, ptrdiff_t n)
+{
+    vu16 some;
+    S all[LANES];
+    KERNEL(v_store)(all, v);
+    memcpy(&some, all, sizeof some);
+    xent_store_n_16(p, some, n);
 }
 #endif
 

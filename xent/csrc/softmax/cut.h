@@ -16,10 +16,21 @@ typedef struct {
 } KERNEL(cut);
 
 #if XENT_REAL == 64 && !defined(STORED_AS_16)
-/* Whether so few positions of columns are neighbours that a tile takes more than these. */
-ALWAYS_INLINE int short_runs(const xent_positions *p)
+/* Whether so few positions of columns are neighbours that a tile, of `most` positions, takes several runs of these. Of a
+ * cache line or more, two at least: one is no worse where it lies. */
+ALWAYS_INLINE int short_runs(const xent_positions *p, ptrdiff_t most)
 {
-    return p->inner > 1 && p->inner < LINE_COLUMNS && p->middle_count > 1;
+    return p->inner > 1 && p->middle_count > 1 && (p->inner < LINE_COLUMNS || 2 * p->inner <= most);
+}
+
+/* Positions of columns of which a sum and a map are made, one after the other: as many as an L2 cache holds until then, in
+ * equal parts of a run. At least two lines of a cache: classes may lie on pages of their own. */
+static ptrdiff_t columns_of_sums(const xent_positions *p, ptrdiff_t stored_size)
+{
+    const ptrdiff_t fit = MOST_EXPS_BYTES / 2 / 2 / stored_size / xent_max(p->classes, 1) / LINE_COLUMNS * LINE_COLUMNS,
+                    most = xent_min(MOST_COLUMNS, xent_max(fit, 2 * LINE_COLUMNS)),
+                    parts = xent_ceil_div(p->inner, most);
+    return xent_ceil_div(xent_ceil_div(p->inner, parts), LINE_COLUMNS) * LINE_COLUMNS;
 }
 #endif
 
@@ -44,9 +55,10 @@ static KERNEL(cut) KERNEL(transformed_cut_of)(const xent_positions *positions)
     const ptrdiff_t elements =
         xent_min(transform_elements(positions), lanes_are_positions && !columns ? TRANSPOSED_ELEMENTS : PTRDIFF_MAX);
     KERNEL(cut)
-    cut = {.columns = columns, .lanes_are_positions = lanes_are_positions, .runs = short_runs(positions)};
+    cut = {.columns = columns, .lanes_are_positions = lanes_are_positions};
     cut.most = lanes_are_positions ? KERNEL(positions_in)(elements, positions->classes)
                                    : xent_min(TILE, elements / NAME(padded_row)(positions->classes));
+    cut.runs = short_runs(positions, cut.most);
     return cut;
 }
 
@@ -59,7 +71,7 @@ static KERNEL(cut) KERNEL(few_cut_of)(const xent_positions *positions)
                          .exps_step = xent_keeps_row_exps(positions, sizeof(T)) ? row : 0,
                          .columns = 1,
                          .blocks = NAME(padded_row)(positions->classes) > EXPS_ELEMENTS,
-                         .runs = short_runs(positions),
+                         .runs = short_runs(positions, 0),
                          .few = 1};
 }
 
@@ -68,7 +80,7 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
     if (xent_row_arrays(positions, sizeof(T))) return KERNEL(few_cut_of)(positions);
     if (xent_is_flat(positions, sizeof(T)))
         return (KERNEL(cut)){
-            .most = TILE / positions->inner * positions->inner, .columns = 1, .runs = short_runs(positions)};
+            .most = TILE / positions->inner * positions->inner, .columns = 1, .runs = short_runs(positions, 0)};
     const ptrdiff_t classes = positions->classes, keeps = positions->keeps_logits ? 2 : 1; /* logits, exponentials */
     const ptrdiff_t room = xent_max(EXPS_ELEMENTS, positions->room);
     /* What is no more than a sum and a product pays to transpose where most of a vector would be empty. Several arrays pay
@@ -78,11 +90,15 @@ static KERNEL(cut) KERNEL(cut_of)(const xent_positions *positions)
     KERNEL(cut) cut = {.most = TILE,
                        .columns = positions->inner > 1,
                        .lanes_are_positions = positions->inner > 1 || classes <= short_row};
-    if (cut.columns) {
+    if (sums && positions->inner >= LINE_COLUMNS) { /* where they are, with any number of runs (softmax.h) */
+        cut.most = columns_of_sums(positions, sizeof(S));
+        cut.runs = positions->inner <= cut.most && positions->middle_count > 1;
+        if (cut.runs) cut.most = positions->chunk;
+    } else if (cut.columns) {
         const ptrdiff_t packable = KERNEL(positions_in)(PACK_ELEMENTS / xent_packed_arrays(positions), classes);
         /* Those that lie far apart are read where they are, many positions of a class at once: in 16 of 150 classes the
          * gradients of softmax took 2.3 to 3 times as long. */
-        cut.runs = short_runs(positions) && packable > 0;
+        cut.runs = short_runs(positions, packable) && packable > 0;
         cut.packed = cut.runs || (positions->packs && packable > 0 && positions->x.stride <= TILE);
         cut.exps_step = cut.packed ? packable : sums ? 0 : KERNEL(positions_in)(room / keeps, classes);
     } else if (cut.lanes_are_positions) {

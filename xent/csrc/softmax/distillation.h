@@ -358,8 +358,9 @@ static ptrdiff_t KERNEL(most_pairs)(const xent_positions *positions, const NAME(
 /* The tile of positions from p on, before `stop`, of which the operands lie as the cut says. */
 static KERNEL(tile) KERNEL(tile_of_pairs)(const xent_positions *positions, NAME(pairs) *d, ptrdiff_t p, ptrdiff_t stop)
 {
-    const KERNEL(cut) cut = {
-        .most = KERNEL(most_pairs)(positions, d), .columns = positions->inner > 1, .runs = short_runs(positions)};
+    const KERNEL(cut) cut = {.most = KERNEL(most_pairs)(positions, d),
+                             .columns = positions->inner > 1,
+                             .runs = short_runs(positions, KERNEL(most_pairs)(positions, d))};
     const KERNEL(tile) t = KERNEL(tile_at)(positions, &cut, p, stop);
     d->n = t.n;
     d->step = d->lanes_are_positions ? (d->n + LANES - 1) / LANES * LANES : NAME(padded_row)(d->classes);

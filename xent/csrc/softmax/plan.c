@@ -18,10 +18,18 @@ static ptrdiff_t chunk_of_few(const xent_positions *p, ptrdiff_t chunk)
     return xent_min(p->inner, xent_max(p->count / 4, 1));
 }
 
+/* Whether a chunk of columns is one of whole runs, so that it is not cut where these end: of less than four tiles, if 16
+ * threads have one each. */
+static int takes_whole_runs(const xent_positions *p)
+{
+    return p->inner >= LINE_COLUMNS && p->inner <= 4 * TILE && p->count / p->inner >= 16;
+}
+
 static ptrdiff_t positions_of_chunk(const xent_positions *p, ptrdiff_t size)
 {
     const ptrdiff_t chunk = XENT_CHUNK / xent_max(p->classes, 1);
     if (xent_few_columns(p, size)) return chunk_of_few(p, chunk);
+    if (takes_whole_runs(p)) return xent_max(chunk / p->inner, 1) * p->inner;
     if (chunk >= TILE) return chunk / TILE * TILE;
     return p->inner > 1 ? tile_of_columns(p->count) : xent_max(chunk, 1);
 }

@@ -155,6 +155,7 @@ typedef struct {
     const T *m, *q;
     int rows;                 /* m and q are one number each */
     const S *next_x, *next_g; /* what is fetched meanwhile, or NULL */
+    const S *x_end, *g_end;   /* of rows: up to where there are numbers, or NULL */
 } KERNEL(point_line);
 
 ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, ptrdiff_t n, KERNEL(point) point)
@@ -165,39 +166,67 @@ ALWAYS_INLINE V KERNEL(point_value)(const KERNEL(point_line) *l, ptrdiff_t i, pt
     return point(x, l->g ? KERNEL(load)(l->g + i, n, zero) : zero, m, q);
 }
 
-/* `point` is a constant at every call and is inlined. */
+/* Rows from here on are stored at whole vectors: what lies before the first of these takes a vector more. */
+#define ALIGNED_ROW (16 * LANES)
+
+/* `point` is a constant at every call and is inlined. The first and the last vector overlap others, and what they are made
+ * of is read before these are stored, if the result replaces it. */
 ALWAYS_INLINE void KERNEL(point_line_map)(const KERNEL(point_line) *l, ptrdiff_t n, int streams, KERNEL(point) point)
 {
-    ptrdiff_t i = xent_min(KERNEL(until_aligned)(l->out), l->rows ? n : 0);
-    if (i > 0) KERNEL(store)(l->out, KERNEL(point_value)(l, 0, i, point), i);
+    if (n < LANES) {
+        KERNEL(store)(l->out, KERNEL(point_value)(l, 0, n, point), n);
+        return;
+    }
+    ptrdiff_t i = l->rows && n >= ALIGNED_ROW ? KERNEL(until_aligned)(l->out) : 0;
+    const int overlaps = (n - i) % LANES != 0;
+    V first = {0}, last = {0};
+    if (overlaps) last = KERNEL(point_value)(l, n - LANES, LANES, point);
+    if (i > 0) {
+        const V second = KERNEL(point_value)(l, i, LANES, point);
+        first = KERNEL(point_value)(l, 0, LANES, point);
+        KERNEL(store)(l->out, first, LANES), KERNEL(store)(l->out + i, second, LANES), i += LANES;
+    }
     for (; streams && KERNEL(until_aligned)(l->out + i) == 0 && i + LANES <= n; i += LANES)
         KERNEL(store_aligned)(l->out + i, KERNEL(point_value)(l, i, LANES, point), 1);
     for (; i + LANES <= n; i += LANES) {
-        if (l->next_x) __builtin_prefetch(l->next_x + i), __builtin_prefetch(l->next_g + i);
+        if (l->next_x) PREFETCH(l->next_x, i, 0), PREFETCH(l->next_g, i, 0);
         KERNEL(store)(l->out + i, KERNEL(point_value)(l, i, LANES, point), LANES);
     }
-    if (i < n) KERNEL(store)(l->out + i, KERNEL(point_value)(l, i, n - i, point), n - i);
+    if (overlaps) KERNEL(store)(l->out + n - LANES, last, LANES);
 }
 
-/* Line j of a tile, a row or a class. m and q are numbers of its positions. */
-ALWAYS_INLINE KERNEL(point_line) KERNEL(point_line_of)(const KERNEL(tile) *t, ptrdiff_t j, const T *m, const T *q)
+/* Line j of a tile, a row or a class, with the numbers m and q of its position or positions. `rows` is a constant. */
+ALWAYS_INLINE KERNEL(point_line)
+    KERNEL(point_line_of)(const KERNEL(tile) *t, ptrdiff_t j, const T *m, const T *q, int rows)
 {
     return (KERNEL(point_line)){.x = t->x + j * t->x_step,
                                 .g = t->grad_in ? t->grad_in + j * t->target_step : NULL,
                                 .logits = t->logits ? t->logits + j * t->exps_step : NULL,
                                 .out = t->out + j * t->out_step,
-                                .m = t->rows ? m + j : m,
-                                .q = t->rows ? q + j : q,
-                                .rows = t->rows};
+                                .m = m,
+                                .q = q,
+                                .rows = rows};
 }
 
-ALWAYS_INLINE void KERNEL(point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
-                                     KERNEL(point) point)
+ALWAYS_INLINE void KERNEL(rows_point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
+                                          KERNEL(point) point)
 {
-    for (ptrdiff_t j = 0; j < (t->rows ? t->n : classes); j++) {
-        const KERNEL(point_line) l = KERNEL(point_line_of)(t, j, m, q);
-        if (KERNEL(far_apart)(t)) KERNEL(fetch_classes)(t, j, !t->logits);
-        KERNEL(point_line_map)(&l, t->rows ? classes : t->n, t->streams, point);
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        const KERNEL(point_line) l = KERNEL(point_line_of)(t, p, m + p, q + p, 1);
+        KERNEL(point_line_map)(&l, classes, t->streams, point);
+    }
+}
+
+/* `fetches`, a constant: whether numbers that are read are fetched before, too. */
+ALWAYS_INLINE void KERNEL(columns_point_map)(const KERNEL(tile) *t, ptrdiff_t classes, const T *m, const T *q,
+                                             int fetches, KERNEL(point) point)
+{
+    for (ptrdiff_t c = 0; c < classes; c++) {
+        const KERNEL(point_line) l = KERNEL(point_line_of)(t, c, m, q, 0);
+        if (KERNEL(far_apart)(t) && fetches) KERNEL(fetch_classes)(t, c, !t->logits);
+        if (KERNEL(far_apart)(t) && !fetches && !t->streams)
+            KERNEL(fetch_class)(t->out, t->out_step, c + CLASSES_AHEAD, t->n);
+        KERNEL(point_line_map)(&l, t->n, t->streams, point);
     }
 }
 
@@ -237,38 +266,25 @@ static void KERNEL(log_softmax_tile)(const xent_positions *positions, const KERN
     KERNEL(statistics_wanted)(t, positions->classes, &s, LOGARITHMS);
     if (KERNEL(transposed)(t) && positions->classes < LINE_BY_LINE)
         KERNEL(log_softmax_transposed)(t, positions->classes, &s);
+    else if (t->rows)
+        KERNEL(rows_point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
     else
-        KERNEL(point_map)(t, positions->classes, s.max_logit, s.log_total, KERNEL(log_softmax_point));
-}
-
-/* Columns: class by class, which streams through memory. */
-ALWAYS_INLINE void KERNEL(sum_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
-{
-    const V zero = {0};
-    NAME(sum) sums[TILE / LANES] = {{{0}, {0}}};
-    for (ptrdiff_t c = 0; c < classes; c++) {
-        const S *grad = t->grad_in + c * t->target_step, *y = t->x + c * t->x_step;
-        if (KERNEL(far_apart)(t)) {
-            KERNEL(fetch_class)(t->grad_in, t->target_step, c, t->n);
-            if (times_y) KERNEL(fetch_class)(t->x, t->x_step, c, t->n);
-        }
-        for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-            const V g = KERNEL(load)(grad + p, t->n - p, zero);
-            NAME(sum_add)(sums + p / LANES, times_y ? g * KERNEL(load)(y + p, t->n - p, zero) : g);
-        }
-    }
-    for (ptrdiff_t p = 0; p < t->n; p += LANES) {
-        double lanes[LANES];
-        NAME(sum_lanes)(sums + p / LANES, lanes, NULL);
-        for (int k = 0; k < LANES; k++) result[p + k] = (T)lanes[k];
-    }
+        KERNEL(columns_point_map)(t, positions->classes, s.max_logit, s.log_total, 1, KERNEL(log_softmax_point));
 }
 
 /* g_c, or y_c g_c, of n classes from c on, at most a vector, and 0 behind them. */
 ALWAYS_INLINE V KERNEL(summand)(const KERNEL(point_line) *l, ptrdiff_t c, ptrdiff_t n, int times_y)
 {
-    const V zero = {0}, g = KERNEL(load_part)(l->g + c, n, zero);
-    return times_y ? g * KERNEL(load_part)(l->x + c, n, zero) : g;
+    const V zero = {0}, g = n > 0 ? KERNEL(load_row)(l->g + c, n, l->g_end, zero) : zero;
+    return times_y && n > 0 ? g * KERNEL(load_row)(l->x + c, n, l->x_end, zero) : g;
+}
+
+/* Vectors, pairwise. */
+ALWAYS_INLINE V KERNEL(group_sum)(V v[GROUP])
+{
+    for (int n = GROUP / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++) v[i] = v[2 * i] + v[2 * i + 1];
+    return v[0];
 }
 
 /* Their sum over the classes of a row. GROUP vectors are added pairwise before they reach the wide sum: half an ulp
@@ -284,9 +300,7 @@ ALWAYS_INLINE double KERNEL(sum_of_row)(const KERNEL(point_line) *l, ptrdiff_t c
         for (int w = 0; w < WAYS; w++) {
             V v[GROUP];
             for (int i = 0; i < GROUP; i++) v[i] = KERNEL(summand)(l, c + i * ROW_LANES + w * LANES, LANES, times_y);
-            for (int n = GROUP / 2; n > 0; n /= 2)
-                for (int i = 0; i < n; i++) v[i] = v[2 * i] + v[2 * i + 1];
-            NAME(sum_add)(&sum.way[w], v[0]);
+            NAME(sum_add)(&sum.way[w], KERNEL(group_sum)(v));
         }
         if (!streams) KERNEL(fetch)(l->out + c, ROW_GROUP);
     }
@@ -305,26 +319,93 @@ static
     return KERNEL(sum_of_row)(l, classes, 1, times_y, 0);
 }
 
-/* A row that is fetched while the one before is written: two of either operand and the result fit an L2 cache of
- * 1 MiB. */
-#define FETCHED_ROW_BYTES ((1 << 20) / 5)
+/* ---- columns ---- */
+
+/* The sum of one position, where a group has left the range: `count` numbers that lie a step apart. */
+SELDOM double KERNEL(column_sum_in_range)(const S *x, ptrdiff_t x_step, const S *g, ptrdiff_t g_step, ptrdiff_t count,
+                                          int times_y)
+{
+    double total = 0, error = 0;
+    for (ptrdiff_t c = 0; c < count; c++) {
+        const T one = KERNEL(get)(g + c * g_step), term = times_y ? one * (T)KERNEL(get)(x + c * x_step) : one;
+        two_sum_add(&total, &error, term);
+    }
+    return isfinite(total) ? total + error : total;
+}
+
+/* g_c, or y_c g_c, of n positions from p on, at most a vector. */
+ALWAYS_INLINE V KERNEL(summands)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t n, int times_y)
+{
+    const V zero = {0}, g = KERNEL(load)(t->grad_in + c * t->target_step + p, n, zero);
+    return times_y ? g * KERNEL(load)(t->x + c * t->x_step + p, n, zero) : g;
+}
+
+/* Their sum over some classes from c on, of which there are 1, 2, 4, or GROUP = 8, a constant: pairwise. */
+ALWAYS_INLINE V KERNEL(pairwise)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, int classes, ptrdiff_t n, int times_y)
+{
+    V v[GROUP];
+    for (int k = 0; k < classes; k++) v[k] = KERNEL(summands)(t, p, c + k, n, times_y);
+    for (int k = classes / 2; k > 0; k /= 2)
+        for (int i = 0; i < k; i++) v[i] = v[2 * i] + v[2 * i + 1];
+    return v[0];
+}
+
+/* Add those of some classes from c on, GROUP at most, to their sums, which begin with class 0. */
+ALWAYS_INLINE void KERNEL(add_classes)(const KERNEL(tile) *t, ptrdiff_t p, ptrdiff_t c, ptrdiff_t classes, ptrdiff_t n,
+                                       NAME(sum) *sums, int times_y)
+{
+    NAME(sum) sum = {{0}, {0}};
+    if (c > 0) sum = *sums;
+    if (classes == GROUP) NAME(sum_add)(&sum, KERNEL(pairwise)(t, p, c, GROUP, n, times_y));
+    if (classes & 4) NAME(sum_add)(&sum, KERNEL(pairwise)(t, p, c, 4, n, times_y)), c += 4;
+    if (classes & 2) NAME(sum_add)(&sum, KERNEL(pairwise)(t, p, c, 2, n, times_y)), c += 2;
+    if (classes & 1) NAME(sum_add)(&sum, KERNEL(pairwise)(t, p, c, 1, n, times_y));
+    *sums = sum;
+}
+
+/* Where vector i of n positions begins: the last one may overlap the one before, as each lane is a position of its own. */
+ALWAYS_INLINE ptrdiff_t KERNEL(vector_at)(ptrdiff_t i, ptrdiff_t n)
+{
+    return xent_max(xent_min(i * LANES, n - LANES), 0);
+}
+
+/* Columns: GROUP classes at a time, which streams through memory. They are added up pairwise, as those of rows. */
+ALWAYS_INLINE void KERNEL(sum_of_columns)(const KERNEL(tile) *t, ptrdiff_t classes, T *result, int times_y)
+{
+    const ptrdiff_t n = t->n, vectors = xent_ceil_div(n, LANES);
+    const V infinity = NAME(set)((T)INFINITY);
+    NAME(sum) sums[MOST_COLUMNS / LANES];
+    /* Short stretches one behind the other, beyond an L1 cache: the processor sees many streams that end soon, in the place
+     * of one. Of stretches that lie far apart those it fetches itself are enough: more took 1.2 times as long. */
+    const int fetches = !KERNEL(far_apart)(t) && n * classes * (ptrdiff_t)sizeof(S) > EXPS_BYTES;
+    for (ptrdiff_t c = 0; c < classes; c += GROUP) {
+        const ptrdiff_t count = xent_min(classes - c, GROUP);
+        for (ptrdiff_t k = c + GROUP; fetches && k < c + 2 * GROUP; k++) {
+            KERNEL(fetch_class)(t->grad_in, t->target_step, k, n);
+            if (times_y) KERNEL(fetch_class)(t->x, t->x_step, k, n);
+        }
+        for (ptrdiff_t i = 0; n >= LANES && i < vectors; i++)
+            KERNEL(add_classes)(t, KERNEL(vector_at)(i, n), c, count, LANES, sums + i, times_y);
+        if (n < LANES) KERNEL(add_classes)(t, 0, c, count, n, sums, times_y);
+    }
+    for (ptrdiff_t i = 0; i < vectors; i++) {
+        const ptrdiff_t p = KERNEL(vector_at)(i, n);
+        double lanes[LANES];
+        NAME(sum_lanes)(sums + i, lanes, NULL);
+        const V total = NAME(joined)(v_load(lanes), v_load(lanes + LANES - LANES_F64));
+        v_store(result + p, total);
+        if (m_any((VM)~m_gt(infinity, v_abs(total))))
+            for (ptrdiff_t k = p; k < xent_min(p + LANES, n); k++)
+                if (!isfinite(result[k]))
+                    result[k] = (T)KERNEL(column_sum_in_range)(t->x + k, t->x_step, t->grad_in + k, t->target_step,
+                                                               classes, times_y);
+    }
+}
 
 /* ---- columns of few positions that touch each other ----
  *
  * All numbers of these are a line, of which each number belongs to the same position as the one `few` after it; and a vector,
  * lane by lane, as the one `few` vectors after it. */
-
-/* The sum of position p, where a group has left the range. */
-SELDOM double KERNEL(flat_sum_in_range)(const KERNEL(point_line) *l, ptrdiff_t p, ptrdiff_t few, ptrdiff_t n,
-                                        int times_y)
-{
-    double total = 0, error = 0;
-    for (ptrdiff_t i = p; i < n; i += few) {
-        const T g = KERNEL(get)(l->g + i), product = times_y ? g * (T)KERNEL(get)(l->x + i) : g;
-        two_sum_add(&total, &error, product);
-    }
-    return isfinite(total) ? total + error : total;
-}
 
 /* A sum of vectors in memory, and a summand more. */
 ALWAYS_INLINE void KERNEL(add_in_memory)(double *at, V v)
@@ -349,9 +430,7 @@ static __attribute__((noinline)) void KERNEL(flat_sums)(const KERNEL(point_line)
         for (ptrdiff_t w = 0; w < vectors; w++) {
             V v[GROUP];
             for (int i = 0; i < GROUP; i++) v[i] = KERNEL(summand)(l, first + w * LANES + i * apart, LANES, times_y);
-            for (int k = GROUP / 2; k > 0; k /= 2)
-                for (int i = 0; i < k; i++) v[i] = v[2 * i] + v[2 * i + 1];
-            KERNEL(add_in_memory)(sums + 2 * LANES_F64 * w, v[0]);
+            KERNEL(add_in_memory)(sums + 2 * LANES_F64 * w, KERNEL(group_sum)(v));
         }
     for (ptrdiff_t w = 0; first < n; first += LANES, w = w + 1 < vectors ? w + 1 : 0)
         KERNEL(add_in_memory)(sums + 2 * LANES_F64 * w, KERNEL(summand)(l, first, n - first, times_y));
@@ -366,7 +445,8 @@ static __attribute__((noinline)) void KERNEL(flat_sums)(const KERNEL(point_line)
             sum.way[w] =
                 (NAME(sum)){.a = v_load(lanes + 2 * LANES_F64 * w), .b = v_load(lanes + 2 * LANES_F64 * w + LANES_F64)};
         const double total = NAME(row_total)(&sum);
-        const T put = (T)(isfinite(total) ? total : KERNEL(flat_sum_in_range)(l, p, few, n, times_y));
+        const T put =
+            (T)(isfinite(total) ? total : KERNEL(column_sum_in_range)(l->x + p, few, l->g + p, few, n / few, times_y));
         for (int k = 0; k < ROW_LANES; k++) q[p + k * few] = put;
     }
 }
@@ -379,6 +459,7 @@ ALWAYS_INLINE void KERNEL(flat_backward)(const KERNEL(tile) *t, ptrdiff_t classe
     for (ptrdiff_t k = 0; k < t->n / few; k++) {
         KERNEL(point_line)
         l = {.x = t->x + k * t->x_apart, .g = t->grad_in + k * t->target_apart, .out = t->out + k * t->out_apart};
+        l.x_end = l.x + n, l.g_end = l.g + n;
         KERNEL(flat_sums)(&l, few, n, times_y, q);
         for (ptrdiff_t i = 0, place = 0; i < n; i += LANES) {
             const V zero = {0}, sum = v_load(q + place);
@@ -389,28 +470,50 @@ ALWAYS_INLINE void KERNEL(flat_backward)(const KERNEL(tile) *t, ptrdiff_t classe
     }
 }
 
+/* A row that is fetched while the one before is written: two of either operand and the result fit an L2 cache of
+ * 1 MiB. */
+#define FETCHED_ROW_BYTES ((1 << 20) / 5)
+
 /* Results that are `point` of each number and the sum over the classes of g, or of y g where `times_y`: of rows one by
- * one, as the next ones would drive them from the L1 cache. */
+ * one, as the next ones would drive them from the L1 cache; */
+ALWAYS_INLINE void KERNEL(rows_backward)(const KERNEL(tile) *t, ptrdiff_t classes, int times_y, KERNEL(point) point)
+{
+    const int fetches = classes <= FETCHED_ROW_BYTES / (ptrdiff_t)sizeof(S);
+    const S *x_end = t->x + (t->n - 1) * t->x_step + classes,
+            *g_end = t->grad_in + (t->n - 1) * t->target_step + classes;
+    for (ptrdiff_t p = 0; p < t->n; p++) {
+        T q;
+        KERNEL(point_line) l = KERNEL(point_line_of)(t, p, &q, &q, 1);
+        if (fetches) l.next_x = l.x + t->x_step, l.next_g = l.g + t->target_step;
+        l.x_end = x_end, l.g_end = g_end;
+        const double sum = KERNEL(sum_of_row)(&l, classes, t->streams, times_y, 1);
+        q = (T)(isfinite(sum) ? sum : KERNEL(sum_in_range)(&l, classes, times_y));
+        KERNEL(point_line_map)(&l, classes, t->streams, point);
+    }
+}
+
+/* and of columns run by run. */
+ALWAYS_INLINE void KERNEL(columns_backward)(const KERNEL(tile) *t, ptrdiff_t classes, int times_y, KERNEL(point) point)
+{
+    KERNEL(tile) part = *t;
+    T q[MOST_COLUMNS];
+    for (ptrdiff_t done = 0; done < t->n; done += part.n) {
+        part.n = t->run ? t->run : t->n;
+        KERNEL(sum_of_columns)(&part, classes, q, times_y);
+        KERNEL(columns_point_map)(&part, classes, q, q, 0, point);
+        part.x += t->x_apart, part.grad_in += t->target_apart, part.out += t->out_apart;
+    }
+}
+
 ALWAYS_INLINE void KERNEL(backward)(const xent_positions *positions, const KERNEL(tile) *t, int times_y,
                                     KERNEL(point) point)
 {
-    if (xent_is_flat(positions, sizeof(T))) {
+    if (xent_is_flat(positions, sizeof(T)))
         KERNEL(flat_backward)(t, positions->classes, times_y, point);
-        return;
-    }
-    const ptrdiff_t classes = positions->classes;
-    T q[TILE];
-    const int fetches = classes <= FETCHED_ROW_BYTES / (ptrdiff_t)sizeof(S);
-    for (ptrdiff_t p = 0; t->rows && p < t->n; p++) {
-        KERNEL(point_line) l = KERNEL(point_line_of)(t, p, q, q);
-        if (fetches) l.next_x = l.x + t->x_step, l.next_g = l.g + t->target_step;
-        const double sum = KERNEL(sum_of_row)(&l, classes, t->streams, times_y, 1);
-        q[p] = (T)(isfinite(sum) ? sum : KERNEL(sum_in_range)(&l, classes, times_y));
-        KERNEL(point_line_map)(&l, classes, t->streams, point);
-    }
-    if (t->rows) return;
-    KERNEL(sum_of_columns)(t, classes, q, times_y);
-    KERNEL(point_map)(t, classes, q, q, point);
+    else if (t->rows)
+        KERNEL(rows_backward)(t, positions->classes, times_y, point);
+    else
+        KERNEL(columns_backward)(t, positions->classes, times_y, point);
 }
 
 /* y = softmax(x):      dL/dx_j = sum_c g_c y_c ([c == j] - y_j) = y_j (g_j - sum_c g_c y_c) */

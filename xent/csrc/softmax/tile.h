@@ -195,16 +195,20 @@ static void KERNEL(unpack_columns)(const T *columns, ptrdiff_t step, S *out, ptr
             KERNEL(store)(out + c * out_step + p, v_load(columns + c * step + p), positions - p);
 }
 
-/* Copy `count` runs. Of each its first and its last numbers, as many as a power of two has: two copies of a fixed size. */
+/* Copy `count` runs, by copies of a fixed size, a power of two: the last of a run overlaps the one before. */
 static void KERNEL(copy_runs)(const S *from, ptrdiff_t from_apart, S *to, ptrdiff_t to_apart, ptrdiff_t run,
                               ptrdiff_t count)
 {
 #define COPY(numbers)                                                                                                  \
     for (ptrdiff_t k = 0; k < count; k++, from += from_apart, to += to_apart) {                                        \
         memcpy(to, from, (numbers) * sizeof(S));                                                                       \
+        for (ptrdiff_t i = (numbers); i + (numbers) <= run; i += (numbers))                                            \
+            memcpy(to + i, from + i, (numbers) * sizeof(S));                                                           \
         if (run > (numbers)) memcpy(to + run - (numbers), from + run - (numbers), (numbers) * sizeof(S));              \
     }
-    if (run >= 8)
+    if (run >= 16)
+        COPY(16)
+    else if (run >= 8)
         COPY(8)
     else if (run >= 4)
         COPY(4)

@@ -11,6 +11,8 @@
 
 enum {
     TILE = 128, /* positions worked on at a time: their numbers (a dozen each) stay in the L1 cache */
+    /* Or of columns of which a sum and a map are made: long stretches of memory, whose sums stay in the L1 cache. */
+    MOST_COLUMNS = 1024,
     /* Numbers of a longer row worked on at a time: fetched this far ahead, between the 4 and 8 KiB that gained in a first
      * experiment. */
     BLOCK = 2048,
