@@ -111,6 +111,7 @@ LAYERS = [
     layer("downsampling 3x3", 8, 128, 56, 128, 3, 2, 1),
     layer("pointwise 256-64", 8, 256, 56, 64, 1, 1, 0),
     layer("pointwise 64-256", 8, 64, 56, 256, 1, 1, 0),
+    layer("head 256-2", 8, 256, 56, 2, 1, 1, 0),
     layer("stem 7x7", 8, 3, 224, 64, 7, 2, 3),
     layer("depthwise 3x3", 8, 128, 56, 128, 3, 1, 1, groups=128),
     layer("LeNet 5x5 1-6", 64, 1, 28, 6, 5, 1, 2),

@@ -167,13 +167,12 @@ ALWAYS_INLINE V KERNEL(load_positions)(const KERNEL(tile) *t, ptrdiff_t p, ptrdi
     return fill;
 }
 
-/* At most a vector of neighbouring positions. `keeps`: the logits too. */
-ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *max_logit, T *exps, T *logits,
-                                   int keeps)
+/* At most a vector of neighbouring positions; the logits too, unless NULL. */
+ALWAYS_INLINE void KERNEL(exps_at)(const S *x, ptrdiff_t n, NAME(scale) scale, T *max_logit, T *exps, T *logits)
 {
     const V v = KERNEL(load)(x, n, NAME(set)((T)-INFINITY));
     v_store(max_logit, v_max(v, v_load(max_logit)));
-    if (keeps) v_store(logits, v);
+    if (logits) v_store(logits, v);
     v_store(exps, NAME(exp_scaled)(v, scale));
 }
 
@@ -190,9 +189,9 @@ ALWAYS_INLINE void KERNEL(exps_of_columns)(const KERNEL(tile) *t, ptrdiff_t clas
         ptrdiff_t p = 0;
         for (; p + LANES <= t->n; p += LANES) {
             __builtin_prefetch(x + t->x_step + p); /* the next class */
-            KERNEL(exps_at)(x + p, LANES, scale, max_logit + p, exps + p, logits + p, keeps);
+            KERNEL(exps_at)(x + p, LANES, scale, max_logit + p, exps + p, keeps ? logits + p : NULL);
         }
-        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, max_logit + p, exps + p, logits + p, keeps);
+        if (p < t->n) KERNEL(exps_at)(x + p, t->n - p, scale, max_logit + p, exps + p, keeps ? logits + p : NULL);
     }
 }
 
