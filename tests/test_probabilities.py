@@ -933,6 +933,22 @@ def test_divergences_that_fit_in_their_unit_are_finite(axis, base, log_target):
         assert np.isfinite(losses[2])
 
 
+@pytest.mark.parametrize("base", [10, 1000, 1e-3])
+@pytest.mark.parametrize("log_target", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_elements_that_fit_in_their_unit_are_finite(dtype, log_target, base):
+    """In nats they leave the range of floats."""
+    t = np.repeat(np.array([9e36, 2e36, 1e36, 0.5, 3e38]), 13)
+    x = np.repeat(np.array([-1.2, -2, 3, -1, -80]), 13).astype(dtype)
+    target = (np.log(t) if log_target else t).astype(dtype)
+    how = {"axis": None, "log_target": log_target, "base": base, "reduction": "none"}
+    with np.errstate(over="ignore"):
+        exact = xent.kl_div(x.astype("f8"), target.astype("f8"), **how).astype(np.float32)
+    assert np.isfinite(exact[:52]).all()
+    for losses in (xent.kl_div(x, target, **how), xent.kl_div_value_and_grad(x, target, **how)[0]):
+        np.testing.assert_allclose(losses, exact, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_elements_that_floats_lose_are_made_in_doubles(dtype):
     """Targets whose exponentials are subnormal, beside each other: as float64 has them, rounded once."""

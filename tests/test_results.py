@@ -565,7 +565,8 @@ def test_scratch_is_kept_for_the_next_call():
 
 
 def test_scratch_is_not_cleared_by_the_system_again():
-    """A result that lies behind the scratch at the end of malloc's heap: both were given back, and came as fresh pages."""
+    """A result that lies behind the scratch at the end of malloc's heap: both were given back, and came as
+    fresh pages."""
     resource = pytest.importorskip("resource")
     x = random_logits((1, 128256), np.float32)
     for _ in range(3):

@@ -45,8 +45,8 @@ def show_config(mode="stdout"):
           None where the system does not say);
         - ``threads`` (of a large call now), ``thread_limit`` (the most that `set_num_threads` can have now),
           ``environment`` (variables that are set and say something about threads or instruction sets);
-        - ``result_cache`` (the bytes that `set_result_cache` allows), ``cache_held`` (those kept now), ``scratch_held``
-          (those that calls work with, kept for the next call).
+        - ``result_cache`` (the bytes that `set_result_cache` allows), ``cache_held`` (those kept now),
+          ``scratch_held`` (those that calls work with, kept for the next call).
 
     Raises
     ------

@@ -108,6 +108,14 @@ static __attribute__((noinline)) void KERNEL(mend_losses)(const KERNEL(loss_row)
     if (odd.count) KERNEL(put_odd)(r, i, &odd, made);
 }
 
+/* Losses in their unit. One above 1 is taken out of the cost where the product leaves the range, and the loss may not. */
+ALWAYS_INLINE V KERNEL(in_unit)(const KERNEL(loss_row) *r, V share, V cost)
+{
+    const V loss = share * cost / r->unit;
+    if (!(fabs(r->given->unit) > 1)) return loss;
+    return v_select(m_eq(v_abs(loss), NAME(set)((T)INFINITY)), share * (cost / r->unit), loss);
+}
+
 /* What is done to the points of n elements from element i on, whatever the loss: weights, the losses one by one, upstream
  * gradients. */
 static void KERNEL(weigh_points)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff_t n, int count, NAME(points) *made)
@@ -123,7 +131,7 @@ static void KERNEL(weigh_points)(const KERNEL(loss_row) *r, ptrdiff_t i, ptrdiff
             V share = made->share[k], cost = made->cost[k];
             if (r->weight) share = share * weight, cost = NAME(weighed)(weight, cost);
             if (here < LANES) cost = NAME(first_of)(cost, here);
-            if (r->losses) NAME(store)(r->losses + at, share * NAME(counted)(share, cost) / r->unit, here);
+            if (r->losses) NAME(store)(r->losses + at, KERNEL(in_unit)(r, share, NAME(counted)(share, cost)), here);
             made->share[k] = share, made->cost[k] = cost;
         }
         if (r->out && r->weight) made->slope[k] = weight * NAME(weighed)(weight, made->slope[k]);
