@@ -24,6 +24,7 @@
  *          v_reduce_sum                              the lanes added up, the first first
  *        * v_reduce_max                              the largest lane
  *        * v_scale                                   a 2^floor(n), rounded once (only with XENT_SCALES)
+ *        * v_before v_after                          where the mask is, the lane before or after; 0 (only with XENT_TURNS)
  *        * v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to even (half.h)
  *       ** v_load_f16 v_store_f16                    the same
@@ -191,6 +192,10 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 #define v_mix_lo(a, b) _Generic((a), vf32: v_mix_lo_f32, vf64: v_mix_lo_f64)(a, b)
 #define v_mix_hi(a, b) _Generic((a), vf32: v_mix_hi_f32, vf64: v_mix_hi_f64)(a, b)
 #define v_evens(a, b) _Generic((a), vf32: v_evens_f32, vf64: v_evens_f64)(a, b)
+#ifdef XENT_TURNS
+#define v_before(a, m) _Generic((a), vf32: v_before_f32, vf64: v_before_f64)(a, m)
+#define v_after(a, m) _Generic((a), vf32: v_after_f32, vf64: v_after_f64)(a, m)
+#endif
 #define v_odds(a, b) _Generic((a), vf32: v_odds_f32, vf64: v_odds_f64)(a, b)
 #define v_zip_lo(a, b) _Generic((a), vf32: v_zip_lo_f32, vf64: v_zip_lo_f64)(a, b)
 #define v_zip_hi(a, b) _Generic((a), vf32: v_zip_hi_f32, vf64: v_zip_hi_f64)(a, b)
