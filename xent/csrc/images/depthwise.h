@@ -65,7 +65,7 @@ static __attribute__((unused)) void NAME(see_plane)(const xent_window *w, NAME(d
  * time, so lanes are moved where that is one instruction. */
 ALWAYS_INLINE V NAME(see)(const NAME(depthwise) *d, const T *line, const VM *seen, int j)
 {
-#ifdef XENT_TURNS
+#if XENT_TURNS
     const V here = v_load_where(line + 1, seen[1]); /* once for all taps */
     return j == 0 ? v_before(here, d->inside[0]) : j == 1 ? here : v_after(here, d->inside[2]);
 #else

@@ -98,7 +98,6 @@ XENT_PICK_WORDS(f32, vf32, vi32, ps, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1
 XENT_PICK_WORDS(f64, vf64, vi64, pd, 8, 0, 1, 2, 3, 4, 5, 6, 7)
 
 /* clang-format off */
-#define XENT_TURNS
 #define XENT_TURN_WORDS(NAME, V, VM, BITS, N)                                                                          \
     ALWAYS_INLINE V v_before_##NAME(V v, VM m)                                                                         \
     {                                                                                                                  \
