@@ -361,9 +361,15 @@ static ptrdiff_t NAME(grouped_excess)(const xent_conv_args *a, int backward)
     return pixels == a->images * a->window.out_h * a->window.out_w ? worst : PTRDIFF_MAX;
 }
 
-/* The same plane by plane: rooms for rows and for what vectors read behind the last. */
+/* The same plane by plane: rooms for rows and for what vectors read behind the last; small planes are converted whole, or
+ * read where they lie. */
 static ptrdiff_t NAME(planes_excess)(const xent_conv_args *a)
 {
+    const ptrdiff_t size = a->window.height * a->window.width;
+    if (xent_rows_across(&a->window, LANES))
+        return a->tile_rows == a->window.height && a->tile_columns == a->window.width && a->tile_images == 1
+                   ? xent_max(size - a->patch_room / a->block_channels, size - a->sums_room)
+                   : PTRDIFF_MAX;
     const xent_lines l = xent_lines_of(&a->window);
     const ptrdiff_t room = a->patch_room / a->block_channels;
     ptrdiff_t worst = 0, rows = 0;

@@ -20,7 +20,8 @@
 #define XENT_STORED bf16
 #include "simd_words.c"
 
-EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XENT_LOOKUP, scales = XENT_SCALES;
+EXPORT const int vector_bytes = XENT_VBYTES, fused = XENT_FUSED, has_lookup = XENT_LOOKUP, scales = XENT_SCALES,
+                 turns = XENT_TURNS;
 
 #else
 
@@ -72,6 +73,10 @@ WORD(product_error, NAME(product_error)(x, y, (x * y)))
 WORD(sum_error, NAME(sum_error)(x, y, x + y))
 #if XENT_SCALES
 WORD(v_scale, NAME(v_scale)(x, y))
+#endif
+#if XENT_TURNS
+WORD(v_before, v_before(x, m_gt(y, z)))
+WORD(v_after, v_after(x, m_gt(y, z)))
 #endif
 LANES_TO_ONE(m_any, m_any(m_gt(x, y)))
 LANES_TO_ONE(v_reduce_sum, v_reduce_sum(x))

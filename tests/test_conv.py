@@ -182,6 +182,11 @@ LARGE = {
     "depthwise, several tiles": ((2, 3, 70, 121), (6, 1, 3, 3), {"groups": 3, "padding": ((2, 1), (0, 3))}),
     "depthwise, several tiles, stride 2": ((2, 18, 90, 131), (18, 1, 3, 3),
                                            {"groups": 18, "padding": ((0, 1), (2, 0)), "stride": 2}),
+    **{
+        f"depthwise, {h} x {w}": ((2, 18, h, w), (36, 1, 3, 3), {"padding": 1, "groups": 18})
+        for h, w in [(1, 8), (2, 3), (7, 7), (8, 6), (8, 8), (15, 7), (14, 14), (16, 13), (16, 16), (17, 14)]
+    },
+    "depthwise, 7 x 7, two groups": ((3, 2, 7, 7), (2, 1, 3, 3), {"padding": 1, "groups": 2}),
     "depthwise, 56 x 56": ((2, 20, 56, 56), (20, 1, 3, 3), {"groups": 20, "padding": 1, "stride": 2}),
     "depthwise, 7x7": ((2, 17, 28, 27), (17, 1, 7, 7), {"groups": 17, "padding": 3}),
     "depthwise, 1x1": ((2, 17, 28, 27), (17, 1, 1, 1), {"groups": 17}),

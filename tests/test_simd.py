@@ -36,9 +36,9 @@ class Vectors:
 
     def __init__(self, library):
         self.library = library
-        self.bytes, self.fused, self.has_lookup, self.scales = (
+        self.bytes, self.fused, self.has_lookup, self.scales, self.turns = (
             ctypes.c_int.in_dll(library, name).value
-            for name in ["vector_bytes", "fused", "has_lookup", "scales"]
+            for name in ["vector_bytes", "fused", "has_lookup", "scales", "turns"]
         )
 
     def lanes(self, name):
@@ -280,6 +280,19 @@ def test_lookup(simd):
     out = np.empty(index.size, np.float32)
     simd("v_lookup", table, index, out, index.size)
     assert_bits(out, table[index & 3], "v_lookup")
+
+
+@covers("v_before", "v_after")
+@reals
+def test_turns(simd, name):
+    if not simd.turns:
+        pytest.skip("only where one instruction does it")
+    rng = np.random.default_rng(1)
+    a, b, c = rng.standard_normal((3, 64 * simd.lanes(name))).astype(REAL[name])
+    for word, by in ("v_before", 1), ("v_after", -1):
+        moved = np.roll(a.reshape(-1, simd.lanes(name)), by, 1).ravel()
+        expected = np.where(b > c, moved, 0).astype(a.dtype)
+        assert_bits(of_whole_vectors(simd, word, name, a, b, c), expected, word)
 
 
 @covers("v_scale")

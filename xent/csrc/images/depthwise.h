@@ -6,6 +6,9 @@
  * Nothing is transposed, as it is where groups are lanes (grouped.h), and a term costs 0.5 to 0.75 loads there 1; rows
  * that are much shorter than a vector are better there.
  *
+ * Small planes that keep their size are not copied at all: a vector has a row or two as they lie, and lanes that would be
+ * on the padding are masked (xent_rows_across).
+ *
  * The terms of an output are added in the order of the taps, as in all other ways.
  */
 #include "begin.h"
@@ -29,37 +32,75 @@
 typedef struct {
     const T *patch; /* the first pixel of the first row */
     xent_lines lines;
+    ptrdiff_t across; /* of a small plane, the rows of a vector; or 0 */
     ptrdiff_t columns;
     T weights[XENT_DEPTHWISE * XENT_DEPTHWISE];
     T bias;  /* -0, which changes nothing, where there is none */
     T least; /* of an output */
     T *out, *end;
+    /* Of a small plane: the lanes of a vector that begins with row y - 1 that see the plane through a tap of a row. */
+    VM inside[XENT_DEPTHWISE];
+    VM seen[XENT_SMALL_PLANE + XENT_DEPTHWISE][XENT_DEPTHWISE];
 } NAME(depthwise);
 
-/* `rows` of them, from row `first` on; where they are shorter than a vector, the next one is written, too, before its own
- * sums are. `rows` and `stride` are constants at every call. */
-ALWAYS_INLINE void NAME(depthwise_rows)(const NAME(depthwise) *d, ptrdiff_t first, int rows, int stride)
+/* The masks of a small plane. */
+static __attribute__((unused)) void NAME(see_plane)(const xent_window *w, NAME(depthwise) *d)
 {
-    const ptrdiff_t columns = d->columns, pitch = d->lines.pitch, last = xent_max(0, columns - LANES);
+    const ptrdiff_t width = w->width,
+                    lines = xent_ceil_div(w->height, d->across) * d->across + XENT_DEPTHWISE - d->across;
+    T column[LANES];
+    for (int k = 0, q = 0; k < LANES; k++, q = q + 1 < width ? q + 1 : 0) column[k] = (T)q;
+    const V columns = v_load(column);
+    VM *inside = d->inside;
+    inside[0] = m_gt(columns, (V){0}), inside[1] = NAME(first)(LANES),
+    inside[2] = m_gt(NAME(set)((T)(width - 1)), columns);
+    for (ptrdiff_t k = 0; k < lines; k++) {
+        const ptrdiff_t y = k - 1, n = xent_max(0, xent_min(d->across, w->height - y));
+        const VM rows = (VM)(NAME(first)(n * width) & ~NAME(first)(y < 0 ? width : 0));
+        for (int j = 0; j < XENT_DEPTHWISE; j++) d->seen[k][j] = (VM)(inside[j] & rows);
+    }
+}
+
+/* What a vector of a small plane sees through tap `j` of a row. A load that crosses a line of the cache takes twice its
+ * time, so lanes are moved where that is one instruction. */
+ALWAYS_INLINE V NAME(see)(const NAME(depthwise) *d, const T *line, const VM *seen, int j)
+{
+#if XENT_TURNS
+    const V here = v_load_where(line + 1, seen[1]); /* once for all taps */
+    return j == 0 ? v_before(here, d->inside[0]) : j == 1 ? here : v_after(here, d->inside[2]);
+#else
+    (void)d;
+    return v_load_where(line + j, seen[j]);
+#endif
+}
+
+/* `rows` of them, from row `first` on; where they are shorter than a vector, the next one is written, too, before its own
+ * sums are. Of a small plane, a row is one or two that lie side by side, and the next sees what is `stride` rows below.
+ * `rows`, `stride` and `small` are constants at every call. */
+ALWAYS_INLINE void NAME(depthwise_rows)(const NAME(depthwise) *d, ptrdiff_t first, int rows, int stride, int small)
+{
+    const ptrdiff_t columns = d->columns, pitch = d->lines.pitch, last = xent_max(0, columns - LANES),
+                    run = small ? columns * stride : columns;
     const ptrdiff_t at[] = {d->lines.at[0], d->lines.at[1], d->lines.at[2]};
     const T *end = d->end;
     const V bias = NAME(set)(d->bias), least = NAME(set)(d->least);
     const T *x = d->patch + first * stride * pitch;
-    T *out = d->out + first * columns;
+    T *out = d->out + first * run;
     V weights[XENT_DEPTHWISE * XENT_DEPTHWISE];
     UNROLL
     for (int k = 0; k < XENT_DEPTHWISE * XENT_DEPTHWISE; k++) weights[k] = NAME(set)(d->weights[k]);
     for (ptrdiff_t q = 0; q < columns; q += LANES) {
         const ptrdiff_t here = xent_min(q, last); /* the last vector may overlap */
         const T *line = x + here;
+        const VM(*seen)[XENT_DEPTHWISE] = d->seen + first * stride;
         V sum[DEPTHWISE_ROWS];
         UNROLL
         for (int r = 0; r < rows; r++) sum[r] = (V){0};
         UNROLL
-        for (int y = 0; y < (rows - 1) * stride + XENT_DEPTHWISE; y++, line += pitch) {
+        for (int y = 0; y < (rows - 1) * stride + XENT_DEPTHWISE; y++, line += pitch, seen++) {
             UNROLL
             for (int j = 0; j < XENT_DEPTHWISE; j++) {
-                V v = v_load(line + (stride == 1 ? at[0] + j : at[j]));
+                V v = small ? NAME(see)(d, line, *seen, j) : v_load(line + (stride == 1 ? at[0] + j : at[j]));
                 v_keep(v);
                 UNROLL
                 for (int r = 0; r < rows; r++) {
@@ -70,7 +111,7 @@ ALWAYS_INLINE void NAME(depthwise_rows)(const NAME(depthwise) *d, ptrdiff_t firs
         }
         UNROLL
         for (int r = 0; r < rows; r++) {
-            T *to = out + r * columns + here;
+            T *to = out + r * run + here;
             NAME(store)(to, v_max(least, sum[r] + bias), end - to); /* NaN stays */
         }
     }
@@ -78,18 +119,20 @@ ALWAYS_INLINE void NAME(depthwise_rows)(const NAME(depthwise) *d, ptrdiff_t firs
 
 /* All rows, in blocks of nearly equal height. Not inlined: with what goes on around it, it would lack registers. */
 static __attribute__((noinline, unused)) void NAME(depthwise_outputs)(const NAME(depthwise) *d, ptrdiff_t rows,
-                                                                      ptrdiff_t stride)
+                                                                      ptrdiff_t stride, int small)
 {
     const ptrdiff_t blocks = xent_ceil_div(rows, DEPTHWISE_ROWS), height = rows / blocks,
                     taller = rows - height * blocks;
     for (ptrdiff_t b = 0, first = 0, n; b < blocks; b++, first += n) {
         n = height + (b < taller);
-        switch (n * 2 + stride - 1) {
-#define CASE(rows, stride)                                                                                             \
-    case (rows) * 2 + (stride) - 1: NAME(depthwise_rows)(d, first, rows, stride); break;
+        switch ((n * 2 + stride - 1) * 2 + small) {
+#define CASE(rows, stride, small)                                                                                      \
+    case ((rows) * 2 + (stride) - 1) * 2 + (small): NAME(depthwise_rows)(d, first, rows, stride, small); break;
             /* clang-format off */
-            CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1)
-            CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2)
+            CASE(1, 1, 0) CASE(2, 1, 0) CASE(3, 1, 0) CASE(4, 1, 0)
+            CASE(1, 2, 0) CASE(2, 2, 0) CASE(3, 2, 0) CASE(4, 2, 0)
+            CASE(1, 1, 1) CASE(2, 1, 1) CASE(3, 1, 1) CASE(4, 1, 1)
+            CASE(1, 2, 1) CASE(2, 2, 1) CASE(3, 2, 1) CASE(4, 2, 1)
             /* clang-format on */
 #undef CASE
         }
@@ -197,9 +240,29 @@ static void KERNEL(depthwise_tile)(const xent_conv_args *a, const KERNEL(plane_t
         d->out = converts ? sums : (T *)out, d->end = d->out + pixels;
         d->bias = a->bias ? ((const T *)a->bias)[t->group * a->out_channels + o] : -(T)0;
         KERNEL(take_weights)(a, t->group, o, d->weights);
-        NAME(depthwise_outputs)(d, t->rows.n, w->stride_w);
+        if (d->across)
+            NAME(depthwise_outputs)(d, xent_ceil_div(t->rows.n, d->across), d->across, 1);
+        else
+            NAME(depthwise_outputs)(d, t->rows.n, w->stride_w, 0);
         if (converts) KERNEL(put_run)(out, sums, pixels);
     }
+}
+
+/* The patch of a tile, from its first pixel on: filled; or a small plane, converted or as it lies, from the pixel on that
+ * the first tap of the first output would see. */
+ALWAYS_INLINE const T *KERNEL(plane_patch)(const xent_conv_args *a, const NAME(depthwise) *d,
+                                           const KERNEL(plane_tile) *t, VM rest, int fill, T *patch)
+{
+    const xent_window *w = &a->window;
+    const ptrdiff_t size = w->height * w->width;
+    const S *plane = (const S *)a->x + t->plane * size;
+    if (!d->across) {
+        if (fill) KERNEL(fill_lines)(a, &d->lines, t->rows, plane, rest, patch);
+        return patch;
+    }
+    if (sizeof(S) == sizeof(T)) return (const T *)plane - w->width - 1;
+    if (fill) KERNEL(take)(patch, plane, size, 1);
+    return patch - w->width - 1;
 }
 
 /* A chunk is some tiles. The patches of several small ones are filled before the first is read: what was just stored in
@@ -210,20 +273,26 @@ static void KERNEL(conv2d_depthwise)(const xent_conv_args *a, ptrdiff_t chunk, v
     const ptrdiff_t tiles = xent_tiles(a) / a->images, room = a->patch_room / a->block_channels;
     const xent_span some = xent_cut(xent_tiles(a) * a->groups, a->tile_chunk, chunk);
     T *patch = (T *)scratch, *sums = patch + a->patch_room;
-    NAME(depthwise) d = {.lines = xent_lines_of(w), .columns = w->out_w, .least = a->relu ? 0 : -(T)INFINITY};
+    NAME(depthwise) d;
+    d.columns = w->out_w, d.least = a->relu ? 0 : -(T)INFINITY, d.across = xent_rows_across(w, LANES);
     const VM rest = NAME(first)(w->width % LANES);
-    memset(patch, 0, (size_t)(xent_min(some.n, a->block_channels) * room) * sizeof(T));
-    patch += d.lines.before;
+    if (d.across) {
+        d.lines = (xent_lines){.pitch = w->width};
+        NAME(see_plane)(w, &d);
+    } else {
+        d.lines = xent_lines_of(w);
+        memset(patch, 0, (size_t)(xent_min(some.n, a->block_channels) * room) * sizeof(T));
+        patch += d.lines.before;
+    }
     for (ptrdiff_t k = some.begin, n; k < some.begin + some.n; k += n) {
         n = xent_min(a->block_channels, some.begin + some.n - k);
-        for (ptrdiff_t i = 0; i < n; i++) {
+        for (ptrdiff_t i = 0; i < n && (!d.across || sizeof(S) != sizeof(T)); i++) {
             const KERNEL(plane_tile) t = KERNEL(plane_tile_at)(a, tiles, k + i);
-            KERNEL(fill_lines)
-            (a, &d.lines, t.rows, (const S *)a->x + t.plane * w->height * w->width, rest, patch + i * room);
+            KERNEL(plane_patch)(a, &d, &t, rest, 1, patch + i * room);
         }
         for (ptrdiff_t i = 0; i < n; i++) {
             const KERNEL(plane_tile) t = KERNEL(plane_tile_at)(a, tiles, k + i);
-            d.patch = patch + i * room;
+            d.patch = KERNEL(plane_patch)(a, &d, &t, rest, 0, patch + i * room);
             KERNEL(depthwise_tile)(a, &t, &d, sums);
         }
     }

@@ -691,16 +691,19 @@ static xent_plan plan_grouped(xent_conv_args *a, ptrdiff_t lanes, ptrdiff_t size
 }
 
 /* Whether a forward pass goes through 3 x 3 taps plane by plane (depthwise.h). Rows that fill less than half a vector, or
- * are shorter than WIDE_PLANE, take longer than with groups as lanes, if there are enough of these. Measured on a Zen 4:
- * rows of 14 took 0.8 to 1 of the time, of a stride of 2 up to 1.1 times as long, rows of 7 1.1 to 1.5 times; rows of 28
- * 0.7 to 0.9, of 112 half the time. */
-static int planes_are_faster(const xent_conv_args *a, ptrdiff_t lanes)
+ * are shorter than WIDE_PLANE, take longer than with groups as lanes, if there are enough of these, unless the plane is
+ * read as it lies. Measured on a Zen 4, for one image: patches of rows of 7 took 1.1 to 1.7 times as long as groups as
+ * lanes, of 14 with a stride of 2 0.9 of the time, of 28 0.7 to 0.9, of 112 half; as they lie, rows of 7 and 8 took 0.87
+ * to 0.93 of it, and of 14 0.8 of that of patches (AVX-512). Planes of 16 bits are
+ * converted one by one, and those that have two rows in a vector took 1.2 times as long as groups as lanes. */
+static int planes_are_faster(const xent_conv_args *a, ptrdiff_t lanes, int converts)
 {
     const xent_window *w = &a->window;
+    const ptrdiff_t across = xent_rows_across(w, lanes);
     return a->groups > 1 && a->in_channels == 1 && w->kernel_h == XENT_DEPTHWISE && w->kernel_w == XENT_DEPTHWISE &&
            w->stride_h == w->stride_w && w->stride_w <= 2 && w->dilation_h == 1 && w->dilation_w == 1 &&
            a->out_step == 1 && a->out_row == w->out_w && a->out_first == 0 &&
-           (a->groups < lanes ? 2 * w->out_w >= lanes : w->out_w >= WIDE_PLANE * w->stride_w);
+           ((across && across <= 2 - converts) || (a->groups < lanes ? 2 * w->out_w >= lanes : w->out_w >= WIDE_PLANE));
 }
 
 /* Numbers of the patch of some rows of a plane, with what vectors read behind its last. */
@@ -765,8 +768,10 @@ xent_plan xent_plan_conv2d(xent_conv_args *a, const xent_table *table, int dtype
     const ptrdiff_t size = xent_real_size(dtype), lanes = table->vector_bytes / size;
     const ptrdiff_t taps = a->window.kernel_h * a->window.kernel_w, steps = a->in_channels * taps;
     const int evenly = lie_evenly(a);
-    const int by_planes = planes_are_faster(a, lanes);
-    const xent_lines lines = by_planes ? xent_lines_of(&a->window) : (xent_lines){.pitch = 0};
+    const int by_planes = planes_are_faster(a, lanes, xent_stored_size(dtype) < size);
+    const xent_lines lines = !by_planes                            ? (xent_lines){.pitch = 0}
+                             : xent_rows_across(&a->window, lanes) ? (xent_lines){.pitch = a->window.width}
+                                                                   : xent_lines_of(&a->window);
     if (by_planes && plane_patch(a, &lines, 1) <= MOST_GROUPED_BYTES / size) return plan_planes(a, &lines, size);
     if (groups_are_faster(a, lanes, 0) && cut_grouped(a, lanes, a->window.out_w, size))
         return plan_grouped(a, lanes, size);

@@ -155,6 +155,21 @@ ALWAYS_INLINE xent_lines xent_lines_of(const xent_window *w)
     return l;
 }
 
+/* Rows of a small plane that a vector has side by side, where it is read as it lies (depthwise.h), or 0: where outputs are
+ * pixels, what a tap sees of a run of rows is a run, too, but for the ends of the rows, and these are masked. At least
+ * three quarters of the lanes must be of use: with less, groups as lanes are as fast. Two rows at most, or outputs of
+ * neighbouring vectors would see no row in common. Short vectors have masked loads of their own only with AVX. */
+enum { XENT_SMALL_PLANE = 16 }; /* rows at most: there is a mask for each */
+
+ALWAYS_INLINE ptrdiff_t xent_rows_across(const xent_window *w, ptrdiff_t lanes)
+{
+    if (w->stride_h != 1 || w->stride_w != 1 || w->top != 1 || w->left != 1 || w->out_h != w->height ||
+        w->out_w != w->width || w->height > XENT_SMALL_PLANE || w->width > lanes || lanes < 8)
+        return 0;
+    const ptrdiff_t rows = 2 * w->width <= lanes ? 2 : 1;
+    return 4 * rows * w->width >= 3 * lanes ? rows : 0;
+}
+
 /* Bytes from one plane, and from one row, to the next. */
 typedef struct {
     ptrdiff_t plane, row;

@@ -97,6 +97,18 @@ XENT_PIECE_WORDS(f64, double, vf64, pd)
 XENT_PICK_WORDS(f32, vf32, vi32, ps, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 XENT_PICK_WORDS(f64, vf64, vi64, pd, 8, 0, 1, 2, 3, 4, 5, 6, 7)
 
+/* clang-format off */
+#define XENT_TURN_WORDS(NAME, V, VM, BITS, N)                                                                          \
+    ALWAYS_INLINE V v_before_##NAME(V v, VM m)                                                                         \
+    {                                                                                                                  \
+        return (V)_mm512_maskz_alignr_epi##BITS(m, (__m512i)v, (__m512i)v, N - 1);                                     \
+    }                                                                                                                  \
+    ALWAYS_INLINE V v_after_##NAME(V v, VM m) { return (V)_mm512_maskz_alignr_epi##BITS(m, (__m512i)v, (__m512i)v, 1); }
+/* clang-format on */
+
+XENT_TURN_WORDS(f32, vf32, vm32, 32, 16)
+XENT_TURN_WORDS(f64, vf64, vm64, 64, 8)
+
 ALWAYS_INLINE vf64 v_widen_lo(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
 ALWAYS_INLINE vf64 v_widen_hi(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
 ALWAYS_INLINE vf32 v_narrow(vf64 lo, vf64 hi)

@@ -24,6 +24,7 @@
  *          v_reduce_sum                              the lanes added up, the first first
  *        * v_reduce_max                              the largest lane
  *        * v_scale                                   a 2^floor(n), rounded once (only with XENT_SCALES)
+ *        * v_before v_after                          where the mask is, the lane before or after; 0 (only with XENT_TURNS)
  *        * v_lookup                                  table[i % 4] by the integers of a vector (only with XENT_LOOKUP)
  *          v_load_bf16 v_store_bf16                  16-bit floats as floats, and back, rounded to even (half.h)
  *       ** v_load_f16 v_store_f16                    the same
@@ -47,10 +48,12 @@
 /* XENT_VBYTES: of a vector. XENT_FUSED: whether v_fma rounds once. XENT_LOOKUP: whether a table of four floats is an
  * instruction or a few. XENT_OWN_MASKS: whether masks are other types than integer vectors. XENT_CONVERTS_F16: whether float16
  * is converted by an instruction. XENT_MASKS_16: whether the first few of 16-bit numbers are loaded and stored by one.
- * XENT_SCALES: whether one multiplies by a power of two, be the product in the range or not. */
+ * XENT_SCALES: whether one multiplies by a power of two, be the product in the range or not.
+ * XENT_TURNS: whether lanes move by one, under a mask, at once. */
 #if defined(__AVX512F__)
 #define XENT_MASKS_16 1
 #define XENT_SCALES 1
+#define XENT_TURNS 1
 #define XENT_VBYTES 64
 #define XENT_FUSED 1
 #define XENT_LOOKUP 1
@@ -78,6 +81,7 @@
 #ifndef XENT_SCALES
 #define XENT_MASKS_16 0
 #define XENT_SCALES 0
+#define XENT_TURNS 0
 #endif
 #define LANES_F64 ((ptrdiff_t)(XENT_VBYTES / sizeof(double)))
 #define XENT_WIDEST 64 /* bytes of the widest vector of all instruction sets */
@@ -191,6 +195,10 @@ ALWAYS_INLINE vf32 v_mix_pairs_hi(vf32 a, vf32 b) { return (vf32)v_mix_hi_f64((v
 #define v_mix_lo(a, b) _Generic((a), vf32: v_mix_lo_f32, vf64: v_mix_lo_f64)(a, b)
 #define v_mix_hi(a, b) _Generic((a), vf32: v_mix_hi_f32, vf64: v_mix_hi_f64)(a, b)
 #define v_evens(a, b) _Generic((a), vf32: v_evens_f32, vf64: v_evens_f64)(a, b)
+#if XENT_TURNS
+#define v_before(a, m) _Generic((a), vf32: v_before_f32, vf64: v_before_f64)(a, m)
+#define v_after(a, m) _Generic((a), vf32: v_after_f32, vf64: v_after_f64)(a, m)
+#endif
 #define v_odds(a, b) _Generic((a), vf32: v_odds_f32, vf64: v_odds_f64)(a, b)
 #define v_zip_lo(a, b) _Generic((a), vf32: v_zip_lo_f32, vf64: v_zip_lo_f64)(a, b)
 #define v_zip_hi(a, b) _Generic((a), vf32: v_zip_hi_f32, vf64: v_zip_hi_f64)(a, b)
