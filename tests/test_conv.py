@@ -335,6 +335,23 @@ def test_large_shapes_in_normal_numbers(name):
             assert_backward(xent.conv2d_backward(grad, x, weight, **options), grad, x, weight, **options)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", PATHS)
+def test_nothing_is_read_behind_the_end(edge, name, dtype):
+    """Each operand in turn ends where memory does."""
+    x_shape, w_shape, options = PATHS[name]
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape))
+    expected = xent.conv2d(x, weight, **options)
+    assert_same_bits(xent.conv2d(edge.last(x), weight, **options), expected)
+    assert_same_bits(xent.conv2d(x, edge.last(weight), **options), expected)
+    out = edge.last(np.zeros_like(expected))
+    assert_same_bits(xent.conv2d(x, weight, out=out, **options), expected)
+    grad = edge.last(np.ones_like(expected))
+    xent.conv2d_backward(grad, x, weight, **options)
+    xent.conv2d_backward(grad.copy(), edge.last(x), weight, **options)
+
+
 @pytest.mark.parametrize("name", [name for name, (x, w, _) in CASES.items() if np.prod(x) + np.prod(w) < 700])
 def test_backward_is_the_derivative(name):
     x_shape, w_shape, options = CASES[name]

@@ -91,10 +91,9 @@ cdef extern from "csrc/table.h" nogil:
     ctypedef enum xent_scratch:
         XENT_OF_THREADS
         XENT_OF_ALL
+        XENT_SCRATCHES
 
-    void *xent_scratch_malloc(xent_scratch kind, size_t n)
-    void xent_scratch_free(xent_scratch kind, void *data)
-    size_t xent_scratch_held()
+    void *xent_spare(xent_scratch kind, void *memory)
 
     ctypedef struct xent_plan:
         Py_ssize_t chunks, scratch_size, partials, pack_chunks, packed, threads

@@ -65,7 +65,7 @@ def config():
         "openmp": bool(XENT_OPENMP),
         "result_cache": xent_results_bound(),
         "cache_held": xent_results_held(),
-        "scratch_held": xent_scratch_held(),
+        "scratch_held": scratch_held(),
     }
 
 

@@ -98,14 +98,14 @@ def conv2d(
         run(table.conv2d[code], &a, &plan, work_of(&a), reserve, first)
         return
     if made:
-        memory = xent_scratch_malloc(XENT_OF_ALL, <size_t>made + 2 * CACHE_LINE)
+        memory = take_scratch(XENT_OF_ALL, <size_t>made + 2 * CACHE_LINE)
         if memory == NULL:
             raise MemoryError(f"no memory for {made} bytes that are made once for all threads")
         first = place_made(&a, &plan, memory, code)
     try:
         run(table.conv2d[code], &a, &plan, work_of(&a), None, first)
     finally:
-        xent_scratch_free(XENT_OF_ALL, memory)
+        give_scratch(XENT_OF_ALL, memory)
 
 
 def conv2d_grad_weight(

@@ -100,7 +100,7 @@ cdef cnp.ndarray large(double size, make, tuple args):
         try:
             return make(*args)
         except MemoryError:
-            if not xent_drop_results():
+            if not drop_kept():
                 raise
             return make(*args)
     PyDataMem_SetHandler(results_handler)
@@ -113,10 +113,79 @@ cdef cnp.ndarray large(double size, make, tuple args):
 cdef void *memory_of(size_t size) noexcept:
     """PyMem_Malloc, which may have what is kept here if nothing else is left."""
     cdef void *memory = PyMem_Malloc(size)
-    return PyMem_Malloc(size) if memory == NULL and xent_drop_results() else memory
+    return PyMem_Malloc(size) if memory == NULL and drop_kept() else memory
+
+
+# Scratch, kept for the next call. malloc gives the end of its heap back to the system, which clears it anew: softmax of
+# 128,256 classes took five to six times as long beside a result of its own. One block of each kind is kept, and of calls at
+# the same time one gets it. Before what a block is for, a cache line has its size.
+
+cdef enum:
+    MOST_SCRATCH = 64 << 20  # bytes that are kept of a kind, as of results without a mark (results.c)
+
+
+cdef inline size_t room_of(void *scratch) noexcept:
+    return (<size_t *>(<char *>scratch - CACHE_LINE))[0]
+
+
+cdef void free_block(void *scratch) noexcept:
+    if scratch != NULL:
+        PyMem_Free(<char *>scratch - CACHE_LINE)
+
+
+cdef void *take_scratch(xent_scratch kind, size_t size) noexcept:
+    """At least so many bytes, for give_scratch; NULL: there are none."""
+    cdef void *scratch = xent_spare(kind, NULL)
+    if scratch != NULL and room_of(scratch) >= size:
+        return scratch
+    free_block(scratch)
+    cdef char *memory = <char *>(memory_of(CACHE_LINE + size) if size <= <size_t>PY_SSIZE_T_MAX - CACHE_LINE else NULL)
+    if memory == NULL:
+        return NULL
+    (<size_t *>memory)[0] = size
+    return memory + CACHE_LINE
+
+
+cdef void give_scratch(xent_scratch kind, void *scratch) noexcept:
+    """Keep it for the next call, in the place of what is kept, or let it go."""
+    if scratch != NULL and room_of(scratch) <= min(<size_t>MOST_SCRATCH, xent_results_bound()):
+        scratch = xent_spare(kind, scratch)
+    free_block(scratch)
+
+
+cdef bint drop_kept() noexcept:
+    """Give all that is kept to the system; whether there was any."""
+    cdef bint any_results = xent_drop_results() != 0
+    cdef bint any_scratch = drop_scratch()
+    return any_results or any_scratch
+
+
+cdef bint drop_scratch() noexcept:
+    cdef bint found = False
+    cdef void *scratch
+    cdef int kind
+    for kind in range(<int>XENT_SCRATCHES):
+        scratch = xent_spare(<xent_scratch>kind, NULL)
+        found = found or scratch != NULL
+        free_block(scratch)
+    return found
+
+
+cdef size_t scratch_held() noexcept:
+    cdef size_t held = 0
+    cdef void *scratch
+    cdef int kind
+    for kind in range(<int>XENT_SCRATCHES):
+        scratch = xent_spare(<xent_scratch>kind, NULL)
+        if scratch != NULL:
+            held += room_of(scratch)
+        give_scratch(<xent_scratch>kind, scratch)
+    return held
 
 
 def bound_results(size_t most, bint huge):
     """Keep no more than `most` bytes; `huge`: in huge pages."""
     with nogil:
         xent_bound_results(most, huge)
+    if most < MOST_SCRATCH:
+        drop_scratch()

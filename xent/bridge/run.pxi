@@ -70,7 +70,7 @@ cdef int run(
     if size and reserve is not None and cnp.PyArray_SIZE(reserve.scratch) >= size * max(workers, 1) + CACHE_LINE:
         scratch = <char *>on_a_line(data(reserve.scratch))
     elif size:
-        memory = xent_scratch_malloc(XENT_OF_THREADS, <size_t>(size * max(workers, 1) + CACHE_LINE))
+        memory = take_scratch(XENT_OF_THREADS, <size_t>(size * max(workers, 1) + CACHE_LINE))
         if memory == NULL:
             raise MemoryError(f"no memory for {workers} x {size} bytes of scratch")
         scratch = <char *>on_a_line(memory)
@@ -82,7 +82,7 @@ cdef int run(
     else:
         with nogil:
             xent_run(kernel, args, chunks, threads, workers, scratch, size, first, first_chunks)
-    xent_scratch_free(XENT_OF_THREADS, memory)
+    give_scratch(XENT_OF_THREADS, memory)
     return 0
 
 

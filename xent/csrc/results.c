@@ -43,8 +43,6 @@ typedef struct {
 
 _Static_assert(sizeof(block) <= HEADER, "a block's header has room before its data");
 
-static int drop_scratch(void); /* see below */
-
 static block *block_of(void *data) { return (block *)((char *)data - HEADER); }
 
 static size_t bound = 0, held = 0; /* bytes: that may be kept, and that are */
@@ -135,7 +133,6 @@ static void mark_free(void *data)
 /* In a child of fork(), to write to what is kept would copy the parent's pages. */
 static void in_child(void)
 {
-    drop_scratch();
     while (count) unmap(kept[--count]);
     held = unmarked = 0;
     leave();
@@ -239,7 +236,6 @@ void xent_bound_results(size_t most, int huge)
     int n = forget(most, MOST_KEPT, gone);
     leave();
     unmap_all(gone, n);
-    if (most < MOST_UNMARKED) drop_scratch();
 }
 
 int xent_drop_results(void)
@@ -249,7 +245,7 @@ int xent_drop_results(void)
     int n = forget(0, 0, gone);
     leave();
     unmap_all(gone, n);
-    return drop_scratch() || n;
+    return n;
 }
 
 size_t xent_results_bound(void) { return __atomic_load_n(&bound, __ATOMIC_RELAXED); }
@@ -262,9 +258,17 @@ size_t xent_results_held(void)
     return bytes;
 }
 
-/* ---- allocators ---- */
+/* ---- scratch, whose memory is Python's (bridge/results.pxi) ---- */
 
-/* Memory from malloc: scratch, or of a few bytes, as after `resize`, or for an array that Python makes while one of ours is made. */
+void *xent_spare(xent_scratch kind, void *memory)
+{
+    static void *spare[XENT_SCRATCHES];
+    return __atomic_exchange_n(&spare[kind], memory, __ATOMIC_ACQ_REL);
+}
+
+/* ---- NumPy's allocator ---- */
+
+/* Memory of a few bytes, as after `resize`, or for an array that Python makes while one of ours is made. */
 static void *small(size_t n)
 {
     char *base = n > SIZE_MAX - HEADER ? NULL : malloc(HEADER + n);
@@ -272,64 +276,6 @@ static void *small(size_t n)
     *(block *)base = (block){.room = n, .mapped = 0};
     return base + HEADER;
 }
-
-/* ---- scratch ----
- *
- * What one call works with, kept for the next. malloc gives the end of its heap back to the system, which clears it anew: a
- * softmax of 128,256 classes took five to six times as long beside a result of its own. One block of each kind is kept, and
- * of calls at the same time one gets it. */
-
-static void *spare[XENT_SCRATCHES];
-
-static void *spare_of(xent_scratch kind, void *data)
-{
-    return __atomic_exchange_n(&spare[kind], data, __ATOMIC_ACQ_REL);
-}
-
-static void drop(void *data)
-{
-    if (data) free(block_of(data));
-}
-
-/* Whether there was any. */
-static int drop_scratch(void)
-{
-    int any = 0;
-    for (int k = 0; k < XENT_SCRATCHES; k++) {
-        void *data = spare_of(k, NULL);
-        any |= data != NULL, drop(data);
-    }
-    return any;
-}
-
-size_t xent_scratch_held(void)
-{
-    size_t bytes = 0;
-    for (int k = 0; k < XENT_SCRATCHES; k++) {
-        void *data = spare_of(k, NULL);
-        if (data) bytes += block_of(data)->room;
-        xent_scratch_free(k, data);
-    }
-    return bytes;
-}
-
-void *xent_scratch_malloc(xent_scratch kind, size_t n)
-{
-    void *data = spare_of(kind, NULL);
-    if (data && block_of(data)->room >= n) return data;
-    drop(data);
-    data = small(n);
-    return data || !xent_drop_results() ? data : small(n);
-}
-
-void xent_scratch_free(xent_scratch kind, void *data)
-{
-    if (!data) return;
-    const size_t room = block_of(data)->room;
-    drop(room <= MOST_UNMARKED && room <= xent_results_bound() ? spare_of(kind, data) : data);
-}
-
-/* ---- NumPy's allocator ---- */
 
 static void *fresh(size_t n) { return n < XENT_LARGE_RESULT ? small(n) : map(n); }
 

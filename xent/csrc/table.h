@@ -67,9 +67,7 @@ void xent_result_free(void *context, void *data, size_t n);
 
 /* Scratch of the threads of a call, and what is made once for all of them: both are wanted at the same time. */
 typedef enum { XENT_OF_THREADS, XENT_OF_ALL, XENT_SCRATCHES } xent_scratch;
-void *xent_scratch_malloc(xent_scratch kind, size_t n); /* NULL: no memory */
-void xent_scratch_free(xent_scratch kind, void *data);  /* which may be NULL */
-size_t xent_scratch_held(void);                         /* bytes that are kept for the next calls */
+void *xent_spare(xent_scratch kind, void *memory); /* put it by, or NULL, and take what was there */
 
 /* How the work of a call is cut. */
 typedef struct {

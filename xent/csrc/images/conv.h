@@ -195,7 +195,7 @@ static void KERNEL(deliver_pixels)(const xent_conv_args *a, const xent_tile *t, 
             for (ptrdiff_t r = 0; r < runs; r++)
                 for (ptrdiff_t q = 0; q < columns; q += LANES) {
                     const ptrdiff_t first = xent_min(q, last);
-                    const T *from = sums + c * sums_step + m * l->image_step + r * l->row_step + first;
+                    const T *from = sums + c * sums_step + m * l->image_step + r * l->row_step + (l->apart ? q : first);
                     KERNEL(put_pixels)(plane + r * a->out_row + first * a->out_step,
                                        NAME(finished)(v_load(from), bias, a->relu), columns - first, a->out_step);
                 }

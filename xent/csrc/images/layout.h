@@ -236,12 +236,13 @@ enum { XENT_REST_PIXELS = 2, XENT_REST_STEPS = 64 };
  * all rows of an image with what lies between them in the patch, whose sums are of no use, or all images, if there is
  * nothing between them. What is chosen is the same for 16 bits as for floats, but for `direct`. Then sums go to the
  * output as they are, and the last vector of a run ends with it: it may overlap the one before, which gives the same
- * numbers again. Where there is one run and its last vector would be nearly empty, `rest` pixels have none. */
+ * numbers again. So it does where the image is the patch, behind which nothing may be read, but the sums of that vector
+ * are kept apart. Where there is one run and its last vector would be nearly empty, `rest` pixels have none. */
 typedef struct {
     ptrdiff_t lanes, images, runs, length; /* runs of an image; pixels of a run */
     ptrdiff_t vectors, rest;               /* of a run */
     ptrdiff_t row_step, image_step;        /* from row to row, and from image to image, of sums that are kept */
-    int direct;
+    int direct, apart;                     /* apart: the last vector of kept sums, which overlaps the one before */
 } xent_lanes;
 
 /* Such pixels of a run, of convolutions of so many steps. */
@@ -280,6 +281,7 @@ ALWAYS_INLINE xent_lanes xent_lanes_of(const xent_conv_args *a, const xent_tile 
                  ? xent_rest_of(l.length, lanes, depth)
                  : 0;
     if (l.rest) l.vectors--;
+    l.apart = a->x_in_place && !l.direct && !l.rest;
     return l;
 }
 
@@ -351,7 +353,7 @@ ALWAYS_INLINE void xent_vector_offsets(const xent_conv_args *a, const xent_patch
     for (ptrdiff_t m = 0; m < l->images; m++) {
         for (ptrdiff_t r = 0; r < l->runs; r++) {
             for (ptrdiff_t q = 0; q < l->length - l->rest; q += l->lanes, v++) {
-                const ptrdiff_t last = l->length - l->lanes, first = l->direct && q > last ? last : q;
+                const ptrdiff_t last = l->length - l->lanes, first = (l->direct || l->apart) && q > last ? last : q;
                 at[v] = (int32_t)(xent_pixel_offset(p, m, r) + first);
                 places[v] =
                     l->direct ? (m * a->groups * a->out_channels) * a->out_size + r * a->out_row + first : v * l->lanes;
