@@ -640,7 +640,7 @@ VIEWS = {
     "(N, T, V)[:, 1:]": ((8, 17, 250), lambda a: a[:, 1:], -1),
     "(N, C, H, W) crop": ((4, 21, 24, 28), lambda a: a[:, :, 3:19, 5:25], 1),
     "(N, H, W, C) moved": ((4, 20, 20, 21), lambda a: np.moveaxis(a, -1, 1), 1),
-    "(V, N).T": ((250, 128), np.transpose, -1),
+    "(V, N).T": ((250, 8192), np.transpose, -1),
 }
 
 

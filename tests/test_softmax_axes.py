@@ -103,9 +103,10 @@ def test_in_place():
 
 
 def test_one_copy_at_most():
-    x = random_logits((64, 128, 64), np.dtype("f4"))
+    x = random_logits((64, 256, 64), np.dtype("f4"))  # more than exponentials of a row that are kept
     for axes, copies in [(None, 1), ((0, 1), 1), ((2, 1), 1), ((0, 2), 1)]:
-        assert peak_bytes(lambda axes=axes: xent.softmax(x, axes)) < (copies + 0.2) * x.nbytes
+        with xent.num_threads(1):  # and 1 MiB of exponentials of columns
+            assert peak_bytes(lambda axes=axes: xent.softmax(x, axes)) < (copies + 0.2) * x.nbytes + 2**20
     assert xent.softmax(x, (1, 2)).flags.c_contiguous
     out = np.empty_like(x)
     assert peak_bytes(lambda: xent.softmax(x, None, out=out)) < 0.2 * x.nbytes

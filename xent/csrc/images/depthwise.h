@@ -92,7 +92,7 @@ ALWAYS_INLINE void NAME(depthwise_rows)(const NAME(depthwise) *d, ptrdiff_t firs
     for (ptrdiff_t q = 0; q < columns; q += LANES) {
         const ptrdiff_t here = xent_min(q, last); /* the last vector may overlap */
         const T *line = x + here;
-        const VM(*seen)[XENT_DEPTHWISE] = d->seen + first * stride;
+        const VM(*seen)[XENT_DEPTHWISE] = d->seen + (small ? first * stride : 0);
         V sum[DEPTHWISE_ROWS];
         UNROLL
         for (int r = 0; r < rows; r++) sum[r] = (V){0};
