@@ -77,6 +77,7 @@ cdef extern from "csrc/table.h" nogil:
 
     enum:
         XENT_LARGE_RESULT
+        XENT_MOST_UNMARKED
 
     int xent_start_results()
     void xent_bound_results(size_t most, int huge)

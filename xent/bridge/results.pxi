@@ -120,10 +120,6 @@ cdef void *memory_of(size_t size) noexcept:
 # 128,256 classes took five to six times as long beside a result of its own. One block of each kind is kept, and of calls at
 # the same time one gets it. Before what a block is for, a cache line has its size.
 
-cdef enum:
-    MOST_SCRATCH = 64 << 20  # bytes that are kept of a kind, as of results without a mark (results.c)
-
-
 cdef inline size_t room_of(void *scratch) noexcept:
     return (<size_t *>(<char *>scratch - CACHE_LINE))[0]
 
@@ -148,7 +144,7 @@ cdef void *take_scratch(xent_scratch kind, size_t size) noexcept:
 
 cdef void give_scratch(xent_scratch kind, void *scratch) noexcept:
     """Keep it for the next call, in the place of what is kept, or let it go."""
-    if scratch != NULL and room_of(scratch) <= min(<size_t>MOST_SCRATCH, xent_results_bound()):
+    if scratch != NULL and room_of(scratch) <= min(<size_t>XENT_MOST_UNMARKED, xent_results_bound()):
         scratch = xent_spare(kind, scratch)
     free_block(scratch)
 
@@ -187,5 +183,5 @@ def bound_results(size_t most, bint huge):
     """Keep no more than `most` bytes; `huge`: in huge pages."""
     with nogil:
         xent_bound_results(most, huge)
-    if most < MOST_SCRATCH:
+    if most < XENT_MOST_UNMARKED:
         drop_scratch()

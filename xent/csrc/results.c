@@ -28,10 +28,6 @@ enum {
     HUGE_PAGE = 2 << 20, /* of x86-64 and AArch64 */
     HEADER = 64,         /* bytes before the data: a cache line, which keeps malloc's alignment */
     MOST_KEPT = 64,      /* blocks: more large results than a training step lets go */
-    /* Bytes that are kept unmarked. To mark a block interrupts every processor that has used it, and its pages are marked
-     * as used once more: on 16 processors a result of 4 MB took 2.3 times as long as with `out=`, one of 16 MB 1.6 times.
-     * A loop over results of such sizes finds them all unmarked. */
-    MOST_UNMARKED = 64 << 20,
 };
 
 /* Stands HEADER bytes before the data. */
@@ -160,7 +156,7 @@ static void count_out(const block *b)
 /* Under the lock: mark the oldest until a block can be kept unmarked beside the others. */
 static void mark_for(const block *b)
 {
-    for (int k = 0; k < count && !b->marked && unmarked + b->room > MOST_UNMARKED; k++) {
+    for (int k = 0; k < count && !b->marked && unmarked + b->room > XENT_MOST_UNMARKED; k++) {
         block *old = block_of(kept[k]);
         if (old->marked) continue;
         mark_free(kept[k]);
@@ -212,7 +208,7 @@ static void keep(void *data)
     void *gone[MOST_KEPT];
     block *b = block_of(data);
     int n = 0;
-    b->marked = b->room > MOST_UNMARKED;
+    b->marked = b->room > XENT_MOST_UNMARKED;
     if (b->marked && b->room <= xent_results_bound()) mark_free(data); /* before another thread can take it */
     enter();
     int fits = b->room <= bound;
